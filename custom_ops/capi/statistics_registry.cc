@@ -1,0 +1,100 @@
+#include "reuse/statistics_registry.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <sstream>
+
+namespace reuse {
+namespace {
+
+std::string quoted(const std::string& text) {
+  std::string result = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      result += '\\';
+      result += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      char escape[8];
+      std::snprintf(escape, sizeof(escape), "\\u%04x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+      result += escape;
+    } else {
+      result += c;
+    }
+  }
+  return result + '"';
+}
+
+void write_node(std::ostream& out, const std::string& node, const NodeStatistics& statistics) {
+  const RunStatistics& t = statistics.total;
+  const auto seconds = [](int64_t ns) { return static_cast<double>(ns) * 1e-9; };
+  out << "{\"node\":" << quoted(node) << ",\"op\":" << quoted(statistics.op) << ",\"runs\":" << statistics.runs
+      << ",\"blocks\":" << t.blocks << ",\"rows\":" << t.rows << ",\"vectors\":" << t.vectors
+      << ",\"clusters\":" << t.clusters << ",\"guarded\":" << t.guarded
+      << ",\"seconds\":{\"hash\":" << seconds(t.hash_ns) << ",\"cluster\":" << seconds(t.cluster_ns)
+      << ",\"gemm\":" << seconds(t.gemm_ns) << ",\"gather\":" << seconds(t.gather_ns)
+      << "},\"scratch_bytes\":" << t.scratch_bytes << "}";
+}
+
+}  // namespace
+
+StatisticsRegistry& StatisticsRegistry::instance() {
+  // Never destroyed: kernels of a session that outlives static destruction may still report.
+  static StatisticsRegistry* const registry = new StatisticsRegistry;
+  return *registry;
+}
+
+void StatisticsRegistry::announce(const std::string& session, const std::string& node, const std::string& op) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  nodes_[{session, node}].op = op;
+}
+
+void StatisticsRegistry::add(const std::string& session, const std::string& node, const std::string& op,
+                             const RunStatistics& run) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  NodeStatistics& statistics = nodes_[{session, node}];
+  statistics.op = op;
+  ++statistics.runs;
+  RunStatistics& t = statistics.total;
+  t.blocks = std::max(t.blocks, run.blocks);
+  t.rows += run.rows;
+  t.vectors += run.vectors;
+  t.clusters += run.clusters;
+  t.guarded += run.guarded;
+  t.hash_ns += run.hash_ns;
+  t.cluster_ns += run.cluster_ns;
+  t.gemm_ns += run.gemm_ns;
+  t.gather_ns += run.gather_ns;
+  t.scratch_bytes = std::max(t.scratch_bytes, run.scratch_bytes);
+}
+
+void StatisticsRegistry::reset(const std::string& session) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& [key, statistics] : nodes_) {
+    if (key.first == session) statistics = NodeStatistics{statistics.op, 0, {}};
+  }
+}
+
+void StatisticsRegistry::forget(const std::string& session) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (auto it = nodes_.begin(); it != nodes_.end();)
+    it = it->first.first == session ? nodes_.erase(it) : std::next(it);
+}
+
+std::string StatisticsRegistry::to_json(const std::string& session) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::ostringstream out;
+  out.imbue(std::locale::classic());
+  out.precision(9);
+  out << '[';
+  const char* separator = "";
+  for (const auto& [key, statistics] : nodes_) {
+    if (key.first != session) continue;
+    out << separator;
+    write_node(out, key.second, statistics);
+    separator = ",";
+  }
+  out << ']';
+  return out.str();
+}
+
+}  // namespace reuse

@@ -1,0 +1,31 @@
+// Declarations shared by the hashing loops and the table of kernels; REUSE_TARGET is the instruction set's namespace.
+#pragma once
+
+#include "kernels.h"
+
+namespace reuse {
+namespace simd {
+
+constexpr uint64_t kMixSeed = 0x9E3779B97F4A7C15ull;
+
+// One step of the fold `mix` of docs/operators.md.
+static inline uint64_t mix(uint64_t state, uint64_t key) {
+  state = (state ^ key) * 0xBF58476D1CE4E5B9ull;
+  return state ^ (state >> 29);
+}
+
+#ifdef REUSE_TARGET
+namespace REUSE_TARGET {
+void project(const float* values, int64_t stride, int64_t length, int64_t count, const float* projections,
+             int64_t num_hashes, float* out);
+void sign_bits(const float* projected, int64_t stride, int64_t num_hashes, int64_t count, const float* thresholds,
+               int64_t* codes);
+void tree_leaves(const float* values, int64_t stride, int64_t count, const int32_t* coordinates,
+                 const float* thresholds, int64_t depth, int64_t* codes);
+void fingerprint(const float* values, int64_t stride, int64_t length, int64_t count, int64_t* codes);
+void all_finite(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite);
+}  // namespace REUSE_TARGET
+#endif
+
+}  // namespace simd
+}  // namespace reuse

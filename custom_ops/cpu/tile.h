@@ -1,0 +1,15 @@
+// Reads neuron vectors out of an NCHW tensor, a tile of them at a time.
+#pragma once
+
+#include <cstdint>
+
+#include "reuse/geometry.h"
+#include "reuse/hash_family.h"
+
+namespace reuse {
+
+// Fills `values` [block_length, kTileVectors] with vectors first .. first+count-1 of the block (element l of vector p
+// at values[l * kTileVectors + p]), zeros where a window reaches into the padding.
+Tile load_tile(const Blocking& blocking, const float* x, int64_t block, int64_t first, int64_t count, float* values);
+
+}  // namespace reuse

@@ -1,0 +1,65 @@
+// Packing of weights into the panels that centroids are multiplied with.
+#include <algorithm>
+
+#include "reuse/operators.h"
+#include "simd/kernels.h"
+
+namespace reuse {
+namespace {
+
+int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Writes one panel: element l of the block, tap and channel of the tile.
+void fill_panel(const Blocking& blocking, const float* weights, int64_t block, int64_t first_channel, int64_t channels,
+                int64_t padded, int64_t stride, float* panel) {
+  const ConvGeometry& g = blocking.geometry;
+  const int64_t in_channels = g.group_in_channels(), taps = g.taps();
+  const int64_t out_channel = blocking.group_of(block) * g.group_out_channels() + first_channel;
+  const bool patch = blocking.layout() == Layout::kPatch;
+  for (int64_t l = 0; l < blocking.block_length(block); ++l) {
+    const int64_t position = blocking.block_start(block) + l;
+    const int64_t in_channel = patch ? position % in_channels : position;
+    for (int64_t t = 0; t < blocking.taps_per_block(); ++t) {
+      const int64_t tap = patch ? position / in_channels : t;
+      for (int64_t c = 0; c < channels; ++c) {
+        panel[l * stride + t * padded + c] = weights[((out_channel + c) * in_channels + in_channel) * taps + tap];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+PackedWeights::PackedWeights(Allocator& allocator, const Blocking& blocking, const float* weights,
+                             int64_t tile_channels, int64_t padding)
+    : channels_(blocking.geometry.group_out_channels()),
+      tile_channels_(std::min(tile_channels, channels_)),
+      padding_(padding),
+      num_tiles_((channels_ + tile_channels_ - 1) / tile_channels_),
+      taps_(blocking.taps_per_block()),
+      data_(allocator) {
+  const int64_t length = blocking.sub_vector_length();
+  int64_t size = 0;
+  for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
+    for (int64_t tile = 0; tile < num_tiles_; ++tile) {
+      offsets_.push_back(size);
+      size += length * panel_stride(tile);
+    }
+  }
+  data_.resize(static_cast<size_t>(size));
+  std::fill_n(data_.data(), size, 0.0f);
+  for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
+    for (int64_t tile = 0; tile < num_tiles_; ++tile) {
+      fill_panel(blocking, weights, block, tile_start(tile), tile_size(tile), padded_size(tile), panel_stride(tile),
+                 data_.data() + offsets_[static_cast<size_t>(block * num_tiles_ + tile)]);
+    }
+  }
+}
+
+int64_t PackedWeights::tile_size(int64_t tile) const { return std::min(tile_channels_, channels_ - tile_start(tile)); }
+
+int64_t PackedWeights::padded_size(int64_t tile) const { return round_up(tile_size(tile), padding_); }
+
+int64_t PackedWeights::panel_stride(int64_t tile) const { return round_up(panel_width(tile), simd::kLanes); }
+
+}  // namespace reuse

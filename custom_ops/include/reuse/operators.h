@@ -1,0 +1,103 @@
+// The operators of docs/operators.md on CPU memory, free of ONNX Runtime and Python.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "reuse/geometry.h"
+#include "reuse/hash_family.h"
+#include "reuse/runtime.h"
+
+namespace reuse {
+
+enum class Scope { kImage, kBatch };
+enum class Metric { kEuclidean, kAngular };
+enum class Activation { kNone, kRelu, kClip, kLeakyRelu };
+
+Scope parse_scope(const std::string& name);
+Metric parse_metric(const std::string& name);
+Activation parse_activation(const std::string& name);
+
+struct HashAttributes {
+  const HashFamily* family = nullptr;
+  int64_t num_hashes = 1;
+};
+
+struct ClusterAttributes {
+  Scope scope = Scope::kBatch;
+  Metric metric = Metric::kEuclidean;
+  float capacity = 1.0f;
+  bool verify = false;
+
+  void check() const;
+};
+
+struct GatherAttributes {
+  Activation activation = Activation::kNone;
+  std::vector<float> activation_params;
+
+  void check() const;
+};
+
+// Clusters of one block: `centroids` is [count, L].
+struct BlockClusters {
+  Buffer<float> centroids;
+  int64_t count = 0;
+  int64_t guarded = 0;
+};
+
+// Clusters of all blocks: `ids` is [B, V].
+struct Clusters {
+  Buffer<int32_t> ids;
+  std::vector<BlockClusters> blocks;
+};
+
+// Weights [M, Ic/group, kh, kw] in the order that multiplying centroids needs. Output channels are cut into tiles; a
+// block's panel for a tile is [L, taps_per_block, tile's channels], its rows padded with zeros to `panel_stride`.
+class PackedWeights {
+ public:
+  // Cuts each group's output channels into tiles of at most `tile_channels`, padded to a multiple of `padding`.
+  PackedWeights(Allocator& allocator, const Blocking& blocking, const float* weights, int64_t tile_channels,
+                int64_t padding);
+
+  int64_t num_tiles() const { return num_tiles_; }
+  int64_t tile_start(int64_t tile) const { return tile * tile_channels_; }       // first channel within the group
+  int64_t tile_size(int64_t tile) const;                                         // channels
+  int64_t padded_size(int64_t tile) const;                                       // channels with padding
+  int64_t panel_width(int64_t tile) const { return taps_ * padded_size(tile); }  // elements of a product row
+  int64_t panel_stride(int64_t tile) const;
+  const float* panel(int64_t block, int64_t tile) const { return data_.data() + offsets_[block * num_tiles_ + tile]; }
+
+ private:
+  int64_t channels_, tile_channels_, padding_, num_tiles_, taps_;
+  std::vector<int64_t> offsets_;
+  Buffer<float> data_;
+};
+
+// Returns the weights packed as reuse_conv needs them.
+PackedWeights pack_for_reuse_conv(Allocator& allocator, const Blocking& blocking, const float* weights);
+
+// Hash: writes codes [B, V].
+void hash(Context& context, const Blocking& blocking, const HashAttributes& attributes,
+          const HashParameters& parameters, const float* x, int64_t* codes);
+
+// Cluster: returns ids and centroids.
+Clusters cluster(Context& context, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
+                 const int64_t* codes);
+
+// CentroidGemm: writes table [B, capacity, T]; `counts` is [B], `weights` packed in one unpadded tile.
+void centroid_gemm(Context& context, const Blocking& blocking, const PackedWeights& weights, const float* centroids,
+                   const int32_t* counts, int64_t capacity, float* table);
+
+// Gather: writes y [N, M, Oh, Ow]. Throws std::out_of_range if an id is outside the table.
+void gather(Context& context, const Blocking& blocking, const GatherAttributes& attributes, const float* table,
+            int64_t capacity, const int32_t* ids, const float* bias, float* y);
+
+// ReuseConv: all of them in one, a tile of output channels at a time.
+void reuse_conv(Context& context, const Blocking& blocking, const HashAttributes& hash_attributes,
+                const ClusterAttributes& cluster_attributes, const GatherAttributes& gather_attributes,
+                const HashParameters& parameters, const PackedWeights& weights, const float* x, const float* bias,
+                float* y);
+
+}  // namespace reuse

@@ -1,0 +1,98 @@
+// What kernels need from whoever calls them: memory, parallel loops and a place for statistics.
+// ONNX Runtime (ort/), the C API (capi/) and the tests each implement these their own way.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <new>
+#include <utility>
+
+namespace reuse {
+
+// Source of scratch memory. Implementations must be callable from several threads at once.
+class Allocator {
+ public:
+  virtual ~Allocator() = default;
+  // Returns memory aligned to 64 bytes; throws std::bad_alloc.
+  virtual void* allocate(size_t bytes) = 0;
+  virtual void release(void* memory, size_t bytes) noexcept = 0;
+};
+
+// Runs `body(0) ... body(count - 1)`, possibly in parallel, and returns when all are done.
+// The first exception that a body throws is rethrown.
+class Parallel {
+ public:
+  virtual ~Parallel() = default;
+  virtual void run(int64_t count, const std::function<void(int64_t)>& body) = 0;
+};
+
+// A growable array of trivially copyable elements in an Allocator's memory; new elements are not initialised.
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(Allocator& allocator, size_t size = 0) : allocator_(&allocator) { resize(size); }
+  Buffer(Buffer&& other) noexcept
+      : allocator_(other.allocator_),
+        data_(std::exchange(other.data_, nullptr)),
+        size_(std::exchange(other.size_, 0)),
+        capacity_(std::exchange(other.capacity_, 0)) {}
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  Buffer& operator=(Buffer&&) = delete;
+  ~Buffer() { drop(); }
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  size_t size() const { return size_; }
+  T& operator[](size_t index) { return data_[index]; }
+  const T& operator[](size_t index) const { return data_[index]; }
+
+  void resize(size_t size) {
+    if (size > capacity_) reallocate(size > 2 * capacity_ ? size : 2 * capacity_);
+    size_ = size;
+  }
+  void clear() {
+    drop();
+    data_ = nullptr;
+    size_ = capacity_ = 0;
+  }
+
+ private:
+  void reallocate(size_t capacity) {
+    if (capacity > SIZE_MAX / sizeof(T)) throw std::bad_alloc();
+    T* data = static_cast<T*>(allocator_->allocate(capacity * sizeof(T)));
+    for (size_t i = 0; i < size_; ++i) data[i] = data_[i];
+    drop();
+    data_ = data;
+    capacity_ = capacity;
+  }
+  void drop() noexcept {
+    if (data_ != nullptr) allocator_->release(data_, capacity_ * sizeof(T));
+  }
+
+  Allocator* allocator_;
+  T* data_ = nullptr;
+  size_t size_ = 0;
+  size_t capacity_ = 0;
+};
+
+// What one run of an operator did. Times are wall-clock nanoseconds of the calling thread.
+struct RunStatistics {
+  int64_t blocks = 0;
+  int64_t rows = 0;      // N of the papers
+  int64_t vectors = 0;   // summed over blocks
+  int64_t clusters = 0;  // summed over blocks
+  int64_t guarded = 0;   // vectors computed densely by the guard
+  int64_t hash_ns = 0, cluster_ns = 0, gemm_ns = 0, gather_ns = 0;
+  int64_t scratch_bytes = 0;  // largest amount of scratch memory held at once
+};
+
+// Everything a kernel may use besides its operands.
+struct Context {
+  Allocator& allocator;
+  Parallel& parallel;
+  RunStatistics& statistics;
+};
+
+}  // namespace reuse

@@ -1,0 +1,192 @@
+#include "attributes.h"
+
+#include <stdexcept>
+
+#include "api.h"
+
+namespace reuse::ort {
+namespace {
+
+std::string take_message(Status* status) {
+  const std::string message = api().get<const char*(REUSE_ORT_CALL*)(const Status*)>(kGetErrorMessage)(status);
+  api().get<void(REUSE_ORT_CALL*)(Status*)>(kReleaseStatus)(status);
+  return message;
+}
+
+// Reads a fixed-size attribute of a kernel. The runtime tells an absent attribute from one of another type only by
+// its message.
+template <typename T>
+std::optional<T> read_kernel_value(Slot slot, const KernelInfo* info, const char* name) {
+  T value{};
+  Status* status = api().get<Status*(REUSE_ORT_CALL*)(const KernelInfo*, const char*, T*)>(slot)(info, name, &value);
+  if (status == nullptr) return value;
+  const std::string message = take_message(status);
+  if (message.find("No attribute") != std::string::npos) return std::nullopt;
+  throw std::invalid_argument("attribute " + std::string(name) + ": " + message);
+}
+
+// Reads an attribute of variable size: once for the size, once for the elements.
+template <typename T>
+std::optional<std::vector<T>> read_kernel_array(Slot slot, const KernelInfo* info, const char* name) {
+  using Reader = Status*(REUSE_ORT_CALL*)(const KernelInfo*, const char*, T*, size_t*);
+  size_t size = 0;
+  if (Status* status = api().get<Reader>(slot)(info, name, nullptr, &size)) {
+    const std::string message = take_message(status);
+    if (message.find("No attribute") != std::string::npos) return std::nullopt;
+    if (size == 0) throw std::invalid_argument("attribute " + std::string(name) + ": " + message);
+  }
+  std::vector<T> values(size);
+  if (size > 0) call(slot, info, name, values.data(), &size);
+  values.resize(size);
+  return values;
+}
+
+// Returns the attribute, or null if it is absent.
+const OpAttribute* find_attribute(const ShapeInferContext* context, const char* name) {
+  const OpAttribute* attribute = nullptr;
+  using Finder = Status*(REUSE_ORT_CALL*)(const ShapeInferContext*, const char*, const OpAttribute**);
+  if (Status* status = api().get<Finder>(kShapeInferContextGetAttribute)(context, name, &attribute)) {
+    take_message(status);
+    return nullptr;
+  }
+  return attribute;
+}
+
+template <typename T>
+std::optional<T> read_inference_value(AttributeType type, const ShapeInferContext* context, const char* name) {
+  const OpAttribute* attribute = find_attribute(context, name);
+  if (attribute == nullptr) return std::nullopt;
+  T value{};
+  size_t size = 0;
+  call(kReadOpAttr, attribute, type, static_cast<void*>(&value), sizeof(T), &size);
+  return value;
+}
+
+// The runtime counts the sizes of arrays in bytes here.
+template <typename T>
+std::optional<std::vector<T>> read_inference_array(AttributeType type, const ShapeInferContext* context,
+                                                   const char* name) {
+  const OpAttribute* attribute = find_attribute(context, name);
+  if (attribute == nullptr) return std::nullopt;
+  using Reader = Status*(REUSE_ORT_CALL*)(const OpAttribute*, AttributeType, void*, size_t, size_t*);
+  size_t bytes = 0;
+  if (Status* status = api().get<Reader>(kReadOpAttr)(attribute, type, nullptr, 0, &bytes)) take_message(status);
+  std::vector<T> values(bytes / sizeof(T));
+  if (bytes > 0) call(kReadOpAttr, attribute, type, static_cast<void*>(values.data()), bytes, &bytes);
+  return values;
+}
+
+// The runtime ends strings with a 0 in kernels always, in shape inference only before 1.23.
+std::string without_terminator(const std::vector<char>& characters) {
+  size_t length = characters.size();
+  while (length > 0 && characters[length - 1] == '\0') --length;
+  return std::string(characters.data(), length);
+}
+
+template <typename T>
+T required(const std::optional<T>& value, const char* name) {
+  if (!value) throw std::invalid_argument("attribute " + std::string(name) + " is missing");
+  return *value;
+}
+
+std::vector<int64_t> sized(std::optional<std::vector<int64_t>> values, std::vector<int64_t> otherwise,
+                           const char* name) {
+  if (!values) return otherwise;
+  if (values->size() != otherwise.size()) {
+    throw std::invalid_argument("attribute " + std::string(name) + " has " + std::to_string(values->size()) +
+                                " values, needs " + std::to_string(otherwise.size()));
+  }
+  return *values;
+}
+
+}  // namespace
+
+std::optional<int64_t> KernelAttributes::integer(const char* name) const {
+  return read_kernel_value<int64_t>(kKernelInfoGetAttributeInt64, info_, name);
+}
+std::optional<float> KernelAttributes::real(const char* name) const {
+  return read_kernel_value<float>(kKernelInfoGetAttributeFloat, info_, name);
+}
+std::optional<std::string> KernelAttributes::text(const char* name) const {
+  const auto characters = read_kernel_array<char>(kKernelInfoGetAttributeString, info_, name);
+  if (!characters) return std::nullopt;
+  return without_terminator(*characters);
+}
+std::optional<std::vector<int64_t>> KernelAttributes::integers(const char* name) const {
+  return read_kernel_array<int64_t>(kKernelInfoGetAttributeArrayInt64, info_, name);
+}
+std::optional<std::vector<float>> KernelAttributes::reals(const char* name) const {
+  return read_kernel_array<float>(kKernelInfoGetAttributeArrayFloat, info_, name);
+}
+
+std::optional<int64_t> InferenceAttributes::integer(const char* name) const {
+  return read_inference_value<int64_t>(kAttributeInt, context_, name);
+}
+std::optional<float> InferenceAttributes::real(const char* name) const {
+  return read_inference_value<float>(kAttributeFloat, context_, name);
+}
+std::optional<std::string> InferenceAttributes::text(const char* name) const {
+  const auto characters = read_inference_array<char>(kAttributeString, context_, name);
+  if (!characters) return std::nullopt;
+  return without_terminator(*characters);
+}
+std::optional<std::vector<int64_t>> InferenceAttributes::integers(const char* name) const {
+  return read_inference_array<int64_t>(kAttributeInts, context_, name);
+}
+std::optional<std::vector<float>> InferenceAttributes::reals(const char* name) const {
+  return read_inference_array<float>(kAttributeFloats, context_, name);
+}
+
+Layout read_layout(const AttributeSource& source) { return parse_layout(required(source.text("layout"), "layout")); }
+
+ConvAttributes read_conv_attributes(const AttributeSource& source) {
+  if (!source.integers("kernel_shape")) throw std::invalid_argument("attribute kernel_shape is missing");
+  const auto kernel = sized(source.integers("kernel_shape"), {1, 1}, "kernel_shape");
+  const auto strides = sized(source.integers("strides"), {1, 1}, "strides");
+  const auto pads = sized(source.integers("pads"), {0, 0, 0, 0}, "pads");
+  const auto dilations = sized(source.integers("dilations"), {1, 1}, "dilations");
+  ConvAttributes a;
+  a.kernel_h = kernel[0];
+  a.kernel_w = kernel[1];
+  a.stride_h = strides[0];
+  a.stride_w = strides[1];
+  a.pad_top = pads[0];
+  a.pad_left = pads[1];
+  a.pad_bottom = pads[2];
+  a.pad_right = pads[3];
+  a.dilation_h = dilations[0];
+  a.dilation_w = dilations[1];
+  a.group = source.integer("group").value_or(1);
+  a.auto_pad = parse_auto_pad(source.text("auto_pad").value_or(""));
+  a.layout = read_layout(source);
+  a.sub_vector_length = required(source.integer("sub_vector_length"), "sub_vector_length");
+  a.check();
+  return a;
+}
+
+HashAttributes read_hash_attributes(const AttributeSource& source) {
+  HashAttributes a;
+  a.family = &find_hash_family(required(source.text("family"), "family"));
+  a.num_hashes = source.integer("num_hashes").value_or(1);
+  return a;
+}
+
+ClusterAttributes read_cluster_attributes(const AttributeSource& source) {
+  ClusterAttributes a;
+  a.scope = parse_scope(source.text("scope").value_or("batch"));
+  a.metric = parse_metric(source.text("metric").value_or("euclidean"));
+  a.capacity = source.real("capacity").value_or(1.0f);
+  a.verify = source.integer("verify").value_or(0) != 0;
+  a.check();
+  return a;
+}
+
+GatherAttributes read_gather_attributes(const AttributeSource& source) {
+  GatherAttributes a;
+  a.activation = parse_activation(source.text("activation").value_or("none"));
+  a.activation_params = source.reals("activation_params").value_or(std::vector<float>{});
+  a.check();
+  return a;
+}
+
+}  // namespace reuse::ort

@@ -1,0 +1,59 @@
+// Reading a node's attributes, from a kernel's info or from shape inference, and turning them into the kernels'
+// structs.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ort_abi.h"
+#include "reuse/operators.h"
+
+namespace reuse::ort {
+
+// Where attributes come from. Each reader returns nothing if the attribute is absent, and throws if it has another
+// type.
+class AttributeSource {
+ public:
+  virtual ~AttributeSource() = default;
+  virtual std::optional<int64_t> integer(const char* name) const = 0;
+  virtual std::optional<float> real(const char* name) const = 0;
+  virtual std::optional<std::string> text(const char* name) const = 0;
+  virtual std::optional<std::vector<int64_t>> integers(const char* name) const = 0;
+  virtual std::optional<std::vector<float>> reals(const char* name) const = 0;
+};
+
+class KernelAttributes final : public AttributeSource {
+ public:
+  explicit KernelAttributes(const KernelInfo* info) : info_(info) {}
+  std::optional<int64_t> integer(const char* name) const override;
+  std::optional<float> real(const char* name) const override;
+  std::optional<std::string> text(const char* name) const override;
+  std::optional<std::vector<int64_t>> integers(const char* name) const override;
+  std::optional<std::vector<float>> reals(const char* name) const override;
+
+ private:
+  const KernelInfo* info_;
+};
+
+class InferenceAttributes final : public AttributeSource {
+ public:
+  explicit InferenceAttributes(const ShapeInferContext* context) : context_(context) {}
+  std::optional<int64_t> integer(const char* name) const override;
+  std::optional<float> real(const char* name) const override;
+  std::optional<std::string> text(const char* name) const override;
+  std::optional<std::vector<int64_t>> integers(const char* name) const override;
+  std::optional<std::vector<float>> reals(const char* name) const override;
+
+ private:
+  const ShapeInferContext* context_;
+};
+
+// Each throws std::invalid_argument naming the attribute that is missing or wrong.
+ConvAttributes read_conv_attributes(const AttributeSource& source);
+HashAttributes read_hash_attributes(const AttributeSource& source);
+ClusterAttributes read_cluster_attributes(const AttributeSource& source);
+GatherAttributes read_gather_attributes(const AttributeSource& source);
+Layout read_layout(const AttributeSource& source);
+
+}  // namespace reuse::ort

@@ -1,0 +1,67 @@
+// The kernels of the five operators, CPU provider.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "attributes.h"
+#include "kernel.h"
+
+namespace reuse::ort {
+
+class HashKernel final : public Kernel {
+ public:
+  HashKernel(const KernelInfo* info, std::string session);
+
+ private:
+  void run(KernelContext* tensors, Context& context) const override;
+  ConvAttributes conv_;
+  HashAttributes hash_;
+};
+
+class ClusterKernel final : public Kernel {
+ public:
+  ClusterKernel(const KernelInfo* info, std::string session);
+
+ private:
+  void run(KernelContext* tensors, Context& context) const override;
+  ConvAttributes conv_;
+  ClusterAttributes cluster_;
+};
+
+class CentroidGemmKernel final : public Kernel {
+ public:
+  CentroidGemmKernel(const KernelInfo* info, std::string session);
+
+ private:
+  void run(KernelContext* tensors, Context& context) const override;
+  Layout layout_;
+  int64_t group_;
+};
+
+class GatherKernel final : public Kernel {
+ public:
+  GatherKernel(const KernelInfo* info, std::string session);
+
+ private:
+  void run(KernelContext* tensors, Context& context) const override;
+  ConvAttributes conv_;
+  GatherAttributes gather_;
+};
+
+class ReuseConvKernel final : public Kernel {
+ public:
+  ReuseConvKernel(const KernelInfo* info, std::string session);
+
+ private:
+  void run(KernelContext* tensors, Context& context) const override;
+  ConvAttributes conv_;
+  HashAttributes hash_;
+  ClusterAttributes cluster_;
+  GatherAttributes gather_;
+  // Constant weights, packed once; their packing does not depend on the input's size.
+  std::unique_ptr<ScratchAllocator> weights_allocator_;
+  std::optional<PackedWeights> weights_;
+};
+
+}  // namespace reuse::ort

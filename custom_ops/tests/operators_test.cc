@@ -1,0 +1,175 @@
+// The operators against a convolution in float64, and against each other.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "support.h"
+#include "test.h"
+
+namespace reuse::testing {
+namespace {
+
+constexpr int kCases = 150;
+
+void expect_close(const std::vector<float>& actual, const std::vector<float>& expected, int seed) {
+  EXPECT(actual.size() == expected.size());
+  float scale = 1.0f;
+  for (const float value : expected) scale = std::max(scale, std::fabs(value));
+  for (size_t i = 0; i < actual.size(); ++i) {
+    EXPECT(std::fabs(actual[i] - expected[i]) <= 1e-4f * scale,
+           << "at " << i << ": " << actual[i] << ", expected " << expected[i] << ", seed " << seed);
+  }
+}
+
+TEST(exact_equals_dense) {
+  for (int seed = 0; seed < kCases; ++seed) {
+    std::mt19937 random(static_cast<unsigned>(seed));
+    const Problem problem = random_problem(random, "exact");
+    expect_close(run_fused(problem, 1), dense(problem), seed);
+  }
+}
+
+TEST(fused_equals_staged_for_any_number_of_threads) {
+  const char* const families[] = {"sign", "pstable", "learned", "exact"};
+  for (int seed = 0; seed < kCases; ++seed) {
+    std::mt19937 random(static_cast<unsigned>(1000 + seed));
+    const Problem problem = random_problem(random, families[seed % 4]);
+    const std::vector<float> fused = run_fused(problem, 1);
+    EXPECT(fused == run_fused(problem, 3), << "seed " << seed);
+    expect_close(run_staged(problem, 2), fused, seed);
+  }
+}
+
+TEST(clusters_are_numbered_by_first_appearance) {
+  for (int seed = 0; seed < kCases; ++seed) {
+    std::mt19937 random(static_cast<unsigned>(2000 + seed));
+    const Problem p = random_problem(random, "sign");
+    PoisonedAllocator allocator;
+    Threads parallel(2);
+    RunStatistics statistics;
+    Context context{allocator, parallel, statistics};
+    std::vector<int64_t> codes(static_cast<size_t>(p.blocking.num_blocks() * p.blocking.vectors));
+    hash(context, p.blocking, p.hash, p.parameters(), p.x.data(), codes.data());
+    const Clusters clusters = cluster(context, p.blocking, p.cluster, p.x.data(), codes.data());
+    int64_t total = 0;
+    for (int64_t b = 0; b < p.blocking.num_blocks(); ++b) {
+      int32_t next = 0;
+      for (int64_t v = 0; v < p.blocking.vectors; ++v) {
+        const int32_t id = clusters.ids[static_cast<size_t>(b * p.blocking.vectors + v)];
+        EXPECT(id >= 0 && id <= next, << "seed " << seed);
+        if (id == next) ++next;
+      }
+      EXPECT(next == clusters.blocks[static_cast<size_t>(b)].count, << "seed " << seed);
+      total += next;
+    }
+    EXPECT(total == statistics.clusters);
+  }
+}
+
+// One channel, one row of pixels, 1x1 kernel of weight 1: the output shows the centroids.
+Problem pixels(const std::vector<float>& values, float capacity) {
+  ConvAttributes a;
+  Problem p;
+  p.blocking = Blocking::make(ConvGeometry::make(a, 1, 1, 1, static_cast<int64_t>(values.size()), 1));
+  p.hash = {&find_hash_family("sign"), 1};
+  p.cluster.capacity = capacity;
+  p.x = values;
+  p.w = {1.0f};
+  p.projections = {1.0f};
+  p.thresholds = {0.0f};
+  return p;
+}
+
+TEST(centroid_is_the_mean) { EXPECT(run_fused(pixels({1, 3, -2, -4}, 1.0f), 1) == std::vector<float>({2, 2, -3, -3})); }
+
+TEST(centroid_of_large_values_does_not_overflow) {
+  const float large = std::numeric_limits<float>::max();
+  EXPECT(run_fused(pixels({large, large, large}, 1.0f), 1) == std::vector<float>({large, large, large}));
+}
+
+TEST(guard_computes_vectors_beyond_capacity_densely) {
+  RunStatistics statistics;
+  // One shared cluster: the positive values; each negative one stands alone.
+  EXPECT(run_fused(pixels({1, 3, -2, -4}, 0.25f), 1, &statistics) == std::vector<float>({2, 2, -2, -4}));
+  EXPECT(statistics.guarded == 2 && statistics.clusters == 3 && statistics.vectors == 4);
+}
+
+TEST(values_that_are_not_finite_do_not_spread) {
+  const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const Metric metric : {Metric::kEuclidean, Metric::kAngular}) {
+    Problem problem = pixels({1, infinity, 3, nan, -infinity, -2}, 1.0f);
+    problem.cluster.metric = metric;
+    const std::vector<float> y = run_fused(problem, 1);
+    EXPECT(y[0] == 2 && y[2] == 2 && y[5] == -2);
+    EXPECT(y[1] == infinity && std::isnan(y[3]) && y[4] == -infinity);
+  }
+}
+
+TEST(angular_centroid_has_the_mean_norm) {
+  ConvAttributes a;
+  a.sub_vector_length = 2;
+  Problem p;
+  p.blocking = Blocking::make(ConvGeometry::make(a, 1, 2, 1, 2, 2));
+  p.hash = {&find_hash_family("sign"), 1};
+  p.cluster.metric = Metric::kAngular;
+  p.x = {3, 0, 0, 1};  // vectors (3, 0) and (0, 1): mean direction (1/2, 1/2), mean norm 2
+  p.w = {1, 0, 0, 1};
+  p.projections = {1, 1};
+  p.thresholds = {0};
+  EXPECT(run_fused(p, 1) == std::vector<float>({1, 1, 1, 1}));
+}
+
+TEST(a_table_over_the_budget_is_made_in_strips) {
+  // 2^16 distinct pixels, 9 taps, 64 channels: 144 MiB of table, far more than the budget.
+  ConvAttributes a;
+  a.kernel_h = a.kernel_w = 3;
+  a.pad_top = a.pad_left = a.pad_bottom = a.pad_right = 1;
+  Problem p;
+  p.blocking = Blocking::make(ConvGeometry::make(a, 1, 1, 256, 256, 40));
+  p.hash = {&find_hash_family("exact"), 1};
+  p.cluster.verify = true;
+  for (int i = 0; i < 256 * 256; ++i) p.x.push_back(static_cast<float>(i) / 65536.0f - 0.5f);
+  for (int i = 0; i < 40 * 9; ++i) p.w.push_back(static_cast<float>(i % 7) - 3.0f);
+  expect_close(run_fused(p, 2), dense(p), 0);
+}
+
+TEST(ids_outside_the_table_are_refused) {
+  Problem p = pixels({1, 2}, 1.0f);
+  PoisonedAllocator allocator;
+  Threads parallel(1);
+  RunStatistics statistics;
+  Context context{allocator, parallel, statistics};
+  const std::vector<float> table = {1.0f};
+  const std::vector<int32_t> ids = {0, 1};
+  std::vector<float> y(2);
+  expect_throw<std::out_of_range>(
+      "ids hold 1", [&] { gather(context, p.blocking, p.gather, table.data(), 1, ids.data(), nullptr, y.data()); });
+}
+
+TEST(an_empty_batch_gives_an_empty_output) {
+  for (const char* family : {"sign", "exact"}) {
+    std::mt19937 random(1);
+    Problem p = random_problem(random, family);
+    ConvGeometry g = p.blocking.geometry;
+    p.blocking = Blocking::make(ConvGeometry::make(g.attributes, 0, g.in_channels, g.in_h, g.in_w, g.out_channels));
+    p.x.clear();
+    EXPECT(run_fused(p, 1).empty() && run_staged(p, 1).empty());
+  }
+}
+
+TEST(wrong_parameters_are_named) {
+  const HashFamily& sign = find_hash_family("sign");
+  HashParameterSizes sizes;
+  expect_throw<std::invalid_argument>("projections is missing", [&] { sign.check(sizes, 2, 3, 4); });
+  sizes.projections = 24;
+  sizes.thresholds = 7;
+  expect_throw<std::invalid_argument>("thresholds has 7 elements, needs 8", [&] { sign.check(sizes, 2, 3, 4); });
+  expect_throw<std::invalid_argument>("num_hashes is 65", [&] { sign.check(sizes, 2, 3, 65); });
+  expect_throw<std::invalid_argument>("family is 'md5'", [] { find_hash_family("md5"); });
+  expect_throw<std::invalid_argument>("capacity",
+                                      [] { ClusterAttributes{Scope::kBatch, Metric::kEuclidean, 0.0f}.check(); });
+  expect_throw<std::invalid_argument>("activation_params", [] { GatherAttributes{Activation::kClip, {1.0f}}.check(); });
+}
+
+}  // namespace
+}  // namespace reuse::testing

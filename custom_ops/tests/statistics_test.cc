@@ -1,0 +1,44 @@
+// Statistics and their C interface.
+#include <string>
+#include <vector>
+
+#include "reuse/capi.h"
+#include "reuse/statistics_registry.h"
+#include "test.h"
+
+namespace reuse::testing {
+namespace {
+
+TEST(statistics_add_up_and_are_told_apart_by_session) {
+  StatisticsRegistry& registry = StatisticsRegistry::instance();
+  RunStatistics run;
+  run.blocks = 2;
+  run.rows = 10;
+  run.clusters = 3;
+  run.scratch_bytes = 100;
+  registry.add("statistics_test", "say \"hi\"\n", "ReuseConv", run);
+  run.scratch_bytes = 50;
+  registry.add("statistics_test", "say \"hi\"\n", "ReuseConv", run);
+  registry.add("another", "b", "Hash", run);
+
+  const int64_t needed = reuse_statistics_json("statistics_test", nullptr, 0);
+  std::vector<char> text(static_cast<size_t>(needed));
+  EXPECT(reuse_statistics_json("statistics_test", text.data(), needed) == needed);
+  const std::string json(text.data());
+  EXPECT(static_cast<int64_t>(json.size()) + 1 == needed);
+  EXPECT(json.find("\"node\":\"say \\\"hi\\\"\\u000a\"") != std::string::npos, << json);
+  EXPECT(json.find("\"runs\":2,\"blocks\":2,\"rows\":20") != std::string::npos, << json);
+  EXPECT(json.find("\"clusters\":6") != std::string::npos, << json);
+  EXPECT(json.find("\"scratch_bytes\":100") != std::string::npos, << json);
+  EXPECT(json.find("Hash") == std::string::npos, << json);
+
+  char small[3];
+  EXPECT(reuse_statistics_json("statistics_test", small, 3) == needed && std::string(small) == "[{");
+  reuse_statistics_reset("statistics_test");
+  EXPECT(registry.to_json("statistics_test").find("\"runs\":0") != std::string::npos);
+  reuse_statistics_forget("statistics_test");
+  EXPECT(registry.to_json("statistics_test") == "[]");
+}
+
+}  // namespace
+}  // namespace reuse::testing

@@ -1,0 +1,193 @@
+#include "support.h"
+
+#include <algorithm>
+
+#include "test.h"
+
+namespace reuse::testing {
+namespace {
+
+int64_t draw(std::mt19937& random, int64_t low, int64_t high) {
+  return std::uniform_int_distribution<int64_t>(low, high)(random);
+}
+
+std::vector<float> normal(std::mt19937& random, int64_t count) {
+  std::normal_distribution<float> distribution;
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = distribution(random);
+  return values;
+}
+
+Blocking random_blocking(std::mt19937& random) {
+  ConvAttributes a;
+  a.kernel_h = draw(random, 1, 4);
+  a.kernel_w = draw(random, 1, 4);
+  a.stride_h = draw(random, 1, 3);
+  a.stride_w = draw(random, 1, 3);
+  a.dilation_h = draw(random, 1, 2);
+  a.dilation_w = draw(random, 1, 2);
+  a.pad_top = draw(random, 0, 2);
+  a.pad_left = draw(random, 0, 2);
+  a.pad_bottom = draw(random, 0, 2);
+  a.pad_right = draw(random, 0, 2);
+  a.group = draw(random, 1, 2);
+  a.layout = draw(random, 0, 1) == 0 ? Layout::kPatch : Layout::kChannel;
+  const int64_t channels = draw(random, 1, 7);
+  const int64_t width = a.layout == Layout::kPatch ? channels * a.kernel_h * a.kernel_w : channels;
+  a.sub_vector_length = draw(random, 1, width);
+  const int64_t height = (a.kernel_h - 1) * a.dilation_h + draw(random, 1, 12);
+  const int64_t columns = (a.kernel_w - 1) * a.dilation_w + draw(random, 1, 12);
+  return Blocking::make(
+      ConvGeometry::make(a, draw(random, 1, 3), channels * a.group, height, columns, a.group * draw(random, 1, 70)));
+}
+
+void draw_parameters(std::mt19937& random, const std::string& family, Problem& p) {
+  const int64_t blocks = p.blocking.num_blocks(), length = p.blocking.sub_vector_length(), h = p.hash.num_hashes;
+  if (family == "learned") {
+    const int64_t nodes = blocks * ((int64_t{1} << h) - 1);
+    p.thresholds = normal(random, nodes);
+    for (int64_t i = 0; i < nodes; ++i) p.coordinates.push_back(static_cast<int32_t>(draw(random, 0, length - 1)));
+    if (draw(random, 0, 1) == 0) p.projections = normal(random, blocks * length * length);
+  } else if (family != "exact") {
+    p.projections = normal(random, blocks * length * h);
+    p.thresholds = normal(random, blocks * h);
+    if (family == "pstable") p.widths.assign(static_cast<size_t>(blocks), 1.5f);
+  }
+}
+
+HashParameterSizes sizes_of(const Problem& p) {
+  const auto size = [](const auto& values) {
+    return values.empty() ? int64_t{-1} : static_cast<int64_t>(values.size());
+  };
+  HashParameterSizes sizes;
+  sizes.projections = size(p.projections);
+  sizes.thresholds = size(p.thresholds);
+  sizes.coordinates = size(p.coordinates);
+  sizes.widths = size(p.widths);
+  return sizes;
+}
+
+}  // namespace
+
+HashParameters Problem::parameters() const {
+  HashParameters result;
+  if (!projections.empty()) result.projections = projections.data();
+  if (!thresholds.empty()) result.thresholds = thresholds.data();
+  if (!coordinates.empty()) result.coordinates = coordinates.data();
+  if (!widths.empty()) result.widths = widths.data();
+  return result;
+}
+
+Problem random_problem(std::mt19937& random, const char* family) {
+  Problem p;
+  p.blocking = random_blocking(random);
+  const ConvGeometry& g = p.blocking.geometry;
+  p.hash.family = &find_hash_family(family);
+  p.hash.num_hashes = draw(random, 1, std::string(family) == "learned" ? 8 : 40);
+  p.cluster.scope = draw(random, 0, 1) == 0 ? Scope::kImage : Scope::kBatch;
+  p.cluster.metric = draw(random, 0, 1) == 0 ? Metric::kEuclidean : Metric::kAngular;
+  p.cluster.capacity = draw(random, 0, 1) == 0 ? 1.0f : 0.2f;
+  p.cluster.verify = std::string(family) == "exact";
+  p.x = normal(random, g.batch * g.in_channels * g.in_pixels());
+  // Few distinct values make vectors repeat.
+  if (draw(random, 0, 1) == 0) {
+    for (float& value : p.x) value = value > 0.0f ? 1.0f : -0.5f;
+  }
+  p.w = normal(random, g.out_channels * g.group_in_channels() * g.taps());
+  if (draw(random, 0, 1) == 0) p.bias = normal(random, g.out_channels);
+  draw_parameters(random, family, p);
+  p.hash.family->check(sizes_of(p), p.blocking.num_blocks(), p.blocking.sub_vector_length(), p.hash.num_hashes);
+  switch (draw(random, 0, 3)) {
+    case 1:
+      p.gather.activation = Activation::kRelu;
+      break;
+    case 2:
+      p.gather = {Activation::kClip, {0.0f, 6.0f}};
+      break;
+    case 3:
+      p.gather = {Activation::kLeakyRelu, {0.1f}};
+      break;
+    default:
+      break;
+  }
+  return p;
+}
+
+std::vector<float> dense(const Problem& p) {
+  const ConvGeometry& g = p.blocking.geometry;
+  const ConvAttributes& a = g.attributes;
+  std::vector<float> y(static_cast<size_t>(g.rows() * g.out_channels));
+  size_t index = 0;
+  for (int64_t n = 0; n < g.batch; ++n) {
+    for (int64_t m = 0; m < g.out_channels; ++m) {
+      const int64_t first_channel = m / g.group_out_channels() * g.group_in_channels();
+      for (int64_t row = 0; row < g.out_h; ++row) {
+        for (int64_t column = 0; column < g.out_w; ++column) {
+          double sum = p.bias.empty() ? 0.0 : p.bias[static_cast<size_t>(m)];
+          for (int64_t c = 0; c < g.group_in_channels(); ++c) {
+            for (int64_t tap = 0; tap < g.taps(); ++tap) {
+              const int64_t r = row * a.stride_h - a.pad_top + tap / a.kernel_w * a.dilation_h;
+              const int64_t s = column * a.stride_w - a.pad_left + tap % a.kernel_w * a.dilation_w;
+              if (r < 0 || r >= g.in_h || s < 0 || s >= g.in_w) continue;
+              const int64_t in = ((n * g.in_channels + first_channel + c) * g.in_h + r) * g.in_w + s;
+              sum += static_cast<double>(p.x[static_cast<size_t>(in)]) *
+                     p.w[static_cast<size_t>((m * g.group_in_channels() + c) * g.taps() + tap)];
+            }
+          }
+          if (p.gather.activation == Activation::kRelu) sum = std::max(sum, 0.0);
+          if (p.gather.activation == Activation::kClip) sum = std::min(std::max(sum, 0.0), 6.0);
+          if (p.gather.activation == Activation::kLeakyRelu && sum < 0.0) sum *= 0.1;
+          y[index++] = static_cast<float>(sum);
+        }
+      }
+    }
+  }
+  return y;
+}
+
+std::vector<float> run_fused(const Problem& p, int64_t threads, RunStatistics* statistics) {
+  const ConvGeometry& g = p.blocking.geometry;
+  PoisonedAllocator allocator;
+  Threads parallel(threads);
+  RunStatistics own;
+  std::vector<float> y(static_cast<size_t>(g.rows() * g.out_channels));
+  {
+    Context context{allocator, parallel, own};
+    const PackedWeights weights = pack_for_reuse_conv(allocator, p.blocking, p.w.data());
+    reuse_conv(context, p.blocking, p.hash, p.cluster, p.gather, p.parameters(), weights, p.x.data(),
+               p.bias.empty() ? nullptr : p.bias.data(), y.data());
+  }
+  EXPECT(allocator.held() == 0);
+  if (statistics != nullptr) *statistics = own;
+  return y;
+}
+
+std::vector<float> run_staged(const Problem& p, int64_t threads) {
+  const ConvGeometry& g = p.blocking.geometry;
+  const int64_t blocks = p.blocking.num_blocks(), length = p.blocking.sub_vector_length();
+  PoisonedAllocator allocator;
+  Threads parallel(threads);
+  RunStatistics statistics;
+  Context context{allocator, parallel, statistics};
+  std::vector<int64_t> codes(static_cast<size_t>(blocks * p.blocking.vectors));
+  hash(context, p.blocking, p.hash, p.parameters(), p.x.data(), codes.data());
+  const Clusters clusters = cluster(context, p.blocking, p.cluster, p.x.data(), codes.data());
+  int64_t capacity = 1;
+  for (const BlockClusters& block : clusters.blocks) capacity = std::max(capacity, block.count);
+  std::vector<float> centroids(static_cast<size_t>(blocks * capacity * length));
+  std::vector<int32_t> counts;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const BlockClusters& block = clusters.blocks[static_cast<size_t>(b)];
+    counts.push_back(static_cast<int32_t>(block.count));
+    std::copy_n(block.centroids.data(), block.count * length, centroids.data() + b * capacity * length);
+  }
+  std::vector<float> table(static_cast<size_t>(blocks * capacity * p.blocking.table_width()));
+  const PackedWeights weights(allocator, p.blocking, p.w.data(), g.group_out_channels(), 1);
+  centroid_gemm(context, p.blocking, weights, centroids.data(), counts.data(), capacity, table.data());
+  std::vector<float> y(static_cast<size_t>(g.rows() * g.out_channels));
+  gather(context, p.blocking, p.gather, table.data(), capacity, clusters.ids.data(),
+         p.bias.empty() ? nullptr : p.bias.data(), y.data());
+  return y;
+}
+
+}  // namespace reuse::testing

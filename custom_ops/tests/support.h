@@ -1,0 +1,76 @@
+// Memory, threads and random convolutions for the tests.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "reuse/operators.h"
+
+namespace reuse::testing {
+
+// Memory filled with NaN, so that reading what nobody wrote spoils a result; counts what is not given back.
+class PoisonedAllocator final : public Allocator {
+ public:
+  void* allocate(size_t bytes) override {
+    void* memory = std::malloc(bytes);
+    if (memory == nullptr && bytes > 0) throw std::bad_alloc();
+    if (bytes > 0) std::memset(memory, 0xFF, bytes);
+    held_ += static_cast<int64_t>(bytes);
+    return memory;
+  }
+  void release(void* memory, size_t bytes) noexcept override {
+    held_ -= static_cast<int64_t>(bytes);
+    std::free(memory);
+  }
+  int64_t held() const { return held_.load(); }
+
+ private:
+  std::atomic<int64_t> held_{0};
+};
+
+// As many threads as asked for, each taking every n-th task from the end: an order that ONNX Runtime would not choose.
+class Threads final : public Parallel {
+ public:
+  explicit Threads(int64_t threads) : threads_(threads) {}
+  void run(int64_t count, const std::function<void(int64_t)>& body) override {
+    std::vector<std::thread> pool;
+    for (int64_t t = 0; t < threads_; ++t) {
+      pool.emplace_back([&, t] {
+        for (int64_t i = count - 1 - t; i >= 0; i -= threads_) body(i);
+      });
+    }
+    for (std::thread& thread : pool) thread.join();
+  }
+
+ private:
+  int64_t threads_;
+};
+
+// A convolution with reuse settings and data.
+struct Problem {
+  Blocking blocking;
+  HashAttributes hash;
+  ClusterAttributes cluster;
+  GatherAttributes gather;
+  std::vector<float> x, w, bias, projections, thresholds, widths;
+  std::vector<int32_t> coordinates;
+
+  HashParameters parameters() const;
+};
+
+// Draws a legal problem; the family is one of sign, pstable, learned, exact.
+Problem random_problem(std::mt19937& random, const char* family);
+
+// The convolution in float64, with bias and activation.
+std::vector<float> dense(const Problem& problem);
+
+// ReuseConv, and the four staged operators one after the other.
+std::vector<float> run_fused(const Problem& problem, int64_t threads, RunStatistics* statistics = nullptr);
+std::vector<float> run_staged(const Problem& problem, int64_t threads);
+
+}  // namespace reuse::testing

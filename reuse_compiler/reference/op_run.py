@@ -1,0 +1,132 @@
+"""The reference operators as `onnx.reference` classes, for `ReferenceEvaluator(model, new_ops=REFERENCE_OPS)`."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from onnx.reference.op_run import OpRun
+
+from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, gather_rows, hash_vectors
+from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvGeometry, Layout
+
+DOMAIN = "ai.reuse"
+
+
+def blocking_from_attributes(
+    x_shape: tuple[int, ...],
+    out_channels: int,
+    kernel_shape: Any,
+    layout: Layout,
+    sub_vector_length: int,
+    strides: Any = None,
+    pads: Any = None,
+    dilations: Any = None,
+    group: int | None = None,
+    auto_pad: AutoPad | None = None,
+) -> Blocking:
+    """Returns the blocking that an operator's attributes mean for an input of shape `x_shape` [N, Ic, H, W]."""
+    kernel = (int(kernel_shape[0]), int(kernel_shape[1]))
+    stride = tuple(strides or (1, 1))
+    dilation = tuple(dilations or (1, 1))
+    resolved = ConvGeometry.resolve_pads(
+        auto_pad or "NOTSET", tuple(pads or (0, 0, 0, 0)), (x_shape[2], x_shape[3]), kernel, stride, dilation
+    )
+    geometry = ConvGeometry(
+        x_shape[0], x_shape[1], x_shape[2], x_shape[3], out_channels, kernel, stride, resolved, dilation, group or 1
+    )
+    return Blocking(geometry, layout, sub_vector_length)
+
+
+def present(value: Any) -> Any:
+    """Returns an optional input, or None if it is absent (left out, or without elements)."""
+    return None if value is None or value.size == 0 else value
+
+
+class ReuseOp(OpRun):
+    """Common to all: the domain, and the blocking from the node's attributes."""
+
+    op_domain = DOMAIN
+
+    def blocking(self, x: Any, out_channels: int) -> Blocking:
+        names = ("kernel_shape", "layout", "sub_vector_length", "strides", "pads", "dilations", "group", "auto_pad")
+        return blocking_from_attributes(
+            x.shape, out_channels, **{name: self.attribute(name) for name in names}
+        )
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Returns an attribute of the node, or `default`."""
+        value = getattr(self, name, None)
+        return default if value is None else value
+
+
+class Hash(ReuseOp):
+    """codes = Hash(X, projections?, thresholds?, coordinates?, widths?)"""
+
+    def _run(self, x: Any, *parameters: Any, **_: Any) -> tuple[Any]:
+        # The number of output channels does not matter for hashing; a multiple of the group satisfies the geometry.
+        blocking = self.blocking(x, self.attribute("group", 1))
+        return (hash_vectors(x, blocking, self.attribute("family"), HashParameters(*map(present, parameters))),)
+
+
+class Cluster(ReuseOp):
+    """ids, centroids, counts = Cluster(X, codes)"""
+
+    def _run(self, x: Any, codes: Any, **_: Any) -> tuple[Any, Any, Any]:
+        clusters = cluster_vectors(
+            x,
+            codes,
+            self.blocking(x, self.attribute("group", 1)),
+            self.attribute("scope", "batch"),
+            self.attribute("capacity", 1.0),
+            self.attribute("metric", "euclidean"),
+            bool(self.attribute("verify", 0)),
+        )
+        return clusters.ids, clusters.centroids, clusters.counts
+
+
+class CentroidGemm(ReuseOp):
+    """table = CentroidGemm(centroids, counts, W)"""
+
+    def _run(self, centroids: Any, counts: Any, weights: Any, **_: Any) -> tuple[Any]:
+        group = self.attribute("group", 1)
+        in_channels = weights.shape[1] * group
+        geometry = ConvGeometry(1, in_channels, *weights.shape[2:], weights.shape[0], weights.shape[2:], group=group)
+        blocking = Blocking(geometry, self.attribute("layout"), centroids.shape[2])
+        return (centroid_gemm(centroids, counts, weights, blocking),)
+
+
+class Gather(ReuseOp):
+    """Y = Gather(table, ids, X, bias?)"""
+
+    def _run(self, table: Any, ids: Any, x: Any, bias: Any = None, **_: Any) -> tuple[Any]:
+        group = self.attribute("group", 1)
+        taps = 1
+        if self.attribute("layout") == "channel":
+            taps = self.attribute("kernel_shape")[0] * self.attribute("kernel_shape")[1]
+        blocking = self.blocking(x, table.shape[2] // taps * group)
+        params = tuple(self.attribute("activation_params", ()))
+        return (gather_rows(table, ids, blocking, present(bias), self.attribute("activation", "none"), params),)
+
+
+class ReuseConv(ReuseOp):
+    """Y = ReuseConv(X, W, bias?, projections?, thresholds?, coordinates?, widths?)"""
+
+    def _run(self, x: Any, weights: Any, bias: Any = None, *parameters: Any, **_: Any) -> tuple[Any]:
+        blocking = self.blocking(x, weights.shape[0])
+        codes = hash_vectors(x, blocking, self.attribute("family"), HashParameters(*map(present, parameters)))
+        clusters = cluster_vectors(
+            x,
+            codes,
+            blocking,
+            self.attribute("scope", "batch"),
+            self.attribute("capacity", 1.0),
+            self.attribute("metric", "euclidean"),
+            bool(self.attribute("verify", 0)),
+        )
+        table = centroid_gemm(clusters.centroids, clusters.counts, weights, blocking)
+        params = tuple(self.attribute("activation_params", ()))
+        return (gather_rows(table, clusters.ids, blocking, present(bias), self.attribute("activation", "none"), params),)
+
+
+REFERENCE_OPS = cast("list[type[OpRun]]", [Hash, Cluster, CentroidGemm, Gather, ReuseConv])

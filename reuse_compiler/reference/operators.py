@@ -1,0 +1,189 @@
+"""The computation of each operator as functions of arrays; every function is the formula of docs/operators.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reuse_compiler.reference.vectors import block_weights, neuron_vectors
+from reuse_compiler.reuse.config import Metric, Scope
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.families.base import Array, array_module
+from reuse_compiler.reuse.geometry import Blocking
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Result of `cluster_vectors`: ids int32 [B, V], centroids [B, Cmax, L], counts int32 [B], and guarded vectors."""
+
+    ids: Array
+    centroids: Array
+    counts: Array
+    guarded: int
+
+
+def hash_vectors(x: Array, blocking: Blocking, family: str, parameters: HashParameters) -> Array:
+    """Operator Hash: returns codes int64 [B, V]."""
+    xp = array_module(x)
+    vectors = neuron_vectors(x, blocking)
+    codes = xp.zeros(vectors.shape[:2], xp.int64)
+    for block in range(blocking.num_blocks):
+        length = blocking.block_length(block)
+        codes[block] = FAMILIES[family].codes(vectors[block], parameters.block(block), length)
+    return codes
+
+
+def _number_clusters(
+    vectors: Any, codes: Any, vectors_per_unit: int, capacity: float, verify: bool
+) -> tuple[list[int], int]:
+    """Returns the cluster of each vector of a block, numbered by first appearance, and how many were guarded."""
+    limit = max(1, math.ceil(capacity * vectors_per_unit))
+    finite = np.isfinite(vectors).all(axis=1)
+    ids: list[int] = []
+    count = guarded = shared = 0
+    known: dict[Any, int] = {}
+    for index in range(len(codes)):
+        if index % vectors_per_unit == 0:
+            known, shared = {}, 0
+        key = (int(codes[index]), vectors[index].tobytes() if verify else b"")
+        sharable = verify or bool(finite[index])
+        if sharable and key in known:
+            ids.append(known[key])
+            continue
+        if sharable and shared < limit:
+            known[key] = count
+            shared += 1
+        else:
+            guarded += 1
+        ids.append(count)
+        count += 1
+    return ids, guarded
+
+
+def _centroids(vectors: Any, ids: Any, count: int, metric: Metric, verify: bool) -> Any:
+    """Returns the float32 centroids [count, L] of a block."""
+    if verify:
+        first = np.unique(ids, return_index=True)[1]
+        return vectors[first]
+    members = np.bincount(ids, minlength=count).astype(np.float64)[:, None]
+    exact = vectors.astype(np.float64)
+    norms = np.sqrt((exact * exact).sum(axis=1))
+    if metric == "angular":
+        # A non-finite vector is alone in its cluster, whose centroid is the vector itself.
+        scalable = np.isfinite(norms) & (norms > 0)
+        exact = np.where(scalable[:, None], exact / np.where(scalable, norms, 1.0)[:, None], exact)
+    sums = np.zeros((count, vectors.shape[1]), np.float64)
+    np.add.at(sums, ids, exact)
+    centroids = sums / members
+    if metric == "angular":
+        total_norms = np.zeros(count, np.float64)
+        np.add.at(total_norms, ids, np.where(np.isfinite(norms), norms, 1.0))
+        centroids = centroids * (total_norms[:, None] / members)
+    return centroids.astype(np.float32)
+
+
+def cluster_vectors(
+    x: Array,
+    codes: Array,
+    blocking: Blocking,
+    scope: Scope = "batch",
+    capacity: float = 1.0,
+    metric: Metric = "euclidean",
+    verify: bool = False,
+) -> Clusters:
+    """Operator Cluster. The loop over vectors runs on the host whatever module the arrays are of."""
+    xp = array_module(x)
+    to_host = xp.asnumpy if xp is not np else np.asarray
+    vectors, codes = to_host(neuron_vectors(x, blocking)), to_host(codes)
+    units = blocking.geometry.batch if scope == "image" else 1
+    vectors_per_unit = blocking.vectors // max(units, 1)
+    ids = np.zeros((blocking.num_blocks, blocking.vectors), np.int32)
+    rows, guarded = [], 0
+    for block in range(blocking.num_blocks):
+        if blocking.vectors == 0:
+            rows.append(np.zeros((0, blocking.sub_vector_length), np.float32))
+            continue
+        numbers, beyond = _number_clusters(vectors[block], codes[block], vectors_per_unit, capacity, verify)
+        ids[block] = numbers
+        guarded += beyond
+        rows.append(_centroids(vectors[block], ids[block], max(numbers) + 1, metric, verify))
+    counts = np.array([len(r) for r in rows], np.int32)
+    centroids = np.zeros((blocking.num_blocks, max(1, counts.max(initial=0)), blocking.sub_vector_length), np.float32)
+    for block, centroid in enumerate(rows):
+        centroids[block, : len(centroid)] = centroid
+    return Clusters(xp.asarray(ids), xp.asarray(centroids), xp.asarray(counts), guarded)
+
+
+def centroid_gemm(centroids: Array, counts: Array, weights: Array, blocking: Blocking) -> Array:
+    """Operator CentroidGemm: returns the table [B, Cmax, T]."""
+    xp = array_module(centroids)
+    used = xp.arange(centroids.shape[1])[None, :] < xp.asarray(counts)[:, None]
+    table = xp.matmul(centroids, block_weights(weights, blocking))
+    return xp.where(used[:, :, None], table, xp.float32(0))
+
+
+def _add_block(total: Array, table: Array, ids: Array, blocking: Blocking) -> None:
+    """Adds one block's table rows [C, T] to `total [N, Oh, Ow, M/group]` at the ids [V] of its vectors."""
+    g = blocking.geometry
+    if blocking.layout == "patch":
+        total += table[ids].reshape(total.shape)
+        return
+    images = ids.reshape(g.batch, g.in_height, g.in_width)
+    for row in range(g.kernel[0]):
+        for column in range(g.kernel[1]):
+            tap = row * g.kernel[1] + column
+            products = table[:, tap * g.group_out_channels : (tap + 1) * g.group_out_channels]
+            rows = [r for r in range(g.out_height) if 0 <= _source(g, 0, r, row) < g.in_height]
+            columns = [c for c in range(g.out_width) if 0 <= _source(g, 1, c, column) < g.in_width]
+            if not rows or not columns:
+                continue
+            source = images[:, _source(g, 0, rows[0], row) :: g.strides[0], :][:, : len(rows)]
+            source = source[:, :, _source(g, 1, columns[0], column) :: g.strides[1]][:, :, : len(columns)]
+            total[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += products[source]
+
+
+def _source(geometry: Any, axis: int, output: int, tap: int) -> int:
+    """Returns the input coordinate that a tap reads for an output coordinate."""
+    return int(output * geometry.strides[axis] - geometry.pads[axis] + tap * geometry.dilations[axis])
+
+
+def activate(y: Array, activation: str, params: tuple[float, ...]) -> Array:
+    """Applies the fused activation."""
+    xp = array_module(y)
+    if activation == "Relu":
+        return xp.maximum(y, xp.float32(0))
+    if activation == "Clip":
+        return xp.minimum(xp.maximum(y, xp.float32(params[0])), xp.float32(params[1]))
+    if activation == "LeakyRelu":
+        return xp.where(y < 0, y * xp.float32(params[0]), y)
+    if activation != "none":
+        raise ValueError(f"unknown activation '{activation}'")
+    return y
+
+
+def gather_rows(
+    table: Array,
+    ids: Array,
+    blocking: Blocking,
+    bias: Array | None = None,
+    activation: str = "none",
+    activation_params: tuple[float, ...] = (),
+) -> Array:
+    """Operator Gather: returns Y [N, M, Oh, Ow]."""
+    xp = array_module(table)
+    g = blocking.geometry
+    outputs = []
+    for group in range(g.group):
+        total = xp.zeros((g.batch, g.out_height, g.out_width, g.group_out_channels), xp.float32)
+        if g.rows > 0:
+            for index in range(blocking.blocks_per_group):
+                block = group * blocking.blocks_per_group + index
+                _add_block(total, table[block], ids[block], blocking)
+        outputs.append(total.transpose(0, 3, 1, 2))
+    y = xp.concatenate(outputs, axis=1)
+    if bias is not None:
+        y = y + bias[None, :, None, None]
+    return activate(y, activation, activation_params)

@@ -1,0 +1,1 @@
+"""What the compiler reports: data models, and their rendering as JSON and tables. Computes nothing."""

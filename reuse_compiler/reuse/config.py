@@ -1,0 +1,129 @@
+"""Settings of a reuse layer, and the configuration file (`MODEL.reuse.json`) that holds them per layer.
+
+`reuse-compile --config` reads such files; calibration and training write them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from reuse_compiler.errors import ConfigError
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.geometry import Blocking, Layout
+
+FamilyName = Literal["sign", "pstable", "learned", "exact"]
+Scope = Literal["image", "batch"]
+Metric = Literal["euclidean", "angular"]
+Lowering = Literal["fused", "staged"]
+
+assert set(get_args(FamilyName)) == set(FAMILIES)
+
+
+class LayerSettings(BaseModel):
+    """How one Conv is rewritten. L and H are the papers' symbols for `sub_vector_length` and `num_hashes`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    family: FamilyName = "sign"
+    layout: Layout
+    sub_vector_length: int = Field(alias="L", ge=1, le=2**20)
+    num_hashes: int = Field(alias="H", ge=1, le=64)
+    scope: Scope = "batch"
+    capacity: float = Field(default=1.0, gt=0.0, le=1.0)
+    metric: Metric = "euclidean"
+
+    @model_validator(mode="after")
+    def _fits_family(self) -> LayerSettings:
+        largest = FAMILIES[self.family].max_hashes
+        if self.num_hashes > largest:
+            raise ValueError(f"H={self.num_hashes} is too large: family '{self.family}' takes at most {largest}")
+        return self
+
+
+class ReuseConfig(BaseModel):
+    """Contents of a configuration file. Convs that `layers` does not name stay dense."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    seed: int = Field(default=0, ge=0)
+    layers: dict[str, LayerSettings] = Field(default_factory=dict)
+    parameters_file: str | None = None
+    """An .npz beside the configuration file with arrays `<layer>/<parameter>`: fitted trees, trained projections."""
+
+    @staticmethod
+    def load(path: Path) -> ReuseConfig:
+        """Reads and validates a file; raises ConfigError naming the file, the field and what is allowed."""
+        try:
+            return ReuseConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ConfigError(f"cannot read the configuration {path}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not a JSON text file") from error
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path} is not valid JSON: {error}") from error
+        except ValidationError as error:
+            raise ConfigError(f"{path}: {describe_validation_error(error)}") from error
+
+    def load_parameters(self, path: Path) -> dict[str, HashParameters]:
+        """Reads `parameters_file`, which lies beside the configuration file `path`: hash parameters by layer."""
+        if self.parameters_file is None:
+            return {}
+        file = path.parent / self.parameters_file
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot read the hash parameters {file} named by {path}: {error}") from error
+        known = {name for name, _ in HashParameters().items()}
+        layers: dict[str, dict[str, Any]] = {}
+        for key, array in arrays.items():
+            layer, _, name = key.rpartition("/")
+            if name not in known:
+                raise ConfigError(f"{file}: '{key}' must be '<layer>/<name>' with a name of {sorted(known)}")
+            if layer not in self.layers:
+                raise ConfigError(f"{file}: '{key}' is for a layer that {path} does not name")
+            layers.setdefault(layer, {})[name] = array.astype(np.int32 if name == "coordinates" else np.float32)
+        return {layer: HashParameters(**values) for layer, values in layers.items()}
+
+
+def describe_validation_error(error: ValidationError) -> str:
+    """Returns a pydantic error as one sentence per wrong field."""
+    sentences = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        sentences.append(f"{where}: {message}" if where else message)
+    return "; ".join(sentences)
+
+
+def make_settings(**values: Any) -> LayerSettings:
+    """Builds settings, turning a validation failure into a ConfigError."""
+    try:
+        return LayerSettings(**values)
+    except ValidationError as error:
+        raise ConfigError(describe_validation_error(error)) from error
+
+
+def check_parameters(parameters: HashParameters, settings: LayerSettings, blocking: Blocking, layer: str) -> None:
+    """Raises ConfigError unless `parameters` has the arrays, shapes and coordinate range that the family needs."""
+    family = FAMILIES[settings.family]
+    blocks, length = blocking.num_blocks, settings.sub_vector_length
+    required = family.parameter_shapes(blocks, length, settings.num_hashes)
+    allowed = required | family.optional_parameter_shapes(blocks, length)
+    for name, array in parameters.items():
+        if array is None:
+            if name in required:
+                raise ConfigError(f"layer '{layer}': family '{family.name}' needs the parameter '{name}'")
+        elif name not in allowed:
+            raise ConfigError(f"layer '{layer}': family '{family.name}' takes no parameter '{name}'")
+        elif array.shape != allowed[name]:
+            raise ConfigError(f"layer '{layer}': '{name}' has shape {array.shape}, expected {allowed[name]}")
+    if parameters.coordinates is not None and parameters.coordinates.size:
+        if parameters.coordinates.min() < 0 or parameters.coordinates.max() >= length:
+            raise ConfigError(f"layer '{layer}': split coordinates must lie in 0..{length - 1}")

@@ -1,0 +1,31 @@
+"""Family `sign`: random hyperplanes, the papers' locality-sensitive hash (inference paper Eq. 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reuse_compiler.reuse.families.base import Array, HashFamily, HashParameters, array_module, project
+
+
+class Sign(HashFamily):
+    """Bit h of the code tells on which side of hyperplane h a vector lies."""
+
+    name = "sign"
+
+    def codes(self, vectors: Array, parameters: HashParameters, length: int) -> Array:
+        xp = array_module(vectors)
+        bits = project(vectors, parameters.projections) > parameters.thresholds[None, :]  # type: ignore[index]
+        weights = xp.uint64(1) << xp.arange(bits.shape[1], dtype=xp.uint64)
+        return (bits.astype(xp.uint64) * weights).sum(axis=1, dtype=xp.uint64).view(xp.int64)
+
+    def parameter_shapes(self, num_blocks: int, length: int, num_hashes: int) -> dict[str, tuple[int, ...]]:
+        return {"projections": (num_blocks, length, num_hashes), "thresholds": (num_blocks, num_hashes)}
+
+    def random_parameters(
+        self, rng: np.random.Generator, num_blocks: int, length: int, num_hashes: int
+    ) -> HashParameters:
+        projections = rng.standard_normal((num_blocks, length, num_hashes)).astype(np.float32)
+        return HashParameters(projections=projections, thresholds=np.zeros((num_blocks, num_hashes), np.float32))
+
+    def max_clusters(self, num_hashes: int) -> int | None:
+        return 2**num_hashes

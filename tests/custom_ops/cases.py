@@ -1,0 +1,208 @@
+"""Convolutions with reuse settings as test cases: strategies to draw them, and models that compute them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from reuse_compiler.reference.op_run import DOMAIN
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvGeometry, Layout
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution, its data (from a seed) and its reuse settings. Its repr repeats it."""
+
+    geometry: ConvGeometry
+    layout: Layout
+    sub_vector_length: int
+    family: str
+    num_hashes: int
+    scope: str = "batch"
+    capacity: float = 1.0
+    metric: str = "euclidean"
+    auto_pad: AutoPad = "NOTSET"
+    activation: str = "none"
+    activation_params: tuple[float, ...] = ()
+    bias: bool = True
+    distinct: int = 0
+    """0: random input; n: pixels repeat n distinct ones, so that vectors repeat."""
+    seed: int = 0
+
+    @property
+    def blocking(self) -> Blocking:
+        return Blocking(self.geometry, self.layout, self.sub_vector_length)
+
+    def data(self) -> tuple[Array, Array, Array]:
+        """Returns X, W, bias."""
+        g, rng = self.geometry, np.random.default_rng(self.seed)
+        shape = (g.batch, g.in_channels, g.in_height, g.in_width)
+        if self.distinct:
+            palette = rng.standard_normal((self.distinct, g.in_channels)).astype(np.float32)
+            picks = rng.integers(0, self.distinct, (g.batch, g.in_height, g.in_width))
+            x = np.ascontiguousarray(palette[picks].transpose(0, 3, 1, 2))
+        else:
+            x = rng.standard_normal(shape).astype(np.float32)
+        w = rng.standard_normal((g.out_channels, g.group_in_channels, *g.kernel)).astype(np.float32)
+        return x, w, rng.standard_normal(g.out_channels).astype(np.float32)
+
+    def parameters(self) -> HashParameters:
+        """Draws the family's parameters; learned trees are random, too, every second one with a rotation."""
+        rng = np.random.default_rng(self.seed + 1)
+        blocks, length = self.blocking.num_blocks, self.sub_vector_length
+        if self.family != "learned":
+            return FAMILIES[self.family].random_parameters(rng, blocks, length, self.num_hashes)
+        nodes = 2**self.num_hashes - 1
+        rotation = rng.standard_normal((blocks, length, length)).astype(np.float32) if self.seed % 2 else None
+        return HashParameters(
+            projections=rotation,
+            thresholds=(0.5 * rng.standard_normal((blocks, nodes))).astype(np.float32),
+            coordinates=rng.integers(0, length, (blocks, nodes)).astype(np.int32),
+        )
+
+    def geometry_attributes(self) -> dict[str, Any]:
+        g = self.geometry
+        attributes: dict[str, Any] = {
+            "kernel_shape": list(g.kernel), "strides": list(g.strides), "dilations": list(g.dilations),
+            "group": g.group, "layout": self.layout, "sub_vector_length": self.sub_vector_length,
+        }  # fmt: skip
+        if self.auto_pad == "NOTSET":
+            return attributes | {"pads": list(g.pads)}
+        return attributes | {"auto_pad": self.auto_pad}
+
+    def model(self, lowering: str, dynamic: bool = True) -> onnx.ModelProto:
+        """Builds Y = convolution of X with reuse, `fused` or `staged`, or `dense` for ONNX's Conv with activation."""
+        _, w, bias = self.data()
+        constants = {"W": w, "bias": bias if self.bias else np.zeros(0, np.float32)}
+        names = []
+        values = self.parameters().items()
+        while values and values[-1][1] is None:
+            values.pop()
+        for name, value in values:
+            empty = np.zeros(0, np.int32 if name == "coordinates" else np.float32)
+            constants[name] = empty if value is None else value
+            names.append(name)
+        build = {"fused": self._fused, "staged": self._staged, "dense": self._dense}[lowering]
+        g = self.geometry
+        shape: list[Any] = [g.batch, g.in_channels, g.in_height, g.in_width]
+        graph = helper.make_graph(
+            build(names),
+            "case",
+            [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["N", g.in_channels, "H", "W"] if dynamic else shape)],
+            [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        )
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+    def _cluster_attributes(self) -> dict[str, Any]:
+        verify = int(FAMILIES[self.family].lossless)
+        return {"scope": self.scope, "capacity": self.capacity, "metric": self.metric, "verify": verify}
+
+    def _gather_attributes(self) -> dict[str, Any]:
+        attributes: dict[str, Any] = {"activation": self.activation}
+        if self.activation_params:
+            attributes["activation_params"] = list(self.activation_params)
+        return attributes
+
+    def _fused(self, parameters: list[str]) -> list[onnx.NodeProto]:
+        attributes = self.geometry_attributes() | self._cluster_attributes() | self._gather_attributes()
+        attributes |= {"family": self.family, "num_hashes": self.num_hashes}
+        return [helper.make_node("ReuseConv", ["X", "W", "bias", *parameters], ["Y"], "conv", domain=DOMAIN, **attributes)]
+
+    def _staged(self, parameters: list[str]) -> list[onnx.NodeProto]:
+        geometry = self.geometry_attributes()
+        make = helper.make_node
+        hashed = {"family": self.family, "num_hashes": self.num_hashes}
+        return [
+            make("Hash", ["X", *parameters], ["codes"], "hash", domain=DOMAIN, **geometry, **hashed),
+            make("Cluster", ["X", "codes"], ["ids", "centroids", "counts"], "cluster", domain=DOMAIN,
+                 **geometry, **self._cluster_attributes()),
+            make("CentroidGemm", ["centroids", "counts", "W"], ["table"], "gemm", domain=DOMAIN, layout=self.layout,
+                 group=self.geometry.group),
+            make("Gather", ["table", "ids", "X", "bias"], ["Y"], "gather", domain=DOMAIN, **geometry,
+                 **self._gather_attributes()),
+        ]  # fmt: skip
+
+    def _dense(self, parameters: list[str]) -> list[onnx.NodeProto]:
+        # Explicit pads: onnxruntime's Conv takes no auto_pad with dilations.
+        attributes = self.geometry_attributes() | {"pads": list(self.geometry.pads)}
+        for name in ("layout", "sub_vector_length", "auto_pad"):
+            attributes.pop(name, None)
+        inputs = ["X", "W", "bias"] if self.bias else ["X", "W"]
+        if self.activation == "none":
+            return [helper.make_node("Conv", inputs, ["Y"], "conv", **attributes)]
+        nodes = [helper.make_node("Conv", inputs, ["conv_out"], "conv", **attributes)]
+        if self.activation == "Clip":
+            for index, value in enumerate(self.activation_params):
+                tensor = numpy_helper.from_array(np.array(value, np.float32))
+                nodes.append(helper.make_node("Constant", [], [f"limit_{index}"], value=tensor))
+            nodes.append(helper.make_node("Clip", ["conv_out", "limit_0", "limit_1"], ["Y"]))
+        else:
+            alpha = {"alpha": self.activation_params[0]} if self.activation == "LeakyRelu" else {}
+            nodes.append(helper.make_node(self.activation, ["conv_out"], ["Y"], **alpha))
+        return nodes
+
+
+ACTIVATIONS: list[tuple[str, tuple[float, ...]]] = [
+    ("none", ()), ("Relu", ()), ("Clip", (0.0, 6.0)), ("Clip", (-0.5, float("inf"))), ("LeakyRelu", (0.1,)),
+]  # fmt: skip
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> tuple[ConvGeometry, AutoPad]:
+    """Draws a legal convolution down to 1x1, with its auto_pad (whose pads are resolved in the geometry)."""
+    kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    strides = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    dilations = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
+    group = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    auto_pad: AutoPad = draw(st.sampled_from(["NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]))
+    pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
+    size = []
+    for axis in (0, 1):
+        extent = (kernel[axis] - 1) * dilations[axis] + 1
+        padding = pads[axis] + pads[axis + 2] if auto_pad == "NOTSET" else 0
+        smallest = 1 if auto_pad.startswith("SAME") else max(1, extent - padding)
+        size.append(draw(st.integers(smallest, smallest + 6)))
+    resolved = ConvGeometry.resolve_pads(auto_pad, pads, (size[0], size[1]), kernel, strides, dilations)  # type: ignore[arg-type]
+    in_channels, out_channels = group * draw(st.integers(1, 6)), group * draw(st.integers(1, 20))
+    batch = draw(st.integers(1, 3))
+    geometry = ConvGeometry(
+        batch, in_channels, size[0], size[1], out_channels, kernel, strides, resolved, dilations, group
+    )
+    return geometry, auto_pad
+
+
+@st.composite
+def cases(draw: st.DrawFn, families: tuple[str, ...] = ("sign", "pstable", "learned", "exact")) -> Case:
+    """Draws a case; L need not divide K or the channels."""
+    geometry, auto_pad = draw(geometries())
+    layout: Layout = draw(st.sampled_from(["patch", "channel"]))
+    width = geometry.columns if layout == "patch" else geometry.group_in_channels
+    family = draw(st.sampled_from(families))
+    activation, params = draw(st.sampled_from(ACTIVATIONS))
+    return Case(
+        geometry=geometry,
+        layout=layout,
+        sub_vector_length=draw(st.integers(1, width)),
+        family=family,
+        num_hashes=draw(st.integers(1, 8 if family == "learned" else 40)),
+        scope=draw(st.sampled_from(["batch", "image"])),
+        capacity=draw(st.sampled_from([1.0, 1.0, 0.3])),
+        metric=draw(st.sampled_from(["euclidean", "angular"])),
+        auto_pad=auto_pad,
+        activation=activation,
+        activation_params=params,
+        bias=draw(st.booleans()),
+        distinct=draw(st.sampled_from([0, 1, 3])),
+        seed=draw(st.integers(0, 2**16)),
+    )

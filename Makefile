@@ -1,0 +1,62 @@
+# make demo: environment, build, a real network compiled and compared.  make test: everything CI checks.
+# The environment lives in .venv; PYTHON chooses the interpreter (3.11 or 3.12).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SANITIZED := build/sanitized
+# Versions of onnxruntime that the operator library must load in: the oldest supported, one between, the newest.
+ORT_VERSIONS := 1.18.1 1.24.4 newest
+
+CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt)
+CPP_FORMATTED := $(filter %.cc %.h,$(CPP_SOURCES))
+
+.PHONY: demo test build lint format cpp-test python-test compatibility tidy clean help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
+
+demo: $(VENV)/.built  ## compile a real trained network, run it on real images, print the table
+	$(BIN)/python -m tools.demo
+
+test: lint cpp-test compatibility python-test  ## all that CI checks
+
+build: $(VENV)/.built  ## environment with the operator library (editable install)
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,images,models,test,lint]'
+	touch $@
+
+# An editable install does not notice changed C++ sources; installing again (without dependencies) rebuilds them.
+$(VENV)/.built: $(VENV)/.installed $(CPP_SOURCES)
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+lint: $(VENV)/.built  ## ruff, mypy, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CPP_FORMATTED)
+
+format: $(VENV)/.built  ## format all sources
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(CPP_FORMATTED)
+
+cpp-test: $(VENV)/.installed  ## the kernels' own tests under AddressSanitizer and UBSan
+	$(BIN)/python -m tools.cpp_build $(SANITIZED) -DREUSE_BUILD_TESTS=ON -DREUSE_SANITIZE=ON
+	$(SANITIZED)/tests/kernel_tests
+
+tidy: $(VENV)/.installed  ## clang-tidy's bug checks
+	$(BIN)/python -m tools.cpp_build build/tidy -DREUSE_BUILD_TESTS=ON
+	$(BIN)/clang-tidy --quiet -p build/tidy $(filter-out %ort_abi_test.cc,$(filter custom_ops/%.cc,$(CPP_SOURCES)))
+
+compatibility: $(VENV)/.installed  ## the wheel in the oldest, a middle and the newest onnxruntime
+	$(BIN)/python -m tools.compatibility $(ORT_VERSIONS)
+
+python-test: $(VENV)/.built  ## the Python tests
+	$(BIN)/python -m pytest -n 2
+
+clean:  ## remove everything that was built
+	rm -rf $(VENV) .venvs build dist demo reuse_compiler/lib .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,51 @@
+"""The cost model against the papers' formulas."""
+
+import pytest
+
+from reuse_compiler.reuse.cost import (
+    GATHER_COST,
+    INPUT_PASS_COST,
+    OUTPUT_PASS_COST,
+    expected_remaining_ratio,
+    predicted_cost,
+)
+from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+
+CONV = ConvGeometry(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1))
+
+
+def test_patch_layout_is_equation_5() -> None:
+    cost = predicted_cost(Blocking(CONV, "patch", 16), FAMILIES["sign"], 12, 0.1, gather_cost=1.0)
+    assert cost.total - cost.passes == pytest.approx(12 / 128 + 0.1 + 1 / 16)
+    assert cost.passes == pytest.approx(INPUT_PASS_COST / 128 + OUTPUT_PASS_COST / 576)
+
+
+def test_channel_layout_hashes_once_for_all_taps() -> None:
+    cost = predicted_cost(Blocking(CONV, "channel", 16), FAMILIES["sign"], 12, 0.1)
+    assert cost.total - cost.passes == pytest.approx(12 / (9 * 128) + 0.1 + GATHER_COST / 16)
+    assert cost.passes == pytest.approx(INPUT_PASS_COST / (9 * 128) + OUTPUT_PASS_COST / 576)
+
+
+def test_reuse_across_batches_is_equation_6() -> None:
+    cost = predicted_cost(Blocking(CONV, "patch", 16), FAMILIES["sign"], 12, 0.1, reuse_rate=0.9)
+    assert cost.centroids == pytest.approx(0.1 * 0.1)
+
+
+def test_a_stride_makes_the_channel_layout_hash_pixels_that_are_read_less() -> None:
+    strided = ConvGeometry(1, 64, 56, 56, 128, (1, 1), (2, 2))
+    cost = predicted_cost(Blocking(strided, "channel", 64), FAMILIES["sign"], 12, 0.1)
+    assert cost.hashing == pytest.approx(4 * 12 / 128)
+
+
+def test_groups_count_their_own_output_channels() -> None:
+    grouped = ConvGeometry(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1), group=4)
+    cost = predicted_cost(Blocking(grouped, "patch", 16), FAMILIES["sign"], 12, 0.1)
+    assert cost.hashing == pytest.approx(12 / 32)
+
+
+def test_remaining_ratio_is_bounded_by_the_number_of_codes() -> None:
+    blocking = Blocking(CONV, "channel", 64)
+    assert expected_remaining_ratio(blocking, FAMILIES["sign"], 6) == pytest.approx(64 / 56**2)
+    assert expected_remaining_ratio(blocking, FAMILIES["sign"], 40) == 1.0
+    assert expected_remaining_ratio(blocking, FAMILIES["exact"], 1) == 1.0

@@ -1,0 +1,42 @@
+"""Configures and builds the C++ library outside of pip: `python -m tools.cpp_build FOLDER [-DOPTION=VALUE ...]`.
+
+Uses the machine's CMake and Ninja if it has them, else installs both into the running environment.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def program(name: str) -> str:
+    """Returns the path of a build program, installing its PyPI package if the machine has none."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    if importlib.util.find_spec(name) is None:
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", name], check=True)
+    return str(Path(sys.executable).parent / name)
+
+
+def build(folder: Path, options: list[str]) -> None:
+    """Configures `folder` with the given CMake options and builds all targets."""
+    cmake, ninja = program("cmake"), program("ninja")
+    configure = [cmake, "-S", str(ROOT / "custom_ops"), "-B", str(folder), "-G", "Ninja"]
+    configure += [f"-DCMAKE_MAKE_PROGRAM={ninja}", "--log-level=WARNING", *options]
+    subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([cmake, "--build", str(folder)], check=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    try:
+        build(Path(sys.argv[1]), sys.argv[2:])
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"the C++ build failed: {error}")

@@ -1,0 +1,85 @@
+"""A standalone check that an installed reuse-compiler works with the installed onnxruntime: `python smoke_test.py`.
+
+Compiles a small network with every family that needs no samples, fused and staged, runs it with dynamic shapes and
+several threads, and compares the lossless family with the original. Prints one line; exits 1 on a failure.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+import reuse_compiler
+from reuse_compiler.options import CompileOptions
+from reuse_compiler.pipeline import lower
+
+FAMILIES = ("sign", "pstable", "exact")
+LOWERINGS = ("fused", "staged")
+
+
+def network() -> onnx.ModelProto:
+    """Returns two convolutions with activations, the second without a bias, on inputs of any size."""
+    rng = np.random.default_rng(0)
+    weights = {"w1": (24, 3, 3, 3), "b1": (24,), "w2": (40, 24, 3, 3)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
+        helper.make_node("Conv", ["r1", "w2"], ["y"], "conv2", auto_pad="SAME_UPPER", strides=[2, 2]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "smoke",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, "H", "W"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def image() -> Any:
+    """Returns a batch of two pictures of flat patches, so that pixels repeat, in a size that is no multiple of a tile."""
+    rng = np.random.default_rng(1)
+    patches = rng.standard_normal((2, 3, 3, 5)).astype(np.float32)
+    return np.ascontiguousarray(np.kron(patches, np.ones((1, 1, 6, 6), np.float32)))
+
+
+def check(family: str, lowering: str, expected: Any) -> None:
+    """Compiles and runs one variant; raises AssertionError if it does not do what it must."""
+    options = CompileOptions.model_validate({"family": family, "lowering": lowering, "force": True})
+    lowered = lower(network(), options, None, {})
+    assert lowered.modified and all(layer.decision == "reuse" for layer in lowered.layers)
+    results = []
+    for threads in (1, 3):
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        session = reuse_compiler.session(lowered.model.SerializeToString(), sess_options=settings)
+        shape = session.get_outputs()[0].shape
+        assert len(shape) == 4 and shape[1] == 40, f"onnxruntime inferred the output shape {shape}"
+        results.append(session.run(None, {"x": image()})[0])
+        clusters = [node for node in reuse_compiler.statistics(session) if node.clusters]
+        assert len(clusters) == 2 and all(node.clusters < node.vectors for node in clusters), clusters
+    assert results[0].shape == expected.shape and np.array_equal(results[0], results[1])
+    if family == "exact":
+        np.testing.assert_allclose(results[0], expected, rtol=1e-3, atol=1e-3)
+
+
+def main() -> None:
+    """Checks all variants."""
+    dense = onnxruntime.InferenceSession(network().SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = dense.run(None, {"x": image()})[0]
+    for family in FAMILIES:
+        for lowering in LOWERINGS:
+            check(family, lowering, expected)
+    library = reuse_compiler.library_path()
+    print(f"onnxruntime {onnxruntime.__version__}: {len(FAMILIES) * len(LOWERINGS)} variants passed with {library.name}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.exit(__doc__)
+    main()

@@ -1,0 +1,1 @@
+"""Networks for tests and benchmarks: the papers' topologies, packaged real networks, sample data."""

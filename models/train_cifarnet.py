@@ -1,0 +1,178 @@
+"""Trains CifarNet on CIFAR-10 and stores weights that `models.builders.cifarnet` takes.
+
+Training uses batch normalisation, which is folded into the layer before it when the weights are stored. The reported
+accuracy is that of the stored (rounded) weights in the ONNX model run by ONNX Runtime.
+"""
+# mypy: disable-error-code="no-untyped-call", warn_unused_ignores=False, disallow_subclassing_any=False
+# (PyTorch leaves Tensor.split and Tensor.backward without annotations, and mypy also runs where PyTorch is absent.)
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import onnxruntime
+import torch
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from models import builders, datasets, preprocessing
+
+console = Console()
+LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")
+CROP_PADDING = 4
+DATA_HELP = "Folder of cifar10_train.npz and cifar10_test.npz; default: $REUSE_DATA or ../shared/data."
+
+
+class CifarNet(nn.Sequential):
+    """The layers of `builders.cifarnet`, with batch normalisation before each Relu and dropout before fc1."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        channels = 3
+        for index in (1, 2):
+            self.add_module(f"conv{index}", nn.Conv2d(channels, 64, 5, padding=2, bias=False))
+            self.add_module(f"bn_conv{index}", nn.BatchNorm2d(64))
+            self.add_module(f"relu{index}", nn.ReLU())
+            self.add_module(f"pool{index}", nn.MaxPool2d(3, 2, ceil_mode=True))
+            channels = 64
+        self.add_module("flatten", nn.Flatten())
+        self.add_module("dropout", nn.Dropout(dropout))
+        features = 64 * 8 * 8
+        for index, width in ((1, 384), (2, 192)):
+            self.add_module(f"fc{index}", nn.Linear(features, width, bias=False))
+            self.add_module(f"bn_fc{index}", nn.BatchNorm1d(width))
+            self.add_module(f"relu_fc{index}", nn.ReLU())
+            features = width
+        self.add_module("fc3", nn.Linear(features, 10))
+
+
+def folded_weights(net: CifarNet) -> dict[str, NDArray[np.float16]]:
+    """Weights and biases per layer with batch normalisation folded in, rounded to float16."""
+    state = {key: value.detach().double().numpy() for key, value in net.state_dict().items()}
+    stored = {}
+    for layer in LAYERS:
+        weight = state[f"{layer}.weight"]
+        if f"bn_{layer}.weight" not in state:
+            bias = state[f"{layer}.bias"]
+        else:
+            gamma, beta, mean, var = (
+                state[f"bn_{layer}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")
+            )
+            scale = gamma / np.sqrt(var + net.get_submodule(f"bn_{layer}").eps)
+            weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
+            bias = beta - mean * scale
+        stored[f"{layer}.weight"], stored[f"{layer}.bias"] = weight.astype(np.float16), bias.astype(np.float16)
+    return stored
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Random crops of the padded images `[N, 3, 32+2p, 32+2p]` to `[N, 3, 32, 32]`, half of them mirrored."""
+    count, size = len(images), images.shape[2] - 2 * CROP_PADDING
+    row, column = torch.randint(0, 2 * CROP_PADDING + 1, (2, count, 1), generator=generator)
+    rows, columns = row + torch.arange(size), column + torch.arange(size)
+    mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    sample = torch.arange(count)[:, None, None]
+    cropped = images.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
+    return cropped.permute(0, 3, 1, 2)
+
+
+def normalised(images: list[datasets.RgbImage]) -> Tensor:
+    """The network's input `[N, 3, H, W]`, channels last in memory."""
+    return torch.from_numpy(preprocessing.CIFARNET(images)).to(memory_format=torch.channels_last)
+
+
+def onnx_accuracy(images: NDArray[np.float32], labels: NDArray[np.int64], path: Path, threads: int) -> float:
+    """Top-1 of the weights stored at `path`, in the ONNX model run by ONNX Runtime on `images` `[N, 3, 32, 32]`."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    model = builders.cifarnet(builders.load_weights(path)).SerializeToString()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    logits = np.concatenate([session.run(None, {"x": images[i : i + 500]})[0] for i in range(0, len(images), 500)])
+    return float(np.mean(logits.argmax(1) == labels))
+
+
+def torch_accuracy(net: CifarNet, images: Tensor, labels: Tensor) -> float:
+    """Top-1 of the network in training, float32."""
+    net.eval()
+    with torch.no_grad():
+        hits = [(net(x).argmax(1) == y).sum() for x, y in zip(images.split(500), labels.split(500), strict=True)]
+    return float(sum(hits)) / len(labels)
+
+
+def train(
+    net: CifarNet, images: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], epochs: int, batch: int, seed: int
+) -> None:
+    """SGD with Nesterov momentum, one learning-rate cycle, label smoothing, bfloat16 autocast."""
+    steps = len(images) // batch
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.15, total_steps=epochs * steps, pct_start=0.2)
+    generator = torch.Generator().manual_seed(seed)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task("training", total=epochs * steps)
+        for epoch in range(1, epochs + 1):
+            net.train()
+            started, running = time.monotonic(), 0.0
+            for chosen in torch.randperm(len(images), generator=generator)[: steps * batch].split(batch):
+                inputs = augment(images[chosen], generator)
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    logits = net(inputs)
+                loss = nn.functional.cross_entropy(logits.float(), labels[chosen], label_smoothing=0.05)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                running += loss.item()
+                progress.advance(task)
+            top1, seconds = torch_accuracy(net, *test), time.monotonic() - started
+            console.print(f"epoch {epoch:2d}  loss {running / steps:.3f}  test top-1 {top1:.4f}  {seconds:.0f} s")
+
+
+def store(weights: dict[str, NDArray[np.float16]], path: Path) -> None:
+    """Writes the NPZ file at once: a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+        np.savez_compressed(file, **weights)  # type: ignore[arg-type]  # the stub takes any key for `allow_pickle`
+    temporary = Path(file.name)
+    temporary.chmod(0o644)  # NamedTemporaryFile makes files that only their owner reads
+    temporary.replace(path)
+
+
+def main(
+    data: Annotated[Path | None, typer.Option(help=DATA_HELP)] = None,
+    output: Annotated[Path, typer.Option(help="Where the weights go.")] = builders.CIFARNET_WEIGHTS,
+    epochs: Annotated[int, typer.Option(min=1)] = 28,
+    batch: Annotated[int, typer.Option(min=2)] = 256,
+    dropout: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.2,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Train CifarNet, store its weights and report their test top-1."""
+    folder = data or datasets.data_dir()
+    if folder is None:
+        raise typer.BadParameter("no sample data found; give its folder", param_hint="--data")
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    console.print(f"decoding {folder}")
+    train_photos, train_labels = datasets.read_archive(folder / "cifar10_train.npz")
+    test_photos, test_labels = datasets.read_archive(folder / "cifar10_test.npz")
+    test_images = normalised(test_photos)
+    border = ((CROP_PADDING, CROP_PADDING), (CROP_PADDING, CROP_PADDING), (0, 0))
+    images = normalised([np.pad(photo, border, mode="reflect") for photo in train_photos])
+
+    net = CifarNet(dropout).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    test = test_images, torch.from_numpy(test_labels)
+    train(net, images, torch.from_numpy(train_labels), test, epochs, batch, seed)
+    store(folded_weights(net), output)
+    top1 = onnx_accuracy(np.ascontiguousarray(test_images.numpy()), test_labels, output, threads)
+    console.print(f"{output}: test top-1 {top1:.4f} on {len(test_labels)} images (stored weights, ONNX Runtime)")
+
+
+if __name__ == "__main__":
+    typer.run(main)

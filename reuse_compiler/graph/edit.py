@@ -1,0 +1,109 @@
+"""Edits of a model in place: nodes go and come, everything that is not named stays byte for byte and in order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from reuse_compiler.graph.view import GraphView, NodeRef
+
+INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
+"""Before this IR version every initializer had to be a graph input; new constants then become Constant nodes."""
+
+
+@dataclass
+class _ScopeEdit:
+    """What changes in one graph; indices are those of the nodes before any change."""
+
+    removed: set[int] = field(default_factory=set)
+    inserted: dict[int, list[onnx.NodeProto]] = field(default_factory=lambda: defaultdict(list))
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+    unused_initializers: set[str] = field(default_factory=set)
+    gone_tensors: set[str] = field(default_factory=set)
+
+
+class ModelEdit:
+    """Collects changes against a view of a model and applies them at once; the view is not valid afterwards."""
+
+    def __init__(self, view: GraphView) -> None:
+        self._view = view
+        self._edits: dict[int, _ScopeEdit] = defaultdict(_ScopeEdit)
+        self._removed: dict[int, NodeRef] = {}
+        self._read: set[str] = set()
+        self._written: set[str] = set()
+
+    def replace(
+        self, refs: Iterable[NodeRef], nodes: Iterable[onnx.NodeProto], constants: Iterable[onnx.TensorProto]
+    ) -> None:
+        """Replaces nodes of one graph: the new ones stand where the first of `refs` stood and may read `constants`."""
+        first, *rest = refs
+        new = list(nodes)
+        edit = self._edits[id(first.scope)]
+        edit.inserted[first.index].extend(new)
+        edit.constants.extend(constants)
+        for ref in (first, *rest):
+            self._removed[id(ref)] = ref
+        for node in new:
+            self._read.update(node.input)
+            self._written.update(node.output)
+
+    def apply(self) -> None:
+        """Changes the model, and removes constants that only replaced nodes read."""
+        self._drop_unused([tensor for ref in self._removed.values() for tensor in ref.node.inputs])
+        for ref in self._removed.values():
+            edit = self._edits[id(ref.scope)]
+            edit.removed.add(ref.index)
+            edit.gone_tensors.update({t.name for t in ref.node.outputs} - self._written)
+        # Bodies first: they lie inside nodes of the graphs around them.
+        for scope in reversed(self._view.scopes):
+            if id(scope) in self._edits:
+                _apply(scope.proto, self._edits[id(scope)], self._view.model.ir_version)
+
+    def _drop_unused(self, candidates: list[gs.Tensor]) -> None:
+        """Marks initializers and nodes for removal that computed something for removed nodes only."""
+        while candidates:
+            tensor = candidates.pop()
+            if tensor.is_empty() or not self._unused(tensor):
+                continue
+            producer = self._view.producer(tensor)
+            if producer is None:
+                self._drop_initializer(tensor.name)
+            elif id(producer) not in self._removed and all(self._unused(t) for t in producer.node.outputs):
+                self._removed[id(producer)] = producer
+                candidates.extend(producer.node.inputs)
+
+    def _unused(self, tensor: gs.Tensor) -> bool:
+        if tensor.name in self._read or any(tensor.name in scope.outputs for scope in self._view.scopes):
+            return False
+        return all(id(ref) in self._removed for ref in self._view.consumers(tensor))
+
+    def _drop_initializer(self, name: str) -> None:
+        owners = [scope for scope in self._view.scopes if name in scope.initializers]
+        if len(owners) == 1 and name not in owners[0].inputs:
+            self._edits[id(owners[0])].unused_initializers.add(name)
+
+
+def _apply(graph: onnx.GraphProto, edit: _ScopeEdit, ir_version: int) -> None:
+    if ir_version < INITIALIZERS_ARE_INPUTS_BEFORE_IR:
+        first = min(edit.inserted)
+        edit.inserted[first] = [*map(_constant_node, edit.constants), *edit.inserted[first]]
+    else:
+        graph.initializer.extend(edit.constants)
+    for index in sorted(edit.removed, reverse=True):
+        del graph.node[index]
+        for node in reversed(edit.inserted.get(index, [])):
+            graph.node.insert(index, node)
+    for index in range(len(graph.initializer) - 1, -1, -1):
+        if graph.initializer[index].name in edit.unused_initializers:
+            del graph.initializer[index]
+    for index in range(len(graph.value_info) - 1, -1, -1):
+        if graph.value_info[index].name in edit.gone_tensors:
+            del graph.value_info[index]
+
+
+def _constant_node(tensor: onnx.TensorProto) -> onnx.NodeProto:
+    return onnx.helper.make_node("Constant", [], [tensor.name], name=tensor.name, value=tensor)

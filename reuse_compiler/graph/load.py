@@ -1,0 +1,70 @@
+"""Reading an ONNX file, with its external data found and checked but not read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from reuse_compiler.errors import ModelError
+from reuse_compiler.graph.structure import structure_errors
+from reuse_compiler.graph.tensors import external_data, is_external, set_external_data, tensors_of
+
+
+def load_model(path: str | Path) -> onnx.ModelProto:
+    """Reads a model; external tensors stay external and get absolute locations.
+
+    Raises ModelError if the file cannot be read, is not ONNX, is truncated, or misses (part of) its external data.
+    """
+    path = Path(path)
+    model = _parse(path)
+    if not model.HasField("graph") or not model.ir_version or not model.graph.output:
+        raise ModelError(f"{path} is not an ONNX model, or a truncated one: it holds no graph with outputs")
+    for error in structure_errors(model):
+        raise ModelError(f"{path} is not a valid ONNX model: {error}")
+    _locate_external_data(model, path)
+    return model
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+    try:
+        model.ParseFromString(content)
+    except (DecodeError, ValueError) as error:
+        raise ModelError(
+            f"{path} is not an ONNX model, or a truncated one ({error}); "
+            "give an .onnx file as written by an exporter, in binary form"
+        ) from error
+    return model
+
+
+def _locate_external_data(model: onnx.ModelProto, path: Path) -> None:
+    """Makes the locations of external tensors absolute, after checking that the files hold their bytes."""
+    folder = path.parent.resolve()
+    for tensor in tensors_of(model):
+        if not is_external(tensor):
+            continue
+        data = external_data(tensor)
+        file = (folder / data.file).resolve()
+        if data.file.is_absolute() or not file.is_relative_to(folder):
+            raise ModelError(
+                f"{path}: the external data '{data.file}' of tensor '{tensor.name}' lies outside the model's folder, "
+                "which onnxruntime refuses; put the data file beside the model"
+            )
+        if not file.is_file():
+            raise ModelError(
+                f"{path}: the external data file '{data.file}' of tensor '{tensor.name}' is missing; "
+                "put it beside the model, where the exporter wrote it"
+            )
+        size = file.stat().st_size
+        if data.offset + data.length > size:
+            raise ModelError(
+                f"{path}: the external data file '{data.file}' is truncated: tensor '{tensor.name}' ends at byte "
+                f"{data.offset + data.length}, the file at byte {size}"
+            )
+        set_external_data(tensor, str(file), data.offset, data.length)

@@ -1,0 +1,178 @@
+"""Shapes of a model's inputs and, by ONNX shape inference on a copy without weights, of all its tensors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+from onnx import shape_inference
+
+from reuse_compiler.errors import ConfigError
+from reuse_compiler.graph.structure import subgraphs_of
+from reuse_compiler.graph.tensors import copy_without_data
+
+logger = logging.getLogger(__name__)
+
+Shape = tuple[int | None, ...]
+"""Dimensions of a tensor; None for one that is not known before run time."""
+ScopePath = tuple[int, ...]
+"""Where a graph lies: () is the main graph; (7, 1) is the second body of the main graph's node 7, and so on."""
+
+DEFAULT_BATCH = 1
+DEFAULT_SIZE = 224
+"""Sizes assumed for dynamic dimensions that the user does not give: one ImageNet image."""
+SMALL_TENSOR_BYTES = 4096
+"""Constants up to this size keep their data for shape inference: they may be shapes, axes or sizes."""
+
+
+def model_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Returns the inputs that a caller must feed: those that no initializer gives a value."""
+    given = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    return [value for value in graph.input if value.name not in given]
+
+
+def bind_shapes(
+    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], *, warn: bool = True
+) -> dict[str, tuple[int, ...]]:
+    """Returns a concrete shape for each tensor input.
+
+    Dynamic dimensions come from `shapes`, else from an equally named dimension that is known, else they are assumed: 1
+    for the first dimension, 224 for others, with a warning that names them. Raises ConfigError for a shape that
+    fits no input.
+    """
+    values = {value.name: value.type.tensor_type.shape for value in model_inputs(model.graph) if _has_shape(value)}
+    symbols: dict[str, int] = {}
+    for name, given in shapes.items():
+        if name not in values:
+            raise ConfigError(f"--shape {name}: the model has no such input; its inputs are {_names(values)}")
+        _bind_given(name, values[name], given, symbols)
+    bound: dict[str, tuple[int, ...]] = {}
+    assumed = []
+    for name, shape in values.items():
+        sizes = []
+        for axis, dim in enumerate(shape.dim):
+            size = shapes[name][axis] if name in shapes else _known_size(dim, symbols)
+            if size is None:
+                size = DEFAULT_BATCH if axis == 0 else DEFAULT_SIZE
+                symbols.setdefault(dim.dim_param, size)
+                assumed.append(f"{name}[{axis}]{f' ({dim.dim_param})' if dim.dim_param else ''} = {size}")
+            sizes.append(size)
+        bound[name] = tuple(sizes)
+    if assumed and warn:
+        example = next(name for name in bound if name not in shapes)
+        logger.warning(
+            "dynamic dimensions are assumed: %s; give the sizes you use, for example --shape %s:%s",
+            ", ".join(assumed),
+            example,
+            ",".join(map(str, bound[example])),
+        )
+    return bound
+
+
+def _has_shape(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"))
+
+
+def _names(values: Mapping[str, object]) -> str:
+    return ", ".join(f"'{name}'" for name in values) or "none"
+
+
+def _bind_given(name: str, shape: onnx.TensorShapeProto, given: tuple[int, ...], symbols: dict[str, int]) -> None:
+    """Checks one `--shape` against the model's declaration and learns the values of its symbolic dimensions."""
+    if len(given) != len(shape.dim):
+        raise ConfigError(f"--shape {name}: {len(given)} dimensions given, the model's input has {len(shape.dim)}")
+    for axis, (dim, size) in enumerate(zip(shape.dim, given, strict=True)):
+        if size < 1:
+            raise ConfigError(f"--shape {name}: dimension {axis} is {size}; give sizes of at least 1")
+        known = _known_size(dim, symbols)
+        if known is not None and known != size:
+            symbol = f" (dimension '{dim.dim_param}' of another --shape)" if dim.dim_param else ""
+            raise ConfigError(f"--shape {name}: dimension {axis} is {size}, but the model fixes it at {known}{symbol}")
+        if dim.dim_param:
+            symbols[dim.dim_param] = size
+
+
+def _known_size(dim: onnx.TensorShapeProto.Dimension, symbols: Mapping[str, int]) -> int | None:
+    if dim.HasField("dim_value") and dim.dim_value >= 0:
+        return int(dim.dim_value)
+    return symbols.get(dim.dim_param) if dim.dim_param else None
+
+
+@dataclass(frozen=True)
+class ShapeTable:
+    """Inferred shapes of tensors by the graph that defines them."""
+
+    scopes: Mapping[ScopePath, Mapping[str, Shape]]
+
+    def of(self, path: ScopePath, name: str) -> Shape | None:
+        """Returns the shape of `name` as seen from the graph at `path`, or None if its rank is not known."""
+        for depth in range(len(path), -1, -2):
+            shapes = self.scopes.get(path[:depth], {})
+            if name in shapes:
+                return shapes[name]
+        return None
+
+
+def tensor_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> dict[str, Shape]:
+    """Returns the shapes of the main graph's tensors when its inputs have the shapes `bound`."""
+    return dict(infer_shapes(model, bound).scopes[()])
+
+
+def infer_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> ShapeTable:
+    """Returns the shapes of all tensors, those of If/Loop/Scan bodies too, when the inputs have the shapes `bound`."""
+    copy = copy_without_data(model, SMALL_TENSOR_BYTES)
+    symbols = _bind_inputs(copy.graph, bound)
+    _forget_shapes(copy.graph, symbols, main=True)
+    try:
+        copy = shape_inference.infer_shapes(copy, strict_mode=False, data_prop=True)
+    except Exception as error:  # the C++ inference raises bare RuntimeErrors and its own InferenceError
+        logger.warning("shape inference failed (%s); convolutions of unknown input size stay dense", error)
+    scopes: dict[ScopePath, dict[str, Shape]] = {}
+    _collect(copy.graph, (), scopes)
+    return ShapeTable(scopes)
+
+
+def _bind_inputs(graph: onnx.GraphProto, bound: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Writes the bound sizes into the inputs of a copy; returns the values of its symbolic dimensions."""
+    symbols: dict[str, int] = {}
+    for value in graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, bound.get(value.name, ()), strict=False):
+            if dim.dim_param:
+                symbols[dim.dim_param] = size
+            dim.dim_value = size
+    return symbols
+
+
+def _forget_shapes(graph: onnx.GraphProto, symbols: Mapping[str, int], main: bool) -> None:
+    """Drops declared shapes that the bound inputs may contradict.
+
+    What non-standard operators compute is known only from declarations, so those stay, with symbols replaced.
+    """
+    standard = {name for node in graph.node if node.domain in ("", "ai.onnx") for name in node.output}
+    kept = [value for value in graph.value_info if value.name not in standard]
+    for value in kept:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in symbols:
+                dim.dim_value = symbols[dim.dim_param]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+    for value in graph.output:
+        if main and value.name in standard and value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+    for node in graph.node:
+        for body in subgraphs_of(node):
+            _forget_shapes(body, symbols, main=False)
+
+
+def _collect(graph: onnx.GraphProto, path: ScopePath, scopes: dict[ScopePath, dict[str, Shape]]) -> None:
+    shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        if _has_shape(value):
+            dims = value.type.tensor_type.shape.dim
+            shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+    scopes[path] = shapes
+    for index, node in enumerate(graph.node):
+        for number, body in enumerate(subgraphs_of(node)):
+            _collect(body, (*path, index, number), scopes)

@@ -1,0 +1,62 @@
+"""Checks of a model's structure: in every scope, each name is computed once, and none is read that nothing computes.
+
+onnx.checker cannot do this for models whose weights exceed protobuf's 2 GB, nor without their external data. The order
+of nodes is not checked: onnxruntime sorts them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+
+def subgraphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yields the bodies of a node (If, Loop, Scan), in the order of its attributes."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == onnx.AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yields a graph and all bodies inside it."""
+    yield graph
+    for node in graph.node:
+        for body in subgraphs_of(node):
+            yield from graphs_of(body)
+
+
+def structure_errors(model: onnx.ModelProto) -> list[str]:
+    """Returns a sentence for everything that is wrong with the structure of the main graph and its bodies."""
+    errors = list(_graph_errors(model.graph, set(), "the graph"))
+    if not model.opset_import:
+        errors.append("it imports no operator set")
+    return errors
+
+
+def _graph_errors(graph: onnx.GraphProto, outer: set[str], where: str) -> Iterator[str]:
+    given = {value.name for value in graph.input}
+    given |= {tensor.name for tensor in graph.initializer}
+    given |= {tensor.values.name for tensor in graph.sparse_initializer}
+    computed: set[str] = set()
+    for node in graph.node:
+        for name in filter(None, node.output):
+            if name in given or name in computed:
+                yield f"{_label(node)} in {where} computes '{name}', which exists already"
+            computed.add(name)
+    known = outer | given | computed
+    for node in graph.node:
+        for name in node.input:
+            if name and name not in known:
+                yield f"{_label(node)} in {where} reads '{name}', which nothing computes"
+        for body in subgraphs_of(node):
+            yield from _graph_errors(body, known, f"a body of {_label(node)}")
+    for value in graph.output:
+        if value.name not in known:
+            yield f"nothing in {where} computes its output '{value.name}'"
+
+
+def _label(node: onnx.NodeProto) -> str:
+    return f"node '{node.name or next(iter(node.output), '')}' ({node.op_type})"

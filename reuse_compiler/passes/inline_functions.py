@@ -1,0 +1,126 @@
+"""Inlines model-local functions that hold convolutions, so that these can be rewritten call by call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+
+import onnx
+from onnx import defs, inliner
+
+from reuse_compiler.graph.structure import subgraphs_of
+from reuse_compiler.passes.base import Pass, PassContext
+from reuse_compiler.passes.convolution_operators import STANDARD_DOMAINS, is_convolution
+
+logger = logging.getLogger(__name__)
+
+FunctionId = tuple[str, str]
+"""Domain and name of a model-local function."""
+
+
+class InlineFunctions(Pass):
+    """Requires nothing.
+
+    Ensures that no call is left of a function with convolutions whose operators mean the same under the model's
+    operator set as under its own. MatchConvolutions reports the calls that are left. Other functions stay.
+    """
+
+    def run(self, context: PassContext) -> bool:
+        wanted = _inlinable(context.model)
+        if not wanted & _called(context.model.graph.node):
+            return False
+        context.model.CopyFrom(_inline(context.model, wanted))
+        context.read_graphs()
+        return True
+
+    def ensures(self, context: PassContext) -> str | None:
+        left = _inlinable(context.model) & _called(context.model.graph.node)
+        names = ", ".join(f"{domain}.{name}" for domain, name in sorted(left))
+        return f"onnx's inliner left calls of {names}" if left else None
+
+
+def functions_with_convolutions(model: onnx.ModelProto) -> set[FunctionId]:
+    """Returns the functions that hold a Conv-like node, directly or by calling one that does."""
+    found: set[FunctionId] = set()
+    while True:
+        more = {
+            _id(function)
+            for function in model.functions
+            if any(is_convolution(node) for node in _nodes(function.node)) or _called(function.node) & found
+        }
+        if more == found:
+            return found
+        found = more
+
+
+def _inlinable(model: onnx.ModelProto) -> set[FunctionId]:
+    """Returns the functions with convolutions that mean the same in place of their call."""
+    candidates = functions_with_convolutions(model)
+    # A function that calls one which must stay is inlined itself; its inner call is then left in the graph.
+    return {_id(f) for f in model.functions if _id(f) in candidates and _same_operators(f, model)}
+
+
+def _inline(model: onnx.ModelProto, wanted: set[FunctionId]) -> onnx.ModelProto:
+    """Returns the model with the wanted functions inlined; the inliner sees no others, for it checks all opsets."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    kept = _needed({_id(function) for function in model.functions} - wanted, model)
+    del copy.functions[:]
+    copy.functions.extend(function for function in model.functions if _id(function) in wanted)
+    versions = {opset.domain: opset.version for opset in model.opset_import}
+    for function in copy.functions:
+        for opset in function.opset_import:
+            opset.version = versions.get(opset.domain, opset.version)
+            if opset.domain not in versions:
+                versions[opset.domain] = opset.version
+                copy.opset_import.add(domain=opset.domain, version=opset.version)
+    inlined = inliner.inline_selected_functions(copy, sorted(wanted))
+    inlined.functions.extend(function for function in model.functions if _id(function) in kept)
+    return inlined
+
+
+def _needed(functions: set[FunctionId], model: onnx.ModelProto) -> set[FunctionId]:
+    """Returns functions together with all that they call."""
+    while True:
+        called = {call for f in model.functions if _id(f) in functions for call in _called(f.node)}
+        more = functions | called & {_id(f) for f in model.functions}
+        if more == functions:
+            return functions
+        functions = more
+
+
+def _same_operators(function: onnx.FunctionProto, model: onnx.ModelProto) -> bool:
+    """Tells whether the function's standard operators have one definition in its own and in the model's opset."""
+    own, outer = _standard_version(function.opset_import), _standard_version(model.opset_import)
+    if own is None or outer is None or own == outer:
+        return True
+    standard = {node.op_type for node in _nodes(function.node) if node.domain in STANDARD_DOMAINS}
+    return all(_since_version(op, own) == _since_version(op, outer) is not None for op in standard)
+
+
+def _standard_version(opsets: Iterable[onnx.OperatorSetIdProto]) -> int | None:
+    return next((opset.version for opset in opsets if opset.domain in STANDARD_DOMAINS), None)
+
+
+def _since_version(op_type: str, opset: int) -> int | None:
+    try:
+        return int(defs.get_schema(op_type, opset, "").since_version)
+    except defs.SchemaError:
+        return None
+
+
+def _id(function: onnx.FunctionProto) -> FunctionId:
+    return (function.domain, function.name)
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yields nodes and those of their bodies."""
+    for node in nodes:
+        yield node
+        for body in subgraphs_of(node):
+            yield from _nodes(body.node)
+
+
+def _called(nodes: Iterable[onnx.NodeProto]) -> set[FunctionId]:
+    """Returns (domain, type) of all nodes, which name a function if there is one."""
+    return {(node.domain, node.op_type) for node in _nodes(nodes)}

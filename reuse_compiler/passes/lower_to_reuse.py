@@ -1,0 +1,190 @@
+"""Replaces each chosen convolution (and its activation) by the operators of domain `ai.reuse`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+from reuse_compiler.graph.edit import ModelEdit
+from reuse_compiler.graph.names import Names
+from reuse_compiler.graph.tensors import to_tensor
+from reuse_compiler.passes.base import Pass, PassContext
+from reuse_compiler.passes.layer import Layer
+from reuse_compiler.reuse.config import Lowering
+from reuse_compiler.reuse.families import FAMILIES
+
+DOMAIN = "ai.reuse"
+DOMAIN_VERSION = 1
+AXES_ARE_INPUTS_SINCE_OPSET = 13
+"""From this opset on, Squeeze and Unsqueeze take their axes as an input."""
+HEIGHT_AXIS = 2
+
+
+class LowerToReuse(Pass):
+    """Requires settings for every chosen layer.
+
+    Ensures that their Convs and activations are gone and their results have the names they had. All other nodes stay
+    byte for byte, in order; constants that only replaced nodes read are removed. The view is not valid afterwards.
+    """
+
+    def requires(self, context: PassContext) -> str | None:
+        return None if all(layer.settings for layer in context.chosen) else "a chosen layer has no settings"
+
+    def run(self, context: PassContext) -> bool:
+        if not context.chosen:
+            return False
+        names, edit = Names(context.model), ModelEdit(context.view)
+        for layer in context.chosen:
+            names.release_node(layer.proto.name)
+        for layer in context.chosen:
+            nodes, constants = _Builder(layer, names, context.view.opset).build(context.options.lowering)
+            nodes[-1].doc_string = layer.proto.doc_string
+            nodes[-1].metadata_props.extend(layer.proto.metadata_props)
+            edit.replace([layer.ref, *([layer.activation.ref] if layer.activation else [])], nodes, constants)
+        edit.apply()
+        if all(opset.domain != DOMAIN for opset in context.model.opset_import):
+            context.model.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
+        return True
+
+
+class _Builder:
+    """Builds the replacement of one layer."""
+
+    def __init__(self, layer: Layer, names: Names, opset: int) -> None:
+        assert layer.settings is not None and layer.attributes is not None and layer.weight is not None
+        self._layer, self._names, self._opset = layer, names, opset
+        self._settings, self._attributes, self._weight = layer.settings, layer.attributes, layer.weight
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+
+    def build(self, lowering: Lowering) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+        """Returns the new nodes, the last of which computes the layer's result, and the constants that they read."""
+        source, target = self._layer.ref.node.inputs[0].name, self._layer.output
+        if self._attributes.one_dimensional:
+            flat_input, flat = (self._names.new_tensor(f"{self._layer.name}/{part}") for part in ("input", "result"))
+            self._change_height("Unsqueeze", source, flat_input)
+            self._lower(lowering, flat_input, flat)
+            self._change_height("Squeeze", flat, target)
+        else:
+            self._lower(lowering, source, target)
+        return self._nodes, self._constants
+
+    def _lower(self, lowering: Lowering, source: str, target: str) -> None:
+        (self._staged if lowering == "staged" else self._fused)(source, target)
+
+    def _fused(self, source: str, target: str) -> None:
+        attributes = {**self._hash_attributes(), **self._cluster_attributes(), **self._geometry()}
+        parameters = self._parameters()
+        bias = self._bias() or (self._absent("bias", np.float32) if parameters else "")
+        inputs = [source, self._weights(), bias, *parameters]
+        self._node("ReuseConv", "", inputs, [target], {**attributes, **self._activation_attributes()})
+
+    def _staged(self, source: str, target: str) -> None:
+        name, geometry = self._layer.name, self._geometry()
+        codes, ids, centroids, counts, table = (
+            self._names.new_tensor(f"{name}/{part}") for part in ("codes", "ids", "centroids", "counts", "table")
+        )
+        self._node("Hash", "Hash", [source, *self._parameters()], [codes], {**self._hash_attributes(), **geometry})
+        cluster = {**self._cluster_attributes(), **geometry}
+        self._node("Cluster", "Cluster", [source, codes], [ids, centroids, counts], cluster)
+        gemm = {"layout": self._settings.layout, "group": self._attributes.group}
+        self._node("CentroidGemm", "CentroidGemm", [centroids, counts, self._weights()], [table], gemm)
+        gather = {**geometry, **self._activation_attributes()}
+        self._node("Gather", "Gather", [table, ids, source, self._bias()], [target], gather)
+
+    def _change_height(self, op: str, source: str, target: str) -> None:
+        """Adds the Unsqueeze that gives a 1-D input a height of 1, or the Squeeze that takes it away again."""
+        if self._opset >= AXES_ARE_INPUTS_SINCE_OPSET:
+            axes = self._constant("axes", to_tensor(np.array([HEIGHT_AXIS], np.int64), ""))
+            self._node(op, op, [source, axes], [target], {}, domain=None)
+        else:
+            self._node(op, op, [source], [target], {"axes": [HEIGHT_AXIS]}, domain=None)
+
+    def _node(
+        self,
+        op: str,
+        suffix: str,
+        inputs: list[str],
+        outputs: list[str],
+        attributes: dict[str, Any],
+        domain: str | None = DOMAIN,
+    ) -> None:
+        """Adds a node `<layer>/<suffix>`, or `<layer>` without a suffix; absent inputs at the end are ""."""
+        while not inputs[-1]:
+            inputs = inputs[:-1]
+        name = self._names.new_node(f"{self._layer.name}/{suffix}" if suffix else self._layer.name)
+        variables = [[gs.Variable(tensor) for tensor in tensors] for tensors in (inputs, outputs)]
+        self._nodes.append(OnnxExporter.export_node(gs.Node(op, name, attributes, *variables, domain=domain)))
+
+    def _constant(self, what: str, tensor: onnx.TensorProto) -> str:
+        """Adds a constant `<layer>/<what>` with the tensor's type, shape and data; returns its name."""
+        own = onnx.TensorProto()
+        own.CopyFrom(tensor)
+        own.name = self._names.new_tensor(f"{self._layer.name}/{what}")
+        own.ClearField("doc_string")
+        self._constants.append(own)
+        return str(own.name)
+
+    def _weights(self) -> str:
+        tensor = self._weight.tensor
+        if self._attributes.one_dimensional:
+            lifted = onnx.TensorProto()
+            lifted.CopyFrom(tensor)
+            lifted.dims.insert(HEIGHT_AXIS, 1)
+            return self._constant("weights", lifted)
+        return str(tensor.name) if self._weight.in_graph else self._constant("weights", tensor)
+
+    def _bias(self) -> str:
+        bias = self._layer.bias
+        if bias is None:
+            return ""
+        return str(bias.tensor.name) if bias.in_graph else self._constant("bias", bias.tensor)
+
+    def _absent(self, what: str, dtype: npt.DTypeLike) -> str:
+        """Adds the constant that stands for an absent input before a present one (docs/operators.md, Absent inputs)."""
+        return self._constant(f"no_{what}", to_tensor(np.zeros(0, dtype), ""))
+
+    def _parameters(self) -> list[str]:
+        """Adds the family's parameters as constants; returns their names, up to the last that the family has."""
+        arrays: list[tuple[str, npt.NDArray[Any] | None]] = self._layer.parameters.items()
+        while arrays and arrays[-1][1] is None:
+            arrays.pop()
+        return [
+            self._absent(name, np.int32 if name == "coordinates" else np.float32)
+            if array is None
+            else self._constant(name, to_tensor(array, ""))
+            for name, array in arrays
+        ]
+
+    def _geometry(self) -> dict[str, Any]:
+        a = self._attributes
+        padding = {"pads": list(a.pads)} if a.auto_pad == "NOTSET" else {"auto_pad": a.auto_pad}
+        return {
+            "kernel_shape": list(a.kernel_shape),
+            "strides": list(a.strides),
+            **padding,
+            "dilations": list(a.dilations),
+            "group": a.group,
+            "layout": self._settings.layout,
+            "sub_vector_length": self._settings.sub_vector_length,
+        }
+
+    def _hash_attributes(self) -> dict[str, Any]:
+        return {"family": self._settings.family, "num_hashes": self._settings.num_hashes}
+
+    def _cluster_attributes(self) -> dict[str, Any]:
+        verify = {"verify": 1} if FAMILIES[self._settings.family].lossless else {}
+        settings = self._settings
+        return {"scope": settings.scope, "capacity": float(settings.capacity), "metric": settings.metric, **verify}
+
+    def _activation_attributes(self) -> dict[str, Any]:
+        activation = self._layer.activation
+        if activation is None:
+            return {}
+        params = {"activation_params": list(activation.params)} if activation.params else {}
+        return {"activation": activation.kind, **params}

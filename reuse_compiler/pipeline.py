@@ -1,0 +1,77 @@
+"""The compiler proper: the list of passes that turns a model into one with reuse convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.base import Pass, PassContext, run_passes
+from reuse_compiler.passes.check_legality import CheckLegality
+from reuse_compiler.passes.check_result import CheckResult
+from reuse_compiler.passes.choose_parameters import ChooseParameters
+from reuse_compiler.passes.fold_constants import FoldConstants
+from reuse_compiler.passes.infer_shapes import InferShapes
+from reuse_compiler.passes.inline_functions import InlineFunctions
+from reuse_compiler.passes.lower_to_reuse import LowerToReuse
+from reuse_compiler.passes.match_convolutions import MatchConvolutions
+from reuse_compiler.passes.record_settings import RecordSettings
+from reuse_compiler.reports.model import LayerReport
+from reuse_compiler.reuse.config import ReuseConfig
+from reuse_compiler.reuse.families import HashParameters
+
+PASSES: tuple[Pass, ...] = (
+    InlineFunctions(),
+    FoldConstants(),
+    InferShapes(),
+    MatchConvolutions(),
+    CheckLegality(),
+    ChooseParameters(),
+    LowerToReuse(),
+    RecordSettings(),
+    CheckResult(),
+)
+
+
+@dataclass
+class Lowered:
+    """Result of the passes."""
+
+    model: onnx.ModelProto
+    """The rewritten model, or the very model that was given if nothing was rewritten."""
+    layers: list[LayerReport]
+    """Every Conv-like node of the model in graph order, those of If/Loop bodies too."""
+    outputs: dict[str, str]
+    """By rewritten layer of the main graph: the tensor that holds its result in both models."""
+    modified: bool
+    bound: dict[str, tuple[int, ...]]
+    """Concrete input shapes for which parameters were chosen."""
+
+
+def lower(
+    model: onnx.ModelProto,
+    options: CompileOptions,
+    config: ReuseConfig | None = None,
+    parameters: Mapping[str, HashParameters] | None = None,
+) -> Lowered:
+    """Rewrites the convolutions of `model`, which is not changed, and tells for each what was decided and why.
+
+    `parameters` are fitted hash parameters by layer; layers without get random ones. Raises ConfigError for settings
+    that do not fit the model.
+    """
+    working = onnx.ModelProto()
+    working.CopyFrom(model)
+    context = PassContext(working, model, options, config, parameters or {})
+    run_passes(PASSES, context)
+    layers = context.layers or []
+    # Tensors of inlined functions exist in the rewritten model only, so that there is nothing to compare them with.
+    original = {name for node in model.graph.node for name in node.output}
+    return Lowered(
+        model=working if context.chosen else model,
+        layers=[layer.report() for layer in layers],
+        outputs={layer.name: layer.output for layer in context.chosen if layer.in_main and layer.output in original},
+        modified=bool(context.chosen),
+        bound=context.bound,
+    )

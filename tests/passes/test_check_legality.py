@@ -1,0 +1,166 @@
+"""Every convolution that reuse cannot compute is declined with its sentence; geometry of the others is read right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from reuse_compiler.passes.base import run_passes
+from reuse_compiler.passes.check_legality import CheckLegality
+from reuse_compiler.passes.infer_shapes import InferShapes
+from reuse_compiler.passes.layer import Layer
+from reuse_compiler.passes.match_convolutions import MatchConvolutions
+from tests.passes.models import context_of, conv_model, random_array, tensor, value
+
+PASSES = [InferShapes(), MatchConvolutions(), CheckLegality()]
+
+
+def check(model: onnx.ModelProto) -> Layer:
+    context = context_of(model)
+    assert run_passes(PASSES, context) is False
+    assert context.model == model
+    assert context.layers is not None
+    return context.layers[0]
+
+
+def with_conv(change: Callable[[onnx.ModelProto, onnx.NodeProto], object], **options: Any) -> onnx.ModelProto:
+    model = conv_model(**options)
+    change(model, model.graph.node[0])
+    return model
+
+
+def replace_initializer(model: onnx.ModelProto, name: str, array: Any) -> None:
+    next(t for t in model.graph.initializer if t.name == name).CopyFrom(tensor(name, array))
+
+
+def quantised_input(model: onnx.ModelProto, conv: onnx.NodeProto) -> None:
+    conv.input[0] = "d"
+    model.graph.node.insert(0, helper.make_node("DequantizeLinear", ["q", "scale"], ["d"]))
+    model.graph.input.append(value("q", [1, 4, 8, 8], TensorProto.UINT8))
+    model.graph.initializer.append(tensor("scale", np.float32(0.1)))
+
+
+def quantised_weights(model: onnx.ModelProto, conv: onnx.NodeProto) -> None:
+    conv.input[1] = "d"
+    model.graph.node.insert(0, helper.make_node("DequantizeLinear", ["q", "scale"], ["d"]))
+    model.graph.initializer.extend([tensor("scale", np.float32(0.1)), tensor("q", np.ones((6, 4, 3, 3), np.int8))])
+
+
+def fed(name: str, shape: list[int]) -> Callable[[onnx.ModelProto, onnx.NodeProto], object]:
+    def change(model: onnx.ModelProto, conv: onnx.NodeProto) -> None:
+        model.graph.input.append(value("fed", shape))
+        conv.input[["x", "w", "b"].index(name)] = "fed"
+
+    return change
+
+
+REFUSALS: list[tuple[str, onnx.ModelProto]] = [
+    ("its weights must be constant, but 'fed' is fed at run time", with_conv(fed("w", [6, 4, 3, 3]))),
+    ("its bias must be constant, but 'fed' is fed at run time", with_conv(fed("b", [6]))),
+    (
+        "its weights must be constant, but 'w' is a graph input with a default value, which callers may override",
+        with_conv(lambda model, conv: model.graph.input.append(value("w", [6, 4, 3, 3]))),
+    ),
+    ("its weights must be constant, but 'd' is quantised", with_conv(quantised_weights)),
+    ("it is quantised: a DequantizeLinear computes its input", with_conv(quantised_input)),
+    ("element type is double", with_conv(lambda m, c: replace_initializer(m, "w", np.ones((6, 4, 3, 3))))),
+    ("element type is float16", with_conv(lambda m, c: replace_initializer(m, "w", np.ones((6, 4, 3, 3), np.float16)))),
+    ("it is a 3-D convolution", conv_model(weights=(6, 4, 3, 3, 3), shape=(1, 4, 8, 8, 8))),
+    ("its weights have 2 dimensions", conv_model(weights=(6, 4), shape=(1, 4))),
+    ("its weights have no elements", conv_model(weights=(0, 4, 3, 3))),
+    ("it is depthwise", conv_model(weights=(4, 1, 3, 3), group=4)),
+    ("it is depthwise", conv_model(weights=(8, 1, 3, 3), group=4)),
+    ("it is depthwise", conv_model(weights=(4, 1, 3), shape=(1, 4, 8), group=4)),
+    ("its pads [-1, 0, 0, 0] are negative", conv_model(pads=[-1, 0, 0, 0])),
+    ("kernel_shape [5, 5] is not that of its weights [6, 4, 3, 3]", conv_model(kernel_shape=[5, 5])),
+    ("strides, dilations, pads or auto_pad do not fit a 2-D", conv_model(strides=[1])),
+    ("strides, dilations, pads or auto_pad do not fit a 2-D", conv_model(pads=[1, 1])),
+    ("strides, dilations, pads or auto_pad do not fit a 2-D", conv_model(auto_pad="DIAGONAL")),
+    ("must be at least 1", conv_model(strides=[0, 1])),
+    ("must be at least 1", conv_model(group=0)),
+    ("its 6 output channels cannot be divided into 4 groups", conv_model(weights=(6, 2, 3, 3), group=4)),
+    ("its input has 4 channels, its weights are for 6", conv_model(weights=(6, 3, 3, 3), group=2)),
+    ("its input has 3 dimensions, its weights have 4", conv_model(shape=(1, 4, 8))),
+    ("its bias has shape [5]", with_conv(lambda model, conv: replace_initializer(model, "b", random_array(5)))),
+    ("its output is empty for an input of shape [1, 4, 2, 8]", conv_model(shape=(1, 4, 2, 8))),
+    ("an optional bias and one output", with_conv(lambda model, conv: conv.input.append("b"))),
+    ("an optional bias and one output", with_conv(lambda model, conv: conv.input.__delitem__(slice(1, 3)))),
+    ("an optional bias and one output", with_conv(lambda model, conv: conv.input.__setitem__(1, ""))),
+]
+
+
+@pytest.mark.parametrize(("sentence", "model"), REFUSALS, ids=[sentence for sentence, _ in REFUSALS])
+def test_refusals(sentence: str, model: onnx.ModelProto) -> None:
+    layer = check(model)
+    assert layer.refusal is not None and sentence in layer.refusal, layer.refusal
+
+
+def test_defaults_are_filled_in_and_the_kernel_comes_from_the_weights() -> None:
+    layer = check(conv_model())
+    assert layer.refusal is None and layer.attributes is not None and layer.geometry is not None
+    attributes = layer.attributes
+    assert (attributes.kernel_shape, attributes.strides, attributes.dilations) == ((3, 3), (1, 1), (1, 1))
+    assert (attributes.pads, attributes.group, attributes.auto_pad) == ((0, 0, 0, 0), 1, "NOTSET")
+    assert (layer.geometry.rows, layer.geometry.columns, layer.geometry.out_channels) == (36, 36, 6)
+
+
+def test_everything_is_read() -> None:
+    model = conv_model(
+        weights=(6, 2, 3, 5),
+        shape=(2, 4, 20, 30),
+        kernel_shape=[3, 5],
+        strides=[2, 3],
+        dilations=[2, 1],
+        pads=[1, 2, 3, 4],
+        group=2,
+    )
+    layer = check(model)
+    assert layer.refusal is None and layer.geometry is not None
+    geometry = layer.geometry
+    assert (geometry.batch, geometry.in_channels, geometry.in_height, geometry.in_width) == (2, 4, 20, 30)
+    assert (geometry.kernel, geometry.strides, geometry.dilations) == ((3, 5), (2, 3), (2, 1))
+    assert (geometry.pads, geometry.group) == ((1, 2, 3, 4), 2)
+    assert (geometry.out_height, geometry.out_width) == (10, 11)
+
+
+@pytest.mark.parametrize(
+    ("auto_pad", "pads"), [("SAME_UPPER", (0, 0, 1, 1)), ("SAME_LOWER", (1, 1, 0, 0)), ("VALID", (0, 0, 0, 0))]
+)
+def test_auto_pad(auto_pad: str, pads: tuple[int, ...]) -> None:
+    layer = check(conv_model(auto_pad=auto_pad, strides=[2, 2]))
+    assert layer.attributes is not None and layer.attributes.auto_pad == auto_pad
+    assert layer.geometry is not None and layer.geometry.pads == pads
+
+
+def test_one_dimension_becomes_two() -> None:
+    layer = check(conv_model(weights=(6, 4, 5), shape=(2, 4, 30), strides=[2], pads=[1, 2], dilations=[3]))
+    assert layer.refusal is None and layer.attributes is not None and layer.geometry is not None
+    assert layer.attributes.one_dimensional
+    assert (layer.attributes.kernel_shape, layer.attributes.strides) == ((1, 5), (1, 2))
+    assert (layer.attributes.pads, layer.attributes.dilations) == ((0, 1, 0, 2), (1, 3))
+    assert (layer.geometry.out_height, layer.geometry.out_width) == (1, 11)
+
+
+def test_unknown_sizes_are_zero() -> None:
+    """The input is resized to sizes that are fed: nobody can know them before run time."""
+    model = conv_model()
+    model.graph.node[0].input[0] = "u"
+    model.graph.node.insert(0, helper.make_node("Resize", ["x", "", "", "sizes"], ["u"]))
+    model.graph.input.append(value("sizes", [4], TensorProto.INT64))
+    layer = check(model)
+    assert layer.refusal is None and layer.geometry is not None and not layer.size_known
+    assert (layer.geometry.in_channels, layer.geometry.columns, layer.geometry.rows) == (4, 36, 0)
+    report = layer.report()
+    assert (report.N, report.K, report.M) == (None, 36, 6)
+
+
+def test_refused_layers_stay_refused() -> None:
+    conv = helper.make_node("ConvTranspose", ["x", "w"], ["y"])
+    model = conv_model()
+    model.graph.node[0].CopyFrom(conv)
+    assert "transposed" in str(check(model).refusal)

@@ -1,0 +1,112 @@
+"""Functions with convolutions are inlined, others are left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from reuse_compiler.passes.base import run_passes
+from reuse_compiler.passes.inline_functions import InlineFunctions, functions_with_convolutions
+from tests.passes.models import OPSET, context_of, conv_model, model_of, operators, random_array, run, tensor, value
+
+node = helper.make_node
+COMPATIBLE_OPSET = 16  # Conv and Relu mean the same as in OPSET
+OTHER_OPSET = 13  # Relu had another definition
+
+
+def function(name: str, nodes: list[onnx.NodeProto], opset: int = OPSET) -> onnx.FunctionProto:
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("local", 1)]
+    return helper.make_function("local", name, ["a", "b"], ["c"], nodes, opsets)
+
+
+def call(name: str, source: str, target: str) -> onnx.NodeProto:
+    return node(name, [source, "w"], [target], name=f"call_{name}", domain="local")
+
+
+def function_model(conv_opset: int = OPSET, outer_opset: int = OPSET) -> onnx.ModelProto:
+    """Computes y = plain(outer(block(x))), where `outer` calls `block`, which holds a Conv, and `plain` does not."""
+    block = [node("Conv", ["a", "b"], ["t"], name="conv", pads=[1] * 4), node("Relu", ["t"], ["c"], name="relu")]
+    functions = [
+        function("block", block, conv_opset),
+        function("outer", [node("block", ["a", "b"], ["t"], domain="local"), node("Relu", ["t"], ["c"])], outer_opset),
+        function("plain", [node("Mul", ["a", "a"], ["c"])]),
+    ]
+    calls = [call("block", "x", "p"), call("outer", "p", "q"), call("plain", "q", "y")]
+    return model_of(
+        calls,
+        [value("x", [1, 4, 8, 8])],
+        [value("y", None)],
+        [tensor("w", random_array(4, 4, 3, 3))],
+        functions=functions,
+        domains=["local"],
+    )
+
+
+FEED = {"x": random_array(1, 4, 8, 8)}
+
+
+def test_functions_with_convolutions_are_found_through_calls() -> None:
+    assert functions_with_convolutions(function_model()) == {("local", "block"), ("local", "outer")}
+
+
+def test_only_they_are_inlined() -> None:
+    model = function_model()
+    context = context_of(model)
+    assert run_passes([InlineFunctions()], context) is True
+    assert operators(context.model.graph) == ["Conv", "Relu", "Conv", "Relu", "Relu", "plain"]
+    assert [f.name for f in context.model.functions] == ["plain"]
+    assert len(context.view.nodes()) == 6
+    assert len({n.name for n in context.model.graph.node if n.op_type == "Conv"}) == 2
+    np.testing.assert_array_equal(run(context.model, FEED)[0], run(model, FEED)[0])
+
+
+def test_a_model_without_such_functions_is_not_changed() -> None:
+    context = context_of(conv_model())
+    assert run_passes([InlineFunctions()], context) is False
+    assert context.model == context.original
+
+
+def test_functions_that_are_never_called_stay() -> None:
+    model = function_model()
+    del model.graph.node[:2]
+    model.graph.node[0].input[0] = "x"
+    context = context_of(model)
+    assert run_passes([InlineFunctions()], context) is False
+    assert context.model == model
+
+
+def test_an_older_opset_with_the_same_operators_is_no_obstacle() -> None:
+    model = function_model(conv_opset=COMPATIBLE_OPSET)
+    context = context_of(model)
+    assert run_passes([InlineFunctions()], context) is True
+    assert operators(context.model.graph).count("Conv") == 2
+    np.testing.assert_array_equal(run(context.model, FEED)[0], run(model, FEED)[0])
+
+
+def test_functions_of_another_opset_stay_and_so_do_those_that_they_call() -> None:
+    context = context_of(function_model(outer_opset=OTHER_OPSET))
+    assert run_passes([InlineFunctions()], context) is True
+    assert operators(context.model.graph) == ["Conv", "Relu", "outer", "plain"]
+    assert [f.name for f in context.model.functions] == ["block", "outer", "plain"]
+
+
+def test_a_call_of_another_opset_inside_an_inlined_function_stays() -> None:
+    model = function_model(conv_opset=OTHER_OPSET)
+    context = context_of(model)
+    assert run_passes([InlineFunctions()], context) is True
+    assert operators(context.model.graph) == ["block", "block", "Relu", "plain"]
+    np.testing.assert_array_equal(run(context.model, FEED)[0], run(model, FEED)[0])
+
+
+def test_what_describes_the_model_survives() -> None:
+    model = function_model()
+    model.doc_string, model.graph.doc_string, model.producer_name = "model", "graph", "producer"
+    model.metadata_props.add(key="k", value="v")
+    context = context_of(model)
+    run_passes([InlineFunctions()], context)
+    result = context.model
+    assert (result.doc_string, result.graph.doc_string, result.producer_name) == ("model", "graph", "producer")
+    assert list(result.metadata_props) == list(model.metadata_props)
+    assert list(result.opset_import) == list(model.opset_import)
+    assert list(result.graph.initializer) == list(model.graph.initializer)

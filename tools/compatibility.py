@@ -21,7 +21,9 @@ FIRST_WITH_NUMPY_2 = (1, 19)
 
 def build_wheel(folder: Path) -> Path:
     """Builds the wheel of this source tree into `folder`."""
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(ROOT)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(ROOT)], check=True
+    )
     return next(folder.glob("*.whl"))
 
 

@@ -42,7 +42,7 @@ def network() -> onnx.ModelProto:
 
 
 def image() -> Any:
-    """Returns a batch of two pictures of flat patches, so that pixels repeat, in a size that is no multiple of a tile."""
+    """Returns two pictures of flat patches, so that pixels repeat, in a size that is no multiple of a tile's."""
     rng = np.random.default_rng(1)
     patches = rng.standard_normal((2, 3, 3, 5)).astype(np.float32)
     return np.ascontiguousarray(np.kron(patches, np.ones((1, 1, 6, 6), np.float32)))
@@ -76,7 +76,9 @@ def main() -> None:
         for lowering in LOWERINGS:
             check(family, lowering, expected)
     library = reuse_compiler.library_path()
-    print(f"onnxruntime {onnxruntime.__version__}: {len(FAMILIES) * len(LOWERINGS)} variants passed with {library.name}")
+    print(
+        f"onnxruntime {onnxruntime.__version__}: {len(FAMILIES) * len(LOWERINGS)} variants passed with {library.name}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #include "shape_inference.h"
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -9,13 +10,22 @@
 namespace reuse::ort {
 namespace {
 
-// A dimension: its extent, or -1 with a name ("" if it has none).
+// A dimension: its extent, or -1 with a name ("" if it has none). The runtime takes dimensions of one name for equal
+// and shares memory between tensors on that ground, so names are expressions of the input's names, or unique.
 struct Dimension {
   int64_t extent = -1;
   std::string name;
 
   bool known() const { return extent >= 0; }
+  bool nameless() const { return !known() && name.empty(); }
+  std::string text() const { return known() ? std::to_string(extent) : name; }
 };
+
+// A dimension of which nothing is known, not even that it equals another.
+Dimension unknown() {
+  static std::atomic<uint64_t> count{0};
+  return {-1, "reuse_unknown_" + std::to_string(count++)};
+}
 
 using Shape = std::vector<Dimension>;
 
@@ -42,10 +52,7 @@ void set_output(const ShapeInferContext* context, size_t index, ElementType type
   for (const Dimension& dimension : shape) {
     extents.push_back(dimension.extent);
     // The runtime takes -1 without a name for an extent.
-    const bool nameless = !dimension.known() && dimension.name.empty();
-    names.push_back(dimension.known() ? ""
-                    : nameless        ? "reuse_unknown_" + std::to_string(index) + "_" + std::to_string(names.size())
-                                      : dimension.name);
+    names.push_back(dimension.known() ? "" : dimension.nameless() ? unknown().name : dimension.name);
   }
   std::vector<const char*> name_pointers;
   for (const std::string& name : names) name_pointers.push_back(name.c_str());
@@ -63,10 +70,13 @@ void set_output(const ShapeInferContext* context, size_t index, ElementType type
 
 Dimension product(const std::vector<Dimension>& factors) {
   Dimension result{1, ""};
+  std::string name;
   for (const Dimension& factor : factors) {
-    if (!factor.known()) return {};
-    result.extent *= factor.extent;
+    if (factor.nameless()) return unknown();
+    name += (name.empty() ? "" : "*") + factor.text();
+    result.extent = result.known() && factor.known() ? result.extent * factor.extent : -1;
   }
+  if (!result.known()) result.name = name;
   return result;
 }
 
@@ -84,11 +94,25 @@ struct Known {
 
   // Returns the output extent of axis 2 or 3.
   Dimension out(size_t axis) const {
-    if (!x[axis].known()) return {};
-    const int64_t height = axis == 2 ? x[axis].extent : attributes.kernel_h * attributes.dilation_h;
-    const int64_t width = axis == 3 ? x[axis].extent : attributes.kernel_w * attributes.dilation_w;
-    const ConvGeometry g = ConvGeometry::make(attributes, 1, attributes.group, height, width, attributes.group);
-    return {axis == 2 ? g.out_h : g.out_w, ""};
+    const ConvAttributes& a = attributes;
+    const bool vertical = axis == 2;
+    const int64_t span = vertical ? (a.kernel_h - 1) * a.dilation_h : (a.kernel_w - 1) * a.dilation_w;
+    const int64_t stride = vertical ? a.stride_h : a.stride_w;
+    if (x[axis].known()) {
+      const int64_t height = vertical ? x[axis].extent : a.kernel_h * a.dilation_h;
+      const int64_t width = vertical ? a.kernel_w * a.dilation_w : x[axis].extent;
+      const ConvGeometry g = ConvGeometry::make(a, 1, a.group, height, width, a.group);
+      return {vertical ? g.out_h : g.out_w, ""};
+    }
+    if (x[axis].nameless()) return unknown();
+    const bool same = a.auto_pad == AutoPad::kSameUpper || a.auto_pad == AutoPad::kSameLower;
+    const bool explicit_pads = a.auto_pad == AutoPad::kNotSet;
+    const int64_t pads = !explicit_pads ? 0 : vertical ? a.pad_top + a.pad_bottom : a.pad_left + a.pad_right;
+    // The output is floor((input + shift) / stride) + 1.
+    const int64_t shift = same ? -1 : pads - span - 1;
+    if (stride == 1 && shift == -1) return x[axis];
+    return {-1, "floor((" + x[axis].name + (shift < 0 ? "" : "+") + std::to_string(shift) + ")/" +
+                    std::to_string(stride) + ")+1"};
   }
 
   Dimension vectors() const {
@@ -119,7 +143,7 @@ void infer_cluster(ShapeInferContext* context) {
   const Known known(context, 0);
   const Dimension blocks = known.blocks(), length{known.attributes.sub_vector_length, ""};
   set_output(context, 0, kInt32, {blocks, known.vectors()});
-  set_output(context, 1, kFloat, {blocks, {}, length});
+  set_output(context, 1, kFloat, {blocks, unknown(), length});
   set_output(context, 2, kInt32, {blocks});
 }
 

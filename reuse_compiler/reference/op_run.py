@@ -50,9 +50,7 @@ class ReuseOp(OpRun):
 
     def blocking(self, x: Any, out_channels: int) -> Blocking:
         names = ("kernel_shape", "layout", "sub_vector_length", "strides", "pads", "dilations", "group", "auto_pad")
-        return blocking_from_attributes(
-            x.shape, out_channels, **{name: self.attribute(name) for name in names}
-        )
+        return blocking_from_attributes(x.shape, out_channels, **{name: self.attribute(name) for name in names})
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Returns an attribute of the node, or `default`."""
@@ -91,7 +89,8 @@ class CentroidGemm(ReuseOp):
     def _run(self, centroids: Any, counts: Any, weights: Any, **_: Any) -> tuple[Any]:
         group = self.attribute("group", 1)
         in_channels = weights.shape[1] * group
-        geometry = ConvGeometry(1, in_channels, *weights.shape[2:], weights.shape[0], weights.shape[2:], group=group)
+        out_channels, _, height, width = weights.shape
+        geometry = ConvGeometry(1, in_channels, height, width, out_channels, (height, width), group=group)
         blocking = Blocking(geometry, self.attribute("layout"), centroids.shape[2])
         return (centroid_gemm(centroids, counts, weights, blocking),)
 
@@ -126,7 +125,9 @@ class ReuseConv(ReuseOp):
         )
         table = centroid_gemm(clusters.centroids, clusters.counts, weights, blocking)
         params = tuple(self.attribute("activation_params", ()))
-        return (gather_rows(table, clusters.ids, blocking, present(bias), self.attribute("activation", "none"), params),)
+        return (
+            gather_rows(table, clusters.ids, blocking, present(bias), self.attribute("activation", "none"), params),
+        )
 
 
 REFERENCE_OPS = cast("list[type[OpRun]]", [Hash, Cluster, CentroidGemm, Gather, ReuseConv])

@@ -48,7 +48,7 @@ def neuron_vectors(x: Array, blocking: Blocking) -> Array:
 
 
 def block_weights(weights: Array, blocking: Blocking) -> Array:
-    """Returns the weights [B, L, T] that each block's vectors are multiplied with (table rows in the order (kh, kw, m))."""
+    """Returns the weights [B, L, T] that each block's vectors are multiplied with (T in the order (kh, kw, m))."""
     xp = array_module(weights)
     g = blocking.geometry
     result = xp.zeros((blocking.num_blocks, blocking.sub_vector_length, blocking.table_width), xp.float32)

@@ -124,6 +124,6 @@ def check_parameters(parameters: HashParameters, settings: LayerSettings, blocki
             raise ConfigError(f"layer '{layer}': family '{family.name}' takes no parameter '{name}'")
         elif array.shape != allowed[name]:
             raise ConfigError(f"layer '{layer}': '{name}' has shape {array.shape}, expected {allowed[name]}")
-    if parameters.coordinates is not None and parameters.coordinates.size:
-        if parameters.coordinates.min() < 0 or parameters.coordinates.max() >= length:
-            raise ConfigError(f"layer '{layer}': split coordinates must lie in 0..{length - 1}")
+    coordinates = parameters.coordinates
+    if coordinates is not None and coordinates.size and (coordinates.min() < 0 or coordinates.max() >= length):
+        raise ConfigError(f"layer '{layer}': split coordinates must lie in 0..{length - 1}")

@@ -3,10 +3,11 @@
 Training paper Eq. 5 and 6, with the channel layout and the price of a gathered add of design section 2:
 
     patch:    hash/M          + r_c + g/L + i/M         + o/K
-    channel:  hash/(kh*kw*M)  + r_c + g/L + i/(kh*kw*M) + o/K       with cluster reuse: r_c becomes (1 - R) r_c
+    channel:  hash/(kh*kw*M)  + r_c + g/L + i/(kh*kw*M) + o/K
 
-The papers' formulas count arithmetic only. The last two terms are what they leave out and what decides for small layers: every
-element of a neuron vector is read, hashed and summed into a centroid once (i), every output element is written once (o).
+(with cluster reuse across batches, r_c becomes (1 - R) r_c). The papers' formulas count arithmetic only. The last two
+terms are what they leave out and what decides for small layers: every element of a neuron vector is read, hashed and
+summed into a centroid once (i), every output element is written once (o).
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ from reuse_compiler.reuse.families import HashFamily
 from reuse_compiler.reuse.geometry import Blocking
 
 GATHER_COST = 4.0
-"""g: price of one gathered add in multiply-adds of the dense convolution, for tables that live in the L2 cache (measured
-at 2 for tables in L1 and 4 in L2 on AVX-512)."""
+"""g: price of one gathered add in multiply-adds of the dense convolution, for tables that live in the L2 cache."""
 
 
 INPUT_PASS_COST = 130.0
-"""i: price of reading an element for hashing and adding it to its centroid, in multiply-adds of the dense convolution."""
+"""i: price of reading an element for hashing and adding it to its centroid, in multiply-adds likewise."""
 
 OUTPUT_PASS_COST = 200.0
-"""o: price of clearing, transposing and writing an output element, in multiply-adds of the dense convolution.
+"""o: price of clearing, transposing and writing an output element, in multiply-adds likewise.
 
-Both measured with the CPU kernels of this version on one AVX-512 core against onnxruntime's Conv at 53e9 multiply-adds per
-second (2.5 and 4 nanoseconds); they reproduce the speed-ups of 3x3 layers of 64 to 512 channels within 15%."""
+Both were measured with the CPU kernels of this version on one AVX-512 core, beside onnxruntime's Conv at 53e9
+multiply-adds per second (2.5 and 4 nanoseconds). docs/results/cost_model.md compares predictions with speed-ups."""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,11 @@ class Case:
         graph = helper.make_graph(
             build(names),
             "case",
-            [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["N", g.in_channels, "H", "W"] if dynamic else shape)],
+            [
+                helper.make_tensor_value_info(
+                    "X", TensorProto.FLOAT, ["N", g.in_channels, "H", "W"] if dynamic else shape
+                )
+            ],
             [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
             [numpy_helper.from_array(value, name) for name, value in constants.items()],
         )
@@ -117,12 +121,14 @@ class Case:
     def _fused(self, parameters: list[str]) -> list[onnx.NodeProto]:
         attributes = self.geometry_attributes() | self._cluster_attributes() | self._gather_attributes()
         attributes |= {"family": self.family, "num_hashes": self.num_hashes}
-        return [helper.make_node("ReuseConv", ["X", "W", "bias", *parameters], ["Y"], "conv", domain=DOMAIN, **attributes)]
+        return [
+            helper.make_node("ReuseConv", ["X", "W", "bias", *parameters], ["Y"], "conv", domain=DOMAIN, **attributes)
+        ]
 
     def _staged(self, parameters: list[str]) -> list[onnx.NodeProto]:
         geometry = self.geometry_attributes()
         make = helper.make_node
-        hashed = {"family": self.family, "num_hashes": self.num_hashes}
+        hashed: dict[str, Any] = {"family": self.family, "num_hashes": self.num_hashes}
         return [
             make("Hash", ["X", *parameters], ["codes"], "hash", domain=DOMAIN, **geometry, **hashed),
             make("Cluster", ["X", "codes"], ["ids", "centroids", "counts"], "cluster", domain=DOMAIN,
@@ -148,7 +154,7 @@ class Case:
                 nodes.append(helper.make_node("Constant", [], [f"limit_{index}"], value=tensor))
             nodes.append(helper.make_node("Clip", ["conv_out", "limit_0", "limit_1"], ["Y"]))
         else:
-            alpha = {"alpha": self.activation_params[0]} if self.activation == "LeakyRelu" else {}
+            alpha: dict[str, Any] = {"alpha": self.activation_params[0]} if self.activation == "LeakyRelu" else {}
             nodes.append(helper.make_node(self.activation, ["conv_out"], ["Y"], **alpha))
         return nodes
 

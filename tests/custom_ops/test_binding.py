@@ -11,10 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import reuse_compiler
-from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.geometry import ConvGeometry, Layout
 from tests.comparison import assert_close
 from tests.custom_ops.cases import Case
-from tests.custom_ops.conftest import Run, make_session
+from tests.running import make_session, run_kernels
 
 GEOMETRY = ConvGeometry(2, 6, 9, 8, 10, (3, 3), (2, 1), (1, 0, 1, 2), (1, 2), 2)
 CASE = Case(GEOMETRY, "channel", 2, "sign", 5)
@@ -35,7 +35,7 @@ def with_attribute(model: onnx.ModelProto, node: int, name: str, value: Any) -> 
 
 @pytest.mark.parametrize("layout", ["patch", "channel"])
 @pytest.mark.parametrize("lowering", ["fused", "staged"])
-def test_output_shape_is_inferred_at_load(lowering: str, layout: str) -> None:
+def test_output_shape_is_inferred_at_load(lowering: str, layout: Layout) -> None:
     case = replace(CASE, layout=layout)
     g = case.geometry
     static = make_session(case.model(lowering, dynamic=False)).get_outputs()[0].shape
@@ -46,7 +46,7 @@ def test_output_shape_is_inferred_at_load(lowering: str, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["patch", "channel"])
-def test_intermediate_shapes_are_inferred_at_load(layout: str) -> None:
+def test_intermediate_shapes_are_inferred_at_load(layout: Layout) -> None:
     case = replace(CASE, layout=layout)
     model = case.model("staged", dynamic=False)
     for name, kind in [("codes", 7), ("ids", 6), ("centroids", 1), ("counts", 6), ("table", 1)]:
@@ -101,12 +101,12 @@ def test_a_wrong_attribute_is_named_when_the_session_is_made(name: str, value: A
         ("group", 4, "group 4 does not divide|does not fit"),
     ],
 )
-def test_settings_that_do_not_fit_are_named(name: str, value: Any, message: str, run_kernels: Run) -> None:
+def test_settings_that_do_not_fit_are_named(name: str, value: Any, message: str) -> None:
     with pytest.raises(Exception, match=message):
         run_kernels(with_attribute(CASE.model("fused"), 0, name, value), CASE.data()[0])
 
 
-def test_wrong_inputs_are_named(run_kernels: Run) -> None:
+def test_wrong_inputs_are_named() -> None:
     model = CASE.model("fused")
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("X", TensorProto.FLOAT, None))
     for shape, message in [((6, 9, 8), "needs rank 4"), ((2, 5, 9, 8), "does not fit"), ((2, 6, 0, 8), "smaller")]:
@@ -114,7 +114,7 @@ def test_wrong_inputs_are_named(run_kernels: Run) -> None:
             run_kernels(model, np.zeros(shape, np.float32))
 
 
-def test_split_coordinates_outside_the_vector_are_refused(run_kernels: Run) -> None:
+def test_split_coordinates_outside_the_vector_are_refused() -> None:
     case = Case(GEOMETRY, "channel", 2, "learned", 3)
     model = case.model("fused")
     tensor = next(t for t in model.graph.initializer if t.name == "coordinates")
@@ -125,7 +125,7 @@ def test_split_coordinates_outside_the_vector_are_refused(run_kernels: Run) -> N
         run_kernels(model, case.data()[0])
 
 
-def test_weights_need_not_be_constant(run_kernels: Run) -> None:
+def test_weights_need_not_be_constant() -> None:
     """The compiler rewrites constant weights only, but the operator itself takes any."""
     model = CASE.model("fused")
     x, w, _ = CASE.data()
@@ -156,3 +156,37 @@ def test_statistics_tell_what_a_run_did(lowering: str) -> None:
     assert clustering.scratch_bytes > 0
     reuse_compiler.reset_statistics(session)
     assert all(node.runs == 0 for node in reuse_compiler.statistics(session))
+
+
+def test_equal_names_of_inferred_dimensions_mean_equal_sizes() -> None:
+    """ONNX Runtime shares memory between tensors whose dimensions have the same names."""
+    same = ConvGeometry(1, 6, 9, 8, 6, (3, 3), (1, 1), (1, 1, 1, 1))
+    halved = ConvGeometry(1, 6, 9, 8, 6, (3, 3), (2, 2), (1, 1, 1, 1))
+    shrunk = ConvGeometry(1, 6, 9, 8, 6, (3, 3), (1, 1), (0, 0, 0, 0))
+    shapes = [
+        make_session(Case(geometry, "channel", 6, "exact", 1).model("fused")).get_outputs()[0].shape
+        for geometry in (same, halved, shrunk)
+    ]
+    assert shapes[0] == ["N", 6, "H", "W"]
+    assert shapes[1] == ["N", 6, "floor((H-1)/2)+1", "floor((W-1)/2)+1"]
+    assert shapes[2] == ["N", 6, "floor((H-3)/1)+1", "floor((W-3)/1)+1"]
+
+
+def test_a_chain_of_layers_of_unknown_size_runs() -> None:
+    """Downsampling layers whose sizes ONNX Runtime cannot know must not be taken for equally large."""
+    weights = np.random.default_rng(0).standard_normal((6, 6, 3, 3)).astype(np.float32)
+    attributes: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2], "layout": "channel"}
+    attributes |= {"sub_vector_length": 6, "family": "exact", "verify": 1}
+    nodes = [
+        helper.make_node("ReuseConv", [f"t{i}", "w"], [f"t{i + 1}"], f"conv{i}", domain="ai.reuse", **attributes)
+        for i in range(4)
+    ]
+    graph = helper.make_graph(
+        nodes, "chain", [helper.make_tensor_value_info("t0", TensorProto.FLOAT, [None] * 4)],
+        [helper.make_tensor_value_info("t4", TensorProto.FLOAT, None)], [numpy_helper.from_array(weights, "w")],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.reuse", 1)]
+    session = make_session(helper.make_model(graph, opset_imports=opsets, ir_version=9))
+    for size in (33, 64):
+        result = session.run(None, {"t0": np.ones((2, 6, size, size), np.float32)})[0]
+        assert result.shape == (2, 6, -(-size // 16), -(-size // 16))

@@ -34,7 +34,10 @@ def test_symbols_and_names_mean_the_same(tmp_path: Path) -> None:
         ("{", "not valid JSON"),
         ({"layers": {"c": LAYER | {"L": 0}}}, "layers.c.L: Input should be greater than or equal to 1"),
         ({"layers": {"c": LAYER | {"H": 65}}}, "layers.c.H: Input should be less than or equal to 64"),
-        ({"layers": {"c": LAYER | {"H": 17, "family": "learned"}}}, "H=17 is too large: family 'learned' takes at most 16"),
+        (
+            {"layers": {"c": LAYER | {"H": 17, "family": "learned"}}},
+            "H=17 is too large: family 'learned' takes at most 16",
+        ),
         ({"layers": {"c": LAYER | {"colour": "red"}}}, "layers.c.colour"),
         ({"layers": {"c": LAYER | {"capacity": 0}}}, "capacity"),
         ({"version": 2}, "version"),
@@ -59,7 +62,11 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
 
 def test_parameters_are_read_by_layer(tmp_path: Path) -> None:
     path = write(tmp_path, {"layers": {"a/conv": LAYER}, "parameters_file": "p.npz"})
-    np.savez(tmp_path / "p.npz", **{"a/conv/thresholds": np.zeros((4, 8)), "a/conv/coordinates": np.zeros((4, 255))})
+    np.savez(
+        tmp_path / "p.npz",
+        allow_pickle=False,
+        **{"a/conv/thresholds": np.zeros((4, 8)), "a/conv/coordinates": np.zeros((4, 255))},
+    )
     parameters = ReuseConfig.load(path).load_parameters(path)["a/conv"]
     assert parameters.thresholds is not None and parameters.thresholds.dtype == np.float32
     assert parameters.coordinates is not None and parameters.coordinates.dtype == np.int32
@@ -71,7 +78,7 @@ def test_parameters_are_read_by_layer(tmp_path: Path) -> None:
 )
 def test_parameters_for_nothing_are_refused(tmp_path: Path, key: str, message: str) -> None:
     path = write(tmp_path, {"layers": {"conv": LAYER}, "parameters_file": "p.npz"})
-    np.savez(tmp_path / "p.npz", **{key: np.zeros(3)})
+    np.savez(tmp_path / "p.npz", allow_pickle=False, **{key: np.zeros(3)})
     with pytest.raises(ConfigError, match=message):
         ReuseConfig.load(path).load_parameters(path)
 
@@ -80,7 +87,7 @@ def test_missing_or_pickled_parameters_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, {"parameters_file": "p.npz"})
     with pytest.raises(ConfigError, match="cannot read the hash parameters"):
         ReuseConfig.load(path).load_parameters(path)
-    np.savez(tmp_path / "p.npz", **{"conv/thresholds": np.array([{}], dtype=object)})
+    np.savez(tmp_path / "p.npz", allow_pickle=True, **{"conv/thresholds": np.array([{}], dtype=object)})
     with pytest.raises(ConfigError, match="cannot read the hash parameters"):
         ReuseConfig.load(path).load_parameters(path)
 
@@ -88,7 +95,7 @@ def test_missing_or_pickled_parameters_are_refused(tmp_path: Path) -> None:
 def test_parameters_must_fit_the_layer() -> None:
     blocking = Blocking(ConvGeometry(1, 32, 8, 8, 4, (3, 3)), "channel", 16)
     settings = make_settings(layout="channel", L=16, H=3, family="learned")
-    fitting = {"thresholds": np.zeros((2, 7), np.float32), "coordinates": np.full((2, 7), 15, np.int32)}
+    fitting: dict[str, Any] = {"thresholds": np.zeros((2, 7), np.float32), "coordinates": np.full((2, 7), 15, np.int32)}
     check_parameters(HashParameters(**fitting), settings, blocking, "conv")
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"coordinates": None}, "needs the parameter 'coordinates'"),

@@ -46,4 +46,4 @@ class Learned(HashFamily):
         return num_hashes / length  # one comparison per hash and vector
 
     def max_clusters(self, num_hashes: int) -> int | None:
-        return 2**num_hashes
+        return 1 << num_hashes

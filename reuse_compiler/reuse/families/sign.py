@@ -28,4 +28,4 @@ class Sign(HashFamily):
         return HashParameters(projections=projections, thresholds=np.zeros((num_blocks, num_hashes), np.float32))
 
     def max_clusters(self, num_hashes: int) -> int | None:
-        return 2**num_hashes
+        return 1 << num_hashes

@@ -1,22 +1,19 @@
-"""Running models with the operator library, and with the reference."""
+"""Running models with the operator library, and with the reference operators: helpers of several test folders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
-import pytest
 from onnx.reference import ReferenceEvaluator
 
 from reuse_compiler.reference import REFERENCE_OPS
 from reuse_compiler.runtime.library import library_path
 
 Array = npt.NDArray[Any]
-Run = Callable[..., Array]
 
 
 def make_session(model: onnx.ModelProto, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -28,19 +25,13 @@ def make_session(model: onnx.ModelProto, threads: int = 1) -> onnxruntime.Infere
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-@pytest.fixture(scope="session")
-def run_kernels() -> Run:
-    def run(model: onnx.ModelProto, x: Array, threads: int = 1) -> Array:
-        result: Array = make_session(model, threads).run(None, {"X": x})[0]
-        return result
-
-    return run
+def run_kernels(model: onnx.ModelProto, x: Array, threads: int = 1) -> Array:
+    """Returns the output Y for the input X, computed by the operator library."""
+    result: Array = make_session(model, threads).run(None, {"X": x})[0]
+    return result
 
 
-@pytest.fixture(scope="session")
-def run_reference() -> Run:
-    def run(model: onnx.ModelProto, x: Array) -> Array:
-        result = ReferenceEvaluator(model, new_ops=REFERENCE_OPS).run(None, {"X": x})[0]  # type: ignore[arg-type]
-        return np.asarray(result)
-
-    return run
+def run_reference(model: onnx.ModelProto, x: Array) -> Array:
+    """Returns the output Y for the input X, computed by the reference operators."""
+    result = cast("list[Array]", ReferenceEvaluator(model, new_ops=REFERENCE_OPS).run(None, {"X": x}))[0]
+    return np.asarray(result)

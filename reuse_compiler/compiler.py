@@ -1,0 +1,224 @@
+"""The use case behind `reuse-compile`: read a model, lower it, verify the result, write it, report."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+import reuse_compiler
+from reuse_compiler.errors import ConfigError, LibraryError, VerificationError
+from reuse_compiler.graph import load_model, save_model
+from reuse_compiler.graph.save import check_output
+from reuse_compiler.options import CompileOptions
+from reuse_compiler.pipeline import Lowered, lower
+from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.reports.model import ModelReport
+from reuse_compiler.reuse.config import ReuseConfig
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.runtime import import_onnxruntime, library_version
+from reuse_compiler.verification.data import RandomSource, Shapes, Source
+from reuse_compiler.verification.inputs import InputSpec, model_inputs
+from reuse_compiler.verification.sources import open_data
+from reuse_compiler.verification.verify import LayerTensor, RunError, Verification, Verifier
+
+logger = logging.getLogger(__name__)
+
+LARGE_ERROR = 0.1
+"""Relative error of the output beyond which the user is told what makes a result more exact."""
+LOSSLESS_ERROR = 1e-3
+"""Relative error beyond which a model of lossless layers is wrong; what lies below is rounding."""
+
+
+def default_output(model_path: Path) -> Path:
+    """Returns where the result goes unless the user says otherwise: `net.onnx` becomes `net.reuse.onnx`."""
+    stem = model_path.stem if model_path.suffix == ".onnx" else model_path.name
+    return model_path.with_name(f"{stem}.reuse.onnx")
+
+
+def compile_file(
+    model_path: Path,
+    output_path: Path | None = None,
+    options: CompileOptions | None = None,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    verify: bool = True,
+    verify_data: Path | None = None,
+    threads: int = 1,
+    progress: ProgressCallback = silent,
+) -> ModelReport:
+    """Compiles a model file and returns what was decided and measured.
+
+    The result is verified first and then written in one step, also where nothing could be rewritten; with `dry_run`
+    it is neither. Raises a ReuseError that says what to do: ConfigError (settings), ModelError (input), DataError
+    (`verify_data`), LibraryError, VerificationError (wrong result: nothing is written), OutputError.
+    """
+    options = options or CompileOptions()
+    output_path = output_path or default_output(model_path)
+    if not dry_run:
+        _check_output(model_path, output_path, overwrite)
+    progress("reading the model", 0, 0)
+    model = load_model(model_path)
+    source = None
+    if verify and verify_data is not None:
+        specs = model_inputs(model)
+        source = open_data(verify_data, specs, options.shapes)
+        options = options.model_copy(update={"shapes": _shapes_from(source, specs) | options.shapes})
+    config, parameters = _read_config(options)
+    progress("rewriting convolutions", 0, 0)
+    lowered = lower(model, options, config, parameters)
+    report = ModelReport(
+        model=str(model_path),
+        output=None if dry_run else str(output_path),
+        layers=lowered.layers,
+        versions=versions(),
+        options=options.model_dump(mode="json"),
+    )
+    if dry_run:
+        return report
+    if verify and lowered.modified:
+        source = source or RandomSource(model_inputs(model), lowered.bound, options.seed)
+        with _advice(source, model, lowered.bound, options):
+            _verify(model, lowered, source, threads, output_path.parent, progress, report)
+    progress("writing the result", 0, 0)
+    save_model(lowered.model, output_path, overwrite=overwrite)
+    return report
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of everything that a result depends on; of a part that is missing, that it is."""
+    return {
+        "reuse-compiler": reuse_compiler.__version__,
+        "operators": _or_missing(library_version),
+        "onnxruntime": _or_missing(lambda: str(import_onnxruntime().__version__)),
+        "onnx": onnx.__version__,
+        "onnx-graphsurgeon": version("onnx-graphsurgeon"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _or_missing(find: Callable[[], str]) -> str:
+    try:
+        return find()
+    except LibraryError:
+        return "missing"
+
+
+def _check_output(model_path: Path, output_path: Path, overwrite: bool) -> None:
+    """Refuses an impossible output before any work is done."""
+    if output_path.resolve() == model_path.resolve():
+        raise ConfigError(f"the output {output_path} is the model itself: give another name with -o")
+    if model_path.exists() and output_path.exists() and output_path.samefile(model_path):
+        raise ConfigError(f"the output {output_path} is the model itself by another name: give another one with -o")
+    check_output(output_path, overwrite)
+
+
+def _read_config(options: CompileOptions) -> tuple[ReuseConfig | None, dict[str, HashParameters]]:
+    if options.config is None:
+        return None, {}
+    config = ReuseConfig.load(options.config)
+    return config, config.load_parameters(options.config)
+
+
+def _shapes_from(source: Source, specs: list[InputSpec]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the first feed for the dynamic inputs, so that settings are chosen for the data at hand."""
+    feed = next(iter(source))
+    return {spec.name: feed[spec.name].shape for spec in specs if spec.is_dynamic and spec.dims is not None}
+
+
+def _verify(
+    model: onnx.ModelProto,
+    lowered: Lowered,
+    source: Source,
+    threads: int,
+    folder: Path,
+    progress: ProgressCallback,
+    report: ModelReport,
+) -> None:
+    """Runs both models and fills the measured fields of the report."""
+    logger.info("verifying on %s", source.description)
+    verifier = Verifier(model, lowered.model, source, threads, folder, progress)
+    result = verifier.run(layer_tensors(lowered))
+    report.verified_on, report.threads = result.verified_on, threads
+    report.max_abs_error, report.rel_error = result.max_abs_error, result.rel_error
+    report.dense_ms, report.reuse_ms = result.dense_ms, result.reuse_ms
+    for layer in report.layers:
+        layer.output_error = result.layer_errors.get(layer.name)
+        # The fused operator clusters under the layer's name, the staged form in a node of its own.
+        for node in (layer.name, f"{layer.name}/Cluster"):
+            layer.r_c = result.remaining_ratios.get(node, layer.r_c)
+    check_lossless(report, result)
+    _warn(result)
+
+
+def _warn(result: Verification) -> None:
+    """Tells the user of a result that is not what they will want, and what to try."""
+    if result.rel_error is not None and result.rel_error > LARGE_ERROR:
+        worst = max(result.layer_errors, key=result.layer_errors.__getitem__, default=None)
+        logger.warning(
+            "the output differs much from the original's (relative error %.2g): a smaller -L, a larger -H or "
+            "--family exact are more exact%s",
+            result.rel_error,
+            f", or --exclude for layers such as '{worst}'" if worst is not None else "",
+        )
+    if result.reuse_ms > result.dense_ms:
+        logger.warning(
+            "the compiled model is slower than the original (%.3g ms, %.3g ms): measure on real inputs with "
+            "--verify-data, leave layers as they are with --exclude, see the settings with --dry-run",
+            result.reuse_ms,
+            result.dense_ms,
+        )
+
+
+def layer_tensors(lowered: Lowered) -> list[LayerTensor]:
+    """Returns the layers whose results can be compared, in graph order, with the bytes of a result."""
+    return [
+        LayerTensor(layer.name, lowered.outputs[layer.name], 4 * layer.N * layer.M if layer.N and layer.M else None)
+        for layer in lowered.layers
+        if layer.name in lowered.outputs
+    ]
+
+
+def check_lossless(report: ModelReport, result: Verification) -> None:
+    """Raises VerificationError if layers that lose nothing have an error beyond rounding."""
+    rewritten = [layer for layer in report.layers if layer.decision == "reuse"]
+    if not all(layer.family is not None and FAMILIES[layer.family].lossless for layer in rewritten):
+        return
+    errors = {f"layer '{layer}'": error for layer, error in result.layer_errors.items()}
+    if result.rel_error is not None:
+        errors["the model's output"] = result.rel_error
+    for where, error in errors.items():
+        if error > LOSSLESS_ERROR:
+            raise VerificationError(
+                f"{where} has a relative error of {error:.2g}, though all rewritten layers are lossless: this is a "
+                "defect of reuse-compiler, please report it; --exclude leaves a layer as it is"
+            )
+
+
+@contextmanager
+def _advice(source: Source, model: onnx.ModelProto, bound: Shapes, options: CompileOptions) -> Iterator[None]:
+    """Adds to the error of a model that does not run on random inputs what the user can give instead."""
+    try:
+        yield
+    except RunError as error:
+        guessed = [spec for spec in model_inputs(model) if spec.is_dynamic and spec.name not in options.shapes]
+        if not source.is_random:
+            advice = "--no-verify writes the result all the same"
+        elif guessed:
+            sizes = ",".join(str(size) for size in bound.get(guessed[0].name, ()))
+            advice = (
+                f"sizes of the input {guessed[0]} were guessed, give those you use: --shape {guessed[0].name}:{sizes}"
+            )
+        else:
+            advice = (
+                "random inputs may not suit it, give some that do with --verify-data, or skip this with --no-verify"
+            )
+        raise VerificationError(f"{error} ({advice})") from error

@@ -1,0 +1,20 @@
+"""Running compiled models: where the operator library is, sessions with it, and what its nodes have counted.
+
+Compiled models need nothing of this in production: `SessionOptions.register_custom_ops_library(library_path())` is all.
+"""
+
+from reuse_compiler.runtime.engine import import_onnxruntime
+from reuse_compiler.runtime.library import library_path, library_version
+from reuse_compiler.runtime.sessions import session
+from reuse_compiler.runtime.statistics import NodeStatistics, StageSeconds, reset_statistics, statistics
+
+__all__ = [
+    "NodeStatistics",
+    "StageSeconds",
+    "import_onnxruntime",
+    "library_path",
+    "library_version",
+    "reset_statistics",
+    "session",
+    "statistics",
+]

@@ -1,0 +1,68 @@
+"""The shared library of the operators: where it is, and the few functions of its C API that Python calls."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from pathlib import Path
+
+from reuse_compiler.errors import LibraryError
+
+FILE_NAME = "libreuse_ops.so"
+OVERRIDE = "REUSE_LIBRARY"
+"""Environment variable with the path of a library to use instead of the installed one."""
+
+
+def library_path() -> Path:
+    """Returns the path for `SessionOptions.register_custom_ops_library`; raises LibraryError where there is none."""
+    override = os.environ.get(OVERRIDE)
+    if override:
+        path = Path(override).expanduser()
+        if not path.is_file():
+            raise LibraryError(f"{OVERRIDE} names {path}, which is not a file: correct or unset it")
+        return path.resolve()
+    for folder in _package_folders():
+        path = folder / "lib" / FILE_NAME
+        if path.is_file():
+            return path.resolve()
+    raise LibraryError(
+        f"the operator library {FILE_NAME} is not built: run `pip install .` in the repository of reuse-compiler, "
+        f"or set {OVERRIDE} to the path of a built one"
+    )
+
+
+def _package_folders() -> list[Path]:
+    """Folders of this package; an editable install has two, the sources and the built files."""
+    import reuse_compiler
+
+    return [Path(folder) for folder in reuse_compiler.__path__]
+
+
+def library_version() -> str:
+    """Returns the version that the operator library reports."""
+    version: bytes = load_library().reuse_version()
+    return version.decode()
+
+
+def load_library() -> ctypes.CDLL:
+    """Returns the operator library, the one instance that onnxruntime's sessions in this process use too."""
+    return _load(library_path())
+
+
+@functools.cache
+def _load(path: Path) -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(str(path))
+        library.reuse_version.argtypes = []
+        library.reuse_version.restype = ctypes.c_char_p
+        library.reuse_statistics_json.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int64]
+        library.reuse_statistics_json.restype = ctypes.c_int64
+        for clear in (library.reuse_statistics_reset, library.reuse_statistics_forget):
+            clear.argtypes = [ctypes.c_char_p]
+            clear.restype = None
+    except (OSError, AttributeError) as error:
+        raise LibraryError(
+            f"the operator library {path} cannot be used ({error}): rebuild it with `pip install .`"
+        ) from error
+    return library

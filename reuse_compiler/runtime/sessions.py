@@ -1,0 +1,85 @@
+"""Sessions of onnxruntime that know the operators and keep their statistics apart from other sessions'."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from reuse_compiler.errors import LibraryError
+from reuse_compiler.runtime.engine import import_onnxruntime
+from reuse_compiler.runtime.library import library_path, load_library
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+logger = logging.getLogger(__name__)
+
+TAG_ENTRY = "ai.reuse.session"
+"""Session configuration entry under which the library files a session's statistics."""
+REGISTERED_TWICE = "Domain already set"
+"""Part of onnxruntime's message about options in which the library was registered by hand and then by `register`."""
+LIBRARY_ENTRY = "ai.reuse.library"
+"""Session configuration entry that tells which library `register` has put into the options."""
+
+
+def session(
+    path: str | os.PathLike[str] | bytes,
+    providers: Sequence[Any] | None = None,
+    sess_options: onnxruntime.SessionOptions | None = None,
+) -> onnxruntime.InferenceSession:
+    """Returns an `onnxruntime.InferenceSession` with the operators of domain `ai.reuse`.
+
+    `path` is a model file or a serialized model. Without `providers` the model runs on the CPU. `sess_options` is
+    changed: the operator library is registered in it and it gets a configuration entry that names its statistics, both
+    once only, so sessions made from one `sess_options` share their statistics.
+    Raises LibraryError if the library or onnxruntime is missing or unfit; errors in the model are onnxruntime's own.
+    """
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions() if sess_options is None else sess_options
+    register(options)
+    model = path if isinstance(path, bytes) else os.fspath(path)
+    try:
+        return runtime.InferenceSession(model, options, providers=list(providers or ["CPUExecutionProvider"]))
+    except Exception as error:
+        if REGISTERED_TWICE in str(error):
+            raise LibraryError(
+                "the operator library is registered in these session options already: "
+                "make the session with onnxruntime.InferenceSession"
+            ) from error
+        raise
+
+
+def register(options: onnxruntime.SessionOptions) -> None:
+    """Adds the operator library, and a statistics tag if it has none, to `options`; does nothing the second time."""
+    if _entry(options, LIBRARY_ENTRY):
+        return
+    path, forget = library_path(), None
+    if not tag_of(options):
+        # The library reads the entry while it is being registered, so it must be there before.
+        options.add_session_config_entry(TAG_ENTRY, uuid.uuid4().hex)
+        forget = load_library().reuse_statistics_forget
+    try:
+        options.register_custom_ops_library(str(path))
+    except Exception as error:
+        raise LibraryError(f"onnxruntime refuses the operator library {path}: {error}") from error
+    options.add_session_config_entry(LIBRARY_ENTRY, str(path))
+    if forget is not None:
+        # Sessions keep their options alive, so when these go nobody can ask for the statistics any more.
+        weakref.finalize(options, forget, tag_of(options).encode()).atexit = False
+    logger.debug("registered %s in session options", path)
+
+
+def tag_of(options: onnxruntime.SessionOptions) -> str:
+    """Returns the statistics tag in `options`, or "" if there is none."""
+    return _entry(options, TAG_ENTRY)
+
+
+def _entry(options: onnxruntime.SessionOptions, key: str) -> str:
+    try:
+        return str(options.get_session_config_entry(key))
+    except RuntimeError:  # onnxruntime's answer for an entry that was never set
+        return ""

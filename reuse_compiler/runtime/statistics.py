@@ -1,0 +1,77 @@
+"""What the operators of a session have counted, per node."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from reuse_compiler.runtime.library import load_library
+from reuse_compiler.runtime.sessions import tag_of
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+class StageSeconds(BaseModel):
+    """Time spent per stage, in seconds, summed over runs (and over threads where a stage runs on several)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    hash: float = 0.0
+    cluster: float = 0.0
+    gemm: float = 0.0
+    gather: float = 0.0
+
+
+class NodeStatistics(BaseModel):
+    """Counts of one node since its session was made or its statistics were reset."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: str
+    op: Literal["ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather"]
+    runs: int
+    blocks: int
+    """Blocks of neuron vectors, as the layer has them."""
+    rows: int
+    """Rows of the unfolded input (N), summed over runs."""
+    vectors: int
+    """Neuron vectors, summed over runs and blocks."""
+    clusters: int
+    """Clusters, summed over runs and blocks."""
+    guarded: int
+    """Vectors computed on their own, as the capacity was used up or they were not finite; summed likewise."""
+    seconds: StageSeconds
+    scratch_bytes: int
+    """Working memory of a run, in bytes."""
+
+    @property
+    def remaining_ratio(self) -> float | None:
+        """r_c: clusters per row of the unfolded input, mean over blocks and runs; None if no row was clustered."""
+        return self.clusters / (self.blocks * self.rows) if self.blocks * self.rows and self.clusters else None
+
+
+_NODES = TypeAdapter(list[NodeStatistics])
+
+
+def statistics(session: onnxruntime.InferenceSession) -> list[NodeStatistics]:
+    """Returns the counts of every reuse node of a session made by `reuse_compiler.session`.
+
+    Sessions on which the library was registered by hand share one list, unless they were given the configuration
+    entry `ai.reuse.session` before.
+    """
+    library, tag = load_library(), tag_of(session.get_session_options()).encode()
+    size = library.reuse_statistics_json(tag, None, 0)
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        needed = library.reuse_statistics_json(tag, buffer, size)
+        if needed <= size:
+            return _NODES.validate_json(buffer.value)
+        size = needed  # another thread ran the session in between and its numbers grew
+
+
+def reset_statistics(session: onnxruntime.InferenceSession) -> None:
+    """Sets the counts of every reuse node of the session to zero."""
+    load_library().reuse_statistics_reset(tag_of(session.get_session_options()).encode())

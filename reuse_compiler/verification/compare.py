@@ -1,0 +1,59 @@
+"""How far two tensors are apart, as one number: the relative L2 error, summed over any number of pairs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 1 << 20
+"""Elements compared at a time, so that the float64 copies stay small."""
+
+
+class Difference:
+    """Sums up expected and actual tensors; elements that are undefined (NaN, Inf) in the expected one do not count."""
+
+    def __init__(self) -> None:
+        self.max_abs_error = 0.0
+        self.elements = 0
+        self.differing = 0
+        """Elements that are finite in both tensors and not equal."""
+        self.undefined = 0
+        """Elements that are not finite in the expected tensors."""
+        self.broken = 0
+        """Elements that are finite in the expected tensors but not in the actual ones."""
+        self._squared_error = 0.0
+        self._squared_norm = 0.0
+
+    def add(self, expected: NDArray[Any], actual: NDArray[Any]) -> None:
+        """Adds a pair of equal shape."""
+        if expected.shape != actual.shape:
+            raise ValueError(f"cannot compare shapes {list(expected.shape)} and {list(actual.shape)}")
+        expected, actual = expected.reshape(-1), actual.reshape(-1)
+        for start in range(0, expected.size, CHUNK):
+            part = slice(start, start + CHUNK)
+            self._add(expected[part].astype(np.float64), actual[part].astype(np.float64))
+
+    @property
+    def rel_error(self) -> float:
+        """||actual - expected|| / ||expected||; infinite if an element is broken or only the expected norm is zero."""
+        if self.broken:
+            return math.inf
+        if self._squared_error == 0.0:
+            return 0.0
+        return math.sqrt(self._squared_error / self._squared_norm) if self._squared_norm else math.inf
+
+    def _add(self, expected: NDArray[np.float64], actual: NDArray[np.float64]) -> None:
+        defined = np.isfinite(expected)
+        kept = defined & np.isfinite(actual)
+        self.undefined += int(np.count_nonzero(~defined))
+        self.broken += int(np.count_nonzero(defined)) - int(np.count_nonzero(kept))
+        expected, error = expected[kept], actual[kept] - expected[kept]
+        if error.size:
+            self.max_abs_error = max(self.max_abs_error, float(np.abs(error).max()))
+        self.elements += defined.size
+        self.differing += int(np.count_nonzero(error))
+        self._squared_error += float(error @ error)
+        self._squared_norm += float(expected @ expected)

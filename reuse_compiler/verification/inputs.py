@@ -1,0 +1,88 @@
+"""What a model declares about its inputs, and whether an array fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from reuse_compiler.errors import DataError
+
+Feed = dict[str, NDArray[Any]]
+"""Arrays by input name: what one run of the model takes."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a model; a dimension is its size, or its name ("" if it has none) where it is dynamic."""
+
+    name: str
+    dtype: np.dtype[Any]
+    dims: tuple[int | str, ...] | None
+    """None where the model leaves even the rank open."""
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether some size is known at run time only."""
+        return self.dims is None or any(isinstance(dim, str) for dim in self.dims)
+
+    def __str__(self) -> str:
+        dims = "?" if self.dims is None else ", ".join(str(dim) or "?" for dim in self.dims)
+        return f"'{self.name}' {self.dtype} [{dims}]"
+
+    def accept(self, array: NDArray[Any], where: str) -> NDArray[Any]:
+        """Returns the array of one run in the declared type, or raises DataError, naming its source `where`."""
+        array = self._converted(array, where)
+        dims = self.dims
+        if dims is None:
+            return array
+        fits = len(dims) == array.ndim and all(
+            isinstance(dim, str) or dim == size for dim, size in zip(dims, array.shape, strict=True)
+        )
+        if not fits:
+            raise DataError(f"{where}: an array of shape {list(array.shape)} does not fit the input {self}")
+        return array
+
+    def _converted(self, array: NDArray[Any], where: str) -> NDArray[Any]:
+        """Changes the width of integers and floats, never the kind: pixels in place of scaled floats are a mistake."""
+        same_kind = array.dtype.kind == self.dtype.kind or {array.dtype.kind, self.dtype.kind} == {"i", "u"}
+        strings = self.dtype.kind == "O" and array.dtype.kind in "US"
+        if not (same_kind or strings):
+            raise DataError(f"{where}: an array of type {array.dtype} does not fit the input {self}")
+        converted = array.astype(self.dtype, copy=False)
+        if array.dtype.kind in "iu" and not np.array_equal(converted, array):
+            raise DataError(f"{where}: some values do not fit the type of the input {self}")
+        return converted
+
+
+def model_inputs(model: onnx.ModelProto) -> list[InputSpec]:
+    """Returns the inputs that a run must be given, in order (initializers that are also inputs excluded)."""
+    optional = {tensor.name for tensor in model.graph.initializer}
+    optional |= {tensor.values.name for tensor in model.graph.sparse_initializer}
+    return [_spec(value) for value in model.graph.input if value.name not in optional]
+
+
+def check_names(given: Mapping[str, Any], specs: list[InputSpec], where: str) -> None:
+    """Raises DataError unless `given` has exactly the inputs of the model."""
+    names = {spec.name for spec in specs}
+    missing, unknown = sorted(names - given.keys()), sorted(given.keys() - names)
+    if missing:
+        raise DataError(f"{where} has no array for the input '{missing[0]}'; it has {sorted(given)}")
+    if unknown:
+        raise DataError(f"{where} has an array '{unknown[0]}', but the model's inputs are {sorted(names)}")
+
+
+def _spec(value: onnx.ValueInfoProto) -> InputSpec:
+    if not value.type.HasField("tensor_type"):
+        raise DataError(f"input '{value.name}' is not a tensor: the model cannot be verified, give --no-verify")
+    tensor = value.type.tensor_type
+    dims = tuple(_dim(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else None
+    return InputSpec(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), dims)
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str:
+    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param

@@ -1,0 +1,258 @@
+"""Runs the original and the compiled model side by side and measures errors, remaining ratios and times."""
+
+from __future__ import annotations
+
+import logging
+import statistics as mathematics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from numpy.typing import NDArray
+
+from reuse_compiler.errors import ReuseError, VerificationError
+from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.runtime import import_onnxruntime, reset_statistics, session, statistics
+from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.data import Source
+from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.runnable import exposed, runnable
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+logger = logging.getLogger(__name__)
+
+MIN_PAIRS = 5
+"""Least number of timed runs of each model; the reported time is their median."""
+MAX_PAIRS = 50
+EXTRA_SECONDS = 0.5
+"""Fast models are run up to MAX_PAIRS times as long as this lasts."""
+MAX_LAYER_FEEDS = 8
+"""Layer outputs are compared on so many feeds at most: they cost as much memory and time as all else."""
+LAYER_BYTES = 256 * 2**20
+"""Layer outputs of one model that are held in memory at a time, unless a single one is larger."""
+UNKNOWN_BYTES = 32 * 2**20
+"""Assumed size of a layer output of unknown shape."""
+
+
+class RunError(VerificationError):
+    """A model does not load or run in onnxruntime on the given inputs."""
+
+
+@dataclass(frozen=True)
+class LayerTensor:
+    """The result of a layer: the tensor has the same name in both models; bytes of one run, None if unknown."""
+
+    layer: str
+    tensor: str
+    size: int | None
+
+
+@dataclass
+class Verification:
+    """What was measured; times are medians in milliseconds of one run."""
+
+    verified_on: str
+    max_abs_error: float | None = None
+    """The largest of the outputs; None if no output holds floating point numbers."""
+    rel_error: float | None = None
+    """Relative L2 error, the largest of the outputs; None likewise."""
+    dense_ms: float = 0.0
+    reuse_ms: float = 0.0
+    layer_errors: dict[str, float] = field(default_factory=dict)
+    remaining_ratios: dict[str, float] = field(default_factory=dict)
+    """r_c by the name of the node that clusters: the layer's name, or `<layer>/Cluster` in the staged form."""
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """The two models and the circumstances under which they are run."""
+
+    original: onnx.ModelProto
+    compiled: onnx.ModelProto
+    source: Source
+    threads: int
+    folder: Path
+    """Where temporary copies of models with external data may lie."""
+    progress: ProgressCallback = silent
+
+    def run(self, layers: Sequence[LayerTensor]) -> Verification:
+        """Measures everything; raises VerificationError if a model does not run or the compiled one breaks."""
+        result = Verification(verified_on=self.source.description)
+        self._compare(result)
+        for chunk in in_chunks(layers):
+            self._compare_layers(chunk, result)
+        return result
+
+    def _compare(self, result: Verification) -> None:
+        """Compares all outputs on all feeds and times both models, each going first in turn."""
+        dense, reuse = self._open_both([])
+        outputs = comparable_outputs(dense)
+        names = list(outputs)
+        differences = {name: Difference() for name in names}
+        times = _Times()
+        what, total = "comparing both models", max(len(self.source), MIN_PAIRS)
+        _run_pair(dense, reuse, next(iter(self.source)), names, _Times())  # warm-up: memory, weights, caches
+        reset_statistics(reuse)
+        for index, feed in enumerate(self.source):
+            self.progress(what, index, total)
+            for name, expected, actual in _run_pair(dense, reuse, feed, names, times):
+                _add(differences, name, expected, actual)
+        for node in statistics(reuse):
+            if node.op in ("ReuseConv", "Cluster") and node.remaining_ratio is not None:
+                result.remaining_ratios[node.node] = node.remaining_ratio
+        while times.wants_more():
+            self.progress(what, min(len(times.dense), total), total)
+            _run_pair(dense, reuse, feed, names, times)
+        self.progress(what, total, total)
+        result.dense_ms, result.reuse_ms = times.medians()
+        _summarize(differences, outputs, result)
+
+    def _compare_layers(self, layers: Sequence[LayerTensor], result: Verification) -> None:
+        """Compares the outputs of some layers on the first feeds."""
+        names = [item.tensor for item in layers]
+        dense, reuse = self._open_both(names)
+        differences = {name: Difference() for name in names}
+        count = min(len(self.source), MAX_LAYER_FEEDS)
+        what = f"measuring {layers[0].layer}" + (f" to {layers[-1].layer}" if len(layers) > 1 else "")
+        for index, feed in enumerate(islice(self.source, count)):
+            self.progress(what, index, count)
+            for name, expected, actual in _run_pair(dense, reuse, feed, names, _Times()):
+                _add(differences, name, expected, actual)
+        self.progress(what, count, count)
+        result.layer_errors |= {
+            item.layer: differences[item.tensor].rel_error for item in layers if item.tensor in differences
+        }
+
+    def _open_both(self, tensors: Sequence[str]) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
+        """Opens the original and the compiled model with further tensors as outputs."""
+        return self._open(self.original, tensors, "original"), self._open(self.compiled, tensors, "compiled")
+
+    def _open(self, model: onnx.ModelProto, tensors: Sequence[str], label: str) -> onnxruntime.InferenceSession:
+        options = import_onnxruntime().SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what goes wrong is raised; what is odd is not the user's doing
+        # Threads of one session must not spin on while the other session's run is timed.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        with exposed(model, tensors), runnable(model, self.folder) as source:
+            try:
+                return session(source, sess_options=options)
+            except ReuseError:
+                raise
+            except Exception as error:
+                raise RunError(f"onnxruntime cannot load the {label} model: {one_line(error)}") from error
+
+
+class _Times:
+    """Seconds of the runs of both models."""
+
+    def __init__(self) -> None:
+        self.dense: list[float] = []
+        self.reuse: list[float] = []
+
+    def wants_more(self) -> bool:
+        pairs = len(self.dense)
+        return pairs < MIN_PAIRS or (pairs < MAX_PAIRS and sum(self.dense) + sum(self.reuse) < EXTRA_SECONDS)
+
+    def medians(self) -> tuple[float, float]:
+        """Median milliseconds of the original and the compiled model."""
+        return 1e3 * mathematics.median(self.dense), 1e3 * mathematics.median(self.reuse)
+
+
+def in_chunks(layers: Sequence[LayerTensor]) -> Iterator[list[LayerTensor]]:
+    """Cuts the layers into runs whose outputs fit into LAYER_BYTES together."""
+    chunk: list[LayerTensor] = []
+    used = 0
+    for item in layers:
+        size = UNKNOWN_BYTES if item.size is None else item.size
+        if chunk and used + size > LAYER_BYTES:
+            yield chunk
+            chunk, used = [], 0
+        chunk.append(item)
+        used += size
+    if chunk:
+        yield chunk
+
+
+def comparable_outputs(dense: onnxruntime.InferenceSession) -> dict[str, bool]:
+    """Names of the outputs that are tensors of numbers, and whether of floating point; warns of the others."""
+    outputs = {}
+    for output in dense.get_outputs():
+        if output.type.startswith("tensor(") and output.type != "tensor(string)":
+            outputs[output.name] = "float" in output.type or "double" in output.type
+        else:
+            logger.warning("the output '%s' is a %s and was not compared", output.name, output.type)
+    return outputs
+
+
+def one_line(error: Exception) -> str:
+    """The message of onnxruntime without its prefix and further lines."""
+    text = " ".join(str(error).split())
+    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
+
+
+def _run_pair(
+    dense: onnxruntime.InferenceSession,
+    reuse: onnxruntime.InferenceSession,
+    feed: Feed,
+    names: list[str],
+    times: _Times,
+) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
+    """Runs both models once; returns (name, original's output, compiled model's output)."""
+    first_is_dense = len(times.dense) % 2 == 0
+    outputs: dict[bool, list[NDArray[Any]]] = {}
+    for is_dense in (first_is_dense, not first_is_dense):
+        start = time.perf_counter()
+        outputs[is_dense] = _run(dense if is_dense else reuse, names, feed, is_dense)
+        (times.dense if is_dense else times.reuse).append(time.perf_counter() - start)
+    return zip(names, outputs[True], outputs[False], strict=False)  # without names all outputs come
+
+
+def _run(session: onnxruntime.InferenceSession, names: list[str], feed: Feed, is_dense: bool) -> list[NDArray[Any]]:
+    try:
+        outputs: list[NDArray[Any]] = session.run(names, feed)
+    except Exception as error:
+        label = "original" if is_dense else "compiled"
+        raise RunError(f"the {label} model does not run: {one_line(error)}") from error
+    return outputs
+
+
+def _add(differences: dict[str, Difference], name: str, expected: NDArray[Any], actual: NDArray[Any]) -> None:
+    """Adds a pair to the output's difference; drops the output where its shape depends on the values."""
+    if name not in differences:
+        return
+    if expected.shape != actual.shape:
+        logger.warning(
+            "the output '%s' has shape %s in the original and %s in the compiled model and was not compared",
+            name,
+            list(expected.shape),
+            list(actual.shape),
+        )
+        del differences[name]
+        return
+    differences[name].add(expected, actual)
+
+
+def _summarize(differences: Mapping[str, Difference], is_float: Mapping[str, bool], result: Verification) -> None:
+    """Turns the outputs' differences into the model's; raises VerificationError for numbers that became NaN or Inf."""
+    for name, difference in differences.items():
+        if difference.broken:
+            raise VerificationError(
+                f"the output '{name}' of the compiled model has {difference.broken} values that are not finite where "
+                "the original's are; give --exclude for the layers that cause it"
+            )
+        if difference.undefined:
+            logger.warning(
+                "%d values of the output '%s' are NaN or Inf in the original too", difference.undefined, name
+            )
+        if difference.differing and not is_float[name]:
+            logger.warning("%d of %d values of the output '%s' differ", difference.differing, difference.elements, name)
+    floats = [difference for name, difference in differences.items() if is_float[name]]
+    result.max_abs_error = max((d.max_abs_error for d in floats), default=None)
+    result.rel_error = max((d.rel_error for d in floats), default=None)

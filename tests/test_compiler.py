@@ -81,6 +81,9 @@ class TestLossless:
         check_lossless(self.report("exact", "exact"), result)
         check_lossless(self.report("exact"), Verification("", rel_error=None))
 
+    def test_rounding_of_a_vanishing_output_passes(self) -> None:
+        check_lossless(self.report("exact"), Verification("", rel_error=0.15, max_abs_error=1.5e-7))
+
     def test_an_error_names_the_first_layer(self) -> None:
         result = Verification("", rel_error=0.2, layer_errors={"conv0": 1e-6, "conv1": 2e-3})
         with pytest.raises(VerificationError, match=r"layer 'conv1' has a relative error of 0\.002"):

@@ -124,6 +124,14 @@ def test_hashed_reuse_runs_and_stays_near(
 
 
 @pytest.mark.network
+def test_rounding_of_a_saturated_output_is_no_defect(network: Callable[[str], Path], tmp_path: Path) -> None:
+    """PP-OCR gives values of about 1e-6 on noise, of which rounding is a large part."""
+    options = CompileOptions.model_validate({"family": "exact", "force": True, "shapes": {"x": (1, 3, 96, 96)}})
+    report = compile_file(network("ppocr_detection"), tmp_path / "out.onnx", options)
+    assert report.max_abs_error is not None and report.max_abs_error < 1e-5
+
+
+@pytest.mark.network
 @pytest.mark.parametrize("name", [*CLASSIFIERS, *DETECTORS, "open_nsfw"])
 def test_the_default_command_gives_a_model_that_runs(
     name: str, network: Callable[[str], Path], photos: Callable[[str, int], Batch], tmp_path: Path

@@ -25,6 +25,7 @@ from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.runtime import import_onnxruntime, library_version
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
+from reuse_compiler.verification.ratios import remaining_ratios
 from reuse_compiler.verification.sources import open_data
 from reuse_compiler.verification.verify import LayerTensor, RunError, Verification, Verifier
 
@@ -74,8 +75,11 @@ def compile_file(
         source = open_data(verify_data, specs, options.shapes)
         options = options.model_copy(update={"shapes": _shapes_from(source, specs) | options.shapes})
     config, parameters = _read_config(options)
+    ratios = {}
+    if source is not None and config is None:
+        ratios = _measure_ratios(model, options, source, threads, output_path.parent, progress)
     progress("rewriting convolutions", 0, 0)
-    lowered = lower(model, options, config, parameters)
+    lowered = lower(model, options, config, parameters, ratios)
     report = ModelReport(
         model=str(model_path),
         output=None if dry_run else str(output_path),
@@ -134,6 +138,20 @@ def _shapes_from(source: Source, specs: list[InputSpec]) -> dict[str, tuple[int,
     """Shapes of the first feed for the dynamic inputs, so that settings are chosen for the data at hand."""
     feed = next(iter(source))
     return {spec.name: feed[spec.name].shape for spec in specs if spec.is_dynamic and spec.dims is not None}
+
+
+def _measure_ratios(
+    model: onnx.ModelProto,
+    options: CompileOptions,
+    source: Source,
+    threads: int,
+    folder: Path,
+    progress: ProgressCallback,
+) -> dict[str, float]:
+    """Returns r_c by layer with all legal layers rewritten, so that the cost model need not take a bound."""
+    progress("rewriting convolutions", 0, 0)
+    probe = lower(model, options.model_copy(update={"force": True}))
+    return remaining_ratios(probe.model, source, threads, folder, progress) if probe.modified else {}
 
 
 def _verify(

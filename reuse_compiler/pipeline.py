@@ -55,15 +55,17 @@ def lower(
     options: CompileOptions,
     config: ReuseConfig | None = None,
     parameters: Mapping[str, HashParameters] | None = None,
+    remaining_ratios: Mapping[str, float] | None = None,
 ) -> Lowered:
     """Rewrites the convolutions of `model`, which is not changed, and tells for each what was decided and why.
 
-    `parameters` are fitted hash parameters by layer; layers without get random ones. Raises ConfigError for settings
-    that do not fit the model.
+    `parameters` are fitted hash parameters by layer; layers without get random ones. `remaining_ratios` are measured
+    r_c by layer; without, the cost model takes the largest that is possible. Raises ConfigError for settings that
+    do not fit the model.
     """
     working = onnx.ModelProto()
     working.CopyFrom(model)
-    context = PassContext(working, model, options, config, parameters or {})
+    context = PassContext(working, model, options, config, parameters or {}, remaining_ratios or {})
     run_passes(PASSES, context)
     layers = context.layers or []
     # Tensors of inlined functions exist in the rewritten model only, so that there is nothing to compare them with.

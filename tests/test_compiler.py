@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -95,3 +96,43 @@ class TestLossless:
 
     def test_lossy_layers_may_err(self) -> None:
         check_lossless(self.report("exact", "sign"), Verification("", rel_error=0.5, layer_errors={"conv0": 0.5}))
+
+
+class TestMeasuredRatios:
+    """With data, r_c is measured, so that families without a bound are used where they pay, and only there."""
+
+    @pytest.fixture
+    def wide(self, tmp_path: Path) -> Path:
+        net = SequentialBuilder("wide", 48, None, seed=0)
+        net.conv("conv1", 64, kernel=3, pad=1)
+        net.conv("conv2", 64, kernel=3, pad=1)
+        path = tmp_path / "wide.onnx"
+        onnx.save(net.build(), path)
+        return path
+
+    @staticmethod
+    def data(folder: Path, repeating: bool) -> Path:
+        x = np.random.default_rng(0).standard_normal((2, 3, 48, 48)).astype(np.float32)
+        x[:, :, 4:, 4:] = 1.0 if repeating else x[:, :, 4:, 4:]
+        np.savez(folder / "data.npz", x=x)
+        return folder / "data.npz"
+
+    def test_lossless_layers_are_used_without_force_where_vectors_repeat(self, wide: Path) -> None:
+        data = self.data(wide.parent, repeating=True)
+        report = compile_file(wide, options=CompileOptions(family="exact"), verify_data=data)
+        conv2 = report.layers[1]
+        assert conv2.decision == "reuse" and "r_c measured" in conv2.reason
+        assert conv2.r_c is not None and conv2.r_c < 0.5
+        assert conv2.predicted_cost is not None and conv2.predicted_cost < 1
+
+    def test_they_are_declined_where_vectors_do_not_repeat(self, wide: Path) -> None:
+        data = self.data(wide.parent, repeating=False)
+        for dry_run in (False, True):
+            options = CompileOptions(family="exact")
+            report = compile_file(wide, options=options, verify_data=data, dry_run=dry_run)
+            assert [layer.decision for layer in report.layers] == ["dense", "dense"]
+            assert "r_c measured 1;" in report.layers[1].reason.replace(")", "")
+
+    def test_without_data_the_bound_stands(self, wide: Path) -> None:
+        report = compile_file(wide, options=CompileOptions(family="exact"))
+        assert report.layers[1].decision == "dense" and "r_c at most 1" in report.layers[1].reason

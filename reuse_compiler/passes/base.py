@@ -28,6 +28,8 @@ class PassContext:
     options: CompileOptions
     config: ReuseConfig | None = None
     parameters: Mapping[str, HashParameters] = field(default_factory=dict)
+    remaining_ratios: Mapping[str, float] = field(default_factory=dict)
+    """r_c by layer where it was measured with the same settings; elsewhere the cost model takes a bound."""
     view: GraphView = field(init=False)
     """The model's graphs; LowerToReuse leaves it behind."""
     constants: ConstantFinder = field(init=False)

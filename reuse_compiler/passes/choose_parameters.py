@@ -152,10 +152,12 @@ def _too_dear(layer: Layer, context: PassContext) -> str | None:
         layer.reason = layer.reason or "its settings are given; its cost is unknown without its input size"
         return None
     family = FAMILIES[settings.family]
-    ratio = expected_remaining_ratio(blocking, family, settings.num_hashes)
+    ratio, known = context.remaining_ratios.get(layer.name), "measured"
+    if ratio is None:
+        ratio, known = expected_remaining_ratio(blocking, family, settings.num_hashes), "at most"
     layer.cost = cost = predicted_cost(blocking, family, settings.num_hashes, ratio)
     parts = ", ".join(f"{part.name} {getattr(cost, part.name):.2f}" for part in fields(cost))
-    numbers = f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c at most {ratio:.2g})"
+    numbers = f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.2g})"
     if context.config is None and cost.total >= 1.0 and not context.options.force:
         return f"{numbers}; --force rewrites it all the same"
     forced = cost.total >= 1.0 and context.config is None

@@ -134,19 +134,8 @@ class Verifier:
         return self._open(self.original, tensors, "original"), self._open(self.compiled, tensors, "compiled")
 
     def _open(self, model: onnx.ModelProto, tensors: Sequence[str], label: str) -> onnxruntime.InferenceSession:
-        options = import_onnxruntime().SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what goes wrong is raised; what is odd is not the user's doing
-        # Threads of one session must not spin on while the other session's run is timed.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        with exposed(model, tensors), runnable(model, self.folder) as source:
-            try:
-                return session(source, sess_options=options)
-            except ReuseError:
-                raise
-            except Exception as error:
-                raise RunError(f"onnxruntime cannot load the {label} model: {one_line(error)}") from error
+        with exposed(model, tensors):
+            return open_session(model, self.threads, self.folder, label)
 
 
 class _Times:
@@ -163,6 +152,34 @@ class _Times:
     def medians(self) -> tuple[float, float]:
         """Median milliseconds of the original and the compiled model."""
         return 1e3 * mathematics.median(self.dense), 1e3 * mathematics.median(self.reuse)
+
+
+def open_session(model: onnx.ModelProto, threads: int, folder: Path, label: str) -> onnxruntime.InferenceSession:
+    """Opens a model for measuring; `label` names it in the RunError that says why onnxruntime cannot load it."""
+    options = import_onnxruntime().SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised; what is odd is not the user's doing
+    # Threads of one session must not spin on while the other session's run is timed.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    with runnable(model, folder) as source:
+        try:
+            return session(source, sess_options=options)
+        except ReuseError:
+            raise
+        except Exception as error:
+            raise RunError(f"onnxruntime cannot load the {label} model: {one_line(error)}") from error
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, names: list[str] | None, feed: Feed, label: str
+) -> list[NDArray[Any]]:
+    """Runs a model once for the outputs `names` (None: all); a RunError names the model by `label`."""
+    try:
+        outputs: list[NDArray[Any]] = session.run(names, feed)
+    except Exception as error:
+        raise RunError(f"the {label} model does not run: {one_line(error)}") from error
+    return outputs
 
 
 def in_chunks(layers: Sequence[LayerTensor]) -> Iterator[list[LayerTensor]]:
@@ -209,18 +226,10 @@ def _run_pair(
     outputs: dict[bool, list[NDArray[Any]]] = {}
     for is_dense in (first_is_dense, not first_is_dense):
         start = time.perf_counter()
-        outputs[is_dense] = _run(dense if is_dense else reuse, names, feed, is_dense)
+        label = "original" if is_dense else "compiled"
+        outputs[is_dense] = run_session(dense if is_dense else reuse, names, feed, label)
         (times.dense if is_dense else times.reuse).append(time.perf_counter() - start)
     return zip(names, outputs[True], outputs[False], strict=False)  # without names all outputs come
-
-
-def _run(session: onnxruntime.InferenceSession, names: list[str], feed: Feed, is_dense: bool) -> list[NDArray[Any]]:
-    try:
-        outputs: list[NDArray[Any]] = session.run(names, feed)
-    except Exception as error:
-        label = "original" if is_dense else "compiled"
-        raise RunError(f"the {label} model does not run: {one_line(error)}") from error
-    return outputs
 
 
 def _add(differences: dict[str, Difference], name: str, expected: NDArray[Any], actual: NDArray[Any]) -> None:

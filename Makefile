@@ -18,7 +18,7 @@ help:  ## this list
 demo: $(VENV)/.built  ## compile a real trained network, run it on real images, print the table
 	$(BIN)/python -m tools.demo
 
-test: lint cpp-test compatibility python-test  ## all that CI checks
+test: lint cpp-test tidy compatibility python-test  ## all that CI checks
 
 build: $(VENV)/.built  ## environment with the operator library (editable install)
 
@@ -50,7 +50,8 @@ cpp-test: $(VENV)/.installed  ## the kernels' own tests under AddressSanitizer a
 
 tidy: $(VENV)/.installed  ## clang-tidy's bug checks
 	$(BIN)/python -m tools.cpp_build build/tidy -DREUSE_BUILD_TESTS=ON
-	$(BIN)/clang-tidy --quiet -p build/tidy $(filter-out %ort_abi_test.cc,$(filter custom_ops/%.cc,$(CPP_SOURCES)))
+	printf '%s\n' $(filter-out %ort_abi_test.cc,$(filter %.cc,$(CPP_SOURCES))) | \
+		xargs -P 2 -n 4 $(BIN)/clang-tidy --quiet -p build/tidy 2>/dev/null
 
 compatibility: $(VENV)/.installed  ## the wheel in the oldest, a middle and the newest onnxruntime
 	$(BIN)/python -m tools.compatibility $(ORT_VERSIONS)

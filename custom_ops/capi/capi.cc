@@ -31,14 +31,16 @@ int64_t reuse_statistics_json(const char* session_tag, char* buffer, int64_t siz
 void reuse_statistics_reset(const char* session_tag) {
   try {
     reuse::StatisticsRegistry::instance().reset(session_tag);
-  } catch (const std::exception&) {  // out of memory: the statistics stay as they are
+  } catch (const std::exception&) {
+    return;  // out of memory: the statistics stay as they are
   }
 }
 
 void reuse_statistics_forget(const char* session_tag) {
   try {
     reuse::StatisticsRegistry::instance().forget(session_tag);
-  } catch (const std::exception&) {  // out of memory: they stay known
+  } catch (const std::exception&) {
+    return;  // out of memory: they stay known
   }
 }
 

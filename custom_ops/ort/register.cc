@@ -57,7 +57,8 @@ std::unique_ptr<Operator> make_operator(Signature signature, const std::string& 
   op->infer_output_shape = [](const CustomOp*, ShapeInferContext* context) -> Status* {
     try {
       infer(context);
-    } catch (const std::exception&) {  // the runtime would ignore and leak a status; see shape_inference.h
+    } catch (const std::exception&) {
+      return nullptr;  // the runtime would ignore and leak a status; see shape_inference.h
     }
     return nullptr;
   };

@@ -49,12 +49,15 @@ Shape input_shape(const ShapeInferContext* context, size_t index) {
 void set_output(const ShapeInferContext* context, size_t index, ElementType type, const Shape& shape) {
   std::vector<int64_t> extents;
   std::vector<std::string> names;
+  extents.reserve(shape.size());
+  names.reserve(shape.size());
   for (const Dimension& dimension : shape) {
     extents.push_back(dimension.extent);
     // The runtime takes -1 without a name for an extent.
     names.push_back(dimension.known() ? "" : dimension.nameless() ? unknown().name : dimension.name);
   }
   std::vector<const char*> name_pointers;
+  name_pointers.reserve(names.size());
   for (const std::string& name : names) name_pointers.push_back(name.c_str());
   struct Info {
     TypeAndShape* handle = nullptr;

@@ -39,6 +39,7 @@ class Threads final : public Parallel {
   explicit Threads(int64_t threads) : threads_(threads) {}
   void run(int64_t count, const std::function<void(int64_t)>& body) override {
     std::vector<std::thread> pool;
+    pool.reserve(static_cast<size_t>(threads_));
     for (int64_t t = 0; t < threads_; ++t) {
       pool.emplace_back([&, t] {
         for (int64_t i = count - 1 - t; i >= 0; i -= threads_) body(i);

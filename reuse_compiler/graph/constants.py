@@ -9,10 +9,10 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 
+from reuse_compiler.graph.structure import STANDARD_DOMAINS
 from reuse_compiler.graph.tensors import to_array, to_tensor
 from reuse_compiler.graph.view import GraphView, NodeRef, Scope
 
-STANDARD_DOMAINS = ("", "ai.onnx")
 OVERRIDABLE_SINCE_IR = 4
 """From this IR version on, an initializer that is also a graph input is only a default that callers may override."""
 QUANTISED = ("DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear")

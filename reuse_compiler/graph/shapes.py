@@ -10,7 +10,7 @@ import onnx
 from onnx import shape_inference
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.graph.structure import subgraphs_of
+from reuse_compiler.graph.structure import STANDARD_DOMAINS, subgraphs_of
 from reuse_compiler.graph.tensors import copy_without_data
 
 logger = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ def _forget_shapes(graph: onnx.GraphProto, symbols: Mapping[str, int], main: boo
 
     What non-standard operators compute is known only from declarations, so those stay, with symbols replaced.
     """
-    standard = {name for node in graph.node if node.domain in ("", "ai.onnx") for name in node.output}
+    standard = {name for node in graph.node if node.domain in STANDARD_DOMAINS for name in node.output}
     kept = [value for value in graph.value_info if value.name not in standard]
     for value in kept:
         for dim in value.type.tensor_type.shape.dim:

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 import onnx
 
+STANDARD_DOMAINS = ("", "ai.onnx")
+"""Both names of the domain of ONNX's own operators."""
+
 
 def subgraphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Yields the bodies of a node (If, Loop, Scan), in the order of its attributes."""

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from reuse_compiler.graph.shapes import ScopePath
-from reuse_compiler.graph.structure import subgraphs_of
+from reuse_compiler.graph.structure import STANDARD_DOMAINS, subgraphs_of
 
 
 @dataclass(eq=False)
@@ -63,7 +63,7 @@ class GraphView:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
-        self.opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+        self.opset = next((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 1)
         self.scopes: list[Scope] = []
         self._refs: dict[int, NodeRef] = {}
         self._order: list[NodeRef] = []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx
 
-STANDARD_DOMAINS = ("", "ai.onnx")
+from reuse_compiler.graph.structure import STANDARD_DOMAINS
+
 
 DECLINED_OPERATORS = {
     "ConvTranspose": "is a transposed convolution, which spreads each input pixel instead of gathering a window",

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 import onnx
 from onnx import defs, inliner
 
-from reuse_compiler.graph.structure import subgraphs_of
+from reuse_compiler.graph.structure import STANDARD_DOMAINS, subgraphs_of
 from reuse_compiler.passes.base import Pass, PassContext
-from reuse_compiler.passes.convolution_operators import STANDARD_DOMAINS, is_convolution
+from reuse_compiler.passes.convolution_operators import is_convolution
 
 logger = logging.getLogger(__name__)
 

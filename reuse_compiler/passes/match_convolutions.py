@@ -9,10 +9,11 @@ import onnx
 
 from reuse_compiler.graph.constants import NotConstantError
 from reuse_compiler.graph.names import Names
+from reuse_compiler.graph.structure import STANDARD_DOMAINS
 from reuse_compiler.graph.tensors import to_array
 from reuse_compiler.graph.view import NodeRef
 from reuse_compiler.passes.base import Pass, PassContext
-from reuse_compiler.passes.convolution_operators import STANDARD_DOMAINS, declined_operator, is_convolution
+from reuse_compiler.passes.convolution_operators import declined_operator, is_convolution
 from reuse_compiler.passes.inline_functions import functions_with_convolutions
 from reuse_compiler.passes.layer import Activation, Layer
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 import typer
 from rich.console import Console
 from rich.text import Text
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from reuse_compiler.errors import ConfigError, ReuseError
 
@@ -24,13 +24,13 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Typer's base of all usage errors, whether it brings its own copy of click or not."""
 
 
-class Command(TyperCommand):
-    """A command that ends with a sentence on stderr and an exit code where Typer would draw a box or a traceback."""
+class _Sentences:
+    """For commands and groups: usage errors become a sentence on stderr and an exit code, not a box."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Runs the command; as a program (`standalone_mode`) it ends in SystemExit."""
         try:
-            code = super().main(*args, **extra | {"standalone_mode": False})
+            code = super().main(*args, **extra | {"standalone_mode": False})  # type: ignore[misc]
         except _UsageError as error:
             message = error.format_message()  # type: ignore[attr-defined]
             print_error(f"{message.rstrip('.')} (see --help)")
@@ -38,6 +38,14 @@ class Command(TyperCommand):
         if standalone_mode:
             raise SystemExit(code or 0)
         return code
+
+
+class CommandGroup(_Sentences, TyperGroup):
+    """Several commands behind one name."""
+
+
+class Command(_Sentences, TyperCommand):
+    """A command whose deliberate errors end it with a sentence and an exit code, not a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Calls the function behind the command."""

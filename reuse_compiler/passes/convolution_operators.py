@@ -6,7 +6,6 @@ import onnx
 
 from reuse_compiler.graph.structure import STANDARD_DOMAINS
 
-
 DECLINED_OPERATORS = {
     "ConvTranspose": "is a transposed convolution, which spreads each input pixel instead of gathering a window",
     "ConvInteger": "is an integer convolution; reuse works on float32",

@@ -1,0 +1,176 @@
+"""One convolution to measure and the reuse asked of it: shapes, settings and how redundant its input shall be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from reuse_compiler.errors import ConfigError
+from reuse_compiler.options import CompileOptions
+from reuse_compiler.reuse.config import FamilyName, LayerSettings
+from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.geometry import Blocking, ConvGeometry, Layout
+
+BenchFamily = Literal["learned", "sign", "exact"]
+Order = Literal["local", "random"]
+TableKind = Literal["float", "int8"]
+Pair = tuple[int, int]
+Pads = tuple[int, int, int, int]
+Shape = tuple[int, int, int, int]
+
+SPARE_BITS = {"learned": 0, "sign": 6, "exact": 0}
+"""Hash bits beyond log2 of the distinct vectors, where the user gives none: random hyperplanes separate unevenly."""
+
+
+def int8_tables_exist() -> bool:
+    """Whether this version of the compiler has int8 tables (option `table`)."""
+    return "table" in CompileOptions.model_fields or "table" in LayerSettings.model_fields
+
+
+@dataclass(frozen=True)
+class ConvCase:
+    """What to measure. Made by `make_case`, which checks that it is possible."""
+
+    geometry: ConvGeometry
+    blocking: Blocking
+    family: BenchFamily
+    num_hashes: int | None
+    """H (--bits); None: enough for every distinct vector to get a code of its own."""
+    remaining_ratio: float
+    """r_c asked for: distinct vectors of a block per row of the unfolded input."""
+    order: Order
+    table: TableKind | None = None
+    seed: int = 0
+
+    @property
+    def input_shape(self) -> Shape:
+        g = self.geometry
+        return g.batch, g.in_channels, g.in_height, g.in_width
+
+    @property
+    def weight_shape(self) -> Shape:
+        g = self.geometry
+        return g.out_channels, g.group_in_channels, *g.kernel
+
+    @property
+    def output_shape(self) -> Shape:
+        g = self.geometry
+        return g.batch, g.out_channels, g.out_height, g.out_width
+
+    @property
+    def distinct(self) -> int:
+        """Distinct vectors per block that are asked for."""
+        return round(self.remaining_ratio * self.geometry.rows)
+
+    @property
+    def dense_multiply_adds(self) -> int:
+        """Multiply-adds of the dense convolution, those with padding included."""
+        g = self.geometry
+        return g.rows * g.columns * g.out_channels
+
+    def hashes_for(self, distinct: int) -> int:
+        """Returns H: the user's, or what should do for `distinct` vectors of a block."""
+        family = FAMILIES[self.family]
+        if family.lossless:
+            return 1
+        if self.num_hashes is not None:
+            return self.num_hashes
+        return min(family.max_hashes, math.ceil(math.log2(max(distinct, 2))) + SPARE_BITS[self.family])
+
+    def __str__(self) -> str:
+        g = self.geometry
+        batch = f", batch {g.batch}" if g.batch > 1 else ""
+        group = f", {g.group} groups" if g.group > 1 else ""
+        return (
+            f"{g.in_channels}->{g.out_channels}, {g.kernel[0]}x{g.kernel[1]}{batch}, {g.in_height}x{g.in_width}{group}"
+        )
+
+
+def make_case(
+    *,
+    input_shape: Shape,
+    weight_shape: Shape,
+    sub_vector_length: int,
+    remaining_ratio: float,
+    num_hashes: int | None = None,
+    strides: Pair = (1, 1),
+    pads: Pads | None = None,
+    dilations: Pair = (1, 1),
+    group: int = 1,
+    family: BenchFamily = "learned",
+    layout: Layout | Literal["auto"] = "auto",
+    order: Order = "local",
+    table: TableKind | None = None,
+    seed: int = 0,
+) -> ConvCase:
+    """Checks a layer and its settings, and fills in what was left open.
+
+    `input_shape` is [N, Ic, H, W], `weight_shape` [M, Ic/group, kh, kw], `pads` begin h, begin w, end h, end w; without
+    them the output is as large as the input at stride 1 and an odd kernel. Raises ConfigError for what cannot be.
+    """
+    kernel = weight_shape[2:]
+    if pads is None:
+        half = tuple(dilation * (size - 1) // 2 for dilation, size in zip(dilations, kernel, strict=True))
+        pads = (half[0], half[1], half[0], half[1])
+    batch, channels, height, width = input_shape
+    geometry = ConvGeometry(
+        batch, channels, height, width, weight_shape[0], kernel, strides, pads, dilations, group
+    )  # fmt: skip
+    _check_layer(geometry, weight_shape)
+    if layout == "auto":
+        layout = "channel" if geometry.group_in_channels % sub_vector_length == 0 else "patch"
+    blocking = Blocking(geometry, layout, sub_vector_length)
+    if sub_vector_length > blocking.group_width:
+        what = "columns of the unfolded input (kh*kw*Ic/group)" if layout == "patch" else "channels of a group"
+        raise ConfigError(
+            f"--L {sub_vector_length} is larger than the {blocking.group_width} {what}: give a smaller one"
+        )
+    _check_family(family, num_hashes)
+    if table == "int8" and not int8_tables_exist():
+        raise ConfigError("--table int8: this version of reuse-compiler has no int8 tables; leave the flag out")
+    case = ConvCase(geometry, blocking, family, num_hashes, remaining_ratio, order, table, seed)
+    _check_ratio(case)
+    return case
+
+
+def _check_layer(g: ConvGeometry, weight: Shape) -> None:
+    sizes = (*g.strides, *g.dilations, g.group)
+    if min(sizes) < 1 or min(g.pads) < 0:
+        raise ConfigError("--stride, --dilation and --group must be at least 1 and --pad at least 0")
+    if weight[1] * g.group != g.in_channels:
+        raise ConfigError(
+            f"the input has {g.in_channels} channels, but weights {_times(weight)} in {g.group} group(s) read "
+            f"{weight[1] * g.group}: --weight is M x Ic/group x kh x kw"
+        )
+    if g.out_channels % g.group:
+        raise ConfigError(f"{g.out_channels} output channels cannot be divided into --group {g.group}")
+    if g.rows == 0:
+        raise ConfigError(
+            f"the output is empty: a kernel {_times(g.kernel)} does not fit an input of {g.in_height}x{g.in_width} "
+            f"with pads {','.join(map(str, g.pads))}"
+        )
+
+
+def _check_family(family: FamilyName, num_hashes: int | None) -> None:
+    largest = FAMILIES[family].max_hashes
+    if num_hashes is not None and not 1 <= num_hashes <= largest:
+        raise ConfigError(f"--bits {num_hashes}: family {family} takes 1 to {largest}")
+
+
+def _check_ratio(case: ConvCase) -> None:
+    rows, vectors = case.geometry.rows, case.blocking.vectors
+    if not math.isfinite(case.remaining_ratio) or case.distinct < 1:
+        raise ConfigError(
+            f"--remaining-ratio {case.remaining_ratio:g} of the {rows} rows of the unfolded input is not even one "
+            f"distinct vector: give at least {1 / rows:.2g}"
+        )
+    if case.distinct > vectors:
+        raise ConfigError(
+            f"--remaining-ratio {case.remaining_ratio:g} asks for {case.distinct} distinct vectors, but a block has "
+            f"only {vectors}: give at most {vectors / rows:g}"
+        )
+
+
+def _times(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))

@@ -1,0 +1,230 @@
+"""Measures one convolution: dense, staged, fused and quantised, in turn, in one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+import onnx
+
+from reuse_compiler.benchmark.case import ConvCase
+from reuse_compiler.benchmark.floor import centroid_multiply_adds, compute_floor
+from reuse_compiler.benchmark.inputs import LayerInput, build_input
+from reuse_compiler.benchmark.layer import dense_model, reuse_model, table_kind
+from reuse_compiler.benchmark.peaks import measure_peaks
+from reuse_compiler.benchmark.quantised import Quantised, convolution_ms, fastest_quantised
+from reuse_compiler.benchmark.report import (
+    ConvReport,
+    Int8Timing,
+    LayerShape,
+    ReuseTiming,
+    Setting,
+    StageTimes,
+    ThreadTimes,
+    Timing,
+    describe_machine,
+)
+from reuse_compiler.benchmark.sessions import BoundRun, open_session
+from reuse_compiler.benchmark.timing import Samples, interleave, summarize
+from reuse_compiler.errors import VerificationError
+from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.reuse.config import Lowering
+from reuse_compiler.reuse.cost import predicted_cost
+from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.runtime import reset_statistics, statistics
+from reuse_compiler.verification.compare import Difference
+
+CLUSTERING = ("ReuseConv", "Cluster")
+WARM_UPS = 2
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """How a case is measured."""
+
+    threads: int = 1
+    repeats: int = 9
+    staged: bool = True
+    """Whether the staged form is measured, too."""
+    int8: bool = False
+    """Whether onnxruntime's quantised Conv is measured, too."""
+
+
+def measure_conv(case: ConvCase, how: Circumstances, progress: ProgressCallback = silent) -> ConvReport:
+    """Builds the input, runs all forms of the layer in turn and returns what was measured.
+
+    Raises VerificationError if the operators find other clusters than the input has.
+    """
+    progress("building the input", 0, 0)
+    data = build_input(case)
+    dense = dense_model(case)
+    lowerings: tuple[Lowering, ...] = ("staged", "fused") if how.staged else ("fused",)
+    reuse = {lowering: reuse_model(dense, case, data, lowering) for lowering in lowerings}
+    runs = {"dense": _bind(case, data, dense, how.threads)}
+    runs |= {lowering: _bind(case, data, model, how.threads) for lowering, model in reuse.items()}
+    quantised = fastest_quantised(dense, data.x, case.output_shape, how.threads) if how.int8 else None
+    if quantised is not None:
+        runs["int8"] = quantised.run
+    progress("measuring the machine's peaks", 0, 0)
+    measure_peaks(how.threads)
+    interleave(runs, WARM_UPS)
+    for lowering in lowerings:
+        reset_statistics(runs[lowering].session)
+    samples = interleave(runs, how.repeats, progress, f"timing {case}")
+    return _Measurement(case, how, data, table_kind(reuse["fused"]), runs, samples, quantised).report()
+
+
+def measure_threads(case: ConvCase, counts: tuple[int, ...], repeats: int) -> ThreadTimes:
+    """Times the dense and the fused form with each number of threads, all in turn."""
+    data = build_input(case)
+    dense = dense_model(case)
+    models = {"dense": dense, "fused": reuse_model(dense, case, data, "fused")}
+    runs = {f"{form} {count}": _bind(case, data, models[form], count) for form in models for count in counts}
+    interleave(runs, WARM_UPS)
+    samples = interleave(runs, repeats)
+    dense_ms, fused_ms = ([median(samples[f"{form} {count}"]) for count in counts] for form in models)
+    return ThreadTimes(threads=list(counts), dense_ms=dense_ms, fused_ms=fused_ms)
+
+
+def _bind(case: ConvCase, data: LayerInput, model: onnx.ModelProto, threads: int) -> BoundRun:
+    """Opens a session; one of the dense form knows no operators but onnxruntime's."""
+    plain = all(node.domain == "" for node in model.graph.node)
+    return BoundRun(open_session(model, threads, "the layer", plain=plain), data.x, case.output_shape)
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """Everything that was run, from which the report is put together."""
+
+    case: ConvCase
+    how: Circumstances
+    data: LayerInput
+    table: str
+    runs: dict[str, BoundRun]
+    samples: Samples
+    quantised: Quantised | None
+
+    def report(self) -> ConvReport:
+        """Returns the report, after checking that the operators did what they were asked."""
+        case, data, how = self.case, self.data, self.how
+        peaks, fused = measure_peaks(how.threads), self._reuse("fused")
+        clusters = self._clusters("fused") / case.blocking.num_blocks
+        return ConvReport(
+            layer=_layer_shape(case),
+            setting=_setting(case, data, self.table),
+            threads=how.threads,
+            repeats=how.repeats,
+            distinct_per_block=list(data.distinct),
+            clusters_per_block=clusters,
+            r_c=clusters / case.geometry.rows,
+            cells=data.cells,
+            notes=_notes(case, data),
+            dense=self._timing("dense"),
+            staged=self._reuse("staged") if how.staged else None,
+            fused=fused,
+            int8=self._int8(self.quantised) if self.quantised else None,
+            predicted_speedup=_predicted_speedup(case, data, clusters / case.geometry.rows),
+            centroid_gflops=_gflops(centroid_multiply_adds(case, data), fused.stages_ms.gemm),
+            peaks=peaks,
+            floor=compute_floor(case, data, self.table, peaks),
+            machine=describe_machine(),
+        )
+
+    def _timing(self, form: str) -> Timing:
+        return summarize(self.samples[form], median(self.samples["dense"]), self.case.dense_multiply_adds)
+
+    def _reuse(self, lowering: Lowering) -> ReuseTiming:
+        self._clusters(lowering)
+        nodes = statistics(self.runs[lowering].session)
+        stages = {
+            stage: 1e3 * sum(getattr(node.seconds, stage) / node.runs for node in nodes)
+            for stage in StageTimes.model_fields
+        }
+        return ReuseTiming(
+            **self._timing(lowering).model_dump(),
+            stages_ms=StageTimes(**stages),
+            scratch_bytes=max(node.scratch_bytes for node in nodes),
+            relative_error=self._error(lowering),
+        )
+
+    def _int8(self, quantised: Quantised) -> Int8Timing:
+        return Int8Timing(
+            **self._timing("int8").model_dump(),
+            form=quantised.form,
+            relative_error=self._error("int8"),
+            convolution_ms=convolution_ms(quantised, self.data.x, self.how.threads, self.how.repeats),
+        )
+
+    def _error(self, form: str) -> float:
+        difference = Difference()
+        difference.add(self.runs["dense"].output, self.runs[form].output)
+        return difference.rel_error
+
+    def _clusters(self, lowering: Lowering) -> float:
+        """Returns the clusters of a run that the operators counted, after checking that they are the input's."""
+        node = next(node for node in statistics(self.runs[lowering].session) if node.op in CLUSTERING)
+        expected = sum(self.data.clusters)
+        if node.clusters != node.runs * expected or node.guarded:
+            raise VerificationError(
+                f"the {lowering} form found {node.clusters / node.runs:g} clusters per run ({node.guarded} vectors "
+                f"guarded) in an input that has {expected}: this is a defect of reuse-compiler, please report it"
+            )
+        return node.clusters / node.runs
+
+
+def _predicted_speedup(case: ConvCase, data: LayerInput, remaining_ratio: float) -> float:
+    cost = predicted_cost(case.blocking, FAMILIES[case.family], data.num_hashes, remaining_ratio)
+    return 1.0 / cost.total
+
+
+def _layer_shape(case: ConvCase) -> LayerShape:
+    g = case.geometry
+    return LayerShape(
+        name=str(case),
+        input_shape=list(case.input_shape),
+        weight_shape=list(case.weight_shape),
+        strides=list(g.strides),
+        pads=list(g.pads),
+        dilations=list(g.dilations),
+        group=g.group,
+    )
+
+
+def _setting(case: ConvCase, data: LayerInput, table: str) -> Setting:
+    return Setting(
+        family=case.family,
+        layout=case.blocking.layout,
+        L=case.blocking.sub_vector_length,
+        H=data.num_hashes,
+        table=table,
+        order=case.order,
+        asked_r_c=case.remaining_ratio,
+        seed=case.seed,
+    )
+
+
+def _notes(case: ConvCase, data: LayerInput) -> list[str]:
+    """Returns a sentence for each thing that is not as it was asked."""
+    notes = []
+    lost = sum(data.distinct) - sum(data.clusters)
+    if lost:
+        share = lost / sum(data.distinct)
+        codes = f"{data.num_hashes} bits tell at most {2**data.num_hashes} vectors apart"
+        few = max(data.distinct) > 2**data.num_hashes
+        why = codes if few else f"the codes of family {case.family} do not tell all vectors apart"
+        notes.append(
+            f"{why}, so a block's {max(data.distinct)} distinct vectors make {1 - share:.0%} as many clusters, and the "
+            "error is that of merging random vectors: give more --bits"
+        )
+    if case.blocking.layout == "patch":
+        mean = sum(data.distinct) / len(data.distinct)
+        if round(mean) != case.distinct:
+            notes.append(
+                f"overlapping windows cannot repeat at will: {mean:.0f} distinct vectors per block came out where "
+                f"{case.distinct} were asked"
+            )
+    return notes
+
+
+def _gflops(multiply_adds: int, ms: float) -> float | None:
+    return 2e-6 * multiply_adds / ms if ms else None

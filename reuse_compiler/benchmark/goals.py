@@ -1,0 +1,114 @@
+"""The table of goals: layers, settings and the least speed-up over onnxruntime's Conv that each shall have."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from reuse_compiler.benchmark.case import ConvCase, TableKind, int8_tables_exist, make_case
+from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
+from reuse_compiler.benchmark.report import ConvReport, TableReport, TableRow, describe_machine
+from reuse_compiler.progress import ProgressCallback, silent
+
+QUICK_REPEATS = 5
+MANY_THREADS, THREADS_GOAL = 2, 1.8
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One row: `channels` in and out, `size` is height and width."""
+
+    channels: tuple[int, int]
+    kernel: int
+    size: int
+    sub_vector_length: int
+    least: float
+    remaining_ratio: float | None = None
+    clusters: int | None = None
+    """Clusters per block, where the row says them instead of r_c."""
+    batch: int = 1
+    table: TableKind | None = None
+
+    @property
+    def setting(self) -> str:
+        amount = f"r_c {self.remaining_ratio:.2f}" if self.clusters is None else f"{self.clusters} clusters per block"
+        return f"L={self.sub_vector_length}, {amount}" + (f", {self.table} tables" if self.table else "")
+
+    @property
+    def layer(self) -> str:
+        batch = f", batch {self.batch}" if self.batch > 1 else ""
+        return f"{self.channels[0]}->{self.channels[1]}, {self.kernel}x{self.kernel}{batch}, {self.size}x{self.size}"
+
+    def case(self) -> ConvCase:
+        """The layer with local ids and fitted trees; the output is as large as the input."""
+        rows = self.batch * self.size**2
+        ratio = self.remaining_ratio if self.clusters is None else self.clusters / rows
+        assert ratio is not None
+        return make_case(
+            input_shape=(self.batch, self.channels[0], self.size, self.size),
+            weight_shape=(self.channels[1], self.channels[0], self.kernel, self.kernel),
+            sub_vector_length=self.sub_vector_length,
+            remaining_ratio=ratio,
+            table=self.table,
+        )
+
+
+SCALING = Goal((256, 256), 3, 56, 64, 4.0, 0.10)
+"""The layer of which two threads shall be THREADS_GOAL times as fast as one."""
+
+GOALS = (
+    Goal((256, 256), 3, 56, 256, 6.0, 0.05),
+    SCALING,
+    Goal((256, 256), 3, 56, 8, 3.5, clusters=256, table="int8"),
+    Goal((64, 64), 3, 224, 64, 3.5, 0.05),
+    Goal((64, 64), 3, 224, 8, 2.5, clusters=256, table="int8"),
+    Goal((128, 128), 3, 112, 32, 3.0, 0.10),
+    Goal((512, 512), 3, 28, 64, 3.5, 0.10),
+    Goal((3, 64), 3, 224, 27, 2.0, 0.10),
+    Goal((64, 64), 5, 16, 16, 3.5, 0.06, batch=32),
+)
+
+
+def measure_goals(
+    how: Circumstances, goals: tuple[Goal, ...], scaling: Goal, progress: ProgressCallback = silent
+) -> TableReport:
+    """Measures all rows, and how well the `scaling` layer uses two threads."""
+    rows = []
+    for index, goal in enumerate(goals):
+        progress("measuring the table", index, len(goals) + 1)
+        rows.append(_measure(goal, how))
+    progress("measuring the table", len(goals), len(goals) + 1)
+    rows.append(_measure_scaling(scaling, how.repeats))
+    return TableReport(threads=how.threads, repeats=how.repeats, rows=rows, machine=describe_machine())
+
+
+def _measure(goal: Goal, how: Circumstances) -> TableRow:
+    if goal.table == "int8" and not int8_tables_exist():
+        return _row(goal, skipped="this version has no int8 tables")
+    # The staged form exists to be looked into, not to be fast: its tables are always float.
+    report = measure_conv(goal.case(), replace(how, staged=how.staged and goal.table is None))
+    return _row(goal, report=report)
+
+
+def _row(goal: Goal, report: ConvReport | None = None, skipped: str | None = None) -> TableRow:
+    speedup = report.fused.speedup if report else None
+    return TableRow(
+        layer=goal.layer,
+        setting=goal.setting,
+        goal=goal.least,
+        speedup=speedup,
+        reached=None if speedup is None else speedup >= goal.least,
+        skipped=skipped,
+        report=report,
+    )
+
+
+def _measure_scaling(goal: Goal, repeats: int) -> TableRow:
+    setting = f"{goal.setting}: {MANY_THREADS} threads against 1"
+    row = TableRow(layer=goal.layer, setting=setting, goal=THREADS_GOAL)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if processors < MANY_THREADS:
+        return row.model_copy(update={"skipped": f"this machine gives {processors} processor"})
+    times = measure_threads(goal.case(), (1, MANY_THREADS), repeats)
+    speedup = times.fused_ms[0] / times.fused_ms[1]
+    return row.model_copy(update={"speedup": speedup, "reached": speedup >= THREADS_GOAL, "scaling": times})

@@ -1,0 +1,75 @@
+"""The measured layer as ONNX models: as it is, and with reuse in either form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from reuse_compiler.benchmark.case import ConvCase
+from reuse_compiler.benchmark.inputs import LayerInput
+from reuse_compiler.errors import ConfigError
+from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.lower_to_reuse import DOMAIN
+from reuse_compiler.pipeline import lower
+from reuse_compiler.reuse.config import LayerSettings, Lowering, ReuseConfig, make_settings
+
+NAME, INPUT, OUTPUT = "conv", "x", "y"
+
+
+def dense_model(case: ConvCase) -> onnx.ModelProto:
+    """Returns a model of one Conv with bias and ReLU, weights scaled so that outputs have about unit variance."""
+    g, rng = case.geometry, np.random.default_rng([case.seed, 1])
+    weights = rng.standard_normal(case.weight_shape) / np.sqrt(g.columns)
+    initializers = {"w": weights, "b": 0.1 * rng.standard_normal(g.out_channels)}
+    geometry: dict[str, Any] = {
+        "kernel_shape": g.kernel,
+        "strides": g.strides,
+        "pads": g.pads,
+        "dilations": g.dilations,
+    }
+    nodes = [
+        helper.make_node("Conv", [INPUT, "w", "b"], ["c"], NAME, group=g.group, **geometry),
+        helper.make_node("Relu", ["c"], [OUTPUT], "relu"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "layer",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, case.input_shape)],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, case.output_shape)],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in initializers.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def reuse_model(dense: onnx.ModelProto, case: ConvCase, data: LayerInput, lowering: Lowering) -> onnx.ModelProto:
+    """Returns the layer as the compiler rewrites it, whatever the cost; raises ConfigError if it cannot."""
+    settings = _settings(case, data)
+    config = ReuseConfig(layers={NAME: settings})
+    options: dict[str, object] = {"lowering": lowering}
+    if case.table is not None and "table" not in LayerSettings.model_fields and "table" in CompileOptions.model_fields:
+        options["table"] = case.table
+    lowered = lower(dense, CompileOptions.model_validate(options), config, {NAME: data.parameters})
+    layer = lowered.layers[0]
+    if layer.decision != "reuse":
+        raise ConfigError(f"the compiler leaves this convolution as it is: {layer.reason}")
+    return lowered.model
+
+
+def table_kind(model: onnx.ModelProto) -> str:
+    """Returns what the entries of a lowered layer's tables are: the operators' attribute `table`, float without."""
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.domain == DOMAIN and attribute.name == "table":
+                return str(attribute.s.decode())
+    return "float"
+
+
+def _settings(case: ConvCase, data: LayerInput) -> LayerSettings:
+    blocking = case.blocking
+    table = {"table": case.table} if case.table is not None and "table" in LayerSettings.model_fields else {}
+    return make_settings(
+        family=case.family, layout=blocking.layout, L=blocking.sub_vector_length, H=data.num_hashes, **table
+    )

@@ -1,0 +1,218 @@
+"""Compares two models on the same data: errors, times in turn, and where each spends its time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from numpy.typing import NDArray
+
+from reuse_compiler.benchmark.profile import profile
+from reuse_compiler.benchmark.report import (
+    ModelComparison,
+    ModelTimes,
+    NodeTime,
+    OutputDifference,
+    ReuseNode,
+    StageTimes,
+    describe_machine,
+)
+from reuse_compiler.benchmark.sessions import open_session
+from reuse_compiler.benchmark.timing import Samples, interleave, summarize
+from reuse_compiler.errors import ModelError
+from reuse_compiler.graph import load_model
+from reuse_compiler.graph.shapes import bind_shapes
+from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.runtime import reset_statistics, statistics
+from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.data import RandomSource, Shapes, Source
+from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
+from reuse_compiler.verification.sources import open_data
+from reuse_compiler.verification.verify import RunError, comparable_outputs, one_line
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model and where it came from."""
+
+    path: Path
+    proto: onnx.ModelProto
+
+    @staticmethod
+    def read(path: Path) -> ModelFile:
+        return ModelFile(path, load_model(path))
+
+    def open(self, threads: int, profile_prefix: Path | None = None) -> onnxruntime.InferenceSession:
+        """Opens the file itself, so that external data is found where it is."""
+        return open_session(self.path, threads, str(self.path), profile=profile_prefix)
+
+
+def compare_models(
+    first: Path,
+    second: Path,
+    *,
+    data: Path | None = None,
+    shapes: Shapes | None = None,
+    threads: int = 1,
+    repeats: int = 9,
+    seed: int = 0,
+    progress: ProgressCallback = silent,
+) -> ModelComparison:
+    """Runs both models on every feed of `data` (random numbers without), each at least `repeats` times in turn.
+
+    Raises ModelError if the models do not take the same inputs or share no output, RunError if one does not run.
+    """
+    files = [ModelFile.read(path) for path in (first, second)]
+    source = _open_source(files, data, shapes or {}, seed)
+    opened = [file.open(threads) for file in files]
+    names = _shared_outputs(files, opened)
+    differences = _compare(files, opened, names, source, progress)
+    for each in opened:
+        reset_statistics(each)
+    samples = _time(files, opened, names, source, repeats, progress)
+    progress("profiling", 0, 0)
+    times = [
+        ModelTimes(
+            model=str(file.path),
+            timing=summarize(samples[str(index)], median(samples["0"])),
+            nodes=_profile(file, names, source, threads, repeats),
+            reuse_nodes=_reuse_nodes(opened[index]),
+        )
+        for index, file in enumerate(files)
+    ]
+    return ModelComparison(
+        first=times[0],
+        second=times[1],
+        differences=differences,
+        measured_on=source.description,
+        threads=threads,
+        machine=describe_machine(),
+    )
+
+
+def _open_source(files: list[ModelFile], data: Path | None, shapes: Shapes, seed: int) -> Source:
+    """Opens the data for the first model's inputs, which must be the second's, too."""
+    specs, others = (model_inputs(file.proto) for file in files)
+    if [_kind(spec) for spec in specs] != [_kind(spec) for spec in others]:
+        lists = (", ".join(map(str, each)) or "none" for each in (specs, others))
+        raise ModelError(
+            "the models do not take the same inputs: "
+            + ", but ".join(f"{file.path} takes {inputs}" for file, inputs in zip(files, lists, strict=True))
+        )
+    if data is not None:
+        return open_data(data, specs, shapes)
+    return RandomSource(specs, bind_shapes(files[0].proto, shapes), seed)
+
+
+def _kind(spec: InputSpec) -> tuple[str, str]:
+    return spec.name, str(spec.dtype)
+
+
+def _shared_outputs(files: list[ModelFile], opened: list[onnxruntime.InferenceSession]) -> list[str]:
+    """Returns the outputs of the first model that the second has, too."""
+    others = comparable_outputs(opened[1])
+    names = [name for name in comparable_outputs(opened[0]) if name in others]
+    if not names:
+        raise ModelError(
+            f"{files[0].path} and {files[1].path} have no output in common, so there is nothing to compare"
+        )
+    return names
+
+
+def _compare(
+    files: list[ModelFile],
+    opened: list[onnxruntime.InferenceSession],
+    names: list[str],
+    source: Source,
+    progress: ProgressCallback,
+) -> list[OutputDifference]:
+    """Returns the differences of all outputs over all feeds; this also warms both models up."""
+    differences = {name: Difference() for name in names}
+    for index, feed in enumerate(source):
+        progress("comparing both models", index, len(source))
+        results = [_run(file, each, names, feed) for file, each in zip(files, opened, strict=True)]
+        for name, expected, actual in zip(names, *results, strict=True):
+            if expected.shape != actual.shape:
+                raise ModelError(
+                    f"the output '{name}' has shape {list(expected.shape)} in {files[0].path} and "
+                    f"{list(actual.shape)} in {files[1].path}"
+                )
+            differences[name].add(expected, actual)
+    return [
+        OutputDifference(output=name, relative_error=each.rel_error, max_abs_error=each.max_abs_error)
+        for name, each in differences.items()
+    ]
+
+
+def _time(
+    files: list[ModelFile],
+    opened: list[onnxruntime.InferenceSession],
+    names: list[str],
+    source: Source,
+    repeats: int,
+    progress: ProgressCallback,
+) -> Samples:
+    """Runs both models in turn, on one feed after the other, and returns the times by the model's index."""
+    feeds = _Feeds(source)
+
+    def runner(index: int) -> Callable[[], object]:
+        return lambda: _run(files[index], opened[index], names, feeds.current)
+
+    runs = {str(index): runner(index) for index in range(len(files))}
+    return interleave(runs, max(repeats, len(source)), progress, before_round=feeds.advance)
+
+
+def _profile(file: ModelFile, names: list[str], source: Source, threads: int, runs: int) -> list[NodeTime]:
+    feeds = _Feeds(source)
+
+    def run(opened: onnxruntime.InferenceSession) -> None:
+        feeds.advance()
+        _run(file, opened, names, feeds.current)
+
+    return profile(file.proto, lambda prefix: file.open(threads, prefix), run, runs)
+
+
+class _Feeds:
+    """Goes through a source again and again, one feed in memory at a time."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._remaining = source, iter(source)
+        self.current: Feed = {}
+
+    def advance(self) -> None:
+        """Reads the next feed into `current`."""
+        following = next(self._remaining, None)
+        if following is None:
+            self._remaining = iter(self._source)
+            following = next(self._remaining)
+        self.current = following
+
+
+def _reuse_nodes(opened: onnxruntime.InferenceSession) -> list[ReuseNode]:
+    return [
+        ReuseNode(
+            node=node.node,
+            op=node.op,
+            r_c=node.remaining_ratio,
+            guarded=node.guarded / node.runs,
+            stages_ms=StageTimes(**{k: 1e3 * v / node.runs for k, v in node.seconds.model_dump().items()}),
+            scratch_bytes=node.scratch_bytes,
+        )
+        for node in statistics(opened)
+        if node.runs
+    ]
+
+
+def _run(file: ModelFile, opened: onnxruntime.InferenceSession, names: list[str], feed: Feed) -> list[NDArray[Any]]:
+    try:
+        outputs: list[NDArray[Any]] = opened.run(names, feed)
+    except Exception as error:
+        raise RunError(f"{file.path} does not run: {one_line(error)}") from error
+    return outputs

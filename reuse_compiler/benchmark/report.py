@@ -1,0 +1,274 @@
+"""The reports of `reuse-bench`, as `--json` writes them. Times are milliseconds of one run."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from reuse_compiler.graph.files import FileTransaction
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+class Report(BaseModel):
+    """Base of everything that is written; unknown fields are an error when a report is read again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Timing(Report):
+    """Times of one form of a layer or of a model."""
+
+    median_ms: float
+    fastest_ms: float
+    samples_ms: list[float]
+    speedup: float
+    """Median of the dense form (of the first model) over this one's; both were run in turn."""
+    gflops: float | None = None
+    """10^9 operations per second (a multiply-add is two) that the dense convolution would need to be as fast."""
+
+
+class StageTimes(Report):
+    """Times of the stages of a reuse layer, from the operators' statistics: means over the timed runs."""
+
+    hash: float = 0.0
+    cluster: float = 0.0
+    gemm: float = 0.0
+    gather: float = 0.0
+
+
+class ReuseTiming(Timing):
+    """Times of a layer with reuse."""
+
+    stages_ms: StageTimes
+    scratch_bytes: int
+    """Working memory of a run, the largest of the layer's nodes."""
+    relative_error: float
+    """Relative L2 error of the output against the dense form's."""
+
+
+class Int8Timing(Timing):
+    """onnxruntime's statically quantised Conv, from float input to float output."""
+
+    form: str
+    """The fastest on this machine of the forms that onnxruntime's quantizer writes."""
+    relative_error: float
+    convolution_ms: float
+    """Without the nodes that quantise the input and bring the output back to float (from onnxruntime's profiler)."""
+
+
+class MachinePeaks(Report):
+    """What the machine does at best, at the threads of the benchmark."""
+
+    threads: int
+    multiply_adds_per_second: float
+    """Of float32, by onnxruntime's MatMul of square matrices."""
+    cached_bytes_per_second: float
+    """Read and written by copies within the L2 cache, in NumPy."""
+    memory_bytes_per_second: float
+    """The same out of the caches."""
+
+
+class FloorStage(Report):
+    """Least work of a stage, and the time in which the machine's peaks allow it."""
+
+    multiply_adds: float
+    """Or comparisons or additions, which cost as much."""
+    cached_bytes: float
+    memory_bytes: float
+    ms: float
+    """The largest of the three, each divided by its peak."""
+
+
+class Floor(Report):
+    """The least time of a layer: its stages follow one another, and each takes at least its floor."""
+
+    dense_ms: float
+    """Least time of the dense convolution, in float32 and computed directly."""
+    hash: FloorStage
+    cluster: FloorStage
+    gemm: FloorStage
+    gather: FloorStage
+    total_ms: float
+
+
+class Machine(Report):
+    """Where it was measured."""
+
+    processor: str
+    processors: int
+    forced_isa: str | None = None
+    """REUSE_ISA, if it was set."""
+    versions: dict[str, str]
+
+
+class LayerShape(Report):
+    """A convolution, as ONNX describes it."""
+
+    name: str
+    input_shape: list[int]
+    weight_shape: list[int]
+    strides: list[int]
+    pads: list[int]
+    dilations: list[int]
+    group: int
+
+
+class Setting(Report):
+    """How reuse was set, and how redundant the input was to be."""
+
+    family: str
+    layout: str
+    L: int
+    H: int
+    table: str
+    order: str
+    asked_r_c: float
+    seed: int
+
+
+class ConvReport(Report):
+    """One convolution, measured."""
+
+    version: Literal[1] = 1
+    layer: LayerShape
+    setting: Setting
+    threads: int
+    repeats: int
+    distinct_per_block: list[int]
+    """Distinct vectors of each block of the input."""
+    clusters_per_block: float
+    """Mean over blocks and runs, from the operators' statistics."""
+    r_c: float
+    """Measured remaining ratio: clusters per row of the unfolded input, mean over blocks."""
+    cells: str | None = None
+    """In the patch layout, what the input image consists of."""
+    notes: list[str]
+    dense: Timing
+    staged: ReuseTiming | None = None
+    fused: ReuseTiming
+    int8: Int8Timing | None = None
+    predicted_speedup: float
+    """What the cost model expects of the fused form over the dense one at the r_c that was measured."""
+    centroid_gflops: float | None
+    """10^9 operations per second of the fused form's centroid products."""
+    peaks: MachinePeaks
+    floor: Floor
+    machine: Machine
+
+
+class OutputDifference(Report):
+    """How far an output of the second model is from the first's."""
+
+    output: str
+    relative_error: float
+    max_abs_error: float
+
+
+class NodeTime(Report):
+    """A node of the optimised model, from onnxruntime's profiler."""
+
+    layer: str
+    """The node of the model file that it comes from, as far as its name tells."""
+    node: str
+    op: str
+    ms: float
+
+
+class ReuseNode(Report):
+    """A reuse node, from the operators' statistics."""
+
+    node: str
+    op: str
+    r_c: float | None
+    guarded: float
+    """Vectors per run that were computed on their own."""
+    stages_ms: StageTimes
+    scratch_bytes: int
+
+
+class ModelTimes(Report):
+    """One of two models."""
+
+    model: str
+    timing: Timing
+    nodes: list[NodeTime]
+    reuse_nodes: list[ReuseNode]
+
+
+class ModelComparison(Report):
+    """Two models on the same data; errors are those of the second, speed-ups relative to the first."""
+
+    version: Literal[1] = 1
+    first: ModelTimes
+    second: ModelTimes
+    differences: list[OutputDifference]
+    measured_on: str
+    threads: int
+    machine: Machine
+
+
+class ThreadTimes(Report):
+    """Median times by the number of threads, of both forms in turn."""
+
+    threads: list[int]
+    dense_ms: list[float]
+    fused_ms: list[float]
+
+
+class TableRow(Report):
+    """A row of the table of goals."""
+
+    layer: str
+    setting: str
+    goal: float
+    """Least speed-up over the dense Conv; in the row for threads, over one thread."""
+    speedup: float | None = None
+    reached: bool | None = None
+    skipped: str | None = None
+    """Why it was not measured."""
+    report: ConvReport | None = None
+    scaling: ThreadTimes | None = None
+
+
+class TableReport(Report):
+    """All rows of the table of goals."""
+
+    version: Literal[1] = 1
+    threads: int
+    repeats: int
+    rows: list[TableRow]
+    machine: Machine
+
+
+def describe_machine() -> Machine:
+    """Returns where this process runs."""
+    from reuse_compiler.compiler import versions
+
+    return Machine(
+        processor=_processor(),
+        processors=os.cpu_count() or 1,
+        forced_isa=os.environ.get("REUSE_ISA") or None,
+        versions=versions(),
+    )
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Writes the report in one step, in place of one that was there; infinite errors become null."""
+    with FileTransaction(overwrite=True) as files:
+        with files.create(path) as stream:
+            stream.write((report.model_dump_json(indent=1) + "\n").encode())
+        files.publish()
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    if CPU_INFO.is_file():
+        for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

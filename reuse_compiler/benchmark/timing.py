@@ -1,0 +1,51 @@
+"""Interleaved timing: what is compared runs in turn, so that a disturbance of the machine meets all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+from reuse_compiler.benchmark.report import Timing
+from reuse_compiler.progress import ProgressCallback, silent
+
+Samples = dict[str, list[float]]
+"""Milliseconds of every run, by what was run."""
+
+
+def nothing() -> None:
+    """What is done before a round unless something is."""
+
+
+def interleave(
+    runs: Mapping[str, Callable[[], object]],
+    repeats: int,
+    progress: ProgressCallback = silent,
+    what: str = "timing",
+    before_round: Callable[[], None] = nothing,
+) -> Samples:
+    """Calls each of `runs` `repeats` times, in rounds of which each begins with another one."""
+    names = list(runs)
+    samples: Samples = {name: [] for name in names}
+    for index in range(repeats):
+        progress(what, index, repeats)
+        before_round()
+        first = index % len(names)
+        for name in names[first:] + names[:first]:
+            start = time.perf_counter()
+            runs[name]()
+            samples[name].append(1e3 * (time.perf_counter() - start))
+    progress(what, repeats, repeats)
+    return samples
+
+
+def summarize(samples: list[float], dense_ms: float, multiply_adds: int | None = None) -> Timing:
+    """Returns the median of `samples` (ms) beside that of the dense form; `multiply_adds` are the dense form's."""
+    median = statistics.median(samples)
+    return Timing(
+        median_ms=median,
+        fastest_ms=min(samples),
+        samples_ms=[round(sample, 4) for sample in samples],
+        speedup=dense_ms / median,
+        gflops=None if multiply_adds is None else 2e-6 * multiply_adds / median,
+    )

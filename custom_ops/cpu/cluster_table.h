@@ -7,26 +7,39 @@
 
 namespace reuse {
 
-// Open addressing with linear probing; grows before it is more than half full.
+// Codes below 2^16, as families of up to 16 bits make them, index a table directly, which grows with the largest of
+// them. Others, and further clusters of a code that has one, go by open addressing with linear probing; that table
+// grows before it is more than half full.
 class ClusterTable {
  public:
-  explicit ClusterTable(Allocator& allocator) : codes_(allocator), ids_(allocator) { reset(); }
+  explicit ClusterTable(Allocator& allocator)
+      : direct_(allocator), used_codes_(allocator), codes_(allocator), ids_(allocator) {
+    reset();
+  }
 
   // Forgets all clusters.
   void reset() {
+    for (size_t i = 0; i < used_codes_.size(); ++i) direct_[static_cast<size_t>(used_codes_[i])] = -1;
+    used_codes_.resize(0);
     if (ids_.size() != kSmallest) {
       codes_.clear();
       ids_.clear();
     }
-    codes_.resize(kSmallest);
-    ids_.resize(kSmallest);
-    mark_empty();
+    if (used_ > 0 || ids_.size() != kSmallest) {
+      codes_.resize(kSmallest);
+      ids_.resize(kSmallest);
+      mark_empty();
+    }
     used_ = 0;
   }
 
   // Returns the first cluster under `code` for which `is_member(id)` holds, or -1.
   template <typename IsMember>
   int32_t find(int64_t code, const IsMember& is_member) const {
+    if (static_cast<uint64_t>(code) < kDirectCodes) {
+      const int32_t id = static_cast<size_t>(code) < direct_.size() ? direct_[static_cast<size_t>(code)] : -1;
+      if (id < 0 || is_member(id)) return id;
+    }
     for (size_t slot = first_slot(code);; slot = (slot + 1) & mask()) {
       if (ids_[slot] < 0) return -1;
       if (codes_[slot] == code && is_member(ids_[slot])) return ids_[slot];
@@ -35,6 +48,7 @@ class ClusterTable {
 
   // Adds a cluster under `code`.
   void insert(int64_t code, int32_t id) {
+    if (static_cast<uint64_t>(code) < kDirectCodes && insert_directly(static_cast<size_t>(code), id)) return;
     if (2 * (used_ + 1) > ids_.size()) grow();
     place(code, id);
     ++used_;
@@ -42,6 +56,23 @@ class ClusterTable {
 
  private:
   static constexpr size_t kSmallest = 256;
+  static constexpr uint64_t kDirectCodes = 1 << 16;
+
+  // Returns whether the code was free.
+  bool insert_directly(size_t code, int32_t id) {
+    if (code >= direct_.size()) {
+      const size_t old = direct_.size();
+      size_t size = old < kSmallest ? kSmallest : old;
+      while (size <= code) size *= 2;
+      direct_.resize(size);
+      for (size_t i = old; i < size; ++i) direct_[i] = -1;
+    }
+    if (direct_[code] >= 0) return false;
+    direct_[code] = id;
+    used_codes_.resize(used_codes_.size() + 1);
+    used_codes_[used_codes_.size() - 1] = static_cast<int32_t>(code);
+    return true;
+  }
 
   size_t mask() const { return ids_.size() - 1; }
 
@@ -74,9 +105,11 @@ class ClusterTable {
     }
   }
 
+  Buffer<int32_t> direct_;      // by code
+  Buffer<int32_t> used_codes_;  // codes that direct_ has
   Buffer<int64_t> codes_;
   Buffer<int32_t> ids_;
-  size_t used_ = 0;
+  size_t used_ = 0;  // in codes_ and ids_
 };
 
 }  // namespace reuse

@@ -4,30 +4,44 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "simd/kernels.h"
+#include "heuristics.h"
+#include "pixel_tiles.h"
 
 namespace reuse {
 namespace {
 
-// Output channels summed at once by the staged operator.
-constexpr int64_t kTileChannels = 64;
-
-float activate(float value, const GatherAttributes& attributes) {
+simd::Activation activation_of(const GatherAttributes& attributes) {
   switch (attributes.activation) {
     case Activation::kNone:
-      return value;
+      return simd::Activation::kNone;
     case Activation::kRelu:
-      // Written so that NaN stays NaN, as in ONNX Runtime's Relu.
-      return value < 0.0f ? 0.0f : value;
-    case Activation::kClip: {
-      const float low = attributes.activation_params[0], high = attributes.activation_params[1];
-      const float raised = value < low ? low : value;
-      return raised > high ? high : raised;
-    }
+      return simd::Activation::kRelu;
+    case Activation::kClip:
+      return simd::Activation::kClip;
     case Activation::kLeakyRelu:
-      return value < 0.0f ? value * attributes.activation_params[0] : value;
+      return simd::Activation::kLeakyRelu;
   }
-  return value;
+  return simd::Activation::kNone;
+}
+
+// Where the taps of a row of output pixels read, from `column` on.
+simd::TapRow tap_row(const Blocking& blocking, int64_t image, int64_t row, int64_t column, int64_t columns) {
+  const ConvGeometry& g = blocking.geometry;
+  const ConvAttributes& a = g.attributes;
+  if (blocking.layout() == Layout::kPatch) {
+    return {image * g.out_pixels(), g.out_h, g.out_w, 1, 1, 1, 1, 1, row, column, columns};
+  }
+  return {image * g.in_pixels(),
+          g.in_h,
+          g.in_w,
+          a.kernel_h,
+          a.kernel_w,
+          a.dilation_h,
+          a.dilation_w,
+          a.stride_w,
+          row * a.stride_h - a.pad_top,
+          column * a.stride_w - a.pad_left,
+          columns};
 }
 
 void check_ids(const int32_t* ids, int64_t count, int64_t capacity) {
@@ -57,47 +71,31 @@ void GatherAttributes::check() const {
   }
 }
 
-void add_block(Context& context, const Blocking& blocking, const TableTile& table, const int32_t* ids, float* sums,
-               int64_t sums_stride) {
+void add_tables(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
+                const simd::Tables& tables, int64_t stride, float* memory, bool fresh, const OutputChannels* output) {
   const ConvGeometry& g = blocking.geometry;
-  const ConvAttributes& a = g.attributes;
-  // One task per output row of an image: rows share nothing.
-  context.parallel.run(g.batch * g.out_h, [&](int64_t task) {
-    const int64_t image = task / g.out_h, row = task % g.out_h;
-    simd::GatherTile tile{
-        ids,        table.rows, table.row_stride, table.tap_stride, table.channels, sums + task * g.out_w * sums_stride,
-        sums_stride};
-    if (blocking.layout() == Layout::kPatch) {
-      tile.ids += task * g.out_w;
-      simd::kernels().add_rows(tile, g.out_w);
-      return;
-    }
-    const simd::TapRow taps{image * g.in_pixels(),
-                            g.in_h,
-                            g.in_w,
-                            g.out_w,
-                            a.kernel_h,
-                            a.kernel_w,
-                            a.dilation_h,
-                            a.dilation_w,
-                            a.stride_w,
-                            row * a.stride_h - a.pad_top,
-                            -a.pad_left};
-    simd::kernels().add_taps(tile, taps);
-  });
-}
-
-void write_output(Context& context, const Blocking& blocking, const GatherAttributes& attributes, const float* sums,
-                  int64_t sums_stride, int64_t first_channel, int64_t channels, const float* bias, float* y) {
-  const ConvGeometry& g = blocking.geometry;
-  const int64_t pixels = g.out_pixels();
-  context.parallel.run(g.batch * g.out_h, [&](int64_t task) {
-    const int64_t image = task / g.out_h, row = task % g.out_h;
-    const float* source = sums + task * g.out_w * sums_stride;
-    for (int64_t c = 0; c < channels; ++c) {
-      const float offset = bias == nullptr ? 0.0f : bias[first_channel + c];
-      float* target = y + (image * g.out_channels + first_channel + c) * pixels + row * g.out_w;
-      for (int64_t x = 0; x < g.out_w; ++x) target[x] = activate(source[x * sums_stride + c] + offset, attributes);
+  const simd::Kernels& kernels = simd::kernels();
+  const std::vector<float>& params = attributes.activation_params;
+  const float low = params.empty() ? 0.0f : params[0], high = params.size() < 2 ? 0.0f : params[1];
+  const PixelTiles tiles(g);
+  const int64_t per_task = pieces_per_task(tiles.count());
+  context.parallel.run((tiles.count() + per_task - 1) / per_task, [&](int64_t task) {
+    Buffer<float> own(context.allocator, memory == nullptr ? static_cast<size_t>(tiles.most_pixels() * stride) : 0);
+    const int64_t end = std::min(tiles.count(), (task + 1) * per_task);
+    for (int64_t index = task * per_task; index < end; ++index) {
+      const PixelTile tile = tiles[index];
+      const int64_t pixel = tile.row * g.out_w + tile.column;
+      const int64_t first = tile.image * g.out_pixels() + pixel;
+      const simd::Sums sums{memory == nullptr ? own.data() : memory + first * stride, stride, fresh};
+      for (int64_t row = 0; row < tile.rows; ++row) {
+        kernels.add_taps(tables, tap_row(blocking, tile.image, tile.row + row, tile.column, tile.columns),
+                         {sums.values + row * g.out_w * stride, stride, fresh});
+      }
+      if (output == nullptr) continue;
+      float* y = output->y + (tile.image * g.out_channels + output->first) * g.out_pixels() + pixel;
+      const float* bias = output->bias == nullptr ? nullptr : output->bias + output->first;
+      kernels.write_output(sums, tile.rows * tile.columns,
+                           {y, g.out_pixels(), output->count, bias, activation_of(attributes), low, high});
     }
   });
 }
@@ -107,17 +105,17 @@ void gather(Context& context, const Blocking& blocking, const GatherAttributes& 
   const ConvGeometry& g = blocking.geometry;
   const int64_t blocks = blocking.num_blocks(), width = blocking.table_width(), channels = g.group_out_channels();
   check_ids(ids, blocks * blocking.vectors, capacity);
-  Buffer<float> sums(context.allocator, static_cast<size_t>(g.rows() * std::min(channels, kTileChannels)));
+  std::vector<simd::BlockTable> tables(static_cast<size_t>(blocking.blocks_per_group));
   for (int64_t group = 0; group < g.attributes.group; ++group) {
     for (int64_t start = 0; start < channels; start += kTileChannels) {
       const int64_t count = std::min(kTileChannels, channels - start);
-      std::fill_n(sums.data(), g.rows() * count, 0.0f);
       for (int64_t b = 0; b < blocking.blocks_per_group; ++b) {
         const int64_t block = group * blocking.blocks_per_group + b;
-        const TableTile tile{table + block * capacity * width + start, width, channels, count};
-        add_block(context, blocking, tile, ids + block * blocking.vectors, sums.data(), count);
+        tables[static_cast<size_t>(b)] = {ids + block * blocking.vectors, table + block * capacity * width + start};
       }
-      write_output(context, blocking, attributes, sums.data(), count, group * channels + start, count, bias, y);
+      const OutputChannels output{group * channels + start, count, bias, y};
+      add_tables(context, blocking, attributes, {tables.data(), blocking.blocks_per_group, width, channels, count},
+                 kTileChannels, nullptr, true, &output);
     }
   }
   context.statistics.blocks = blocks;

@@ -1,26 +1,23 @@
-// The parts of Gather that ReuseConv shares: adding a block's table rows to pixel-major sums, and writing the sums out.
+// The part of Gather that ReuseConv shares: adding table rows for every output pixel, and writing the sums out.
 #pragma once
 
 #include "reuse/operators.h"
 #include "reuse/runtime.h"
+#include "simd/kernels.h"
 
 namespace reuse {
 
-// A block's products for a tile of output channels.
-struct TableTile {
-  const float* rows;
-  int64_t row_stride;
-  int64_t tap_stride;
-  int64_t channels;
+// A tile of a group's output channels and where it goes.
+struct OutputChannels {
+  int64_t first;  // channel of y
+  int64_t count;
+  const float* bias;  // [M] or null
+  float* y;           // [N, M, Oh, Ow]
 };
 
-// Adds to sums [N*Oh*Ow, sums_stride] the rows that each output pixel's vectors point to; `ids` is [V].
-void add_block(Context& context, const Blocking& blocking, const TableTile& table, const int32_t* ids, float* sums,
-               int64_t sums_stride);
-
-// Writes sums [N*Oh*Ow, sums_stride] of `channels` channels to y [N, M, Oh, Ow] from channel `first_channel` on, with
-// bias [M] (or null) and activation.
-void write_output(Context& context, const Blocking& blocking, const GatherAttributes& attributes, const float* sums,
-                  int64_t sums_stride, int64_t first_channel, int64_t channels, const float* bias, float* y);
+// Adds to each output pixel the table rows that its vectors point to. `memory` keeps the sums [N*Oh*Ow, stride] from
+// one call to the next; it is null if one call adds all tables. With `output`, the sums are then written to it.
+void add_tables(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
+                const simd::Tables& tables, int64_t stride, float* memory, bool fresh, const OutputChannels* output);
 
 }  // namespace reuse

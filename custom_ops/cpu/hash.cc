@@ -1,13 +1,11 @@
 // Operator Hash: codes of all neuron vectors.
 #include <algorithm>
 
+#include "heuristics.h"
 #include "reuse/operators.h"
 #include "tile.h"
 
 namespace reuse {
-
-// Vectors that one task of a parallel loop takes: long enough to outweigh its start, short enough to share out.
-constexpr int64_t kTaskVectors = 16 * kTileVectors;
 
 void hash(Context& context, const Blocking& blocking, const HashAttributes& attributes,
           const HashParameters& parameters, const float* x, int64_t* codes) {

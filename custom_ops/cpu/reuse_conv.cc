@@ -4,6 +4,7 @@
 
 #include "centroid_gemm.h"
 #include "gather.h"
+#include "heuristics.h"
 #include "reuse/operators.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
@@ -11,49 +12,117 @@
 namespace reuse {
 namespace {
 
-// Output channels per tile. Wider tiles spread the gather's address arithmetic over more adds; narrower ones keep the
-// table (clusters * taps * channels * 4 bytes) in the L2 cache.
-constexpr int64_t kTileChannels = 64;
+constexpr int64_t kFloatBytes = sizeof(float);
 
-// Bytes of a block's table above which it is made and used a strip of channels at a time: bounds the scratch memory of
-// inputs with hardly any reuse.
-constexpr int64_t kTableBudget = int64_t{32} << 20;
+// A part of a tile of output channels: all of them, or a strip if the tables of a whole tile would be too large.
+struct Strip {
+  int64_t group, tile;
+  int64_t first;     // channel within the tile
+  int64_t channels;  // padded to whole vectors
+};
 
-// Multiplies a block's centroids with `channels` channels of a tile, from `first` on: table rows are [taps, channels].
-void make_table(Context& context, const Blocking& blocking, const PackedWeights& weights, const BlockClusters& own,
-                int64_t block, int64_t tile, int64_t first, int64_t channels, float* table) {
-  const int64_t padded = weights.padded_size(tile), length = blocking.sub_vector_length();
-  const int64_t row = blocking.taps_per_block() * channels;
-  const float* panel = weights.panel(block, tile);
-  if (channels == padded) {  // the taps are neighbours in the panel, too
-    multiply_centroids(context, own.centroids.data(), own.count, length, panel, weights.panel_stride(tile), row, table,
-                       row);
-    return;
-  }
-  for (int64_t tap = 0; tap < blocking.taps_per_block(); ++tap) {
-    multiply_centroids(context, own.centroids.data(), own.count, length, panel + tap * padded + first,
-                       weights.panel_stride(tile), channels, table + tap * channels, row);
-  }
-}
+// Consecutive blocks whose tables are made and gathered from together.
+struct BlockRange {
+  int64_t begin, end;
+};
 
-// Adds a block's part of a tile of output channels to the sums [N*Oh*Ow, padded tile size].
-void apply_block(Context& context, const Blocking& blocking, const PackedWeights& weights, const Clusters& clusters,
-                 int64_t block, int64_t tile, Buffer<float>& table, float* sums) {
-  const BlockClusters& own = clusters.blocks[static_cast<size_t>(block)];
-  const int64_t padded = weights.padded_size(tile), taps = blocking.taps_per_block();
-  const bool fits = own.count * taps * padded * static_cast<int64_t>(sizeof(float)) <= kTableBudget;
-  const int64_t channels = fits ? padded : simd::kLanes;
-  table.resize(static_cast<size_t>(own.count * taps * channels));
-  for (int64_t first = 0; first < padded; first += channels) {
-    {
-      Stopwatch watch(context.statistics.gemm_ns);
-      make_table(context, blocking, weights, own, block, tile, first, channels, table.data());
+// Computes one strip of output channels after the other.
+class StripComputer {
+ public:
+  StripComputer(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
+                const PackedWeights& weights, const Clusters& clusters, const float* bias, float* y)
+      : context_(context),
+        blocking_(blocking),
+        attributes_(attributes),
+        weights_(weights),
+        clusters_(clusters),
+        bias_(bias),
+        y_(y),
+        tables_(context.allocator),
+        sums_(context.allocator) {}
+
+  // Channels per strip such that no block's table exceeds the budget, as long as there are narrower strips.
+  int64_t strip_channels(int64_t group, int64_t tile) const {
+    const int64_t padded = weights_.padded_size(tile);
+    for (int64_t b = first_block(group); b < first_block(group + 1); ++b) {
+      if (rows_of(b) * padded * kFloatBytes > kTableBudget) return kNarrowTileChannels;
     }
-    Stopwatch watch(context.statistics.gather_ns);
-    add_block(context, blocking, {table.data(), taps * channels, channels, channels},
-              clusters.ids.data() + block * blocking.vectors, sums + first, padded);
+    return padded;
   }
-}
+
+  void compute(const Strip& strip) {
+    const BlockRange all{first_block(strip.group), first_block(strip.group + 1)};
+    for (BlockRange range{all.begin, all.begin}; range.end < all.end; range.begin = range.end) {
+      range.end = cached_until(range.begin, all.end, strip.channels);
+      const bool first = range.begin == all.begin, last = range.end == all.end;
+      make_tables(strip, range);
+      add(strip, first, last);
+    }
+  }
+
+ private:
+  int64_t first_block(int64_t group) const { return group * blocking_.blocks_per_group; }
+
+  // Table rows of a block, taps counted singly.
+  int64_t rows_of(int64_t block) const {
+    return clusters_.blocks[static_cast<size_t>(block)].count * blocking_.taps_per_block();
+  }
+
+  // The end of the longest range from `begin` on whose tables fit the cache (at least one block).
+  int64_t cached_until(int64_t begin, int64_t end, int64_t channels) const {
+    int64_t bytes = rows_of(begin) * channels * kFloatBytes, next = begin + 1;
+    for (; next < end; ++next) {
+      bytes += rows_of(next) * channels * kFloatBytes;
+      if (bytes > kCachedTables) break;
+    }
+    return next;
+  }
+
+  void make_tables(const Strip& strip, BlockRange range) {
+    Stopwatch watch(context_.statistics.gemm_ns);
+    int64_t size = 0;
+    for (int64_t b = range.begin; b < range.end; ++b) size += rows_of(b) * strip.channels;
+    tables_.resize(static_cast<size_t>(size));
+    std::vector<Product> products;
+    block_tables_.clear();
+    float* table = tables_.data();
+    for (int64_t b = range.begin; b < range.end; ++b) {
+      const BlockClusters& own = clusters_.blocks[static_cast<size_t>(b)];
+      const float* panel = weights_.panel(b, strip.tile) + strip.first * blocking_.sub_vector_length();
+      products.push_back({own.centroids.data(), own.count, panel, table});
+      block_tables_.push_back({clusters_.ids.data() + b * blocking_.vectors, table});
+      table += rows_of(b) * strip.channels;
+    }
+    const int64_t taps = blocking_.taps_per_block(), padded = weights_.padded_size(strip.tile);
+    const bool whole = strip.channels == padded;  // the taps are neighbours in the panel, too
+    multiply_centroids(context_, products, blocking_.sub_vector_length(), whole ? taps * padded : strip.channels,
+                       whole ? 1 : taps, padded, taps * strip.channels);
+  }
+
+  void add(const Strip& strip, bool first, bool last) {
+    Stopwatch watch(context_.statistics.gather_ns);
+    const bool alone = first && last;
+    if (!alone) sums_.resize(static_cast<size_t>(blocking_.geometry.rows() * strip.channels));
+    const int64_t channel =
+        strip.group * blocking_.geometry.group_out_channels() + weights_.tile_start(strip.tile) + strip.first;
+    const int64_t count = std::min(strip.channels, weights_.tile_size(strip.tile) - strip.first);
+    const OutputChannels output{channel, count, bias_, y_};
+    const simd::Tables tables{block_tables_.data(), static_cast<int64_t>(block_tables_.size()),
+                              blocking_.taps_per_block() * strip.channels, strip.channels, strip.channels};
+    add_tables(context_, blocking_, attributes_, tables, strip.channels, alone ? nullptr : sums_.data(), first,
+               last ? &output : nullptr);
+  }
+
+  Context& context_;
+  const Blocking& blocking_;
+  const GatherAttributes& attributes_;
+  const PackedWeights& weights_;
+  const Clusters& clusters_;
+  const float* bias_;
+  float* y_;
+  Buffer<float> tables_, sums_;
+  std::vector<simd::BlockTable> block_tables_;
+};
 
 }  // namespace
 
@@ -65,30 +134,15 @@ void reuse_conv(Context& context, const Blocking& blocking, const HashAttributes
                 const ClusterAttributes& cluster_attributes, const GatherAttributes& gather_attributes,
                 const HashParameters& parameters, const PackedWeights& weights, const float* x, const float* bias,
                 float* y) {
-  const ConvGeometry& g = blocking.geometry;
-  Buffer<int64_t> codes(context.allocator, static_cast<size_t>(blocking.num_blocks() * blocking.vectors));
-  {
-    Stopwatch watch(context.statistics.hash_ns);
-    hash(context, blocking, hash_attributes, parameters, x, codes.data());
-  }
-  const Clusters clusters = [&] {
-    Stopwatch watch(context.statistics.cluster_ns);
-    return cluster(context, blocking, cluster_attributes, x, codes.data());
-  }();
-  codes.clear();
-  Buffer<float> sums(context.allocator), table(context.allocator);
-  for (int64_t group = 0; group < g.attributes.group; ++group) {
+  const Clusters clusters = hash_and_cluster(context, blocking, hash_attributes, parameters, cluster_attributes, x);
+  if (blocking.vectors == 0) return;
+  StripComputer computer(context, blocking, gather_attributes, weights, clusters, bias, y);
+  for (int64_t group = 0; group < blocking.geometry.attributes.group; ++group) {
     for (int64_t tile = 0; tile < weights.num_tiles(); ++tile) {
-      const int64_t padded = weights.padded_size(tile);
-      sums.resize(static_cast<size_t>(g.rows() * padded));
-      std::fill_n(sums.data(), g.rows() * padded, 0.0f);
-      for (int64_t b = 0; b < blocking.blocks_per_group; ++b) {
-        apply_block(context, blocking, weights, clusters, group * blocking.blocks_per_group + b, tile, table,
-                    sums.data());
+      const int64_t channels = computer.strip_channels(group, tile);
+      for (int64_t first = 0; first < weights.tile_size(tile); first += channels) {
+        computer.compute({group, tile, first, channels});
       }
-      Stopwatch watch(context.statistics.gather_ns);
-      write_output(context, blocking, gather_attributes, sums.data(), padded,
-                   group * g.group_out_channels() + weights.tile_start(tile), weights.tile_size(tile), bias, y);
     }
   }
 }

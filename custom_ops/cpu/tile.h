@@ -8,8 +8,17 @@
 
 namespace reuse {
 
-// Fills `values` [block_length, kTileVectors] with vectors first .. first+count-1 of the block (element l of vector p
+// Some of a block's elements.
+struct Elements {
+  int64_t begin, count;
+};
+
+// Fills `values` [elements, kTileVectors] with vectors first .. first+count-1 of the block (element l of vector p
 // at values[l * kTileVectors + p]), zeros where a window reaches into the padding.
+Tile load_tile(const Blocking& blocking, const float* x, int64_t block, Elements elements, int64_t first, int64_t count,
+               float* values);
+
+// The same with all elements of the block.
 Tile load_tile(const Blocking& blocking, const float* x, int64_t block, int64_t first, int64_t count, float* values);
 
 }  // namespace reuse

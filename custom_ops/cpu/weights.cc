@@ -9,9 +9,9 @@ namespace {
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// Writes one panel: element l of the block, tap and channel of the tile.
+// Writes one panel: strips of kLanes columns (tap and channel of the tile), each with the elements of the block.
 void fill_panel(const Blocking& blocking, const float* weights, int64_t block, int64_t first_channel, int64_t channels,
-                int64_t padded, int64_t stride, float* panel) {
+                int64_t padded, float* panel) {
   const ConvGeometry& g = blocking.geometry;
   const int64_t in_channels = g.group_in_channels(), taps = g.taps();
   const int64_t out_channel = blocking.group_of(block) * g.group_out_channels() + first_channel;
@@ -22,7 +22,10 @@ void fill_panel(const Blocking& blocking, const float* weights, int64_t block, i
     for (int64_t t = 0; t < blocking.taps_per_block(); ++t) {
       const int64_t tap = patch ? position / in_channels : t;
       for (int64_t c = 0; c < channels; ++c) {
-        panel[l * stride + t * padded + c] = weights[((out_channel + c) * in_channels + in_channel) * taps + tap];
+        const int64_t column = t * padded + c;
+        const int64_t strip = column / simd::kLanes * blocking.sub_vector_length();
+        panel[(strip + l) * simd::kLanes + column % simd::kLanes] =
+            weights[((out_channel + c) * in_channels + in_channel) * taps + tap];
       }
     }
   }
@@ -50,7 +53,7 @@ PackedWeights::PackedWeights(Allocator& allocator, const Blocking& blocking, con
   std::fill_n(data_.data(), size, 0.0f);
   for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
     for (int64_t tile = 0; tile < num_tiles_; ++tile) {
-      fill_panel(blocking, weights, block, tile_start(tile), tile_size(tile), padded_size(tile), panel_stride(tile),
+      fill_panel(blocking, weights, block, tile_start(tile), tile_size(tile), padded_size(tile),
                  data_.data() + offsets_[static_cast<size_t>(block * num_tiles_ + tile)]);
     }
   }

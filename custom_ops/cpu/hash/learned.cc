@@ -21,18 +21,21 @@ class Learned final : public HashFamily {
              float* scratch, int64_t* codes) const override {
     const simd::Kernels& kernels = simd::kernels();
     const int64_t nodes = (int64_t{1} << num_hashes) - 1;
-    // A short block's vectors count as padded with zeros, and a tree may split on the padding.
+    const float* values = tile.values;
     if (parameters.projections != nullptr) {
       kernels.project(tile.values, tile.stride, tile.length, tile.count,
                       parameters.projections + block * length * length, length, scratch);
-    } else {
+      values = scratch;
+    } else if (tile.length < length) {
+      // A short block's vectors count as padded with zeros, and a tree may split on the padding.
       for (int64_t l = 0; l < length; ++l) {
         for (int64_t p = 0; p < tile.count; ++p) {
           scratch[l * tile.stride + p] = l < tile.length ? tile.values[l * tile.stride + p] : 0.0f;
         }
       }
+      values = scratch;
     }
-    kernels.tree_leaves(scratch, tile.stride, tile.count, parameters.coordinates + block * nodes,
+    kernels.tree_leaves(values, tile.stride, tile.count, parameters.coordinates + block * nodes,
                         parameters.thresholds + block * nodes, num_hashes, codes);
   }
 

@@ -2,21 +2,57 @@
 // same on every machine.
 #include "hash_kernels.h"
 
-#include <string.h>
+#include "lanes.h"
 
 namespace reuse {
 namespace simd {
 namespace REUSE_TARGET {
 
+namespace {
+
+// Projections of kVectors * kLanes vectors on kHashes directions, summed in registers.
+template <int64_t kVectors, int64_t kHashes>
+REUSE_INLINE void project_block(const float* values, int64_t stride, int64_t length, const float* projections,
+                                int64_t num_hashes, float* out) {
+  Lanes sums[kHashes][kVectors];
+  for (int64_t h = 0; h < kHashes; ++h) {
+    for (int64_t v = 0; v < kVectors; ++v) sums[h][v] = Lanes{};
+  }
+  for (int64_t l = 0; l < length; ++l) {
+    Lanes row[kVectors];
+    for (int64_t v = 0; v < kVectors; ++v) row[v] = load(values + l * stride + v * kLanes);
+    for (int64_t h = 0; h < kHashes; ++h) {
+      for (int64_t v = 0; v < kVectors; ++v) sums[h][v] += row[v] * projections[l * num_hashes + h];
+    }
+  }
+  for (int64_t h = 0; h < kHashes; ++h) {
+    for (int64_t v = 0; v < kVectors; ++v) store(out + h * stride + v * kLanes, sums[h][v]);
+  }
+}
+
+// Registers of sums: 16 of 32 on AVX-512, where a mask of half as many directions would leave the adders idle.
+#if defined(__AVX512F__)
+constexpr int64_t kProjectVectors = 2, kProjectHashes = 8;
+#else
+constexpr int64_t kProjectVectors = 1, kProjectHashes = 4;
+#endif
+
+}  // namespace
+
 void project(const float* values, int64_t stride, int64_t length, int64_t count, const float* projections,
              int64_t num_hashes, float* out) {
-  for (int64_t h = 0; h < num_hashes; ++h) {
-    float* sums = out + h * stride;
-    for (int64_t p = 0; p < count; ++p) sums[p] = 0.0f;
-    for (int64_t l = 0; l < length; ++l) {
-      const float factor = projections[l * num_hashes + h];
-      const float* row = values + l * stride;
-      for (int64_t p = 0; p < count; ++p) sums[p] += row[p] * factor;
+  constexpr int64_t kStep = kProjectVectors * kLanes;
+  for (int64_t p = 0; p < count; p += kStep) {
+    int64_t h = 0;
+    for (; h + kProjectHashes <= num_hashes; h += kProjectHashes) {
+      project_block<kProjectVectors, kProjectHashes>(values + p, stride, length, projections + h, num_hashes,
+                                                     out + h * stride + p);
+    }
+    for (; h + 2 <= num_hashes; h += 2) {
+      project_block<kProjectVectors, 2>(values + p, stride, length, projections + h, num_hashes, out + h * stride + p);
+    }
+    for (; h < num_hashes; ++h) {
+      project_block<kProjectVectors, 1>(values + p, stride, length, projections + h, num_hashes, out + h * stride + p);
     }
   }
 }
@@ -60,15 +96,16 @@ void fingerprint(const float* values, int64_t stride, int64_t length, int64_t co
 }
 
 void all_finite(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite) {
-  constexpr uint32_t kExponent = 0x7F800000u;
-  for (int64_t p = 0; p < count; ++p) finite[p] = 1;
-  for (int64_t l = 0; l < length; ++l) {
-    const float* row = values + l * stride;
-    for (int64_t p = 0; p < count; ++p) {
-      uint32_t bits;
-      memcpy(&bits, row + p, sizeof(bits));
-      finite[p] = static_cast<uint8_t>(finite[p] & ((bits & kExponent) != kExponent ? 1 : 0));
+  const IntLanes magnitude = IntLanes{} + 0x7FFFFFFF, infinity = IntLanes{} + 0x7F800000;
+  for (int64_t p = 0; p < count; p += kLanes) {
+    IntLanes bad{};
+    for (int64_t l = 0; l < length; ++l) {
+      IntLanes bits;
+      memcpy(&bits, values + l * stride + p, sizeof(bits));
+      bad |= (bits & magnitude) >= infinity;
     }
+    const int64_t vectors = count - p < kLanes ? count - p : kLanes;
+    for (int64_t v = 0; v < vectors; ++v) finite[p + v] = static_cast<uint8_t>(bad[v] == 0 ? 1 : 0);
   }
 }
 

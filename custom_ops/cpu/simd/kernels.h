@@ -12,26 +12,57 @@ namespace simd {
 // Floats that gemm and gather handle at once; table tiles are padded to a multiple of it on every instruction set.
 constexpr int64_t kLanes = 16;
 
-struct GatherTile {
-  const int32_t* ids;  // [V] of this block
-  const float* table;  // first element of this tile of output channels
+// Elements of a neuron vector that add_members takes at once, and the width of its sums for `length` of them.
+constexpr int64_t kMemberStrip = 16;
+inline constexpr int64_t sum_width(int64_t length) { return length <= 8 ? 8 : kMemberStrip; }
+
+// One block's part of a table, and the clusters of its vectors.
+struct BlockTable {
+  const int32_t* ids;  // [V]
+  const void* rows;    // first element of the tile of output channels
+};
+
+// Tables of consecutive blocks for one tile of output channels.
+struct Tables {
+  const BlockTable* blocks;
+  int64_t num_blocks;
   int64_t row_stride;  // elements between table rows
   int64_t tap_stride;  // elements between taps within a row
   int64_t channels;    // output channels of the tile
-  float* sums;         // [pixels, sums_stride], pixel-major
-  int64_t sums_stride;
 };
 
-// One output row of the channel layout, and where its taps read.
+// A stretch of one output row, and where its taps read. The patch layout is a 1x1 kernel on its own output.
 struct TapRow {
   int64_t first_id;  // index in ids of column 0 of the image's row 0
-  int64_t in_h, in_w, out_w;
+  int64_t in_h, in_w;
   int64_t kernel_h, kernel_w;
   int64_t dilation_h, dilation_w, stride_w;
-  int64_t top;   // input row of the first tap, may be negative
-  int64_t left;  // input column of the first tap at output column 0, may be negative
+  int64_t top;      // input row of the first tap, may be negative
+  int64_t left;     // input column of the first tap at the first pixel, may be negative
+  int64_t columns;  // pixels of the stretch
 };
 
+// Sums of a tile, pixel-major.
+struct Sums {
+  float* values;  // [pixels, stride]
+  int64_t stride;
+  bool fresh;  // nothing has been added yet: what `values` holds is not read
+};
+
+enum class Activation : int { kNone, kRelu, kClip, kLeakyRelu };
+
+// Where a tile of output channels goes, and what is done on the way.
+struct OutputTile {
+  float* y;  // first pixel of the tile's first channel
+  int64_t plane;
+  int64_t channels;
+  const float* bias;  // of the tile's first channel, or null
+  Activation activation;
+  float low, high;  // Clip; LeakyRelu's slope is `low`
+};
+
+// Tiles of values, and projections of them, have rows that are readable and writable up to the next multiple of
+// 2 * kLanes vectors; what lies beyond `count` is not used.
 struct Kernels {
   const char* name;
   // out[h * stride + p] = sum over l of values[l * stride + p] * projections[l * num_hashes + h], in order, no FMA.
@@ -47,14 +78,18 @@ struct Kernels {
   void (*fingerprint)(const float* values, int64_t stride, int64_t length, int64_t count, int64_t* codes);
   // finite[p] = 1 if all elements of vector p are finite, else 0.
   void (*all_finite)(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite);
-  // out[r * out_stride + n] = sum over d of a[r * depth + d] * b[d * b_stride + n], for n < width. b's rows are
-  // readable up to the next multiple of kLanes.
-  void (*gemm)(const float* a, int64_t rows, int64_t depth, const float* b, int64_t b_stride, int64_t width, float* out,
+  // sums[ids[p] * width + l] += values[l * stride + p] for p < count, l < length, in the order of p; width is
+  // sum_width(length).
+  void (*add_members)(const float* values, int64_t stride, int64_t length, int64_t count, const int32_t* ids,
+                      double* sums);
+  // out[r * out_stride + n] = sum over d of a[r * depth + d] * panel[n / kLanes][d][n % kLanes], for n < width.
+  void (*gemm)(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t width, float* out,
                int64_t out_stride);
-  // Adds to each of `pixels` sums the table row of its id (patch layout); ids and sums start at the first pixel.
-  void (*add_rows)(const GatherTile& tile, int64_t pixels);
-  // Adds to each pixel of an output row the table rows of its taps (channel layout).
-  void (*add_taps)(const GatherTile& tile, const TapRow& row);
+  // Adds to each pixel's sums the table rows of its taps in all blocks. Lanes beyond `channels` up to the next
+  // multiple of kLanes become zero or stay what they were.
+  void (*add_taps)(const Tables& tables, const TapRow& row, const Sums& sums);
+  // Writes `pixels` sums to the output with bias and activation, transposed.
+  void (*write_output)(const Sums& sums, int64_t pixels, const OutputTile& output);
 };
 
 // The kernels of the best instruction set that this machine has, or of the one named by the environment variable

@@ -40,9 +40,11 @@ struct GatherAttributes {
   void check() const;
 };
 
-// Clusters of one block: `centroids` is [count, L].
+// Clusters of one block: `centroids` is [count, L], `members` [count].
 struct BlockClusters {
+  explicit BlockClusters(Allocator& allocator) : centroids(allocator), members(allocator) {}
   Buffer<float> centroids;
+  Buffer<int32_t> members;
   int64_t count = 0;
   int64_t guarded = 0;
 };
@@ -54,7 +56,8 @@ struct Clusters {
 };
 
 // Weights [M, Ic/group, kh, kw] in the order that multiplying centroids needs. Output channels are cut into tiles; a
-// block's panel for a tile is [L, taps_per_block, tile's channels], its rows padded with zeros to `panel_stride`.
+// block's panel for a tile has the columns [taps_per_block, tile's channels], padded with zeros to `panel_stride` and
+// stored as strips of 16 columns, each [L, 16].
 class PackedWeights {
  public:
   // Cuts each group's output channels into tiles of at most `tile_channels`, padded to a multiple of `padding`.
@@ -85,6 +88,10 @@ void hash(Context& context, const Blocking& blocking, const HashAttributes& attr
 // Cluster: returns ids and centroids.
 Clusters cluster(Context& context, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
                  const int64_t* codes);
+
+// Hash and Cluster in one: reads each vector once for both, codes need not be kept.
+Clusters hash_and_cluster(Context& context, const Blocking& blocking, const HashAttributes& hash_attributes,
+                          const HashParameters& parameters, const ClusterAttributes& attributes, const float* x);
 
 // CentroidGemm: writes table [B, capacity, T]; `counts` is [B], `weights` packed in one unpadded tile.
 void centroid_gemm(Context& context, const Blocking& blocking, const PackedWeights& weights, const float* centroids,

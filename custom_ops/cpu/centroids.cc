@@ -1,0 +1,137 @@
+// Centroids: means in float64, so that huge clusters lose nothing and large values do not overflow. Sums are taken in
+// the order of the vectors, whatever the number of threads.
+#include "centroids.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "simd/kernels.h"
+#include "tile.h"
+
+namespace reuse {
+namespace {
+
+int64_t strips_of(const Blocking& blocking) {
+  return (blocking.sub_vector_length() + simd::kMemberStrip - 1) / simd::kMemberStrip;
+}
+
+// Adds a strip of all vectors' elements to their clusters' sums.
+void add_strip(Context& context, const Blocking& blocking, const float* x, int64_t block, Elements strip,
+               const int32_t* ids, double* sums) {
+  const ConvGeometry& g = blocking.geometry;
+  const simd::Kernels& kernels = simd::kernels();
+  if (blocking.layout() == Layout::kChannel) {
+    const int64_t channel =
+        blocking.group_of(block) * g.group_in_channels() + blocking.block_start(block) + strip.begin;
+    for (int64_t image = 0; image < g.batch; ++image) {
+      kernels.add_members(x + (image * g.in_channels + channel) * g.in_pixels(), g.in_pixels(), strip.count,
+                          g.in_pixels(), ids + image * g.in_pixels(), sums);
+    }
+    return;
+  }
+  Buffer<float> values(context.allocator, static_cast<size_t>(strip.count * kTileVectors));
+  for (int64_t first = 0; first < blocking.vectors; first += kTileVectors) {
+    const int64_t count = std::min(kTileVectors, blocking.vectors - first);
+    const Tile tile = load_tile(blocking, x, block, strip, first, count, values.data());
+    kernels.add_members(tile.values, tile.stride, tile.length, count, ids + first, sums);
+  }
+}
+
+// Writes one strip of a block's means. Strips, not whole vectors: the sums of a strip fit a cache, and a layer of a
+// single block gives work to several threads.
+void write_strip_of_means(Context& context, const Blocking& blocking, const float* x, int64_t block, int64_t begin,
+                          const int32_t* ids, BlockClusters& own) {
+  const int64_t length = blocking.sub_vector_length();
+  const int64_t padded = std::min(simd::kMemberStrip, length - begin);
+  const Elements strip{begin, std::clamp<int64_t>(blocking.block_length(block) - begin, 0, padded)};
+  const int64_t width = simd::sum_width(strip.count);
+  Buffer<double> sums(context.allocator, static_cast<size_t>(own.count * width));
+  std::fill_n(sums.data(), own.count * width, 0.0);
+  if (strip.count > 0) add_strip(context, blocking, x, block, strip, ids, sums.data());
+  for (int64_t c = 0; c < own.count; ++c) {
+    const double members = own.members[static_cast<size_t>(c)];
+    float* centroid = own.centroids.data() + c * length + begin;
+    for (int64_t l = 0; l < strip.count; ++l) centroid[l] = static_cast<float>(sums[c * width + l] / members);
+    for (int64_t l = strip.count; l < padded; ++l) centroid[l] = 0.0f;
+  }
+}
+
+// Sums of the members' unit vectors and of their norms.
+class AngularSums {
+ public:
+  AngularSums(Allocator& allocator, int64_t length, int64_t clusters)
+      : length_(length),
+        sums_(allocator, static_cast<size_t>(clusters * length)),
+        norms_(allocator, static_cast<size_t>(clusters)) {
+    std::fill_n(sums_.data(), clusters * length, 0.0);
+    std::fill_n(norms_.data(), clusters, 0.0);
+  }
+
+  void add(const Tile& tile, int64_t vector, int64_t id) {
+    const float* values = tile.values + vector;
+    double* sums = sums_.data() + id * length_;
+    const double norm = norm_of(tile, vector);
+    // A zero vector has no direction; a non-finite one is alone in its cluster, whose centroid is itself.
+    norms_[static_cast<size_t>(id)] += std::isfinite(norm) ? norm : 1.0;
+    const double divisor = std::isfinite(norm) && norm > 0.0 ? norm : 1.0;
+    for (int64_t l = 0; l < tile.length; ++l) sums[l] += static_cast<double>(values[l * tile.stride]) / divisor;
+  }
+
+  void write(int64_t id, double members, float* centroid) const {
+    const double scale = norms_[static_cast<size_t>(id)] / members;
+    for (int64_t l = 0; l < length_; ++l) {
+      centroid[l] = static_cast<float>(sums_[static_cast<size_t>(id * length_ + l)] / members * scale);
+    }
+  }
+
+ private:
+  static double norm_of(const Tile& tile, int64_t vector) {
+    double squares = 0.0;
+    for (int64_t l = 0; l < tile.length; ++l) {
+      const double value = tile.values[l * tile.stride + vector];
+      squares += value * value;
+    }
+    return std::sqrt(squares);
+  }
+
+  int64_t length_;
+  Buffer<double> sums_;
+  Buffer<double> norms_;
+};
+
+void write_angular(Context& context, const Blocking& blocking, const float* x, int64_t block, const int32_t* ids,
+                   BlockClusters& own) {
+  const int64_t length = blocking.sub_vector_length();
+  AngularSums sums(context.allocator, length, own.count);
+  Buffer<float> values(context.allocator, static_cast<size_t>(length * kTileVectors));
+  for (int64_t first = 0; first < blocking.vectors; first += kTileVectors) {
+    const Tile tile =
+        load_tile(blocking, x, block, first, std::min(kTileVectors, blocking.vectors - first), values.data());
+    for (int64_t p = 0; p < tile.count; ++p) sums.add(tile, p, ids[first + p]);
+  }
+  for (int64_t c = 0; c < own.count; ++c) {
+    sums.write(c, own.members[static_cast<size_t>(c)], own.centroids.data() + c * length);
+  }
+}
+
+}  // namespace
+
+void write_centroids(Context& context, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
+                     Clusters& clusters) {
+  const int64_t length = blocking.sub_vector_length(), strips = strips_of(blocking);
+  for (BlockClusters& own : clusters.blocks) own.centroids.resize(static_cast<size_t>(own.count * length));
+  const bool angular = attributes.metric == Metric::kAngular;
+  const int64_t tasks_per_block = angular ? 1 : strips;
+  context.parallel.run(blocking.num_blocks() * tasks_per_block, [&](int64_t task) {
+    const int64_t block = task / tasks_per_block;
+    BlockClusters& own = clusters.blocks[static_cast<size_t>(block)];
+    const int32_t* ids = clusters.ids.data() + block * blocking.vectors;
+    if (angular) {
+      write_angular(context, blocking, x, block, ids, own);
+    } else {
+      write_strip_of_means(context, blocking, x, block, task % strips * simd::kMemberStrip, ids, own);
+    }
+  });
+}
+
+}  // namespace reuse

@@ -1,0 +1,44 @@
+// Sizes of tiles and tasks, with their reasons. Choosing them is separate from computing with them, and no result
+// depends on them but for rounding.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace reuse {
+
+// Output channels per tile. Wider tiles spread the gather's address arithmetic over more adds; 64 are four AVX-512
+// registers of sums, and table rows that a cache line divides.
+constexpr int64_t kTileChannels = 64;
+
+// Channels per tile if a block's table would exceed kTableBudget: one vector.
+constexpr int64_t kNarrowTileChannels = 16;
+
+// Bytes of a block's table above which it is made and used kNarrowTileChannels at a time: bounds the scratch memory of
+// inputs with hardly any reuse.
+constexpr int64_t kTableBudget = int64_t{32} << 20;
+
+// Bytes of tables that are gathered from together. More blocks at once mean fewer passes over the sums, but their
+// tables should stay in the L2 cache between being written and being read (1 MiB on current cores, of which the sums of
+// a tile, ids and the panel need a part).
+constexpr int64_t kCachedTables = int64_t{768} << 10;
+
+// Output pixels whose sums are held at once: 64 channels of them fill half of an L1 cache.
+constexpr int64_t kTilePixels = 64;
+
+// Parallel loops over many small pieces are cut into about this many tasks: enough to share out between the threads of
+// a large machine, few enough that starting them costs nothing.
+constexpr int64_t kTasksPerLoop = 64;
+inline int64_t pieces_per_task(int64_t pieces) { return std::max<int64_t>(1, pieces / kTasksPerLoop); }
+
+// Centroids that one task multiplies: a multiple of the register blocks of all instruction sets.
+constexpr int64_t kTaskCentroids = 96;
+
+// From this many blocks on, a task hashes and numbers a whole block, reading its tiles once. Fewer blocks would leave
+// threads idle: then hashing is shared out by stretches of vectors, and only the numbering goes by block.
+constexpr int64_t kBlocksToShareOut = 16;
+
+// Vectors that one task hashes in the latter case.
+constexpr int64_t kTaskVectors = 1024;
+
+}  // namespace reuse

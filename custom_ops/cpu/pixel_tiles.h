@@ -1,0 +1,45 @@
+// Cutting the output into tiles of pixels whose sums stay in the L1 cache.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "heuristics.h"
+#include "reuse/geometry.h"
+
+namespace reuse {
+
+// Part of one output row, or several whole rows: either way its pixels are neighbours in a channel's plane.
+struct PixelTile {
+  int64_t image, row, rows, column, columns;
+};
+
+class PixelTiles {
+ public:
+  explicit PixelTiles(const ConvGeometry& g) : geometry_(g) {
+    if (g.out_pixels() == 0) return;
+    rows_ = std::clamp<int64_t>(kTilePixels / g.out_w, 1, g.out_h);
+    columns_ = std::min(g.out_w, kTilePixels);
+    vertical_ = (g.out_h + rows_ - 1) / rows_;
+    horizontal_ = (g.out_w + columns_ - 1) / columns_;
+  }
+
+  int64_t count() const { return geometry_.batch * vertical_ * horizontal_; }
+  int64_t most_pixels() const { return rows_ * columns_; }
+
+  PixelTile operator[](int64_t index) const {
+    PixelTile tile;
+    tile.column = index % horizontal_ * columns_;
+    tile.columns = std::min(columns_, geometry_.out_w - tile.column);
+    tile.row = index / horizontal_ % vertical_ * rows_;
+    tile.rows = std::min(rows_, geometry_.out_h - tile.row);
+    tile.image = index / (horizontal_ * vertical_);
+    return tile;
+  }
+
+ private:
+  const ConvGeometry& geometry_;
+  int64_t rows_ = 0, columns_ = 0, vertical_ = 0, horizontal_ = 0;
+};
+
+}  // namespace reuse

@@ -1,0 +1,17 @@
+// Declarations shared by the loops over tables and the table of kernels; REUSE_TARGET is the instruction set's
+// namespace.
+#pragma once
+
+#include "kernels.h"
+
+namespace reuse {
+namespace simd {
+namespace REUSE_TARGET {
+void add_members(const float* values, int64_t stride, int64_t length, int64_t count, const int32_t* ids, double* sums);
+void gemm(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t width, float* out,
+          int64_t out_stride);
+void add_taps(const Tables& tables, const TapRow& row, const Sums& sums);
+void write_output(const Sums& sums, int64_t pixels, const OutputTile& output);
+}  // namespace REUSE_TARGET
+}  // namespace simd
+}  // namespace reuse

@@ -22,9 +22,16 @@ void multiply_centroids(Context& context, const std::vector<Product>& products, 
     const Task& task = tasks[static_cast<size_t>(index)];
     const Product& own = *task.product;
     const int64_t rows = std::min(kTaskCentroids, own.count - task.begin);
+    const float* centroids = own.centroids + task.begin * length;
+    if (own.inverse != nullptr) {
+      simd::kernels().gemm_int8(centroids, rows, length, own.panel, width, own.inverse,
+                                static_cast<uint8_t*>(own.table) + task.begin * table_stride, table_stride);
+      return;
+    }
+    float* table = static_cast<float*>(own.table) + task.begin * table_stride;
     for (int64_t tap = 0; tap < taps; ++tap) {
-      simd::kernels().gemm(own.centroids + task.begin * length, rows, length, own.panel + tap * tap_columns * length,
-                           width, own.table + task.begin * table_stride + tap * width, table_stride);
+      simd::kernels().gemm(centroids, rows, length, own.panel + tap * tap_columns * length, width, table + tap * width,
+                           table_stride);
     }
   });
 }
@@ -36,7 +43,7 @@ void centroid_gemm(Context& context, const Blocking& blocking, const PackedWeigh
   for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
     const int64_t count = std::clamp<int64_t>(counts[block], 0, capacity);
     float* rows = table + block * capacity * width;
-    products.push_back({centroids + block * capacity * length, count, weights.panel(block, 0), rows});
+    products.push_back({centroids + block * capacity * length, count, weights.panel(block, 0), rows, nullptr});
     std::fill(rows + count * width, rows + capacity * width, 0.0f);
   }
   multiply_centroids(context, products, length, width, 1, 0, width);

@@ -11,7 +11,8 @@ struct Product {
   const float* centroids;  // [count, length]
   int64_t count;
   const float* panel;
-  float* table;  // [count, table_stride]
+  void* table;                     // [count, table_stride], float32, or int8 with `inverse`
+  const float* inverse = nullptr;  // of the tile's channels (simd/kernels.h, gemm_int8)
 };
 
 // table[c, n] = centroids[c, :] . panel[:, n] for n < width, for all products in one parallel loop. If `taps` > 1, the

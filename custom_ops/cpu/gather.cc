@@ -71,32 +71,87 @@ void GatherAttributes::check() const {
   }
 }
 
-void add_tables(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
-                const simd::Tables& tables, int64_t stride, float* memory, bool fresh, const OutputChannels* output) {
-  const ConvGeometry& g = blocking.geometry;
-  const simd::Kernels& kernels = simd::kernels();
-  const std::vector<float>& params = attributes.activation_params;
-  const float low = params.empty() ? 0.0f : params[0], high = params.size() < 2 ? 0.0f : params[1];
-  const PixelTiles tiles(g);
-  const int64_t per_task = pieces_per_task(tiles.count());
-  context.parallel.run((tiles.count() + per_task - 1) / per_task, [&](int64_t task) {
-    Buffer<float> own(context.allocator, memory == nullptr ? static_cast<size_t>(tiles.most_pixels() * stride) : 0);
-    const int64_t end = std::min(tiles.count(), (task + 1) * per_task);
-    for (int64_t index = task * per_task; index < end; ++index) {
-      const PixelTile tile = tiles[index];
-      const int64_t pixel = tile.row * g.out_w + tile.column;
-      const int64_t first = tile.image * g.out_pixels() + pixel;
-      const simd::Sums sums{memory == nullptr ? own.data() : memory + first * stride, stride, fresh};
-      for (int64_t row = 0; row < tile.rows; ++row) {
-        kernels.add_taps(tables, tap_row(blocking, tile.image, tile.row + row, tile.column, tile.columns),
-                         {sums.values + row * g.out_w * stride, stride, fresh});
+namespace {
+
+// Adds and writes one tile of pixels after the other.
+class TileAdder {
+ public:
+  TileAdder(const Blocking& blocking, const GatherAttributes& attributes, const ScaledTables& tables,
+            const SumsMemory& memory, const OutputChannels* output)
+      : blocking_(blocking),
+        attributes_(attributes),
+        tables_(tables),
+        memory_(memory),
+        output_(output),
+        tiles_(blocking.geometry) {}
+
+  const PixelTiles& tiles() const { return tiles_; }
+
+  // `own` holds the sums of a tile where no memory keeps them.
+  void run(const PixelTile& tile, float* own) const {
+    const ConvGeometry& g = blocking_.geometry;
+    const simd::Kernels& kernels = simd::kernels();
+    const int64_t pixel = tile.row * g.out_w + tile.column;
+    const bool kept = memory_.sums != nullptr;
+    float* first = kept ? memory_.sums + (tile.image * g.out_pixels() + pixel) * memory_.stride : own;
+    const int64_t row_stride = (kept ? g.out_w : tile.columns) * memory_.stride;
+    for (int64_t row = 0; row < tile.rows; ++row) {
+      const simd::TapRow taps = tap_row(blocking_, tile.image, tile.row + row, tile.column, tile.columns);
+      const simd::Sums sums{first + row * row_stride, memory_.stride, memory_.fresh};
+      if (tables_.scale == nullptr) {
+        kernels.add_taps(tables_.tables, taps, sums);
+      } else {
+        kernels.add_taps_int8(tables_.tables, taps, tables_.scale, sums);
       }
-      if (output == nullptr) continue;
-      float* y = output->y + (tile.image * g.out_channels + output->first) * g.out_pixels() + pixel;
-      const float* bias = output->bias == nullptr ? nullptr : output->bias + output->first;
-      kernels.write_output(sums, tile.rows * tile.columns,
-                           {y, g.out_pixels(), output->count, bias, activation_of(attributes), low, high});
     }
+    if (output_ == nullptr) return;
+    const simd::OutputTile target = output_tile(tile.image, pixel);
+    if (tiles_.whole_rows()) {
+      kernels.write_output({first, memory_.stride, false}, tile.rows * tile.columns, target);
+      return;
+    }
+    for (int64_t row = 0; row < tile.rows; ++row) {
+      simd::OutputTile of_row = target;
+      of_row.y += row * g.out_w;
+      kernels.write_output({first + row * row_stride, memory_.stride, false}, tile.columns, of_row);
+    }
+  }
+
+ private:
+  simd::OutputTile output_tile(int64_t image, int64_t pixel) const {
+    const ConvGeometry& g = blocking_.geometry;
+    const std::vector<float>& params = attributes_.activation_params;
+    float* y = output_->y + (image * g.out_channels + output_->first) * g.out_pixels() + pixel;
+    const float* bias = output_->bias == nullptr ? nullptr : output_->bias + output_->first;
+    return {y,
+            g.out_pixels(),
+            output_->count,
+            bias,
+            activation_of(attributes_),
+            params.empty() ? 0.0f : params[0],
+            params.size() < 2 ? 0.0f : params[1]};
+  }
+
+  const Blocking& blocking_;
+  const GatherAttributes& attributes_;
+  const ScaledTables& tables_;
+  const SumsMemory& memory_;
+  const OutputChannels* output_;
+  PixelTiles tiles_;
+};
+
+}  // namespace
+
+void add_tables(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
+                const ScaledTables& tables, const SumsMemory& memory, const OutputChannels* output) {
+  const TileAdder adder(blocking, attributes, tables, memory, output);
+  const PixelTiles& tiles = adder.tiles();
+  const int64_t per_task = pieces_per_task(tiles.count());
+  const int64_t own_size = memory.sums == nullptr ? tiles.most_pixels() * memory.stride : 0;
+  context.parallel.run((tiles.count() + per_task - 1) / per_task, [&](int64_t task) {
+    Buffer<float> own(context.allocator, static_cast<size_t>(own_size));
+    const int64_t end = std::min(tiles.count(), (task + 1) * per_task);
+    for (int64_t index = task * per_task; index < end; ++index) adder.run(tiles[index], own.data());
   });
 }
 
@@ -114,8 +169,9 @@ void gather(Context& context, const Blocking& blocking, const GatherAttributes& 
         tables[static_cast<size_t>(b)] = {ids + block * blocking.vectors, table + block * capacity * width + start};
       }
       const OutputChannels output{group * channels + start, count, bias, y};
-      add_tables(context, blocking, attributes, {tables.data(), blocking.blocks_per_group, width, channels, count},
-                 kTileChannels, nullptr, true, &output);
+      add_tables(context, blocking, attributes,
+                 {{tables.data(), blocking.blocks_per_group, width, channels, count}, nullptr},
+                 {nullptr, kTileChannels, true}, &output);
     }
   }
   context.statistics.blocks = blocks;

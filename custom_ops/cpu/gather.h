@@ -15,9 +15,21 @@ struct OutputChannels {
   float* y;           // [N, M, Oh, Ow]
 };
 
-// Adds to each output pixel the table rows that its vectors point to. `memory` keeps the sums [N*Oh*Ow, stride] from
-// one call to the next; it is null if one call adds all tables. With `output`, the sums are then written to it.
+// Where sums are kept from one call of add_tables to the next.
+struct SumsMemory {
+  float* sums;     // [N*Oh*Ow, stride], or null if one call adds all tables
+  int64_t stride;  // channels, padded to whole vectors
+  bool fresh;      // nothing has been added yet
+};
+
+// Tables and, if they are of int8, the scales of their channels (else null).
+struct ScaledTables {
+  simd::Tables tables;
+  const float* scale;
+};
+
+// Adds to each output pixel the table rows that its vectors point to. With `output`, the sums are then written to it.
 void add_tables(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
-                const simd::Tables& tables, int64_t stride, float* memory, bool fresh, const OutputChannels* output);
+                const ScaledTables& tables, const SumsMemory& memory, const OutputChannels* output);
 
 }  // namespace reuse

@@ -26,6 +26,10 @@ constexpr int64_t kCachedTables = int64_t{768} << 10;
 // Output pixels whose sums are held at once: 64 channels of them fill half of an L1 cache.
 constexpr int64_t kTilePixels = 64;
 
+// Columns of a tile of an output of at least twice that width: whole vectors, so that the output is written in whole
+// cache lines.
+constexpr int64_t kTileColumns = 32;
+
 // Parallel loops over many small pieces are cut into about this many tasks: enough to share out between the threads of
 // a large machine, few enough that starting them costs nothing.
 constexpr int64_t kTasksPerLoop = 64;

@@ -9,7 +9,7 @@
 
 namespace reuse {
 
-// Part of one output row, or several whole rows: either way its pixels are neighbours in a channel's plane.
+// A rectangle of one image's output.
 struct PixelTile {
   int64_t image, row, rows, column, columns;
 };
@@ -18,13 +18,16 @@ class PixelTiles {
  public:
   explicit PixelTiles(const ConvGeometry& g) : geometry_(g) {
     if (g.out_pixels() == 0) return;
-    rows_ = std::clamp<int64_t>(kTilePixels / g.out_w, 1, g.out_h);
-    columns_ = std::min(g.out_w, kTilePixels);
+    // Whole rows, whose pixels are neighbours in a channel's plane, unless they are long: then rectangles, whose taps
+    // share more table rows.
+    columns_ = g.out_w < 2 * kTileColumns ? g.out_w : kTileColumns;
+    rows_ = std::clamp<int64_t>(kTilePixels / columns_, 1, g.out_h);
     vertical_ = (g.out_h + rows_ - 1) / rows_;
     horizontal_ = (g.out_w + columns_ - 1) / columns_;
   }
 
   int64_t count() const { return geometry_.batch * vertical_ * horizontal_; }
+  bool whole_rows() const { return horizontal_ == 1; }
   int64_t most_pixels() const { return rows_ * columns_; }
 
   PixelTile operator[](int64_t index) const {

@@ -1,18 +1,19 @@
 // Operator ReuseConv: hash, cluster, multiply and gather, one tile of output channels at a time, so that a block's
 // table stays in the cache between being written and being read.
 #include <algorithm>
+#include <optional>
+#include <stdexcept>
 
 #include "centroid_gemm.h"
 #include "gather.h"
 #include "heuristics.h"
+#include "int8_scales.h"
 #include "reuse/operators.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
 
 namespace reuse {
 namespace {
-
-constexpr int64_t kFloatBytes = sizeof(float);
 
 // A part of a tile of output channels: all of them, or a strip if the tables of a whole tile would be too large.
 struct Strip {
@@ -30,12 +31,14 @@ struct BlockRange {
 class StripComputer {
  public:
   StripComputer(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
-                const PackedWeights& weights, const Clusters& clusters, const float* bias, float* y)
+                const PackedWeights& weights, const Clusters& clusters, const Int8Scales* scales, const float* bias,
+                float* y)
       : context_(context),
         blocking_(blocking),
         attributes_(attributes),
         weights_(weights),
         clusters_(clusters),
+        scales_(scales),
         bias_(bias),
         y_(y),
         tables_(context.allocator),
@@ -44,8 +47,9 @@ class StripComputer {
   // Channels per strip such that no block's table exceeds the budget, as long as there are narrower strips.
   int64_t strip_channels(int64_t group, int64_t tile) const {
     const int64_t padded = weights_.padded_size(tile);
+    if (scales_ != nullptr) return padded;  // as small as a narrow strip of float32
     for (int64_t b = first_block(group); b < first_block(group + 1); ++b) {
-      if (rows_of(b) * padded * kFloatBytes > kTableBudget) return kNarrowTileChannels;
+      if (bytes_of(b, padded) > kTableBudget) return kNarrowTileChannels;
     }
     return padded;
   }
@@ -53,26 +57,28 @@ class StripComputer {
   void compute(const Strip& strip) {
     const BlockRange all{first_block(strip.group), first_block(strip.group + 1)};
     for (BlockRange range{all.begin, all.begin}; range.end < all.end; range.begin = range.end) {
-      range.end = cached_until(range.begin, all.end, strip.channels);
+      const int64_t end = scales_ == nullptr ? all.end : scales_->next_group(range.begin);
+      range.end = cached_until(range.begin, end, strip.channels);
       const bool first = range.begin == all.begin, last = range.end == all.end;
       make_tables(strip, range);
-      add(strip, first, last);
+      add(strip, range.begin, first, last);
     }
   }
 
  private:
   int64_t first_block(int64_t group) const { return group * blocking_.blocks_per_group; }
 
-  // Table rows of a block, taps counted singly.
-  int64_t rows_of(int64_t block) const {
-    return clusters_.blocks[static_cast<size_t>(block)].count * blocking_.taps_per_block();
+  // Size of a block's table.
+  int64_t bytes_of(int64_t block, int64_t channels) const {
+    const int64_t entry = scales_ == nullptr ? sizeof(float) : 1;
+    return clusters_.blocks[static_cast<size_t>(block)].count * blocking_.taps_per_block() * channels * entry;
   }
 
   // The end of the longest range from `begin` on whose tables fit the cache (at least one block).
   int64_t cached_until(int64_t begin, int64_t end, int64_t channels) const {
-    int64_t bytes = rows_of(begin) * channels * kFloatBytes, next = begin + 1;
+    int64_t bytes = bytes_of(begin, channels), next = begin + 1;
     for (; next < end; ++next) {
-      bytes += rows_of(next) * channels * kFloatBytes;
+      bytes += bytes_of(next, channels);
       if (bytes > kCachedTables) break;
     }
     return next;
@@ -80,18 +86,19 @@ class StripComputer {
 
   void make_tables(const Strip& strip, BlockRange range) {
     Stopwatch watch(context_.statistics.gemm_ns);
-    int64_t size = 0;
-    for (int64_t b = range.begin; b < range.end; ++b) size += rows_of(b) * strip.channels;
-    tables_.resize(static_cast<size_t>(size));
+    int64_t bytes = 0;
+    for (int64_t b = range.begin; b < range.end; ++b) bytes += bytes_of(b, strip.channels);
+    tables_.resize(static_cast<size_t>(bytes));
     std::vector<Product> products;
     block_tables_.clear();
-    float* table = tables_.data();
+    uint8_t* table = tables_.data();
     for (int64_t b = range.begin; b < range.end; ++b) {
       const BlockClusters& own = clusters_.blocks[static_cast<size_t>(b)];
       const float* panel = weights_.panel(b, strip.tile) + strip.first * blocking_.sub_vector_length();
-      products.push_back({own.centroids.data(), own.count, panel, table});
+      const float* inverse = scales_ == nullptr ? nullptr : scales_->inverse(b, strip.tile);
+      products.push_back({own.centroids.data(), own.count, panel, table, inverse});
       block_tables_.push_back({clusters_.ids.data() + b * blocking_.vectors, table});
-      table += rows_of(b) * strip.channels;
+      table += bytes_of(b, strip.channels);
     }
     const int64_t taps = blocking_.taps_per_block(), padded = weights_.padded_size(strip.tile);
     const bool whole = strip.channels == padded;  // the taps are neighbours in the panel, too
@@ -99,7 +106,7 @@ class StripComputer {
                        whole ? 1 : taps, padded, taps * strip.channels);
   }
 
-  void add(const Strip& strip, bool first, bool last) {
+  void add(const Strip& strip, int64_t block, bool first, bool last) {
     Stopwatch watch(context_.statistics.gather_ns);
     const bool alone = first && last;
     if (!alone) sums_.resize(static_cast<size_t>(blocking_.geometry.rows() * strip.channels));
@@ -109,8 +116,9 @@ class StripComputer {
     const OutputChannels output{channel, count, bias_, y_};
     const simd::Tables tables{block_tables_.data(), static_cast<int64_t>(block_tables_.size()),
                               blocking_.taps_per_block() * strip.channels, strip.channels, strip.channels};
-    add_tables(context_, blocking_, attributes_, tables, strip.channels, alone ? nullptr : sums_.data(), first,
-               last ? &output : nullptr);
+    const float* scale = scales_ == nullptr ? nullptr : scales_->scale(block, strip.tile);
+    add_tables(context_, blocking_, attributes_, {tables, scale},
+               {alone ? nullptr : sums_.data(), strip.channels, first}, last ? &output : nullptr);
   }
 
   Context& context_;
@@ -118,25 +126,39 @@ class StripComputer {
   const GatherAttributes& attributes_;
   const PackedWeights& weights_;
   const Clusters& clusters_;
+  const Int8Scales* scales_;  // null: tables are float32
   const float* bias_;
   float* y_;
-  Buffer<float> tables_, sums_;
+  Buffer<uint8_t> tables_;
+  Buffer<float> sums_;
   std::vector<simd::BlockTable> block_tables_;
 };
 
 }  // namespace
 
-PackedWeights pack_for_reuse_conv(Allocator& allocator, const Blocking& blocking, const float* weights) {
-  return PackedWeights(allocator, blocking, weights, kTileChannels, simd::kLanes);
+TableType parse_table_type(const std::string& name) {
+  if (name == "float") return TableType::kFloat;
+  if (name == "int8") return TableType::kInt8;
+  throw std::invalid_argument("table is '" + name + "', must be float or int8");
+}
+
+PackedWeights pack_for_reuse_conv(Allocator& allocator, const Blocking& blocking, TableType table,
+                                  const float* weights) {
+  const bool int8 = table == TableType::kInt8;
+  return PackedWeights(allocator, blocking, weights, int8 ? simd::kInt8Channels : kTileChannels,
+                       int8 ? simd::kInt8Channels : simd::kLanes);
 }
 
 void reuse_conv(Context& context, const Blocking& blocking, const HashAttributes& hash_attributes,
-                const ClusterAttributes& cluster_attributes, const GatherAttributes& gather_attributes,
+                const ClusterAttributes& cluster_attributes, TableType table, const GatherAttributes& gather_attributes,
                 const HashParameters& parameters, const PackedWeights& weights, const float* x, const float* bias,
                 float* y) {
   const Clusters clusters = hash_and_cluster(context, blocking, hash_attributes, parameters, cluster_attributes, x);
   if (blocking.vectors == 0) return;
-  StripComputer computer(context, blocking, gather_attributes, weights, clusters, bias, y);
+  std::optional<Int8Scales> scales;
+  if (table == TableType::kInt8) scales.emplace(blocking, weights, clusters);
+  StripComputer computer(context, blocking, gather_attributes, weights, clusters,
+                         scales && scales->usable() ? &*scales : nullptr, bias, y);
   for (int64_t group = 0; group < blocking.geometry.attributes.group; ++group) {
     for (int64_t tile = 0; tile < weights.num_tiles(); ++tile) {
       const int64_t channels = computer.strip_channels(group, tile);

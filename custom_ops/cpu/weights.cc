@@ -1,5 +1,6 @@
 // Packing of weights into the panels that centroids are multiplied with.
 #include <algorithm>
+#include <cmath>
 
 #include "reuse/operators.h"
 #include "simd/kernels.h"
@@ -31,6 +32,23 @@ void fill_panel(const Blocking& blocking, const float* weights, int64_t block, i
   }
 }
 
+// The largest norm, over the taps, of the weights of one block and output channel.
+double largest_norm(const Blocking& blocking, const float* panel, int64_t channel, int64_t padded) {
+  const int64_t length = blocking.sub_vector_length();
+  double largest = 0.0;
+  for (int64_t tap = 0; tap < blocking.taps_per_block(); ++tap) {
+    const int64_t column = tap * padded + channel;
+    const float* values = panel + column / simd::kLanes * length * simd::kLanes + column % simd::kLanes;
+    double squares = 0.0;
+    for (int64_t l = 0; l < length; ++l) {
+      const double value = values[l * simd::kLanes];
+      squares += value * value;
+    }
+    largest = std::max(largest, std::sqrt(squares));
+  }
+  return largest;
+}
+
 }  // namespace
 
 PackedWeights::PackedWeights(Allocator& allocator, const Blocking& blocking, const float* weights,
@@ -50,11 +68,16 @@ PackedWeights::PackedWeights(Allocator& allocator, const Blocking& blocking, con
     }
   }
   data_.resize(static_cast<size_t>(size));
+  norms_.resize(static_cast<size_t>(blocking.num_blocks() * num_tiles_ * tile_channels_), 0.0);
   std::fill_n(data_.data(), size, 0.0f);
   for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
     for (int64_t tile = 0; tile < num_tiles_; ++tile) {
       fill_panel(blocking, weights, block, tile_start(tile), tile_size(tile), padded_size(tile),
                  data_.data() + offsets_[static_cast<size_t>(block * num_tiles_ + tile)]);
+      for (int64_t c = 0; c < tile_size(tile); ++c) {
+        norms_[static_cast<size_t>((block * num_tiles_ + tile) * tile_channels_ + c)] =
+            largest_norm(blocking, panel(block, tile), c, padded_size(tile));
+      }
     }
   }
 }

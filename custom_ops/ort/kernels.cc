@@ -127,12 +127,13 @@ ReuseConvKernel::ReuseConvKernel(const KernelInfo* info, std::string session)
       conv_(read_conv_attributes(KernelAttributes(info))),
       hash_(read_hash_attributes(KernelAttributes(info))),
       cluster_(read_cluster_attributes(KernelAttributes(info))),
-      gather_(read_gather_attributes(KernelAttributes(info))) {
+      gather_(read_gather_attributes(KernelAttributes(info))),
+      table_(parse_table_type(KernelAttributes(info).text("table").value_or("float"))) {
   const TensorView w = constant_input(info, 1);
   if (!w.present()) return;
   check_weights(w, conv_, std::nullopt);
   weights_allocator_ = std::make_unique<ScratchAllocator>(allocator());
-  weights_.emplace(pack_for_reuse_conv(*weights_allocator_, blocking_of_weights(conv_, w), w.as<float>()));
+  weights_.emplace(pack_for_reuse_conv(*weights_allocator_, blocking_of_weights(conv_, w), table_, w.as<float>()));
 }
 
 void ReuseConvKernel::run(KernelContext* tensors, Context& context) const {
@@ -144,11 +145,11 @@ void ReuseConvKernel::run(KernelContext* tensors, Context& context) const {
   const HashParameters parameters = read_hash_parameters(tensors, 3, hash_, blocking);
   float* y = output<float>(tensors, 0, output_shape(blocking.geometry));
   if (weights_) {
-    reuse_conv(context, blocking, hash_, cluster_, gather_, parameters, *weights_, x.as<float>(), bias, y);
+    reuse_conv(context, blocking, hash_, cluster_, table_, gather_, parameters, *weights_, x.as<float>(), bias, y);
     return;
   }
-  const PackedWeights weights = pack_for_reuse_conv(context.allocator, blocking, w.as<float>());
-  reuse_conv(context, blocking, hash_, cluster_, gather_, parameters, weights, x.as<float>(), bias, y);
+  const PackedWeights weights = pack_for_reuse_conv(context.allocator, blocking, table_, w.as<float>());
+  reuse_conv(context, blocking, hash_, cluster_, table_, gather_, parameters, weights, x.as<float>(), bias, y);
 }
 
 }  // namespace reuse::ort

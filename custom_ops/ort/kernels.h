@@ -59,6 +59,7 @@ class ReuseConvKernel final : public Kernel {
   HashAttributes hash_;
   ClusterAttributes cluster_;
   GatherAttributes gather_;
+  TableType table_;
   // Constant weights, packed once; their packing does not depend on the input's size.
   std::unique_ptr<ScratchAllocator> weights_allocator_;
   std::optional<PackedWeights> weights_;

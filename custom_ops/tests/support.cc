@@ -153,8 +153,8 @@ std::vector<float> run_fused(const Problem& p, int64_t threads, RunStatistics* s
   std::vector<float> y(static_cast<size_t>(g.rows() * g.out_channels));
   {
     Context context{allocator, parallel, own};
-    const PackedWeights weights = pack_for_reuse_conv(allocator, p.blocking, p.w.data());
-    reuse_conv(context, p.blocking, p.hash, p.cluster, p.gather, p.parameters(), weights, p.x.data(),
+    const PackedWeights weights = pack_for_reuse_conv(allocator, p.blocking, p.table, p.w.data());
+    reuse_conv(context, p.blocking, p.hash, p.cluster, p.table, p.gather, p.parameters(), weights, p.x.data(),
                p.bias.empty() ? nullptr : p.bias.data(), y.data());
   }
   EXPECT(allocator.held() == 0);

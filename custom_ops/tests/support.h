@@ -58,6 +58,7 @@ struct Problem {
   HashAttributes hash;
   ClusterAttributes cluster;
   GatherAttributes gather;
+  TableType table = TableType::kFloat;
   std::vector<float> x, w, bias, projections, thresholds, widths;
   std::vector<int32_t> coordinates;
 

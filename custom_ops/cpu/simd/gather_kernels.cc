@@ -19,55 +19,189 @@ REUSE_INLINE Range taps_inside(int64_t first, int64_t dilation, int64_t size, in
   return range;
 }
 
-// Sums of one pixel in registers.
+// Neighbouring pixels that are summed at once: each id is read and turned into an address once for the taps of all of
+// them. As many as the registers hold sums of.
+#if defined(__AVX512F__)
+constexpr int64_t kFloatPixels = 4, kInt8Pixels = 4;  // 16 and 8 of 32 registers
+#elif defined(__AVX2__)
+constexpr int64_t kFloatPixels = 1, kInt8Pixels = 2;  // 8 of 16 registers each
+#elif defined(__aarch64__)
+constexpr int64_t kFloatPixels = 1, kInt8Pixels = 2;  // 16 of 32 registers each
+#else
+constexpr int64_t kFloatPixels = 1, kInt8Pixels = 1;
+#endif
+
+// Sums of kPixels pixels and kVectors vectors of channels from `offset` on.
 template <int64_t kVectors>
-struct RegisterSums {
-  Lanes value[kVectors];
+struct FloatSums {
+  using Element = float;
+  static constexpr int64_t kPixels = kFloatPixels;
 
-  REUSE_INLINE void start(const Sums& sums, const float* from, int64_t) {
-    for (int64_t v = 0; v < kVectors; ++v) value[v] = sums.fresh ? Lanes{} : load(from + v * kLanes);
-  }
-  REUSE_INLINE void add(const float* source, int64_t) {
-    for (int64_t v = 0; v < kVectors; ++v) value[v] += load(source + v * kLanes);
-  }
-  REUSE_INLINE void finish(float* to, int64_t) const {
-    for (int64_t v = 0; v < kVectors; ++v) store(to + v * kLanes, value[v]);
-  }
-};
+  const Sums& sums;
+  int64_t offset;
 
-// Channels that do not fill a vector: table rows must not be read beyond their end.
-struct TailSums {
-  Lanes value;
+  template <int64_t kCount>
+  struct Group {
+    const FloatSums& of;
+    float* target;
+    Lanes own[kCount][kVectors];
 
-  REUSE_INLINE void start(const Sums& sums, const float* from, int64_t) { value = sums.fresh ? Lanes{} : load(from); }
-  REUSE_INLINE void add(const float* source, int64_t channels) { value += load_first(source, channels); }
-  REUSE_INLINE void finish(float* to, int64_t) const { store(to, value); }
-};
-
-// Adds the taps of all blocks to the channels from `offset` on, for every pixel of the stretch.
-template <typename PixelSums>
-REUSE_INLINE void add_stretch(const Tables& tables, const TapRow& row, const Sums& sums, int64_t offset) {
-  const Range rows = taps_inside(row.top, row.dilation_h, row.in_h, row.kernel_h);
-  const int64_t span = (row.kernel_w - 1) * row.dilation_w, rest = tables.channels - offset;
-  for (int64_t x = 0; x < row.columns; ++x) {
-    const int64_t left = row.left + x * row.stride_w;
-    Range columns{0, row.kernel_w};
-    if (left < 0 || left + span >= row.in_w) columns = taps_inside(left, row.dilation_w, row.in_w, row.kernel_w);
-    float* target = sums.values + x * sums.stride + offset;
-    PixelSums own;
-    own.start(sums, target, rest);
-    for (int64_t b = 0; b < tables.num_blocks; ++b) {
-      const float* block = static_cast<const float*>(tables.blocks[b].rows) + offset;
-      for (int64_t i = rows.begin; i < rows.end; ++i) {
-        const int64_t first = row.first_id + (row.top + i * row.dilation_h) * row.in_w + left;
-        const float* taps = block + i * row.kernel_w * tables.tap_stride;
-        for (int64_t j = columns.begin; j < columns.end; ++j) {
-          const int64_t id = tables.blocks[b].ids[first + j * row.dilation_w];
-          own.add(taps + id * tables.row_stride + j * tables.tap_stride, rest);
+    REUSE_INLINE Group(const FloatSums& all, int64_t x)
+        : of(all), target(all.sums.values + x * all.sums.stride + all.offset) {
+      for (int64_t p = 0; p < kCount; ++p) {
+        for (int64_t v = 0; v < kVectors; ++v) {
+          own[p][v] = of.sums.fresh ? Lanes{} : load(target + p * of.sums.stride + v * kLanes);
         }
       }
     }
-    own.finish(target, rest);
+    REUSE_INLINE void add(int64_t p, const float* source) {
+      for (int64_t v = 0; v < kVectors; ++v) own[p][v] += load(source + of.offset + v * kLanes);
+    }
+    REUSE_INLINE void finish(int64_t) const {
+      for (int64_t p = 0; p < kCount; ++p) {
+        for (int64_t v = 0; v < kVectors; ++v) store(target + p * of.sums.stride + v * kLanes, own[p][v]);
+      }
+    }
+  };
+};
+
+// The same for channels that do not fill a vector: table rows must not be read beyond their end.
+struct TailSums {
+  using Element = float;
+  static constexpr int64_t kPixels = 1;
+
+  const Sums& sums;
+  int64_t offset, channels;
+
+  template <int64_t kCount>
+  struct Group {
+    const TailSums& of;
+    float* target;
+    Lanes own;
+
+    REUSE_INLINE Group(const TailSums& all, int64_t x)
+        : of(all), target(all.sums.values + x * all.sums.stride + all.offset) {
+      own = of.sums.fresh ? Lanes{} : load(target);
+    }
+    REUSE_INLINE void add(int64_t, const float* source) { own += load_first(source + of.offset, of.channels); }
+    REUSE_INLINE void finish(int64_t) const { store(target, own); }
+  };
+};
+
+// Unsigned, as their sums are meant modulo 2^16; SignedWords are for shifts that keep the sign.
+typedef uint16_t Words __attribute__((vector_size(64), aligned(4)));
+typedef int16_t SignedWords __attribute__((vector_size(64), aligned(4)));
+
+// Sums from an int8 table. A row is read as 32 words w = 256 * high + low with signed high bytes and low ones biased to
+// be unsigned. Summing w (modulo 2^16) and w >> 8 takes fewer instructions than widening both bytes: the sum of low is
+// the sum of w less 256 times the sum of high, exact as long as it is below 2^16.
+struct Int8Sums {
+  using Element = uint8_t;
+  static constexpr int64_t kPixels = kInt8Pixels;
+
+  const Sums& sums;
+  const float* scale;
+
+  template <int64_t kCount>
+  struct Group {
+    const Int8Sums& of;
+    float* target;
+    Words words[kCount], high[kCount];
+
+    REUSE_INLINE Group(const Int8Sums& all, int64_t x) : of(all), target(all.sums.values + x * all.sums.stride) {
+      for (int64_t p = 0; p < kCount; ++p) words[p] = high[p] = Words{};
+    }
+    REUSE_INLINE void add(int64_t p, const uint8_t* source) {
+      Words row;
+      memcpy(&row, source, sizeof(row));
+      words[p] += row;
+      high[p] += reinterpret_cast<Words>(reinterpret_cast<SignedWords>(row) >> 8);
+    }
+    // Adds the sums of `rows` rows, times the scale, to the channels' float sums.
+    REUSE_INLINE void finish(int64_t rows) const {
+      for (int64_t p = 0; p < kCount; ++p) {
+        const Words low = words[p] - (high[p] << 8) - static_cast<uint16_t>(rows * 128);
+        const IntLanes pair[2] = {reinterpret_cast<IntLanes>(low), reinterpret_cast<IntLanes>(high[p])};
+        for (int64_t r = 0; r < 4; ++r) {
+          const IntLanes value = r < 2 ? (pair[r] << 16) >> 16 : pair[r - 2] >> 16;
+          float* channels = target + p * of.sums.stride + r * kLanes;
+          const Lanes scaled = __builtin_convertvector(value, Lanes) * load(of.scale + r * kLanes);
+          store(channels, of.sums.fresh ? scaled : load(channels) + scaled);
+        }
+      }
+    }
+  };
+};
+
+// Adds all blocks' rows to one pixel, taps from columns.begin to columns.end.
+template <typename AllSums>
+REUSE_INLINE void add_pixel(const Tables& tables, const TapRow& row, Range rows, const AllSums& all, int64_t x) {
+  const int64_t left = row.left + x * row.stride_w;
+  const Range columns = taps_inside(left, row.dilation_w, row.in_w, row.kernel_w);
+  typename AllSums::template Group<1> group(all, x);
+  for (int64_t b = 0; b < tables.num_blocks; ++b) {
+    const auto* block = static_cast<const typename AllSums::Element*>(tables.blocks[b].rows);
+    for (int64_t i = rows.begin; i < rows.end; ++i) {
+      const int64_t first = row.first_id + (row.top + i * row.dilation_h) * row.in_w + left;
+      for (int64_t j = columns.begin; j < columns.end; ++j) {
+        const int64_t id = tables.blocks[b].ids[first + j * row.dilation_w];
+        group.add(0, block + id * tables.row_stride + (i * row.kernel_w + j) * tables.tap_stride);
+      }
+    }
+  }
+  group.finish(tables.num_blocks * (rows.end - rows.begin) * (columns.end - columns.begin));
+}
+
+// The same for kPixels neighbouring pixels with kTaps neighbouring taps a row, all inside the input.
+template <int64_t kTaps, typename AllSums>
+REUSE_INLINE void add_pixels(const Tables& tables, const TapRow& row, Range rows, const AllSums& all, int64_t x) {
+  constexpr int64_t kPixels = AllSums::kPixels;
+  typename AllSums::template Group<kPixels> group(all, x);
+  for (int64_t b = 0; b < tables.num_blocks; ++b) {
+    const auto* block = static_cast<const typename AllSums::Element*>(tables.blocks[b].rows);
+    for (int64_t i = rows.begin; i < rows.end; ++i) {
+      const int32_t* ids =
+          tables.blocks[b].ids + (row.first_id + (row.top + i * row.dilation_h) * row.in_w + row.left + x);
+      int64_t offsets[kTaps + kPixels - 1];
+#pragma GCC unroll 16
+      for (int64_t k = 0; k < kTaps + kPixels - 1; ++k) offsets[k] = ids[k] * tables.row_stride;
+#pragma GCC unroll 8
+      for (int64_t j = 0; j < kTaps; ++j) {
+        const auto* tap = block + (i * kTaps + j) * tables.tap_stride;
+#pragma GCC unroll 8
+        for (int64_t p = 0; p < kPixels; ++p) group.add(p, tap + offsets[j + p]);
+      }
+    }
+  }
+  group.finish(tables.num_blocks * (rows.end - rows.begin) * kTaps);
+}
+
+template <int64_t kTaps, typename AllSums>
+REUSE_INLINE void add_neighbouring_taps(const Tables& tables, const TapRow& row, Range rows, const AllSums& all) {
+  for (int64_t x = 0; x < row.columns;) {
+    const int64_t left = row.left + x, last = x + AllSums::kPixels;
+    if (last <= row.columns && left >= 0 && row.left + last - 1 + kTaps <= row.in_w) {
+      add_pixels<kTaps>(tables, row, rows, all, x);
+      x = last;
+    } else {
+      add_pixel(tables, row, rows, all, x++);
+    }
+  }
+}
+
+// Adds the rows of all blocks and taps for every pixel of the stretch.
+template <typename AllSums>
+REUSE_INLINE void add_stretch(const Tables& tables, const TapRow& row, const AllSums& all) {
+  const Range rows = taps_inside(row.top, row.dilation_h, row.in_h, row.kernel_h);
+  const int64_t neighbours = row.dilation_w == 1 && row.stride_w == 1 ? row.kernel_w : 0;
+  if (neighbours == 1) {
+    add_neighbouring_taps<1>(tables, row, rows, all);
+  } else if (neighbours == 3) {
+    add_neighbouring_taps<3>(tables, row, rows, all);
+  } else if (neighbours == 5) {
+    add_neighbouring_taps<5>(tables, row, rows, all);
+  } else {
+    for (int64_t x = 0; x < row.columns; ++x) add_pixel(tables, row, rows, all, x);
   }
 }
 
@@ -116,16 +250,15 @@ REUSE_INLINE void write_square(const Sums& sums, int64_t pixels, const OutputTil
 
 void add_taps(const Tables& tables, const TapRow& row, const Sums& sums) {
   int64_t offset = 0;
-  for (; offset + 8 * kLanes <= tables.channels; offset += 8 * kLanes) {
-    add_stretch<RegisterSums<8>>(tables, row, sums, offset);
-  }
   for (; offset + 4 * kLanes <= tables.channels; offset += 4 * kLanes) {
-    add_stretch<RegisterSums<4>>(tables, row, sums, offset);
+    add_stretch(tables, row, FloatSums<4>{sums, offset});
   }
-  for (; offset + kLanes <= tables.channels; offset += kLanes) {
-    add_stretch<RegisterSums<1>>(tables, row, sums, offset);
-  }
-  if (offset < tables.channels) add_stretch<TailSums>(tables, row, sums, offset);
+  for (; offset + kLanes <= tables.channels; offset += kLanes) add_stretch(tables, row, FloatSums<1>{sums, offset});
+  if (offset < tables.channels) add_stretch(tables, row, TailSums{sums, offset, tables.channels - offset});
+}
+
+void add_taps_int8(const Tables& tables, const TapRow& row, const float* scale, const Sums& sums) {
+  add_stretch(tables, row, Int8Sums{sums, scale});
 }
 
 void write_output(const Sums& sums, int64_t pixels, const OutputTile& output) {

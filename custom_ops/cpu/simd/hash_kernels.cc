@@ -71,15 +71,35 @@ void sign_bits(const float* projected, int64_t stride, int64_t num_hashes, int64
   }
 }
 
+namespace {
+
+// Walks kWalkers vectors down the tree side by side: a step of one waits for its loads while the others go on. Loads
+// one by one, as they are as fast as the hardware's gathers on AMD's and not much slower on Intel's cores.
+template <int64_t kWalkers>
+REUSE_INLINE void walk(const float* values, int64_t stride, const int32_t* coordinates, const float* thresholds,
+                       int64_t depth, int64_t* codes) {
+  int64_t nodes[kWalkers];
+  for (int64_t w = 0; w < kWalkers; ++w) nodes[w] = 0;
+  for (int64_t d = 0; d < depth; ++d) {
+#pragma GCC unroll 16
+    for (int64_t w = 0; w < kWalkers; ++w) {
+      const int64_t node = nodes[w];
+      nodes[w] = 2 * node + 1 + (values[coordinates[node] * stride + w] > thresholds[node] ? 1 : 0);
+    }
+  }
+  for (int64_t w = 0; w < kWalkers; ++w) codes[w] = nodes[w] - ((int64_t{1} << depth) - 1);
+}
+
+}  // namespace
+
 void tree_leaves(const float* values, int64_t stride, int64_t count, const int32_t* coordinates,
                  const float* thresholds, int64_t depth, int64_t* codes) {
-  for (int64_t p = 0; p < count; ++p) {
-    int64_t node = 0;
-    for (int64_t d = 0; d < depth; ++d) {
-      node = 2 * node + 1 + (values[coordinates[node] * stride + p] > thresholds[node] ? 1 : 0);
-    }
-    codes[p] = node - ((int64_t{1} << depth) - 1);
+  constexpr int64_t kWalkers = 8;
+  int64_t p = 0;
+  for (; p + kWalkers <= count; p += kWalkers) {
+    walk<kWalkers>(values + p, stride, coordinates, thresholds, depth, codes + p);
   }
+  for (; p < count; ++p) walk<1>(values + p, stride, coordinates, thresholds, depth, codes + p);
 }
 
 void fingerprint(const float* values, int64_t stride, int64_t length, int64_t count, int64_t* codes) {

@@ -12,6 +12,13 @@ namespace simd {
 // Floats that gemm and gather handle at once; table tiles are padded to a multiple of it on every instruction set.
 constexpr int64_t kLanes = 16;
 
+// Bytes of an int8 table per tap: one cache line of output channels. Byte 4 * j + r belongs to channel 16 * r + j, so
+// that widening needs shifts only; bytes with even r are biased by 128 (see gather_kernels.cc).
+constexpr int64_t kInt8Channels = 64;
+
+// Rows of an int8 table whose sum fits an int16: 258 * 127 <= 32767.
+constexpr int64_t kMostInt8Rows = 32767 / 127;
+
 // Elements of a neuron vector that add_members takes at once, and the width of its sums for `length` of them.
 constexpr int64_t kMemberStrip = 16;
 inline constexpr int64_t sum_width(int64_t length) { return length <= 8 ? 8 : kMemberStrip; }
@@ -85,9 +92,15 @@ struct Kernels {
   // out[r * out_stride + n] = sum over d of a[r * depth + d] * panel[n / kLanes][d][n % kLanes], for n < width.
   void (*gemm)(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t width, float* out,
                int64_t out_stride);
+  // The same product, each element scaled by inverse[n % kInt8Channels], rounded to the nearest integer (ties to even)
+  // and written as bytes in the order of kInt8Channels; width is a multiple of that. |results| <= 127.
+  void (*gemm_int8)(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t width,
+                    const float* inverse, uint8_t* out, int64_t out_stride);
   // Adds to each pixel's sums the table rows of its taps in all blocks. Lanes beyond `channels` up to the next
   // multiple of kLanes become zero or stay what they were.
   void (*add_taps)(const Tables& tables, const TapRow& row, const Sums& sums);
+  // The same for int8 tables of kInt8Channels channels, times scale[channel]. At most kMostInt8Rows rows per pixel.
+  void (*add_taps_int8)(const Tables& tables, const TapRow& row, const float* scale, const Sums& sums);
   // Writes `pixels` sums to the output with bias and activation, transposed.
   void (*write_output)(const Sums& sums, int64_t pixels, const OutputTile& output);
 };

@@ -8,8 +8,8 @@ namespace simd {
 namespace REUSE_TARGET {
 
 extern const Kernels kKernels;
-const Kernels kKernels = {REUSE_TARGET_NAME, project,     sign_bits, tree_leaves, fingerprint,
-                          all_finite,        add_members, gemm,      add_taps,    write_output};
+const Kernels kKernels = {REUSE_TARGET_NAME, project, sign_bits, tree_leaves, fingerprint,   all_finite,
+                          add_members,       gemm,    gemm_int8, add_taps,    add_taps_int8, write_output};
 
 }  // namespace REUSE_TARGET
 }  // namespace simd

@@ -13,10 +13,12 @@ namespace reuse {
 
 enum class Scope { kImage, kBatch };
 enum class Metric { kEuclidean, kAngular };
+enum class TableType { kFloat, kInt8 };
 enum class Activation { kNone, kRelu, kClip, kLeakyRelu };
 
 Scope parse_scope(const std::string& name);
 Metric parse_metric(const std::string& name);
+TableType parse_table_type(const std::string& name);
 Activation parse_activation(const std::string& name);
 
 struct HashAttributes {
@@ -71,15 +73,21 @@ class PackedWeights {
   int64_t panel_width(int64_t tile) const { return taps_ * padded_size(tile); }  // elements of a product row
   int64_t panel_stride(int64_t tile) const;
   const float* panel(int64_t block, int64_t tile) const { return data_.data() + offsets_[block * num_tiles_ + tile]; }
+  // Largest Euclidean norm, over the taps, of the block's weights for each of the tile's channels.
+  const double* norms(int64_t block, int64_t tile) const {
+    return norms_.data() + block * num_tiles_ * tile_channels_ + tile_start(tile);
+  }
 
  private:
   int64_t channels_, tile_channels_, padding_, num_tiles_, taps_;
   std::vector<int64_t> offsets_;
+  std::vector<double> norms_;
   Buffer<float> data_;
 };
 
-// Returns the weights packed as reuse_conv needs them.
-PackedWeights pack_for_reuse_conv(Allocator& allocator, const Blocking& blocking, const float* weights);
+// Returns the weights packed as reuse_conv needs them for tables of that type.
+PackedWeights pack_for_reuse_conv(Allocator& allocator, const Blocking& blocking, TableType table,
+                                  const float* weights);
 
 // Hash: writes codes [B, V].
 void hash(Context& context, const Blocking& blocking, const HashAttributes& attributes,
@@ -103,7 +111,7 @@ void gather(Context& context, const Blocking& blocking, const GatherAttributes& 
 
 // ReuseConv: all of them in one, a tile of output channels at a time.
 void reuse_conv(Context& context, const Blocking& blocking, const HashAttributes& hash_attributes,
-                const ClusterAttributes& cluster_attributes, const GatherAttributes& gather_attributes,
+                const ClusterAttributes& cluster_attributes, TableType table, const GatherAttributes& gather_attributes,
                 const HashParameters& parameters, const PackedWeights& weights, const float* x, const float* bias,
                 float* y);
 

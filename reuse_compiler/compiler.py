@@ -19,7 +19,7 @@ from reuse_compiler.graph.save import check_output
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import Lowered, lower
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.reports.model import ModelReport
+from reuse_compiler.reports.model import LayerReport, ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.runtime import import_onnxruntime, library_version
@@ -207,10 +207,14 @@ def layer_tensors(lowered: Lowered) -> list[LayerTensor]:
     ]
 
 
+def _is_lossless(layer: LayerReport) -> bool:
+    return layer.family is not None and FAMILIES[layer.family].lossless and layer.table != "int8"
+
+
 def check_lossless(report: ModelReport, result: Verification) -> None:
     """Raises VerificationError if layers that lose nothing have an error beyond rounding."""
     rewritten = [layer for layer in report.layers if layer.decision == "reuse"]
-    if not all(layer.family is not None and FAMILIES[layer.family].lossless for layer in rewritten):
+    if not all(_is_lossless(layer) for layer in rewritten):
         return
     errors = {f"layer '{layer}'": error for layer, error in result.layer_errors.items()}
     if result.rel_error is not None and (result.max_abs_error is None or result.max_abs_error > ROUNDING):

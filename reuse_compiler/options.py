@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope
+from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType
 from reuse_compiler.reuse.geometry import Layout
 
 
@@ -30,6 +30,7 @@ class CompileOptions(BaseModel):
     lowering: Lowering = "fused"
     capacity: float | None = Field(default=None, gt=0.0, le=1.0)
     metric: Metric | None = None
+    table: TableType | None = None
     force: bool = False
     """Rewrite also where the cost model predicts a slower layer."""
     seed: int = Field(default=0, ge=0)

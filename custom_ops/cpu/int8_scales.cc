@@ -48,7 +48,7 @@ Int8Scales::Int8Scales(const Blocking& blocking, const PackedWeights& weights, c
         double bound = 0.0;
         for (int64_t b = begin; b < next_group(begin); ++b) {
           const double of_block = norms[static_cast<size_t>(b)] * weights.norms(b, tile)[c];
-          if (!(of_block <= bound)) bound = of_block;
+          if (!(of_block <= bound) && !std::isnan(bound)) bound = of_block;
         }
         set(offset(begin, tile) + static_cast<size_t>(c), bound);
       }

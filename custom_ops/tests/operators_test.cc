@@ -40,6 +40,24 @@ TEST(fused_equals_staged_for_any_number_of_threads) {
   }
 }
 
+TEST(int8_tables_are_near_float_ones_for_any_number_of_threads) {
+  const char* const families[] = {"sign", "pstable", "learned", "exact"};
+  for (int seed = 0; seed < kCases; ++seed) {
+    std::mt19937 random(static_cast<unsigned>(3000 + seed));
+    Problem problem = random_problem(random, families[seed % 4]);
+    const std::vector<float> exact = run_fused(problem, 1);
+    problem.table = TableType::kInt8;
+    const std::vector<float> rounded = run_fused(problem, 1);
+    EXPECT(rounded == run_fused(problem, 3), << "seed " << seed);
+    double difference = 0.0, size = 0.0;
+    for (size_t i = 0; i < exact.size(); ++i) {
+      difference += std::pow(static_cast<double>(rounded[i]) - exact[i], 2);
+      size += std::pow(static_cast<double>(exact[i]), 2);
+    }
+    EXPECT(difference <= 0.1 * 0.1 * size, << "relative error " << std::sqrt(difference / size) << ", seed " << seed);
+  }
+}
+
 TEST(clusters_are_numbered_by_first_appearance) {
   for (int seed = 0; seed < kCases; ++seed) {
     std::mt19937 random(static_cast<unsigned>(2000 + seed));
@@ -168,6 +186,7 @@ TEST(wrong_parameters_are_named) {
   expect_throw<std::invalid_argument>("family is 'md5'", [] { find_hash_family("md5"); });
   expect_throw<std::invalid_argument>("capacity",
                                       [] { ClusterAttributes{Scope::kBatch, Metric::kEuclidean, 0.0f}.check(); });
+  expect_throw<std::invalid_argument>("table is 'int4'", [] { parse_table_type("int4"); });
   expect_throw<std::invalid_argument>("activation_params", [] { GatherAttributes{Activation::kClip, {1.0f}}.check(); });
 }
 

@@ -15,7 +15,7 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.reports.model import ModelReport
 from reuse_compiler.reports.table import print_report
-from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, describe_validation_error
+from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType, describe_validation_error
 
 NOTHING_REWRITTEN = 3
 
@@ -179,6 +179,14 @@ def compile_model(
             rich_help_panel=HOW, help="What a centroid keeps of its members. [dim]default: euclidean, their mean[/dim]"
         ),
     ] = None,
+    table: Annotated[
+        TableType | None,
+        typer.Option(
+            rich_help_panel=HOW,
+            help="What products are kept as: int8 makes small L affordable at a little error (fused only). "
+            "[dim]default: float[/dim]",
+        ),
+    ] = None,
     capacity: Annotated[
         float | None,
         typer.Option(
@@ -253,6 +261,7 @@ def compile_model(
         lowering=lowering,
         capacity=capacity,
         metric=metric,
+        table=table,
         force=force,
         seed=seed,
         shapes=parse_shapes(shape or []),

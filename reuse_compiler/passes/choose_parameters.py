@@ -43,6 +43,7 @@ class ChooseParameters(Pass):
                 _not_selected(layer, context.options) or _choose_settings(layer, context) or _too_dear(layer, context)
             )
         for layer in context.chosen:
+            _check_table(layer, context.options)
             _choose_hash(layer, context)
         return False
 
@@ -63,6 +64,7 @@ def _check_config(context: PassContext) -> None:
         "--layout": None if options.layout == "auto" else options.layout,
         "--capacity": options.capacity,
         "--metric": options.metric,
+        "--table": options.table,
     }
     given = [flag for flag, value in per_layer.items() if value is not None]
     if given:
@@ -130,6 +132,7 @@ def _default_settings(layer: Layer, options: CompileOptions, geometry: ConvGeome
         scope=options.scope or "batch",
         capacity=options.capacity or 1.0,
         metric=options.metric or "euclidean",
+        table=options.table or "float",
     )
     return None
 
@@ -163,6 +166,13 @@ def _too_dear(layer: Layer, context: PassContext) -> str | None:
     forced = cost.total >= 1.0 and context.config is None
     layer.reason = layer.reason or (f"forced: {numbers}" if forced else numbers)
     return None
+
+
+def _check_table(layer: Layer, options: CompileOptions) -> None:
+    """Raises ConfigError for int8 tables in the staged form, whose tables are tensors of float32."""
+    assert layer.settings is not None
+    if layer.settings.table == "int8" and options.lowering == "staged":
+        raise ConfigError(f"layer '{layer.name}': int8 tables need --lowering fused")
 
 
 def _choose_hash(layer: Layer, context: PassContext) -> None:

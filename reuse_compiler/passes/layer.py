@@ -102,6 +102,7 @@ class Layer:
             L=settings.sub_vector_length if settings else None,
             H=settings.num_hashes if settings else None,
             scope=settings.scope if settings else None,
+            table=settings.table if settings else None,
             N=geometry.rows if geometry and self.size_known else None,
             K=geometry.columns if geometry else None,
             M=geometry.out_channels if geometry else None,

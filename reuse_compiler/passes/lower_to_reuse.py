@@ -82,7 +82,7 @@ class _Builder:
         parameters = self._parameters()
         bias = self._bias() or (self._absent("bias", np.float32) if parameters else "")
         inputs = [source, self._weights(), bias, *parameters]
-        self._node("ReuseConv", "", inputs, [target], {**attributes, **self._activation_attributes()})
+        self._node("ReuseConv", "", inputs, [target], {**attributes, **self._activation_attributes(), **self._table()})
 
     def _staged(self, source: str, target: str) -> None:
         name, geometry = self._layer.name, self._geometry()
@@ -181,6 +181,9 @@ class _Builder:
         verify = {"verify": 1} if FAMILIES[self._settings.family].lossless else {}
         settings = self._settings
         return {"scope": settings.scope, "capacity": float(settings.capacity), "metric": settings.metric, **verify}
+
+    def _table(self) -> dict[str, Any]:
+        return {"table": "int8"} if self._settings.table == "int8" else {}
 
     def _activation_attributes(self) -> dict[str, Any]:
         activation = self._layer.activation

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from onnx.reference.op_run import OpRun
 
-from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, gather_rows, hash_vectors
+from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, gather_rows, hash_vectors, quantise_table
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvGeometry, Layout
 
@@ -123,7 +123,11 @@ class ReuseConv(ReuseOp):
             self.attribute("metric", "euclidean"),
             bool(self.attribute("verify", 0)),
         )
-        table = centroid_gemm(clusters.centroids, clusters.counts, weights, blocking)
+        table = None
+        if self.attribute("table", "float") == "int8":
+            table = quantise_table(clusters.centroids, clusters.counts, weights, blocking)
+        if table is None:
+            table = centroid_gemm(clusters.centroids, clusters.counts, weights, blocking)
         params = tuple(self.attribute("activation_params", ()))
         return (
             gather_rows(table, clusters.ids, blocking, present(bias), self.attribute("activation", "none"), params),

@@ -40,7 +40,7 @@ def _number_clusters(
     vectors: Any, codes: Any, vectors_per_unit: int, capacity: float, verify: bool
 ) -> tuple[list[int], int]:
     """Returns the cluster of each vector of a block, numbered by first appearance, and how many were guarded."""
-    limit = max(1, math.ceil(capacity * vectors_per_unit))
+    limit = max(1, math.ceil(float(capacity) * vectors_per_unit))  # in float64, as the kernels do
     finite = np.isfinite(vectors).all(axis=1)
     ids: list[int] = []
     count = guarded = shared = 0
@@ -123,6 +123,45 @@ def centroid_gemm(centroids: Array, counts: Array, weights: Array, blocking: Blo
     used = xp.arange(centroids.shape[1])[None, :] < xp.asarray(counts)[:, None]
     table = xp.matmul(centroids, block_weights(weights, blocking))
     return xp.where(used[:, :, None], table, xp.float32(0))
+
+
+LARGEST_INT8_ENTRY = 126
+MOST_INT8_ROWS = 32767 // 127
+SMALLEST_INT8_BOUND = 2.0**-100
+
+
+def quantise_table(centroids: Array, counts: Array, weights: Array, blocking: Blocking) -> Array | None:
+    """Returns the table [B, Cmax, T] of int8 entries times their scales, or None if only float32 tables will do."""
+    xp = array_module(centroids)
+    blocks_per_scale = MOST_INT8_ROWS // blocking.taps_per_block
+    if blocks_per_scale == 0:
+        return None
+    table = centroid_gemm(centroids, counts, weights, blocking)
+    by_channel = (blocking.num_blocks, -1, blocking.taps_per_block, blocking.geometry.group_out_channels)
+    entries = table.reshape(by_channel)
+    bounds = block_bounds(centroids, weights, blocking)  # [B, M/group]
+    for begin in range(0, blocking.num_blocks, blocking.blocks_per_group):
+        for first in range(begin, begin + blocking.blocks_per_group, blocks_per_scale):
+            same = slice(first, min(first + blocks_per_scale, begin + blocking.blocks_per_group))
+            bound = bounds[same].max(axis=0)
+            with np.errstate(over="ignore"):
+                scale = (bound / LARGEST_INT8_ENTRY).astype(xp.float32)
+            if not bool(xp.isfinite(scale).all()):
+                return None
+            used = bound >= SMALLEST_INT8_BOUND
+            inverse = xp.where(used, LARGEST_INT8_ENTRY / xp.where(used, bound, 1.0), 0.0).astype(xp.float32)
+            entries[same] = xp.rint(entries[same] * inverse) * xp.where(used, scale, xp.float32(0))
+    return entries.reshape(table.shape)
+
+
+def block_bounds(centroids: Array, weights: Array, blocking: Blocking) -> Array:
+    """Returns the largest product that a block's centroids and weights can have, per output channel: float64 [B, M/group]."""
+    xp = array_module(centroids)
+    of_centroids = xp.sqrt((centroids.astype(xp.float64) ** 2).sum(axis=2)).max(axis=1)
+    panels = block_weights(weights, blocking).astype(xp.float64)
+    of_columns = xp.sqrt((panels**2).sum(axis=1))  # [B, T]
+    of_channels = of_columns.reshape(blocking.num_blocks, blocking.taps_per_block, -1).max(axis=1)
+    return of_centroids[:, None] * of_channels
 
 
 def _add_block(total: Array, table: Array, ids: Array, blocking: Blocking) -> None:

@@ -20,6 +20,7 @@ class LayerReport(BaseModel):
     L: int | None = None
     H: int | None = None
     scope: str | None = None
+    table: str | None = None
     N: int | None = None
     """Rows of the unfolded input at the shapes used for choosing parameters."""
     K: int | None = None

@@ -20,6 +20,7 @@ FamilyName = Literal["sign", "pstable", "learned", "exact"]
 Scope = Literal["image", "batch"]
 Metric = Literal["euclidean", "angular"]
 Lowering = Literal["fused", "staged"]
+TableType = Literal["float", "int8"]
 
 assert set(get_args(FamilyName)) == set(FAMILIES)
 
@@ -36,6 +37,8 @@ class LayerSettings(BaseModel):
     scope: Scope = "batch"
     capacity: float = Field(default=1.0, gt=0.0, le=1.0)
     metric: Metric = "euclidean"
+    table: TableType = "float"
+    """What the products of centroids and weights are kept as; int8 needs the fused operator."""
 
     @model_validator(mode="after")
     def _fits_family(self) -> LayerSettings:

@@ -128,11 +128,16 @@ class Blocking:
         return g.rows if self.layout == "patch" else g.batch * g.in_height * g.in_width
 
     @property
+    def taps_per_block(self) -> int:
+        """Table rows of one block that are added for one output pixel."""
+        return 1 if self.layout == "patch" else self.geometry.taps
+
+    @property
     def gathers_per_output(self) -> int:
         """Table rows that are added for one output pixel of one group."""
-        return self.blocks_per_group * (1 if self.layout == "patch" else self.geometry.taps)
+        return self.blocks_per_group * self.taps_per_block
 
     @property
     def table_width(self) -> int:
         """T: elements of a table row."""
-        return self.geometry.group_out_channels * (1 if self.layout == "patch" else self.geometry.taps)
+        return self.geometry.group_out_channels * self.taps_per_block

@@ -92,6 +92,14 @@ class TestRewriting:
         assert read.options | given == read.options
         assert read.threads == 2 and read.verified_on == "random normal input x [2, 3, 12, 12], seed 9"
 
+    def test_int8_tables_are_reported(self, run: Run, model: Path) -> None:
+        report = model.with_name("r.json")
+        result = run(model, "--table", "int8", "--family", "exact", "--force", "--report", report)
+        assert result.exit_code == 0, result.stderr
+        read = ModelReport.model_validate_json(report.read_text())
+        assert {layer.table for layer in read.layers} == {"int8"}
+        assert read.rel_error is not None and 1e-4 < read.rel_error < 0.05
+
     def test_a_seed_repeats_the_result(self, run: Run, model: Path) -> None:
         outputs = [model.with_name(f"{i}.onnx") for i in range(3)]
         for output, seed in zip(outputs, (1, 1, 2), strict=True):

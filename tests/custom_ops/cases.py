@@ -37,6 +37,8 @@ class Case:
     distinct: int = 0
     """0: random input; n: pixels repeat n distinct ones, so that vectors repeat."""
     seed: int = 0
+    table: str = "float"
+    """Of the fused form; the staged one has float tables only."""
 
     @property
     def blocking(self) -> Blocking:
@@ -121,6 +123,8 @@ class Case:
     def _fused(self, parameters: list[str]) -> list[onnx.NodeProto]:
         attributes = self.geometry_attributes() | self._cluster_attributes() | self._gather_attributes()
         attributes |= {"family": self.family, "num_hashes": self.num_hashes}
+        if self.table != "float":
+            attributes["table"] = self.table
         return [
             helper.make_node("ReuseConv", ["X", "W", "bias", *parameters], ["Y"], "conv", domain=DOMAIN, **attributes)
         ]
@@ -189,7 +193,9 @@ def geometries(draw: st.DrawFn) -> tuple[ConvGeometry, AutoPad]:
 
 
 @st.composite
-def cases(draw: st.DrawFn, families: tuple[str, ...] = ("sign", "pstable", "learned", "exact")) -> Case:
+def cases(
+    draw: st.DrawFn, families: tuple[str, ...] = ("sign", "pstable", "learned", "exact"), table: str = "float"
+) -> Case:
     """Draws a case; L need not divide K or the channels."""
     geometry, auto_pad = draw(geometries())
     layout: Layout = draw(st.sampled_from(["patch", "channel"]))
@@ -211,4 +217,5 @@ def cases(draw: st.DrawFn, families: tuple[str, ...] = ("sign", "pstable", "lear
         bias=draw(st.booleans()),
         distinct=draw(st.sampled_from([0, 1, 3])),
         seed=draw(st.integers(0, 2**16)),
+        table=table,
     )

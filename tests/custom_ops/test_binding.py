@@ -81,6 +81,7 @@ def test_intermediate_shapes_are_inferred_at_load(layout: Layout) -> None:
         ("scope", "session", "scope is 'session'"),
         ("capacity", 1.5, "capacity is 1.5"),
         ("metric", "cosine", "metric is 'cosine'"),
+        ("table", "int4", "table is 'int4'"),
         ("activation", "Gelu", "activation is 'Gelu'"),
         ("activation", "Clip", "activation_params has 0 values"),
         ("num_hashes", "seven", "num_hashes"),

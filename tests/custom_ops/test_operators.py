@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 
+from reuse_compiler.reference.operators import LARGEST_INT8_ENTRY, block_bounds, cluster_vectors, hash_vectors
+from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvGeometry
 from tests.comparison import assert_close
 from tests.custom_ops.cases import Case, cases
@@ -26,6 +28,60 @@ def test_fused_equals_staged_equals_reference(case: Case) -> None:
     reference = run_reference(case.model("fused"), x)
     assert_close(fused, reference, what=f"fused against reference, {case}")
     assert_close(staged, reference, what=f"staged against reference, {case}")
+
+
+def int8_step(case: Case) -> float:
+    """Returns the largest scale of the case's int8 tables: what an entry changes by if it is rounded the other way."""
+    x, w, _ = case.data()
+    verify = FAMILIES[case.family].lossless
+    codes = hash_vectors(x, case.blocking, case.family, case.parameters())
+    clusters = cluster_vectors(x, codes, case.blocking, case.scope, case.capacity, case.metric, verify)  # type: ignore[arg-type]
+    return float(block_bounds(clusters.centroids, w, case.blocking).max()) / LARGEST_INT8_ENTRY
+
+
+@quick
+@given(case=cases(table="int8"))
+def test_int8_tables_equal_the_reference(case: Case) -> None:
+    """But for single entries that lie between two integers and are rounded the other way."""
+    x = case.data()[0]
+    actual, expected = run_kernels(case.model("fused"), x), run_reference(case.model("fused"), x)
+    assert_close(actual, expected, atol=2 * int8_step(case), what=f"int8 against reference, {case}")
+
+
+@pytest.mark.parametrize("layout", ["patch", "channel"])
+@pytest.mark.parametrize("channels", [20, 64, 150])
+def test_int8_tables_differ_from_the_reference_hardly_anywhere(channels: int, layout: str) -> None:
+    """Several sets of blocks that share scales, and tiles of channels; nearly all outputs agree to float32."""
+    kernel = (5, 5) if layout == "channel" else (4, 4)
+    geometry = ConvGeometry(2, 48, 15, 17, channels, kernel, pads=(2, 2, 1, 1))
+    length = 3 if layout == "channel" else 2
+    case = Case(geometry, layout, length, "learned", 3, seed=4, table="int8")  # type: ignore[arg-type]
+    x = case.data()[0]
+    actual, expected = run_kernels(case.model("fused"), x), run_reference(case.model("fused"), x)
+    near = np.abs(actual - expected) <= 1e-5 * np.abs(expected).max()
+    assert near.mean() > 0.99
+    exact = run_kernels(replace(case, table="float").model("fused"), x)
+    error = np.linalg.norm(actual - exact) / np.linalg.norm(exact)
+    assert 1e-4 < error < 0.05
+    many = run_kernels(case.model("fused"), x, threads=4)
+    np.testing.assert_array_equal(actual, many, err_msg="int8 with 1 and 4 threads")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_int8_tables_give_way_to_float_where_scales_are_not_finite(value: float) -> None:
+    geometry = ConvGeometry(1, 8, 9, 9, 24, (3, 3), pads=(1, 1, 1, 1))
+    case = Case(geometry, "channel", 4, "sign", 6, table="int8")
+    x = case.data()[0]
+    x[0, 2, 4, 4] = value
+    model = case.model("fused")
+    with np.errstate(all="ignore"):
+        expected = run_reference(model, x)
+    np.testing.assert_array_equal(
+        run_kernels(model, x), run_kernels(replace(case, table="float").model("fused"), x), err_msg="float tables"
+    )
+    finite = np.isfinite(expected)
+    assert 0 < (~finite).sum() < finite.size
+    np.testing.assert_allclose(run_kernels(model, x)[finite], expected[finite], rtol=1e-3, atol=1e-4)
 
 
 @quick

@@ -60,11 +60,16 @@ def test_defaults_are_the_papers() -> None:
 
 def test_options_override_defaults() -> None:
     expected = LayerSettings(
-        family="pstable", layout="channel", L=16, H=7, scope="image", capacity=0.5, metric="angular"
+        family="pstable", layout="channel", L=16, H=7, scope="image", capacity=0.5, metric="angular", table="int8"
     )
     options = expected.model_dump(exclude={"layout"})
     (layer,) = choose(conv_model(**WIDE), force=True, **options)
     assert settings_of(layer) == expected
+
+
+def test_int8_tables_need_the_fused_operator() -> None:
+    with pytest.raises(ConfigError, match="layer 'conv': int8 tables need --lowering fused"):
+        choose(conv_model(**WIDE), table="int8", lowering="staged", force=True)
 
 
 @pytest.mark.parametrize(("length", "layout"), [(8, "channel"), (128, "channel"), (5, "patch"), (192, "patch")])

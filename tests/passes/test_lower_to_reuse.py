@@ -79,6 +79,11 @@ def test_the_fused_form() -> None:
     assert [(o.domain, o.version) for o in result.opset_import] == [("", 17), ("ai.reuse", 1)]
 
 
+def test_int8_tables_are_an_attribute_of_the_fused_form() -> None:
+    (node,) = rewrite(conv_model(), SIGN.model_copy(update={"table": "int8"})).graph.node
+    assert attributes_of(node) == GEOMETRY | HASH | CLUSTER | {"table": "int8"}
+
+
 def test_the_staged_form() -> None:
     relu = helper.make_node("Relu", ["c"], ["y"], name="relu")
     result = rewrite(conv_model(activation=relu), SIGN.model_copy(update={"lowering": "staged"}))

@@ -23,6 +23,7 @@ def test_settings_can_be_used_as_a_configuration() -> None:
     layers = json.loads(found["reuse.layers"])
     assert layers["conv"] == {
         "family": "sign", "layout": "channel", "L": 4, "H": 5, "scope": "batch", "capacity": 1.0, "metric": "euclidean",
+        "table": "float",
     }  # fmt: skip
     config = ReuseConfig.model_validate({"layers": layers})
     again = metadata(lower(model, CompileOptions(), config).model)

@@ -10,7 +10,7 @@ ORT_VERSIONS := 1.18.1 1.24.4 newest
 CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt)
 CPP_FORMATTED := $(filter %.cc %.h,$(CPP_SOURCES))
 
-.PHONY: demo test build lint format cpp-test python-test compatibility tidy clean help
+.PHONY: demo test build lint format cpp-test kernel-bench python-test compatibility tidy clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
@@ -47,6 +47,10 @@ format: $(VENV)/.built  ## format all sources
 cpp-test: $(VENV)/.installed  ## the kernels' own tests under AddressSanitizer and UBSan
 	$(BIN)/python -m tools.cpp_build $(SANITIZED) -DREUSE_BUILD_TESTS=ON -DREUSE_SANITIZE=ON
 	$(SANITIZED)/tests/kernel_tests
+
+kernel-bench: $(VENV)/.installed  ## time of every innermost loop alone
+	$(BIN)/python -m tools.cpp_build build/bench -DREUSE_BUILD_BENCH=ON
+	build/bench/kernel_bench
 
 tidy: $(VENV)/.installed  ## clang-tidy's bug checks
 	$(BIN)/python -m tools.cpp_build build/tidy -DREUSE_BUILD_TESTS=ON

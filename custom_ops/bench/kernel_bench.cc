@@ -1,0 +1,191 @@
+// Times every innermost loop alone, on data of the size that it meets in a 3x3 layer: `make kernel-bench`.
+//
+// Prints nanoseconds per item, what that is in operations or bytes per second, and as JSON with the argument --json.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../cpu/simd/kernels.h"
+#include "../cpu/tile.h"
+#include "reuse/hash_family.h"
+
+namespace reuse::bench {
+namespace {
+
+constexpr int64_t kLength = 64, kHashes = 8, kClusters = 256, kTaps = 9, kChannels = 64, kWidth = 56;
+constexpr int kSamples = 15;
+constexpr double kSampleSeconds = 0.01;
+
+template <typename T>
+std::vector<T> random_values(size_t count, T low, T high) {
+  std::mt19937 random(1);
+  std::vector<T> values(count);
+  for (T& value : values) {
+    value = static_cast<T>(low + static_cast<double>(random()) / 4294967296.0 * static_cast<double>(high - low));
+  }
+  return values;
+}
+
+// Median seconds of one call.
+double seconds_per_call(const std::function<void()>& call) {
+  using Clock = std::chrono::steady_clock;
+  const auto timed = [&call](int64_t calls) {
+    const auto start = Clock::now();
+    for (int64_t i = 0; i < calls; ++i) call();
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
+  int64_t calls = 1;
+  while (timed(calls) < kSampleSeconds) calls *= 2;
+  std::vector<double> samples;
+  for (int sample = 0; sample < kSamples; ++sample) samples.push_back(timed(calls) / static_cast<double>(calls));
+  std::nth_element(samples.begin(), samples.begin() + kSamples / 2, samples.end());
+  return samples[kSamples / 2];
+}
+
+class Report {
+ public:
+  explicit Report(bool json) : json_(json) {
+    if (json_) {
+      std::printf("[");
+    } else {
+      std::printf("%-14s %10s %12s  %s\n", simd::kernels().name, "ns/item", "G/s", "item; what is counted");
+    }
+  }
+  Report(const Report&) = delete;
+  Report& operator=(const Report&) = delete;
+  ~Report() {
+    if (json_) std::printf("]\n");
+  }
+
+  // `items` and `amount` are per call; `amount` counts what `unit` names.
+  void add(const char* kernel, double items, double amount, const char* unit, const std::function<void()>& call) {
+    const double seconds = seconds_per_call(call);
+    const double ns = 1e9 * seconds / items, rate = 1e-9 * amount / seconds;
+    if (json_) {
+      std::printf("%s{\"isa\":\"%s\",\"kernel\":\"%s\",\"ns_per_item\":%.4f,\"giga_per_second\":%.2f,\"unit\":\"%s\"}",
+                  separator_, simd::kernels().name, kernel, ns, rate, unit);
+      separator_ = ",\n";
+    } else {
+      std::printf("%-14s %10.3f %12.1f  %s\n", kernel, ns, rate, unit);
+    }
+  }
+
+ private:
+  bool json_;
+  const char* separator_ = "";
+};
+
+void hashing(Report& report) {
+  const simd::Kernels& k = simd::kernels();
+  const auto values = random_values<float>(kLength * kTileVectors, -1.0f, 1.0f);
+  const auto projections = random_values<float>(kLength * kHashes, -1.0f, 1.0f);
+  const auto thresholds = random_values<float>(1 << kHashes, -1.0f, 1.0f);
+  const auto coordinates = random_values<int32_t>(1 << kHashes, 0, static_cast<int32_t>(kLength - 1));
+  std::vector<float> projected(kHashes * kTileVectors);
+  std::vector<int64_t> codes(kTileVectors);
+  std::vector<uint8_t> finite(kTileVectors);
+  const double elements = kLength * kTileVectors;
+  report.add("project", elements, 2.0 * elements * kHashes, "element, H=8; operations", [&] {
+    k.project(values.data(), kTileVectors, kLength, kTileVectors, projections.data(), kHashes, projected.data());
+  });
+  report.add("sign_bits", kTileVectors, static_cast<double>(kTileVectors * kHashes), "vector, H=8; comparisons", [&] {
+    k.sign_bits(projected.data(), kTileVectors, kHashes, kTileVectors, thresholds.data(), codes.data());
+  });
+  report.add("tree_leaves", kTileVectors, static_cast<double>(kTileVectors * kHashes), "vector, H=8; comparisons", [&] {
+    k.tree_leaves(values.data(), kTileVectors, kTileVectors, coordinates.data(), thresholds.data(), kHashes,
+                  codes.data());
+  });
+  report.add("fingerprint", elements, 4.0 * elements, "element; bytes",
+             [&] { k.fingerprint(values.data(), kTileVectors, kLength, kTileVectors, codes.data()); });
+  report.add("all_finite", elements, 4.0 * elements, "element; bytes",
+             [&] { k.all_finite(values.data(), kTileVectors, kLength, kTileVectors, finite.data()); });
+}
+
+void members(Report& report) {
+  const auto values = random_values<float>(simd::kMemberStrip * kTileVectors, -1.0f, 1.0f);
+  const auto ids = random_values<int32_t>(kTileVectors, 0, static_cast<int32_t>(kClusters));
+  std::vector<double> sums(kClusters * simd::kMemberStrip);
+  const double elements = simd::kMemberStrip * kTileVectors;
+  report.add("add_members", elements, elements, "element; additions", [&] {
+    simd::kernels().add_members(values.data(), kTileVectors, simd::kMemberStrip, kTileVectors, ids.data(), sums.data());
+  });
+}
+
+void tables(Report& report) {
+  const simd::Kernels& k = simd::kernels();
+  const int64_t width = kTaps * kChannels;
+  const auto centroids = random_values<float>(kClusters * kLength, -1.0f, 1.0f);
+  const auto panel = random_values<float>(kLength * width, -1.0f, 1.0f);
+  const std::vector<float> inverse(kChannels, 1.0f);
+  std::vector<float> table(kClusters * width);
+  std::vector<uint8_t> bytes(kClusters * width);
+  const double products = static_cast<double>(kClusters * kLength * width);
+  report.add("gemm", products, 2.0 * products, "multiply-add, 256x64x576; operations",
+             [&] { k.gemm(centroids.data(), kClusters, kLength, panel.data(), width, table.data(), width); });
+  report.add("gemm_int8", products, 2.0 * products, "multiply-add, 256x64x576; operations", [&] {
+    k.gemm_int8(centroids.data(), kClusters, kLength, panel.data(), width, inverse.data(), bytes.data(), width);
+  });
+}
+
+void gathering(Report& report) {
+  const simd::Kernels& k = simd::kernels();
+  const int64_t width = kTaps * kChannels;
+  const auto table = random_values<float>(kClusters * width, -1.0f, 1.0f);
+  const auto bytes = random_values<uint8_t>(kClusters * width, 0, 255);
+  const auto ids = random_values<int32_t>(kWidth * kWidth, 0, static_cast<int32_t>(kClusters));
+  const std::vector<float> scale(kChannels, 1.0f);
+  std::vector<float> sums(kWidth * kChannels), y(kWidth * kChannels);
+  const simd::TapRow row{0, kWidth, kWidth, 3, 3, 1, 1, 1, kWidth / 2, -1, kWidth};
+  const double adds = static_cast<double>(kWidth * kTaps * kChannels);
+  const simd::BlockTable float_block{ids.data(), table.data()}, int8_block{ids.data(), bytes.data()};
+  report.add("add_taps", adds, 4.0 * adds, "add, random ids; bytes",
+             [&] { k.add_taps({&float_block, 1, width, kChannels, kChannels}, row, {sums.data(), kChannels, true}); });
+  report.add("add_taps_int8", adds, adds, "add, random ids; bytes", [&] {
+    k.add_taps_int8({&int8_block, 1, width, kChannels, kChannels}, row, scale.data(), {sums.data(), kChannels, true});
+  });
+  const double outputs = static_cast<double>(kWidth * kChannels);
+  report.add("write_output", outputs, 4.0 * outputs, "element with bias and Relu; bytes", [&] {
+    k.write_output({sums.data(), kChannels, false}, kWidth,
+                   {y.data(), kWidth, kChannels, scale.data(), simd::Activation::kRelu, 0.0f, 0.0f});
+  });
+}
+
+// The conversion of layout at a layer's input: NCHW to tiles of pixel vectors.
+void loading(Report& report) {
+  ConvAttributes attributes;
+  attributes.kernel_h = attributes.kernel_w = 3;
+  attributes.pad_top = attributes.pad_left = attributes.pad_bottom = attributes.pad_right = 1;
+  attributes.sub_vector_length = kLength;
+  for (const Layout layout : {Layout::kChannel, Layout::kPatch}) {
+    attributes.layout = layout;
+    const Blocking blocking = Blocking::make(ConvGeometry::make(attributes, 1, kLength, 224, 224, kChannels));
+    const auto x = random_values<float>(static_cast<size_t>(kLength * 224 * 224), -1.0f, 1.0f);
+    std::vector<float> values(kLength * kTileVectors);
+    const double elements = static_cast<double>(kLength * blocking.vectors);
+    report.add(layout == Layout::kChannel ? "load_channel" : "load_patch", elements, 4.0 * elements,
+               "element, 64x224x224 from memory; bytes", [&] {
+                 for (int64_t first = 0; first < blocking.vectors; first += kTileVectors) {
+                   load_tile(blocking, x.data(), 0, first, std::min(kTileVectors, blocking.vectors - first),
+                             values.data());
+                 }
+               });
+  }
+}
+
+}  // namespace
+}  // namespace reuse::bench
+
+int main(int argc, char** argv) {
+  reuse::bench::Report report(argc > 1 && std::strcmp(argv[1], "--json") == 0);
+  reuse::bench::hashing(report);
+  reuse::bench::members(report);
+  reuse::bench::tables(report);
+  reuse::bench::gathering(report);
+  reuse::bench::loading(report);
+  return 0;
+}

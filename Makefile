@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 SANITIZED := build/sanitized
 # Versions of onnxruntime that the operator library must load in: the oldest supported, one between, the newest.
 ORT_VERSIONS := 1.18.1 1.24.4 newest
+# Instruction sets that the kernels are compiled for; a machine that lacks one runs the baseline in its place.
+ISAS := baseline avx2 avx512
 
 CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt)
 CPP_FORMATTED := $(filter %.cc %.h,$(CPP_SOURCES))
@@ -46,7 +48,7 @@ format: $(VENV)/.built  ## format all sources
 
 cpp-test: $(VENV)/.installed  ## the kernels' own tests under AddressSanitizer and UBSan
 	$(BIN)/python -m tools.cpp_build $(SANITIZED) -DREUSE_BUILD_TESTS=ON -DREUSE_SANITIZE=ON
-	$(SANITIZED)/tests/kernel_tests
+	for isa in $(ISAS); do REUSE_ISA=$$isa $(SANITIZED)/tests/kernel_tests || exit 1; done
 
 kernel-bench: $(VENV)/.installed  ## time of every innermost loop alone
 	$(BIN)/python -m tools.cpp_build build/bench -DREUSE_BUILD_BENCH=ON
@@ -60,7 +62,8 @@ tidy: $(VENV)/.installed  ## clang-tidy's bug checks
 compatibility: $(VENV)/.installed  ## the wheel in the oldest, a middle and the newest onnxruntime
 	$(BIN)/python -m tools.compatibility $(ORT_VERSIONS)
 
-python-test: $(VENV)/.built  ## the Python tests
+python-test: $(VENV)/.built  ## the Python tests; the operators' once more for every other instruction set
+	for isa in $(ISAS); do REUSE_ISA=$$isa $(BIN)/python -m pytest -n 2 -q tests/custom_ops || exit 1; done
 	$(BIN)/python -m pytest -n 2
 
 clean:  ## remove everything that was built

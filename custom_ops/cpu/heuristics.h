@@ -11,17 +11,29 @@ namespace reuse {
 // registers of sums, and table rows that a cache line divides.
 constexpr int64_t kTileChannels = 64;
 
-// Channels per tile if a block's table would exceed kTableBudget: one vector.
-constexpr int64_t kNarrowTileChannels = 16;
+// Bytes of a table that stays in the L2 cache between being written and being read: 1 MiB on current cores, of which
+// the sums of a tile, ids and the panel need a part.
+constexpr int64_t kCachedTable = int64_t{768} << 10;
 
-// Bytes of a block's table above which it is made and used kNarrowTileChannels at a time: bounds the scratch memory of
+// Bytes of tables that are gathered from together. More blocks at once mean fewer passes over sums in memory, which cost
+// more than tables that exceed the L2 cache a little.
+constexpr int64_t kTablesAtOnce = int64_t{1280} << 10;
+
+// Bytes of a block's table that are never exceeded as long as there is a narrower strip: bounds the scratch memory of
 // inputs with hardly any reuse.
 constexpr int64_t kTableBudget = int64_t{32} << 20;
 
-// Bytes of tables that are gathered from together. More blocks at once mean fewer passes over the sums, but their
-// tables should stay in the L2 cache between being written and being read (1 MiB on current cores, of which the sums of
-// a tile, ids and the panel need a part).
-constexpr int64_t kCachedTables = int64_t{768} << 10;
+// A tile whose tables exceed the cache is computed in strips of fewer channels, down to one vector, if that makes them
+// fit: reading ids again for each strip costs less than gathering from the L3 cache.
+constexpr int64_t kNarrowestStrip = 16;
+
+// `column_bytes` is the size of the largest block's table per channel.
+inline int64_t choose_strip_channels(int64_t tile_channels, int64_t column_bytes) {
+  for (int64_t channels = tile_channels; channels >= kNarrowestStrip; channels /= 2) {
+    if (channels % kNarrowestStrip == 0 && column_bytes * channels <= kCachedTable) return channels;
+  }
+  return column_bytes * tile_channels <= kTableBudget ? tile_channels : kNarrowestStrip;
+}
 
 // Output pixels whose sums are held at once: 64 channels of them fill half of an L1 cache.
 constexpr int64_t kTilePixels = 64;

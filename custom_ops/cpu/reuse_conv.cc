@@ -44,14 +44,13 @@ class StripComputer {
         tables_(context.allocator),
         sums_(context.allocator) {}
 
-  // Channels per strip such that no block's table exceeds the budget, as long as there are narrower strips.
+  // Channels per strip: so few that the largest block's table stays in the cache, if that is possible.
   int64_t strip_channels(int64_t group, int64_t tile) const {
     const int64_t padded = weights_.padded_size(tile);
-    if (scales_ != nullptr) return padded;  // as small as a narrow strip of float32
-    for (int64_t b = first_block(group); b < first_block(group + 1); ++b) {
-      if (bytes_of(b, padded) > kTableBudget) return kNarrowTileChannels;
-    }
-    return padded;
+    if (scales_ != nullptr) return padded;  // a whole tile is as small as the narrowest strip of float32
+    int64_t rows = 0;
+    for (int64_t b = first_block(group); b < first_block(group + 1); ++b) rows = std::max(rows, bytes_of(b, 1));
+    return choose_strip_channels(padded, rows);
   }
 
   void compute(const Strip& strip) {
@@ -79,7 +78,7 @@ class StripComputer {
     int64_t bytes = bytes_of(begin, channels), next = begin + 1;
     for (; next < end; ++next) {
       bytes += bytes_of(next, channels);
-      if (bytes > kCachedTables) break;
+      if (bytes > kTablesAtOnce) break;
     }
     return next;
   }

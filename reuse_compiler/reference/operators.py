@@ -155,7 +155,7 @@ def quantise_table(centroids: Array, counts: Array, weights: Array, blocking: Bl
 
 
 def block_bounds(centroids: Array, weights: Array, blocking: Blocking) -> Array:
-    """Returns the largest product that a block's centroids and weights can have, per output channel: float64 [B, M/group]."""
+    """Returns the largest product that a block's centroids and weights can have, per channel: float64 [B, M/group]."""
     xp = array_module(centroids)
     of_centroids = xp.sqrt((centroids.astype(xp.float64) ** 2).sum(axis=2)).max(axis=1)
     panels = block_weights(weights, blocking).astype(xp.float64)

@@ -29,9 +29,13 @@ void multiply_centroids(Context& context, const std::vector<Product>& products, 
       return;
     }
     float* table = static_cast<float*>(own.table) + task.begin * table_stride;
+    if (width == simd::kLanes) {  // one strip per tap: all of them in one call
+      simd::kernels().gemm(centroids, rows, length, own.panel, tap_columns * length, taps * width, table, table_stride);
+      return;
+    }
     for (int64_t tap = 0; tap < taps; ++tap) {
-      simd::kernels().gemm(centroids, rows, length, own.panel + tap * tap_columns * length, width, table + tap * width,
-                           table_stride);
+      simd::kernels().gemm(centroids, rows, length, own.panel + tap * tap_columns * length, length * simd::kLanes,
+                           width, table + tap * width, table_stride);
     }
   });
 }

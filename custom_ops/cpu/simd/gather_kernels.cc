@@ -57,7 +57,7 @@ struct FloatSums {
     REUSE_INLINE void add(int64_t p, const float* source) {
       for (int64_t v = 0; v < kVectors; ++v) own[p][v] += load(source + of.offset + v * kLanes);
     }
-    REUSE_INLINE void finish(int64_t) const {
+    REUSE_INLINE void finish(const int64_t*) const {
       for (int64_t p = 0; p < kCount; ++p) {
         for (int64_t v = 0; v < kVectors; ++v) store(target + p * of.sums.stride + v * kLanes, own[p][v]);
       }
@@ -84,7 +84,7 @@ struct TailSums {
       own = of.sums.fresh ? Lanes{} : load(target);
     }
     REUSE_INLINE void add(int64_t, const float* source) { own += load_first(source + of.offset, of.channels); }
-    REUSE_INLINE void finish(int64_t) const { store(target, own); }
+    REUSE_INLINE void finish(const int64_t*) const { store(target, own); }
   };
 };
 
@@ -117,10 +117,10 @@ struct Int8Sums {
       words[p] += row;
       high[p] += reinterpret_cast<Words>(reinterpret_cast<SignedWords>(row) >> 8);
     }
-    // Adds the sums of `rows` rows, times the scale, to the channels' float sums.
-    REUSE_INLINE void finish(int64_t rows) const {
+    // Adds the sums of rows[p] rows, times the scale, to the channels' float sums.
+    REUSE_INLINE void finish(const int64_t* rows) const {
       for (int64_t p = 0; p < kCount; ++p) {
-        const Words low = words[p] - (high[p] << 8) - static_cast<uint16_t>(rows * 128);
+        const Words low = words[p] - (high[p] << 8) - static_cast<uint16_t>(rows[p] * 128);
         const IntLanes pair[2] = {reinterpret_cast<IntLanes>(low), reinterpret_cast<IntLanes>(high[p])};
         for (int64_t r = 0; r < 4; ++r) {
           const IntLanes value = r < 2 ? (pair[r] << 16) >> 16 : pair[r - 2] >> 16;
@@ -149,44 +149,60 @@ REUSE_INLINE void add_pixel(const Tables& tables, const TapRow& row, Range rows,
       }
     }
   }
-  group.finish(tables.num_blocks * (rows.end - rows.begin) * (columns.end - columns.begin));
+  const int64_t added = tables.num_blocks * (rows.end - rows.begin) * (columns.end - columns.begin);
+  group.finish(&added);
 }
 
-// The same for kPixels neighbouring pixels with kTaps neighbouring taps a row, all inside the input.
-template <int64_t kTaps, typename AllSums>
-REUSE_INLINE void add_pixels(const Tables& tables, const TapRow& row, Range rows, const AllSums& all, int64_t x) {
-  constexpr int64_t kPixels = AllSums::kPixels;
+// The same for kPixels neighbouring pixels with kTaps neighbouring taps a row. `inside` are the columns, counted from
+// the first pixel's first tap, that lie in the input; without kBorder all do.
+template <int64_t kTaps, bool kBorder, typename AllSums>
+REUSE_INLINE void add_pixels(const Tables& tables, const TapRow& row, Range rows, Range inside, const AllSums& all,
+                             int64_t x) {
+  constexpr int64_t kPixels = AllSums::kPixels, kColumns = kTaps + kPixels - 1;
   typename AllSums::template Group<kPixels> group(all, x);
   for (int64_t b = 0; b < tables.num_blocks; ++b) {
     const auto* block = static_cast<const typename AllSums::Element*>(tables.blocks[b].rows);
     for (int64_t i = rows.begin; i < rows.end; ++i) {
-      const int32_t* ids =
-          tables.blocks[b].ids + (row.first_id + (row.top + i * row.dilation_h) * row.in_w + row.left + x);
-      int64_t offsets[kTaps + kPixels - 1];
+      const int64_t first = row.first_id + (row.top + i * row.dilation_h) * row.in_w + row.left + x;
+      int64_t offsets[kColumns] = {};
 #pragma GCC unroll 16
-      for (int64_t k = 0; k < kTaps + kPixels - 1; ++k) offsets[k] = ids[k] * tables.row_stride;
+      for (int64_t k = 0; k < kColumns; ++k) {
+        if (!kBorder || (k >= inside.begin && k < inside.end)) {
+          offsets[k] = tables.blocks[b].ids[first + k] * tables.row_stride;
+        }
+      }
 #pragma GCC unroll 8
       for (int64_t j = 0; j < kTaps; ++j) {
         const auto* tap = block + (i * kTaps + j) * tables.tap_stride;
 #pragma GCC unroll 8
-        for (int64_t p = 0; p < kPixels; ++p) group.add(p, tap + offsets[j + p]);
+        for (int64_t p = 0; p < kPixels; ++p) {
+          if (!kBorder || (j + p >= inside.begin && j + p < inside.end)) group.add(p, tap + offsets[j + p]);
+        }
       }
     }
   }
-  group.finish(tables.num_blocks * (rows.end - rows.begin) * kTaps);
+  int64_t added[kPixels];
+  for (int64_t p = 0; p < kPixels; ++p) {
+    const int64_t begin = inside.begin > p ? inside.begin : p;
+    const int64_t end = inside.end < p + kTaps ? inside.end : p + kTaps;
+    added[p] = tables.num_blocks * (rows.end - rows.begin) * (end > begin ? end - begin : 0);
+  }
+  group.finish(added);
 }
 
 template <int64_t kTaps, typename AllSums>
 REUSE_INLINE void add_neighbouring_taps(const Tables& tables, const TapRow& row, Range rows, const AllSums& all) {
-  for (int64_t x = 0; x < row.columns;) {
-    const int64_t left = row.left + x, last = x + AllSums::kPixels;
-    if (last <= row.columns && left >= 0 && row.left + last - 1 + kTaps <= row.in_w) {
-      add_pixels<kTaps>(tables, row, rows, all, x);
-      x = last;
+  constexpr int64_t kPixels = AllSums::kPixels, kColumns = kTaps + kPixels - 1;
+  int64_t x = 0;
+  for (; x + kPixels <= row.columns; x += kPixels) {
+    const Range inside = taps_inside(row.left + x, 1, row.in_w, kColumns);
+    if (inside.begin == 0 && inside.end == kColumns) {
+      add_pixels<kTaps, false>(tables, row, rows, inside, all, x);
     } else {
-      add_pixel(tables, row, rows, all, x++);
+      add_pixels<kTaps, true>(tables, row, rows, inside, all, x);
     }
   }
+  for (; x < row.columns; ++x) add_pixel(tables, row, rows, all, x);
 }
 
 // Adds the rows of all blocks and taps for every pixel of the stretch.
@@ -252,6 +268,9 @@ void add_taps(const Tables& tables, const TapRow& row, const Sums& sums) {
   int64_t offset = 0;
   for (; offset + 4 * kLanes <= tables.channels; offset += 4 * kLanes) {
     add_stretch(tables, row, FloatSums<4>{sums, offset});
+  }
+  for (; offset + 2 * kLanes <= tables.channels; offset += 2 * kLanes) {
+    add_stretch(tables, row, FloatSums<2>{sums, offset});
   }
   for (; offset + kLanes <= tables.channels; offset += kLanes) add_stretch(tables, row, FloatSums<1>{sums, offset});
   if (offset < tables.channels) add_stretch(tables, row, TailSums{sums, offset, tables.channels - offset});

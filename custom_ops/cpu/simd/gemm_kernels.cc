@@ -21,13 +21,13 @@ template <int64_t kRows, int64_t kStrips>
 struct Block {
   Lanes sums[kRows][kStrips];
 
-  REUSE_INLINE Block(const float* a, int64_t depth, const float* panel) {
+  REUSE_INLINE Block(const float* a, int64_t depth, const float* panel, int64_t step) {
     for (int64_t r = 0; r < kRows; ++r) {
       for (int64_t s = 0; s < kStrips; ++s) sums[r][s] = Lanes{};
     }
     for (int64_t d = 0; d < depth; ++d) {
       Lanes row[kStrips];
-      for (int64_t s = 0; s < kStrips; ++s) row[s] = load(panel + (s * depth + d) * kLanes);
+      for (int64_t s = 0; s < kStrips; ++s) row[s] = load(panel + s * step + d * kLanes);
       for (int64_t r = 0; r < kRows; ++r) {
         for (int64_t s = 0; s < kStrips; ++s) sums[r][s] += a[r * depth + d] * row[s];
       }
@@ -36,9 +36,9 @@ struct Block {
 };
 
 template <int64_t kRows, int64_t kStrips>
-REUSE_INLINE void multiply_block(const float* a, int64_t depth, const float* panel, int64_t width, float* out,
-                                 int64_t out_stride) {
-  const Block<kRows, kStrips> block(a, depth, panel);
+REUSE_INLINE void multiply_block(const float* a, int64_t depth, const float* panel, int64_t step, int64_t width,
+                                 float* out, int64_t out_stride) {
+  const Block<kRows, kStrips> block(a, depth, panel, step);
   for (int64_t r = 0; r < kRows; ++r) {
     for (int64_t s = 0; s < kStrips; ++s) {
       float* target = out + r * out_stride + s * kLanes;
@@ -72,7 +72,7 @@ REUSE_INLINE IntLanes rounded(const Lanes& value, const Lanes& scale) {
 template <int64_t kRows>
 REUSE_INLINE void quantise_block(const float* a, int64_t depth, const float* panel, const float* inverse, uint8_t* out,
                                  int64_t out_stride) {
-  const Block<kRows, 4> block(a, depth, panel);
+  const Block<kRows, 4> block(a, depth, panel, depth * kLanes);
   for (int64_t r = 0; r < kRows; ++r) {
     IntLanes bytes = rounded(block.sums[r][0], load(inverse));
     bytes |= rounded(block.sums[r][1], load(inverse + kLanes)) << 8;
@@ -84,31 +84,31 @@ REUSE_INLINE void quantise_block(const float* a, int64_t depth, const float* pan
 }
 
 template <int64_t kStrips>
-REUSE_INLINE void multiply_strips(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t width,
-                                  float* out, int64_t out_stride) {
+REUSE_INLINE void multiply_strips(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t step,
+                                  int64_t width, float* out, int64_t out_stride) {
   int64_t r = 0;
   for (; r + kBlockRows <= rows; r += kBlockRows) {
-    multiply_block<kBlockRows, kStrips>(a + r * depth, depth, panel, width, out + r * out_stride, out_stride);
+    multiply_block<kBlockRows, kStrips>(a + r * depth, depth, panel, step, width, out + r * out_stride, out_stride);
   }
   for (; r + 3 <= rows; r += 3) {
-    multiply_block<3, kStrips>(a + r * depth, depth, panel, width, out + r * out_stride, out_stride);
+    multiply_block<3, kStrips>(a + r * depth, depth, panel, step, width, out + r * out_stride, out_stride);
   }
   for (; r < rows; ++r) {
-    multiply_block<1, kStrips>(a + r * depth, depth, panel, width, out + r * out_stride, out_stride);
+    multiply_block<1, kStrips>(a + r * depth, depth, panel, step, width, out + r * out_stride, out_stride);
   }
 }
 
 }  // namespace
 
-void gemm(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t width, float* out,
+void gemm(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t step, int64_t width, float* out,
           int64_t out_stride) {
   // Columns outside, rows inside: a strip of the panel stays in the cache while all rows pass.
   int64_t n = 0;
   for (; n + (kBlockStrips - 1) * kLanes < width; n += kBlockStrips * kLanes) {
-    multiply_strips<kBlockStrips>(a, rows, depth, panel + n * depth, width - n, out + n, out_stride);
+    multiply_strips<kBlockStrips>(a, rows, depth, panel + n / kLanes * step, step, width - n, out + n, out_stride);
   }
   for (; n < width; n += kLanes) {
-    multiply_strips<1>(a, rows, depth, panel + n * depth, width - n, out + n, out_stride);
+    multiply_strips<1>(a, rows, depth, panel + n / kLanes * step, step, width - n, out + n, out_stride);
   }
 }
 

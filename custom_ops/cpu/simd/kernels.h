@@ -89,8 +89,9 @@ struct Kernels {
   // sum_width(length).
   void (*add_members)(const float* values, int64_t stride, int64_t length, int64_t count, const int32_t* ids,
                       double* sums);
-  // out[r * out_stride + n] = sum over d of a[r * depth + d] * panel[n / kLanes][d][n % kLanes], for n < width.
-  void (*gemm)(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t width, float* out,
+  // out[r * out_stride + n] = sum over d of a[r * depth + d] * panel[n / kLanes][d][n % kLanes], for n < width; strips
+  // of kLanes columns are `step` floats apart.
+  void (*gemm)(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t step, int64_t width, float* out,
                int64_t out_stride);
   // The same product, each element scaled by inverse[n % kInt8Channels], rounded to the nearest integer (ties to even)
   // and written as bytes in the order of kInt8Channels; width is a multiple of that. |results| <= 127.

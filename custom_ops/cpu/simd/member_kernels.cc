@@ -16,8 +16,8 @@ REUSE_INLINE void add_eight(Doubles& total, const float* values) {
   total += __builtin_convertvector(single, Doubles);
 }
 
-// Sums of strips of up to 8 elements. Blocks of such short vectors have few clusters, and neighbours are often members of
-// the same: its sums stay in a register, where they wait for no memory.
+// Sums of strips of up to 8 elements. Blocks of such short vectors have few clusters, and neighbours are often members
+// of the same: its sums stay in a register, where they wait for no memory.
 class RegisterSums {
  public:
   REUSE_INLINE RegisterSums(double* sums, int32_t first) : sums_(sums), id_(first) { read(); }

@@ -8,7 +8,7 @@ namespace reuse {
 namespace simd {
 namespace REUSE_TARGET {
 void add_members(const float* values, int64_t stride, int64_t length, int64_t count, const int32_t* ids, double* sums);
-void gemm(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t width, float* out,
+void gemm(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t step, int64_t width, float* out,
           int64_t out_stride);
 void gemm_int8(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t width, const float* inverse,
                uint8_t* out, int64_t out_stride);

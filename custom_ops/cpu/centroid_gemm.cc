@@ -14,14 +14,17 @@ void multiply_centroids(Context& context, const std::vector<Product>& products, 
     const Product* product;
     int64_t begin;
   };
+  int64_t total = 0;
+  for (const Product& product : products) total += product.count;
+  const int64_t per_task = task_centroids(total);
   std::vector<Task> tasks;
   for (const Product& product : products) {
-    for (int64_t begin = 0; begin < product.count; begin += kTaskCentroids) tasks.push_back({&product, begin});
+    for (int64_t begin = 0; begin < product.count; begin += per_task) tasks.push_back({&product, begin});
   }
   context.parallel.run(static_cast<int64_t>(tasks.size()), [&](int64_t index) {
     const Task& task = tasks[static_cast<size_t>(index)];
     const Product& own = *task.product;
-    const int64_t rows = std::min(kTaskCentroids, own.count - task.begin);
+    const int64_t rows = std::min(per_task, own.count - task.begin);
     const float* centroids = own.centroids + task.begin * length;
     if (own.inverse != nullptr) {
       simd::kernels().gemm_int8(centroids, rows, length, own.panel, width, own.inverse,

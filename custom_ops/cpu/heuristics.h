@@ -47,14 +47,19 @@ constexpr int64_t kTileColumns = 64;
 constexpr int64_t kTasksPerLoop = 64;
 inline int64_t pieces_per_task(int64_t pieces) { return std::max<int64_t>(1, pieces / kTasksPerLoop); }
 
-// Centroids that one task multiplies: a multiple of the register blocks of all instruction sets.
-constexpr int64_t kTaskCentroids = 96;
+// Centroids that one task multiplies, of `total` in the loop: few enough that threads finish together, up to what a strip
+// of weights is worth reading for, and a multiple of the register blocks of all instruction sets.
+inline int64_t task_centroids(int64_t total) {
+  constexpr int64_t kRegisterBlock = 12, kMost = 96, kTasks = 16;
+  const int64_t share = (total + kTasks - 1) / kTasks;
+  return std::min(kMost, (share + kRegisterBlock - 1) / kRegisterBlock * kRegisterBlock);
+}
 
 // From this many blocks on, a task hashes and numbers a whole block, reading its tiles once. Fewer blocks would leave
 // threads idle: then hashing is shared out by stretches of vectors, and only the numbering goes by block.
 constexpr int64_t kBlocksToShareOut = 16;
 
 // Vectors that one task hashes in the latter case.
-constexpr int64_t kTaskVectors = 1024;
+constexpr int64_t kTaskVectors = 256;
 
 }  // namespace reuse

@@ -158,7 +158,7 @@ def _too_dear(layer: Layer, context: PassContext) -> str | None:
     ratio, known = context.remaining_ratios.get(layer.name), "measured"
     if ratio is None:
         ratio, known = expected_remaining_ratio(blocking, family, settings.num_hashes), "at most"
-    layer.cost = cost = predicted_cost(blocking, family, settings.num_hashes, ratio)
+    layer.cost = cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table)
     parts = ", ".join(f"{part.name} {getattr(cost, part.name):.2f}" for part in fields(cost))
     numbers = f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.2g})"
     if context.config is None and cost.total >= 1.0 and not context.options.force:

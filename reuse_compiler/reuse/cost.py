@@ -14,21 +14,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reuse_compiler.reuse.config import TableType
 from reuse_compiler.reuse.families import HashFamily
 from reuse_compiler.reuse.geometry import Blocking
 
-GATHER_COST = 4.0
+GATHER_COST = 2.1
 """g: price of one gathered add in multiply-adds of the dense convolution, for tables that live in the L2 cache."""
 
+INT8_GATHER_COST = 0.7
+"""g for int8 tables."""
 
-INPUT_PASS_COST = 130.0
+INPUT_PASS_COST = 50.0
 """i: price of reading an element for hashing and adding it to its centroid, in multiply-adds likewise."""
 
-OUTPUT_PASS_COST = 200.0
-"""o: price of clearing, transposing and writing an output element, in multiply-adds likewise.
+OUTPUT_PASS_COST = 40.0
+"""o: price of transposing and writing an output element, in multiply-adds likewise.
 
-Both were measured with the CPU kernels of this version on one AVX-512 core, beside onnxruntime's Conv at 53e9
-multiply-adds per second (2.5 and 4 nanoseconds). docs/results/cost_model.md compares predictions with speed-ups."""
+All were measured with the CPU kernels of this version on one AVX-512 core (docs/performance.md), beside onnxruntime's Conv
+at 55e9 multiply-adds per second: 0.038 ns an add (0.012 ns with int8), 0.9 ns an element read, 0.7 ns one written. `python
+-m tools.cost_check` compares predictions with measured speed-ups: within 20% where a layer takes 3 ms or more."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,17 @@ def predicted_cost(
     num_hashes: int,
     remaining_ratio: float,
     reuse_rate: float = 0.0,
-    gather_cost: float = GATHER_COST,
+    gather_cost: float | None = None,
     input_pass_cost: float = INPUT_PASS_COST,
     output_pass_cost: float = OUTPUT_PASS_COST,
+    table: TableType = "float",
 ) -> Cost:
     """Returns the expected cost of a layer whose blocks keep `remaining_ratio` (C/N) clusters on average.
 
-    `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch.
+    `gather_cost` defaults to that of the type of table. `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch.
     """
+    if gather_cost is None:
+        gather_cost = INT8_GATHER_COST if table == "int8" else GATHER_COST
     g = blocking.geometry
     dense = g.rows * g.columns * g.group_out_channels
     if dense == 0:

@@ -5,6 +5,7 @@ import pytest
 from reuse_compiler.reuse.cost import (
     GATHER_COST,
     INPUT_PASS_COST,
+    INT8_GATHER_COST,
     OUTPUT_PASS_COST,
     expected_remaining_ratio,
     predicted_cost,
@@ -25,6 +26,11 @@ def test_channel_layout_hashes_once_for_all_taps() -> None:
     cost = predicted_cost(Blocking(CONV, "channel", 16), FAMILIES["sign"], 12, 0.1)
     assert cost.total - cost.passes == pytest.approx(12 / (9 * 128) + 0.1 + GATHER_COST / 16)
     assert cost.passes == pytest.approx(INPUT_PASS_COST / (9 * 128) + OUTPUT_PASS_COST / 576)
+
+
+def test_int8_tables_make_adds_cheaper() -> None:
+    cost = predicted_cost(Blocking(CONV, "channel", 16), FAMILIES["sign"], 12, 0.1, table="int8")
+    assert cost.gathering == pytest.approx(INT8_GATHER_COST / 16)
 
 
 def test_reuse_across_batches_is_equation_6() -> None:

@@ -184,10 +184,11 @@ Codes hash_by_stretches(Context& context, const Blocking& blocking, const HashAt
                         const HashParameters& parameters, const float* x) {
   const size_t size = static_cast<size_t>(blocking.num_blocks() * blocking.vectors);
   Codes result{Buffer<int64_t>(context.allocator, size), Buffer<uint8_t>(context.allocator, size)};
-  const int64_t tasks_per_block = (blocking.vectors + kTaskVectors - 1) / kTaskVectors;
+  const int64_t per_task = task_vectors(blocking.vectors);
+  const int64_t tasks_per_block = (blocking.vectors + per_task - 1) / per_task;
   context.parallel.run(tasks_per_block * blocking.num_blocks(), [&](int64_t task) {
-    const int64_t block = task / tasks_per_block, begin = task % tasks_per_block * kTaskVectors;
-    const int64_t end = std::min(begin + kTaskVectors, blocking.vectors), offset = block * blocking.vectors;
+    const int64_t block = task / tasks_per_block, begin = task % tasks_per_block * per_task;
+    const int64_t end = std::min(begin + per_task, blocking.vectors), offset = block * blocking.vectors;
     TileHasher hasher(context.allocator, blocking, attributes, parameters, x, block);
     for (int64_t first = begin; first < end; first += kTileVectors) {
       hasher.hash(first, std::min(kTileVectors, end - first), result.codes.data() + offset + first,

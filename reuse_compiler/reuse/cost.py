@@ -18,21 +18,22 @@ from reuse_compiler.reuse.config import TableType
 from reuse_compiler.reuse.families import HashFamily
 from reuse_compiler.reuse.geometry import Blocking
 
-GATHER_COST = 2.1
+GATHER_COST = 2.4
 """g: price of one gathered add in multiply-adds of the dense convolution, for tables that live in the L2 cache."""
 
 INT8_GATHER_COST = 0.7
 """g for int8 tables."""
 
-INPUT_PASS_COST = 50.0
+INPUT_PASS_COST = 65.0
 """i: price of reading an element for hashing and adding it to its centroid, in multiply-adds likewise."""
 
 OUTPUT_PASS_COST = 40.0
 """o: price of transposing and writing an output element, in multiply-adds likewise.
 
-All were measured with the CPU kernels of this version on one AVX-512 core (docs/performance.md), beside onnxruntime's Conv
-at 55e9 multiply-adds per second: 0.038 ns an add (0.012 ns with int8), 0.9 ns an element read, 0.7 ns one written. `python
--m tools.cost_check` compares predictions with measured speed-ups: within 20% where a layer takes 3 ms or more."""
+All were measured with the CPU kernels of this version on one AVX-512 core (docs/performance.md), beside onnxruntime's
+Conv at 55e9 multiply-adds per second: 0.04 ns an add (0.012 ns with int8), 0.7 to 1.7 ns an
+element read (least for long vectors), 0.7 ns one written. `python -m tools.cost_check` compares predictions with
+measured speed-ups."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def predicted_cost(
 ) -> Cost:
     """Returns the expected cost of a layer whose blocks keep `remaining_ratio` (C/N) clusters on average.
 
-    `gather_cost` defaults to that of the type of table. `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch.
+    `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch; `gather_cost` defaults
+    to that of the type of table.
     """
     if gather_cost is None:
         gather_cost = INT8_GATHER_COST if table == "int8" else GATHER_COST

@@ -11,8 +11,9 @@ namespace reuse {
 // registers of sums, and table rows that a cache line divides.
 constexpr int64_t kTileChannels = 64;
 
-// Bytes of a table that is used well by a core with an L2 cache of 1 MiB: more than the cache, as neighbouring pixels of
-// an image use the same few rows. (With ids in random order 768 KiB would be 4% faster, with those of images 5% slower.)
+// Bytes of a table that is used well by a core with an L2 cache of 1 MiB: more than the cache, as neighbouring pixels
+// of an image use the same few rows. (With ids in random order 768 KiB would be 4% faster, with those of images 5%
+// slower.)
 constexpr int64_t kCachedTable = int64_t{1536} << 10;
 
 // Bytes of tables that are gathered from together. More blocks at once mean fewer passes over sums in memory, which
@@ -23,16 +24,33 @@ constexpr int64_t kTablesAtOnce = int64_t{1280} << 10;
 // inputs with hardly any reuse.
 constexpr int64_t kTableBudget = int64_t{32} << 20;
 
-// A tile whose tables exceed the cache is computed in strips of fewer channels, down to one vector, if that makes them
-// fit: reading ids again for each strip costs less than gathering from the L3 cache.
+// A tile may be computed in strips of fewer channels, down to one vector: reading ids again for each strip costs less
+// than gathering from the L3 cache, or than passing over sums in memory once per set of tables.
 constexpr int64_t kNarrowestStrip = 16;
 
-// `column_bytes` is the size of the largest block's table per channel.
-inline int64_t choose_strip_channels(int64_t tile_channels, int64_t column_bytes) {
-  for (int64_t channels = tile_channels; channels >= kNarrowestStrip; channels /= 2) {
-    if (channels % kNarrowestStrip == 0 && column_bytes * channels <= kCachedTable) return channels;
-  }
-  return column_bytes * tile_channels <= kTableBudget ? tile_channels : kNarrowestStrip;
+// Bytes of sums that stay in the L2 cache beside tables, so that passing over them costs little.
+constexpr int64_t kCachedSums = int64_t{1} << 20;
+
+// Bytes per output channel.
+struct BytesPerChannel {
+  int64_t all_tables, largest_table, sums;
+};
+
+// The widest strip with which the tables of all blocks are used at once, if sums in memory would be large; else, or if
+// there is none, with which the largest table stays in the cache.
+inline int64_t choose_strip_channels(int64_t tile_channels, const BytesPerChannel& bytes) {
+  const auto widest = [&](int64_t column_bytes, int64_t limit) {
+    int64_t channels = tile_channels;
+    while (channels >= kNarrowestStrip && (channels % kNarrowestStrip != 0 || column_bytes * channels > limit)) {
+      channels /= 2;
+    }
+    return channels;
+  };
+  const int64_t at_once = widest(bytes.all_tables, kTablesAtOnce);
+  if (at_once >= kNarrowestStrip && bytes.sums * tile_channels > kCachedSums) return at_once;
+  const int64_t cached = widest(bytes.largest_table, kCachedTable);
+  if (cached >= kNarrowestStrip) return cached;
+  return bytes.largest_table * tile_channels <= kTableBudget ? tile_channels : kNarrowestStrip;
 }
 
 // Output pixels whose sums are held at once: 64 channels of them fill half of an L1 cache.
@@ -47,8 +65,8 @@ constexpr int64_t kTileColumns = 64;
 constexpr int64_t kTasksPerLoop = 64;
 inline int64_t pieces_per_task(int64_t pieces) { return std::max<int64_t>(1, pieces / kTasksPerLoop); }
 
-// Centroids that one task multiplies, of `total` in the loop: few enough that threads finish together, up to what a strip
-// of weights is worth reading for, and a multiple of the register blocks of all instruction sets.
+// Centroids that one task multiplies, of `total` in the loop: few enough that threads finish together, up to what a
+// strip of weights is worth reading for, and a multiple of the register blocks of all instruction sets.
 inline int64_t task_centroids(int64_t total) {
   constexpr int64_t kRegisterBlock = 12, kFewest = 24, kMost = 96, kTasks = 16;
   const int64_t share = (total + kTasks - 1) / kTasks;
@@ -59,8 +77,8 @@ inline int64_t task_centroids(int64_t total) {
 // threads idle: then hashing is shared out by stretches of vectors, and only the numbering goes by block.
 constexpr int64_t kBlocksToShareOut = 16;
 
-// Vectors of a block that one task hashes in the latter case: about a sixteenth, whole tiles, and enough of them to make
-// up for the task's buffers.
+// Vectors of a block that one task hashes in the latter case: about a sixteenth, whole tiles, and enough of them to
+// make up for the task's buffers.
 inline int64_t task_vectors(int64_t vectors) {
   constexpr int64_t kFewest = 256, kMost = 2048, kTasks = 16;
   return std::clamp(vectors / kTasks / kFewest * kFewest, kFewest, kMost);

@@ -44,13 +44,16 @@ class StripComputer {
         tables_(context.allocator),
         sums_(context.allocator) {}
 
-  // Channels per strip: so few that the largest block's table stays in the cache, if that is possible.
+  // Channels per strip.
   int64_t strip_channels(int64_t group, int64_t tile) const {
     const int64_t padded = weights_.padded_size(tile);
     if (scales_ != nullptr) return padded;  // a whole tile is as small as the narrowest strip of float32
-    int64_t rows = 0;
-    for (int64_t b = first_block(group); b < first_block(group + 1); ++b) rows = std::max(rows, bytes_of(b, 1));
-    return choose_strip_channels(padded, rows);
+    BytesPerChannel bytes{0, 0, blocking_.geometry.rows() * static_cast<int64_t>(sizeof(float))};
+    for (int64_t b = first_block(group); b < first_block(group + 1); ++b) {
+      bytes.all_tables += bytes_of(b, 1);
+      bytes.largest_table = std::max(bytes.largest_table, bytes_of(b, 1));
+    }
+    return choose_strip_channels(padded, bytes);
   }
 
   void compute(const Strip& strip) {

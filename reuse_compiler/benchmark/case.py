@@ -7,25 +7,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.options import CompileOptions
-from reuse_compiler.reuse.config import FamilyName, LayerSettings
+from reuse_compiler.reuse.config import FamilyName, TableType
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Blocking, ConvGeometry, Layout
 
 BenchFamily = Literal["learned", "sign", "exact"]
 Order = Literal["local", "random"]
-TableKind = Literal["float", "int8"]
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
 Shape = tuple[int, int, int, int]
 
 SPARE_BITS = {"learned": 0, "sign": 6, "exact": 0}
 """Hash bits beyond log2 of the distinct vectors, where the user gives none: random hyperplanes separate unevenly."""
-
-
-def int8_tables_exist() -> bool:
-    """Whether this version of the compiler has int8 tables (option `table`)."""
-    return "table" in CompileOptions.model_fields or "table" in LayerSettings.model_fields
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,7 @@ class ConvCase:
     remaining_ratio: float
     """r_c asked for: distinct vectors of a block per row of the unfolded input."""
     order: Order
-    table: TableKind | None = None
+    table: TableType = "float"
     seed: int = 0
 
     @property
@@ -101,7 +94,7 @@ def make_case(
     family: BenchFamily = "learned",
     layout: Layout | Literal["auto"] = "auto",
     order: Order = "local",
-    table: TableKind | None = None,
+    table: TableType = "float",
     seed: int = 0,
 ) -> ConvCase:
     """Checks a layer and its settings, and fills in what was left open.
@@ -127,8 +120,6 @@ def make_case(
             f"--L {sub_vector_length} is larger than the {blocking.group_width} {what}: give a smaller one"
         )
     _check_family(family, num_hashes)
-    if table == "int8" and not int8_tables_exist():
-        raise ConfigError("--table int8: this version of reuse-compiler has no int8 tables; leave the flag out")
     case = ConvCase(geometry, blocking, family, num_hashes, remaining_ratio, order, table, seed)
     _check_ratio(case)
     return case

@@ -10,7 +10,7 @@ import onnx
 from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.floor import centroid_multiply_adds, compute_floor
 from reuse_compiler.benchmark.inputs import LayerInput, build_input
-from reuse_compiler.benchmark.layer import dense_model, reuse_model, table_kind
+from reuse_compiler.benchmark.layer import dense_model, reuse_model
 from reuse_compiler.benchmark.peaks import measure_peaks
 from reuse_compiler.benchmark.quantised import Quantised, convolution_ms, fastest_quantised
 from reuse_compiler.benchmark.report import (
@@ -58,7 +58,9 @@ def measure_conv(case: ConvCase, how: Circumstances, progress: ProgressCallback 
     progress("building the input", 0, 0)
     data = build_input(case)
     dense = dense_model(case)
-    lowerings: tuple[Lowering, ...] = ("staged", "fused") if how.staged else ("fused",)
+    # The staged form exists to be looked into, not to be fast: its tables are always float.
+    staged = how.staged and case.table == "float"
+    lowerings: tuple[Lowering, ...] = ("staged", "fused") if staged else ("fused",)
     reuse = {lowering: reuse_model(dense, case, data, lowering) for lowering in lowerings}
     runs = {"dense": _bind(case, data, dense, how.threads)}
     runs |= {lowering: _bind(case, data, model, how.threads) for lowering, model in reuse.items()}
@@ -71,7 +73,7 @@ def measure_conv(case: ConvCase, how: Circumstances, progress: ProgressCallback 
     for lowering in lowerings:
         reset_statistics(runs[lowering].session)
     samples = interleave(runs, how.repeats, progress, f"timing {case}")
-    return _Measurement(case, how, data, table_kind(reuse["fused"]), runs, samples, quantised).report()
+    return _Measurement(case, how, data, runs, samples, quantised).report()
 
 
 def measure_threads(case: ConvCase, counts: tuple[int, ...], repeats: int) -> ThreadTimes:
@@ -99,7 +101,6 @@ class _Measurement:
     case: ConvCase
     how: Circumstances
     data: LayerInput
-    table: str
     runs: dict[str, BoundRun]
     samples: Samples
     quantised: Quantised | None
@@ -111,7 +112,7 @@ class _Measurement:
         clusters = self._clusters("fused") / case.blocking.num_blocks
         return ConvReport(
             layer=_layer_shape(case),
-            setting=_setting(case, data, self.table),
+            setting=_setting(case, data),
             threads=how.threads,
             repeats=how.repeats,
             distinct_per_block=list(data.distinct),
@@ -120,13 +121,13 @@ class _Measurement:
             cells=data.cells,
             notes=_notes(case, data),
             dense=self._timing("dense"),
-            staged=self._reuse("staged") if how.staged else None,
+            staged=self._reuse("staged") if "staged" in self.runs else None,
             fused=fused,
             int8=self._int8(self.quantised) if self.quantised else None,
             predicted_speedup=_predicted_speedup(case, data, clusters / case.geometry.rows),
             centroid_gflops=_gflops(centroid_multiply_adds(case, data), fused.stages_ms.gemm),
             peaks=peaks,
-            floor=compute_floor(case, data, self.table, peaks),
+            floor=compute_floor(case, data, peaks),
             machine=describe_machine(),
         )
 
@@ -173,7 +174,7 @@ class _Measurement:
 
 
 def _predicted_speedup(case: ConvCase, data: LayerInput, remaining_ratio: float) -> float:
-    cost = predicted_cost(case.blocking, FAMILIES[case.family], data.num_hashes, remaining_ratio)
+    cost = predicted_cost(case.blocking, FAMILIES[case.family], data.num_hashes, remaining_ratio, table=case.table)
     return 1.0 / cost.total
 
 
@@ -190,13 +191,13 @@ def _layer_shape(case: ConvCase) -> LayerShape:
     )
 
 
-def _setting(case: ConvCase, data: LayerInput, table: str) -> Setting:
+def _setting(case: ConvCase, data: LayerInput) -> Setting:
     return Setting(
         family=case.family,
         layout=case.blocking.layout,
         L=case.blocking.sub_vector_length,
         H=data.num_hashes,
-        table=table,
+        table=case.table,
         order=case.order,
         asked_r_c=case.remaining_ratio,
         seed=case.seed,

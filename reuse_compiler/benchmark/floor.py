@@ -18,8 +18,8 @@ ADDS_PER_LANE = {"float": 1, "int8": 2}
 """Sums of int8 entries are 16 bits wide, so that a vector register holds twice as many as of float."""
 
 
-def compute_floor(case: ConvCase, data: LayerInput, table: str, peaks: MachinePeaks) -> Floor:
-    """Returns the floor of a case with tables of kind `table`, whose blocks have the clusters that `data` says."""
+def compute_floor(case: ConvCase, data: LayerInput, peaks: MachinePeaks) -> Floor:
+    """Returns the floor of a case whose blocks have the clusters that `data` says."""
     g, blocking, family = case.geometry, case.blocking, FAMILIES[case.family]
     lengths = [blocking.block_length(block) for block in range(blocking.num_blocks)]
     elements = blocking.vectors * sum(lengths)
@@ -37,8 +37,8 @@ def compute_floor(case: ConvCase, data: LayerInput, table: str, peaks: MachinePe
         "hash": _stage(peaks, hashed, unfolded, input_bytes),
         # The members' mean: one addition per element. A lossless family takes the first member.
         "cluster": _stage(peaks, 0 if family.lossless else elements, ids, 0),
-        "gemm": _stage(peaks, centroid_multiply_adds(case, data), ENTRY_BYTES[table] * entries, weight_bytes),
-        "gather": _stage(peaks, adds / ADDS_PER_LANE[table], ENTRY_BYTES[table] * adds, output_bytes),
+        "gemm": _stage(peaks, centroid_multiply_adds(case, data), ENTRY_BYTES[case.table] * entries, weight_bytes),
+        "gather": _stage(peaks, adds / ADDS_PER_LANE[case.table], ENTRY_BYTES[case.table] * adds, output_bytes),
     }
     dense = _stage(peaks, case.dense_multiply_adds, 0, input_bytes + weight_bytes + output_bytes)
     return Floor(dense_ms=dense.ms, **stages, total_ms=sum(stage.ms for stage in stages.values()))

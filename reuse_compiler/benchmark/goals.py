@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from reuse_compiler.benchmark.case import ConvCase, TableKind, int8_tables_exist, make_case
+from reuse_compiler.benchmark.case import ConvCase, make_case
 from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
-from reuse_compiler.benchmark.report import ConvReport, TableReport, TableRow, describe_machine
+from reuse_compiler.benchmark.report import TableReport, TableRow, describe_machine
 from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.reuse.config import TableType
 
 QUICK_REPEATS = 5
 MANY_THREADS, THREADS_GOAL = 2, 1.8
@@ -27,12 +28,12 @@ class Goal:
     clusters: int | None = None
     """Clusters per block, where the row says them instead of r_c."""
     batch: int = 1
-    table: TableKind | None = None
+    table: TableType = "float"
 
     @property
     def setting(self) -> str:
         amount = f"r_c {self.remaining_ratio:.2f}" if self.clusters is None else f"{self.clusters} clusters per block"
-        return f"L={self.sub_vector_length}, {amount}" + (f", {self.table} tables" if self.table else "")
+        return f"L={self.sub_vector_length}, {amount}" + ("" if self.table == "float" else f", {self.table} tables")
 
     @property
     def layer(self) -> str:
@@ -83,22 +84,14 @@ def measure_goals(
 
 
 def _measure(goal: Goal, how: Circumstances) -> TableRow:
-    if goal.table == "int8" and not int8_tables_exist():
-        return _row(goal, skipped="this version has no int8 tables")
-    # The staged form exists to be looked into, not to be fast: its tables are always float.
-    report = measure_conv(goal.case(), replace(how, staged=how.staged and goal.table is None))
-    return _row(goal, report=report)
-
-
-def _row(goal: Goal, report: ConvReport | None = None, skipped: str | None = None) -> TableRow:
-    speedup = report.fused.speedup if report else None
+    report = measure_conv(goal.case(), how)
+    speedup = report.fused.speedup
     return TableRow(
         layer=goal.layer,
         setting=goal.setting,
         goal=goal.least,
         speedup=speedup,
-        reached=None if speedup is None else speedup >= goal.least,
-        skipped=skipped,
+        reached=speedup >= goal.least,
         report=report,
     )
 

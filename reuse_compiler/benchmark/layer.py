@@ -12,7 +12,6 @@ from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.inputs import LayerInput
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.lower_to_reuse import DOMAIN
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reuse.config import LayerSettings, Lowering, ReuseConfig, make_settings
 
@@ -48,28 +47,19 @@ def reuse_model(dense: onnx.ModelProto, case: ConvCase, data: LayerInput, loweri
     """Returns the layer as the compiler rewrites it, whatever the cost; raises ConfigError if it cannot."""
     settings = _settings(case, data)
     config = ReuseConfig(layers={NAME: settings})
-    options: dict[str, object] = {"lowering": lowering}
-    if case.table is not None and "table" not in LayerSettings.model_fields and "table" in CompileOptions.model_fields:
-        options["table"] = case.table
-    lowered = lower(dense, CompileOptions.model_validate(options), config, {NAME: data.parameters})
+    lowered = lower(dense, CompileOptions(lowering=lowering), config, {NAME: data.parameters})
     layer = lowered.layers[0]
     if layer.decision != "reuse":
         raise ConfigError(f"the compiler leaves this convolution as it is: {layer.reason}")
     return lowered.model
 
 
-def table_kind(model: onnx.ModelProto) -> str:
-    """Returns what the entries of a lowered layer's tables are: the operators' attribute `table`, float without."""
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if node.domain == DOMAIN and attribute.name == "table":
-                return str(attribute.s.decode())
-    return "float"
-
-
 def _settings(case: ConvCase, data: LayerInput) -> LayerSettings:
     blocking = case.blocking
-    table = {"table": case.table} if case.table is not None and "table" in LayerSettings.model_fields else {}
     return make_settings(
-        family=case.family, layout=blocking.layout, L=blocking.sub_vector_length, H=data.num_hashes, **table
+        family=case.family,
+        layout=blocking.layout,
+        L=blocking.sub_vector_length,
+        H=data.num_hashes,
+        table=case.table,
     )

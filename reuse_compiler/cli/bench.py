@@ -108,10 +108,10 @@ def conv(
         Literal["local", "random"],
         typer.Option(help="Whether equal vectors are neighbours, as in images, or shuffled."),
     ] = "local",
-    table: Annotated[
-        Literal["float", "int8"] | None, typer.Option(help="Entries of the tables. [dim]default: the compiler's[/dim]")
-    ] = None,
-    staged: Annotated[bool, typer.Option("--staged/--no-staged", help="Also time the staged form.")] = True,
+    table: Annotated[Literal["float", "int8"], typer.Option(help="Entries of the fused form's tables.")] = "float",
+    staged: Annotated[
+        bool, typer.Option("--staged/--no-staged", help="Also time the staged form (float tables only).")
+    ] = True,
     int8: Annotated[bool, typer.Option("--int8", help="Also time onnxruntime's statically quantised Conv.")] = False,
     threads: Threads = 1,
     repeats: Repeats = 9,

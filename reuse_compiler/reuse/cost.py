@@ -31,9 +31,8 @@ OUTPUT_PASS_COST = 40.0
 """o: price of transposing and writing an output element, in multiply-adds likewise.
 
 All were measured with the CPU kernels of this version on one AVX-512 core (docs/performance.md), beside onnxruntime's
-Conv at 55e9 multiply-adds per second: 0.04 ns an add (0.012 ns with int8), 0.7 to 1.7 ns an
-element read (least for long vectors), 0.7 ns one written. `python -m tools.cost_check` compares predictions with
-measured speed-ups."""
+Conv at 55e9 multiply-adds per second: 0.04 ns an add (0.012 ns with int8), 0.7 to 1.7 ns an element read (least for
+long vectors), 0.7 ns one written. `reuse-bench table` compares predictions with measured speed-ups."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,8 @@ def predicted_cost(
 ) -> Cost:
     """Returns the expected cost of a layer whose blocks keep `remaining_ratio` (C/N) clusters on average.
 
-    `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch; `gather_cost` defaults
-    to that of the type of table.
+    `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch; `gather_cost`
+    defaults to that of the type of table.
     """
     if gather_cost is None:
         gather_cost = INT8_GATHER_COST if table == "int8" else GATHER_COST

@@ -4,10 +4,8 @@ from typing import Any
 
 import pytest
 
-from reuse_compiler.benchmark.case import int8_tables_exist, make_case
+from reuse_compiler.benchmark.case import make_case
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.options import CompileOptions
-from reuse_compiler.reuse.config import LayerSettings
 from tests.benchmark.conftest import MakeCase
 
 VALUES: dict[str, Any] = {
@@ -21,7 +19,7 @@ VALUES: dict[str, Any] = {
 def test_defaults() -> None:
     case = make_case(**VALUES)
     assert case.geometry.pads == (1, 1, 1, 1) and case.output_shape == case.input_shape
-    assert (case.blocking.layout, case.family, case.order, case.table) == ("channel", "learned", "local", None)
+    assert (case.blocking.layout, case.family, case.order, case.table) == ("channel", "learned", "local", "float")
     assert case.distinct == round(0.1 * 3136) == 314
     assert case.hashes_for(case.distinct) == 9, "2^9 leaves are enough for 314 vectors, 2^8 are not"
     assert case.dense_multiply_adds == 3136 * 2304 * 256
@@ -81,11 +79,6 @@ def test_more_vectors_than_rows_are_possible_with_strides() -> None:
         make_case(**VALUES | {"strides": (2, 2), "remaining_ratio": 4.1})
 
 
-def test_int8_tables_need_a_compiler_that_has_them() -> None:
-    exist = "table" in CompileOptions.model_fields or "table" in LayerSettings.model_fields
-    assert int8_tables_exist() == exist
-    if exist:
-        assert make_case(**VALUES | {"table": "int8"}).table == "int8"
-    else:
-        with pytest.raises(ConfigError, match="has no int8 tables"):
-            make_case(**VALUES | {"table": "int8"})
+def test_tables_are_float_unless_asked_otherwise() -> None:
+    assert make_case(**VALUES).table == "float"
+    assert make_case(**VALUES | {"table": "int8"}).table == "int8"

@@ -2,7 +2,6 @@
 
 import pytest
 
-from reuse_compiler.benchmark.case import int8_tables_exist
 from reuse_compiler.benchmark.conv import Circumstances
 from reuse_compiler.benchmark.goals import GOALS, SCALING, Goal, measure_goals
 from reuse_compiler.benchmark.report import TableReport
@@ -10,7 +9,7 @@ from reuse_compiler.benchmark.report import TableReport
 SMALL = Goal((8, 8), 3, 10, 4, 0.0, 0.2)
 
 
-@pytest.mark.parametrize("goal", [goal for goal in GOALS if goal.table is None], ids=str)
+@pytest.mark.parametrize("goal", GOALS, ids=str)
 def test_every_row_is_a_possible_case(goal: Goal) -> None:
     case = goal.case()
     assert str(case) == goal.layer and case.output_shape[2:] == case.input_shape[2:]
@@ -34,9 +33,6 @@ def test_a_small_table() -> None:
     assert first.reached is True and second.reached is False
     assert first.report is not None and first.speedup == first.report.fused.speedup
     assert second.report is not None and second.report.clusters_per_block == 16
-    if int8_tables_exist():
-        assert third.report is not None and third.report.setting.table == "int8"
-    else:
-        assert third.report is None and third.skipped == "this version has no int8 tables"
+    assert third.report is not None and third.report.setting.table == "int8"
     assert scaling.goal == 1.8 and scaling.setting == "L=4, r_c 0.20: 2 threads against 1"
     assert (scaling.scaling is None) == (scaling.skipped is not None)

@@ -62,7 +62,7 @@ def predicted_cost(
 ) -> Cost:
     """Returns the expected cost of a layer whose blocks keep `remaining_ratio` (C/N) clusters on average.
 
-    `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch; `gather_cost`
+    `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch. `gather_cost`
     defaults to that of the type of table.
     """
     if gather_cost is None:

@@ -55,7 +55,7 @@ kernel-bench: $(VENV)/.installed  ## time of every innermost loop alone
 	build/bench/kernel_bench
 
 tidy: $(VENV)/.installed  ## clang-tidy's bug checks
-	$(BIN)/python -m tools.cpp_build build/tidy -DREUSE_BUILD_TESTS=ON
+	$(BIN)/python -m tools.cpp_build build/tidy -DREUSE_BUILD_TESTS=ON -DREUSE_BUILD_BENCH=ON
 	printf '%s\n' $(filter-out %ort_abi_test.cc,$(filter %.cc,$(CPP_SOURCES))) | \
 		xargs -P 2 -n 4 $(BIN)/clang-tidy --quiet -p build/tidy 2>/dev/null
 

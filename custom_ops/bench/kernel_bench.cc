@@ -125,8 +125,9 @@ void tables(Report& report) {
   std::vector<float> table(kClusters * width);
   std::vector<uint8_t> bytes(kClusters * width);
   const double products = static_cast<double>(kClusters * kLength * width);
-  report.add("gemm", products, 2.0 * products, "multiply-add, 256x64x576; operations",
-             [&] { k.gemm(centroids.data(), kClusters, kLength, panel.data(), width, table.data(), width); });
+  report.add("gemm", products, 2.0 * products, "multiply-add, 256x64x576; operations", [&] {
+    k.gemm(centroids.data(), kClusters, kLength, panel.data(), kLength * simd::kLanes, width, table.data(), width);
+  });
   report.add("gemm_int8", products, 2.0 * products, "multiply-add, 256x64x576; operations", [&] {
     k.gemm_int8(centroids.data(), kClusters, kLength, panel.data(), width, inverse.data(), bytes.data(), width);
   });

@@ -41,6 +41,7 @@ Int8Scales::Int8Scales(const Blocking& blocking, const PackedWeights& weights, c
   scales_.resize(size, 0.0f);  // one entry per block where one per group of blocks would do: small, and simple to find
   inverses_.resize(size, 0.0f);
   std::vector<double> norms;
+  norms.reserve(clusters.blocks.size());
   for (const BlockClusters& own : clusters.blocks) norms.push_back(largest_norm(own, blocking.sub_vector_length()));
   for (int64_t begin = 0; begin < blocking.num_blocks(); begin = next_group(begin)) {
     for (int64_t tile = 0; tile < num_tiles_; ++tile) {

@@ -88,9 +88,8 @@ struct TailSums {
   };
 };
 
-// Unsigned, as their sums are meant modulo 2^16; SignedWords are for shifts that keep the sign.
-typedef uint16_t Words __attribute__((vector_size(64), aligned(4)));
-typedef int16_t SignedWords __attribute__((vector_size(64), aligned(4)));
+// Unsigned, as their sums are meant modulo 2^16.
+typedef Vector<uint16_t> Words;
 
 // Sums from an int8 table. A row is read as 32 words w = 256 * high + low with signed high bytes and low ones biased to
 // be unsigned. Summing w (modulo 2^16) and w >> 8 takes fewer instructions than widening both bytes: the sum of low is
@@ -112,20 +111,19 @@ struct Int8Sums {
       for (int64_t p = 0; p < kCount; ++p) words[p] = high[p] = Words{};
     }
     REUSE_INLINE void add(int64_t p, const uint8_t* source) {
-      Words row;
-      memcpy(&row, source, sizeof(row));
+      const Words row = load_bits<uint16_t>(source);
       words[p] += row;
-      high[p] += reinterpret_cast<Words>(reinterpret_cast<SignedWords>(row) >> 8);
+      high[p] += bits_as<uint16_t>(bits_as<int16_t>(row) >> 8);
     }
     // Adds the sums of rows[p] rows, times the scale, to the channels' float sums.
     REUSE_INLINE void finish(const int64_t* rows) const {
       for (int64_t p = 0; p < kCount; ++p) {
         const Words low = words[p] - (high[p] << 8) - static_cast<uint16_t>(rows[p] * 128);
-        const IntLanes pair[2] = {reinterpret_cast<IntLanes>(low), reinterpret_cast<IntLanes>(high[p])};
+        const IntLanes pair[2] = {bits_as<int32_t>(low), bits_as<int32_t>(high[p])};
         for (int64_t r = 0; r < 4; ++r) {
           const IntLanes value = r < 2 ? (pair[r] << 16) >> 16 : pair[r - 2] >> 16;
           float* channels = target + p * of.sums.stride + r * kLanes;
-          const Lanes scaled = __builtin_convertvector(value, Lanes) * load(of.scale + r * kLanes);
+          const Lanes scaled = to_float(value) * load(of.scale + r * kLanes);
           store(channels, of.sums.fresh ? scaled : load(channels) + scaled);
         }
       }
@@ -227,14 +225,13 @@ REUSE_INLINE Lanes activate(const Lanes& value, const OutputTile& output) {
       break;
     case Activation::kRelu:
       // Written so that NaN stays NaN, as in ONNX Runtime's Relu.
-      return value < 0.0f ? Lanes{} : value;
+      return if_below(value, 0.0f, Lanes{}, value);
     case Activation::kClip: {
-      const Lanes low = Lanes{} + output.low, high = Lanes{} + output.high;
-      const Lanes raised = value < low ? low : value;
-      return raised > high ? high : raised;
+      const Lanes raised = if_below(value, output.low, Lanes{} + output.low, value);
+      return if_above(raised, output.high, Lanes{} + output.high, raised);
     }
     case Activation::kLeakyRelu:
-      return value < 0.0f ? value * output.low : value;
+      return if_below(value, 0.0f, value * output.low, value);
   }
   return value;
 }

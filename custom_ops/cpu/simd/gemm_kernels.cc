@@ -29,7 +29,7 @@ struct Block {
       Lanes row[kStrips];
       for (int64_t s = 0; s < kStrips; ++s) row[s] = load(panel + s * step + d * kLanes);
       for (int64_t r = 0; r < kRows; ++r) {
-        for (int64_t s = 0; s < kStrips; ++s) sums[r][s] += a[r * depth + d] * row[s];
+        for (int64_t s = 0; s < kStrips; ++s) sums[r][s] += row[s] * a[r * depth + d];
       }
     }
   }
@@ -64,9 +64,7 @@ constexpr int64_t kInt8Rows = 1;
 // The integer nearest to value * scale, in the low bits: adding 1.5 * 2^23 leaves no bits for a fraction.
 REUSE_INLINE IntLanes rounded(const Lanes& value, const Lanes& scale) {
   const Lanes shifted = value * scale + 12582912.0f;
-  IntLanes bits;
-  memcpy(&bits, &shifted, sizeof(bits));
-  return bits & 0xFF;
+  return bits_as<int32_t>(shifted) & 0xFF;
 }
 
 template <int64_t kRows>
@@ -78,8 +76,7 @@ REUSE_INLINE void quantise_block(const float* a, int64_t depth, const float* pan
     bytes |= rounded(block.sums[r][1], load(inverse + kLanes)) << 8;
     bytes |= rounded(block.sums[r][2], load(inverse + 2 * kLanes)) << 16;
     bytes |= rounded(block.sums[r][3], load(inverse + 3 * kLanes)) << 24;
-    bytes ^= 0x00800080;
-    memcpy(out + r * out_stride, &bytes, sizeof(bytes));
+    store_bits(out + r * out_stride, bytes ^ 0x00800080);
   }
 }
 

@@ -116,16 +116,16 @@ void fingerprint(const float* values, int64_t stride, int64_t length, int64_t co
 }
 
 void all_finite(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite) {
-  const IntLanes magnitude = IntLanes{} + 0x7FFFFFFF, infinity = IntLanes{} + 0x7F800000;
+  constexpr int32_t kMagnitude = 0x7FFFFFFF, kInfinity = 0x7F800000;
   for (int64_t p = 0; p < count; p += kLanes) {
     IntLanes bad{};
     for (int64_t l = 0; l < length; ++l) {
-      IntLanes bits;
-      memcpy(&bits, values + l * stride + p, sizeof(bits));
-      bad |= (bits & magnitude) >= infinity;
+      bad |= at_least(load_bits<int32_t>(values + l * stride + p) & kMagnitude, kInfinity);
     }
     const int64_t vectors = count - p < kLanes ? count - p : kLanes;
-    for (int64_t v = 0; v < vectors; ++v) finite[p + v] = static_cast<uint8_t>(bad[v] == 0 ? 1 : 0);
+    int32_t flags[kLanes];
+    store_bits(flags, bad);
+    for (int64_t v = 0; v < vectors; ++v) finite[p + v] = static_cast<uint8_t>(flags[v] == 0 ? 1 : 0);
   }
 }
 

@@ -7,13 +7,29 @@ namespace simd {
 namespace REUSE_TARGET {
 namespace {
 
-typedef double Doubles __attribute__((vector_size(8 * sizeof(double)), aligned(8)));
-typedef float HalfLanes __attribute__((vector_size(8 * sizeof(float)), aligned(4)));
+// Eight sums, and the singles that are added to a register of them.
+struct Doubles {
+  typedef double Part __attribute__((vector_size(kPartBytes)));
+  Part part[64 / kPartBytes];
+};
+typedef float Singles __attribute__((vector_size(kPartBytes / 2)));
+
+REUSE_INLINE Doubles load_sums(const double* from) {
+  Doubles value;
+  for (int64_t i = 0; i < 64 / kPartBytes; ++i)
+    memcpy(&value.part[i], from + i * kPartBytes / 8, sizeof(Doubles::Part));
+  return value;
+}
+REUSE_INLINE void store_sums(double* to, const Doubles& value) {
+  for (int64_t i = 0; i < 64 / kPartBytes; ++i) memcpy(to + i * kPartBytes / 8, &value.part[i], sizeof(Doubles::Part));
+}
 
 REUSE_INLINE void add_eight(Doubles& total, const float* values) {
-  HalfLanes single;
-  memcpy(&single, values, sizeof(single));
-  total += __builtin_convertvector(single, Doubles);
+  for (int64_t i = 0; i < 64 / kPartBytes; ++i) {
+    Singles single;
+    memcpy(&single, values + i * kPartBytes / 8, sizeof(single));
+    total.part[i] += __builtin_convertvector(single, Doubles::Part);
+  }
 }
 
 // Sums of strips of up to 8 elements. Blocks of such short vectors have few clusters, and neighbours are often members
@@ -33,8 +49,8 @@ class RegisterSums {
   }
 
  private:
-  REUSE_INLINE void read() { memcpy(&total_, sums_ + id_ * 8, sizeof(total_)); }
-  REUSE_INLINE void write() const { memcpy(sums_ + id_ * 8, &total_, sizeof(total_)); }
+  REUSE_INLINE void read() { total_ = load_sums(sums_ + id_ * 8); }
+  REUSE_INLINE void write() const { store_sums(sums_ + id_ * 8, total_); }
 
   double* sums_;
   int64_t id_;
@@ -49,10 +65,9 @@ class MemorySums {
   REUSE_INLINE void add(int64_t id, const float* values) {
     for (int64_t part = 0; part < 2; ++part) {
       double* place = sums_ + id * kMemberStrip + 8 * part;
-      Doubles total;
-      memcpy(&total, place, sizeof(total));
+      Doubles total = load_sums(place);
       add_eight(total, values + 8 * part);
-      memcpy(place, &total, sizeof(total));
+      store_sums(place, total);
     }
   }
 

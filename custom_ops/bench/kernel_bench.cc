@@ -42,6 +42,7 @@ double seconds_per_call(const std::function<void()>& call) {
   int64_t calls = 1;
   while (timed(calls) < kSampleSeconds) calls *= 2;
   std::vector<double> samples;
+  samples.reserve(kSamples);
   for (int sample = 0; sample < kSamples; ++sample) samples.push_back(timed(calls) / static_cast<double>(calls));
   std::nth_element(samples.begin(), samples.begin() + kSamples / 2, samples.end());
   return samples[kSamples / 2];

@@ -36,6 +36,7 @@ from reuse_compiler.verification.compare import Difference
 
 CLUSTERING = ("ReuseConv", "Cluster")
 WARM_UPS = 2
+THREAD_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,22 @@ def measure_conv(case: ConvCase, how: Circumstances, progress: ProgressCallback 
 
 
 def measure_threads(case: ConvCase, counts: tuple[int, ...], repeats: int) -> ThreadTimes:
-    """Times the dense and the fused form with each number of threads, all in turn."""
+    """Times the dense and the fused form with each number of threads.
+
+    Turns are taken by session, of which one is open at a time: the waiting threads of others would hold up runs that
+    are as short as the time that it takes to wake one.
+    """
     data = build_input(case)
     dense = dense_model(case)
     models = {"dense": dense, "fused": reuse_model(dense, case, data, "fused")}
-    runs = {f"{form} {count}": _bind(case, data, models[form], count) for form in models for count in counts}
-    interleave(runs, WARM_UPS)
-    samples = interleave(runs, repeats)
-    dense_ms, fused_ms = ([median(samples[f"{form} {count}"]) for count in counts] for form in models)
+    samples: dict[tuple[str, int], list[float]] = {(form, count): [] for form in models for count in counts}
+    for _ in range(THREAD_ROUNDS):
+        for form, count in samples:
+            run = {form: _bind(case, data, models[form], count)}
+            interleave(run, WARM_UPS)
+            samples[form, count] += interleave(run, repeats)[form]
+            del run
+    dense_ms, fused_ms = ([median(samples[form, count]) for count in counts] for form in models)
     return ThreadTimes(threads=list(counts), dense_ms=dense_ms, fused_ms=fused_ms)
 
 

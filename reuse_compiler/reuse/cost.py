@@ -2,12 +2,12 @@
 
 Training paper Eq. 5 and 6, with the channel layout and the price of a gathered add of design section 2:
 
-    patch:    hash/M          + r_c + g/L + i/M         + o/K
-    channel:  hash/(kh*kw*M)  + r_c + g/L + i/(kh*kw*M) + o/K
+    patch:    hash/M          + c r_c + g/L + i/M         + o/K
+    channel:  hash/(kh*kw*M)  + c r_c + g/L + i/(kh*kw*M) + o/K
 
-(with cluster reuse across batches, r_c becomes (1 - R) r_c). The papers' formulas count arithmetic only. The last two
-terms are what they leave out and what decides for small layers: every element of a neuron vector is read, hashed and
-summed into a centroid once (i), every output element is written once (o).
+(with cluster reuse across batches, r_c becomes (1 - R) r_c). The papers' formulas count arithmetic only (c = 1, i = o =
+0). The last two terms are what they leave out and what decides for small layers: every element of a neuron vector is
+read, hashed and summed into a centroid once (i), every output element is written once (o).
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from reuse_compiler.reuse.config import TableType
 from reuse_compiler.reuse.families import HashFamily
 from reuse_compiler.reuse.geometry import Blocking
+
+CENTROID_COST = 1.3
+"""c: price of a multiply-add of a centroid: products of changing size, written to a table, against one long stream."""
 
 GATHER_COST = 2.4
 """g: price of one gathered add in multiply-adds of the dense convolution, for tables that live in the L2 cache."""
@@ -55,6 +58,7 @@ def predicted_cost(
     num_hashes: int,
     remaining_ratio: float,
     reuse_rate: float = 0.0,
+    centroid_cost: float = CENTROID_COST,
     gather_cost: float | None = None,
     input_pass_cost: float = INPUT_PASS_COST,
     output_pass_cost: float = OUTPUT_PASS_COST,
@@ -75,7 +79,7 @@ def predicted_cost(
     hashing = family.operations_per_element(num_hashes, blocking.sub_vector_length) * hashed_elements / dense
     gathering = gather_cost * blocking.gathers_per_output / g.columns
     passes = input_pass_cost * hashed_elements / dense + output_pass_cost / g.columns
-    return Cost(hashing, (1.0 - reuse_rate) * remaining_ratio, gathering, passes)
+    return Cost(hashing, centroid_cost * (1.0 - reuse_rate) * remaining_ratio, gathering, passes)
 
 
 def expected_remaining_ratio(blocking: Blocking, family: HashFamily, num_hashes: int) -> float:

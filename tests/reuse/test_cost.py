@@ -3,6 +3,7 @@
 import pytest
 
 from reuse_compiler.reuse.cost import (
+    CENTROID_COST,
     GATHER_COST,
     INPUT_PASS_COST,
     INT8_GATHER_COST,
@@ -17,14 +18,14 @@ CONV = ConvGeometry(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1))
 
 
 def test_patch_layout_is_equation_5() -> None:
-    cost = predicted_cost(Blocking(CONV, "patch", 16), FAMILIES["sign"], 12, 0.1, gather_cost=1.0)
+    cost = predicted_cost(Blocking(CONV, "patch", 16), FAMILIES["sign"], 12, 0.1, centroid_cost=1.0, gather_cost=1.0)
     assert cost.total - cost.passes == pytest.approx(12 / 128 + 0.1 + 1 / 16)
     assert cost.passes == pytest.approx(INPUT_PASS_COST / 128 + OUTPUT_PASS_COST / 576)
 
 
 def test_channel_layout_hashes_once_for_all_taps() -> None:
     cost = predicted_cost(Blocking(CONV, "channel", 16), FAMILIES["sign"], 12, 0.1)
-    assert cost.total - cost.passes == pytest.approx(12 / (9 * 128) + 0.1 + GATHER_COST / 16)
+    assert cost.total - cost.passes == pytest.approx(12 / (9 * 128) + CENTROID_COST * 0.1 + GATHER_COST / 16)
     assert cost.passes == pytest.approx(INPUT_PASS_COST / (9 * 128) + OUTPUT_PASS_COST / 576)
 
 
@@ -35,7 +36,7 @@ def test_int8_tables_make_adds_cheaper() -> None:
 
 def test_reuse_across_batches_is_equation_6() -> None:
     cost = predicted_cost(Blocking(CONV, "patch", 16), FAMILIES["sign"], 12, 0.1, reuse_rate=0.9)
-    assert cost.centroids == pytest.approx(0.1 * 0.1)
+    assert cost.centroids == pytest.approx(CENTROID_COST * 0.1 * 0.1)
 
 
 def test_a_stride_makes_the_channel_layout_hash_pixels_that_are_read_less() -> None:

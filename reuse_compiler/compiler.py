@@ -25,7 +25,7 @@ from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.runtime import import_onnxruntime, library_version
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
-from reuse_compiler.verification.ratios import remaining_ratios
+from reuse_compiler.verification.ratios import measure_ratios, ratio_of
 from reuse_compiler.verification.sources import open_data
 from reuse_compiler.verification.verify import LayerTensor, RunError, Verification, Verifier
 
@@ -151,7 +151,11 @@ def _measure_ratios(
     """Returns r_c by layer with all legal layers rewritten, so that the cost model need not take a bound."""
     progress("rewriting convolutions", 0, 0)
     probe = lower(model, options.model_copy(update={"force": True}))
-    return remaining_ratios(probe.model, source, threads, folder, progress) if probe.modified else {}
+    if not probe.modified:
+        return {}
+    by_node = measure_ratios(probe.model, source, threads, folder, progress)
+    by_layer = {layer.name: ratio_of(layer.name, by_node) for layer in probe.layers}
+    return {layer: ratio for layer, ratio in by_layer.items() if ratio is not None}
 
 
 def _verify(
@@ -172,9 +176,7 @@ def _verify(
     report.dense_ms, report.reuse_ms = result.dense_ms, result.reuse_ms
     for layer in report.layers:
         layer.output_error = result.layer_errors.get(layer.name)
-        # The fused operator clusters under the layer's name, the staged form in a node of its own.
-        for node in (layer.name, f"{layer.name}/Cluster"):
-            layer.r_c = result.remaining_ratios.get(node, layer.r_c)
+        layer.r_c = ratio_of(layer.name, result.remaining_ratios)
     check_lossless(report, result)
     _warn(result)
 

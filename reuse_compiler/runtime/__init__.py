@@ -6,7 +6,13 @@ Compiled models need nothing of this in production: `SessionOptions.register_cus
 from reuse_compiler.runtime.engine import import_onnxruntime
 from reuse_compiler.runtime.library import library_path, library_version
 from reuse_compiler.runtime.sessions import session
-from reuse_compiler.runtime.statistics import NodeStatistics, StageSeconds, reset_statistics, statistics
+from reuse_compiler.runtime.statistics import (
+    NodeStatistics,
+    StageSeconds,
+    remaining_ratios,
+    reset_statistics,
+    statistics,
+)
 
 __all__ = [
     "NodeStatistics",
@@ -14,6 +20,7 @@ __all__ = [
     "import_onnxruntime",
     "library_path",
     "library_version",
+    "remaining_ratios",
     "reset_statistics",
     "session",
     "statistics",

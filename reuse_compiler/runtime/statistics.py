@@ -72,6 +72,11 @@ def statistics(session: onnxruntime.InferenceSession) -> list[NodeStatistics]:
         size = needed  # another thread ran the session in between and its numbers grew
 
 
+def remaining_ratios(session: onnxruntime.InferenceSession) -> dict[str, float]:
+    """Returns r_c by the name of each node that has clustered something."""
+    return {node.node: node.remaining_ratio for node in statistics(session) if node.remaining_ratio is not None}
+
+
 def reset_statistics(session: onnxruntime.InferenceSession) -> None:
     """Sets the counts of every reuse node of the session to zero."""
     load_library().reuse_statistics_reset(tag_of(session.get_session_options()).encode())

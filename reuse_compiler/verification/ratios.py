@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
 import onnx
 
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.runtime import statistics
+from reuse_compiler.runtime import remaining_ratios
 from reuse_compiler.verification.data import Source
 from reuse_compiler.verification.verify import open_session, run_session
 
 MAX_FEEDS = 8
 """r_c varies little between batches of one kind of data, so that few tell enough."""
-CLUSTERING_OPS = ("ReuseConv", "Cluster")
 
 
-def remaining_ratios(
+def measure_ratios(
     compiled: onnx.ModelProto, source: Source, threads: int, folder: Path, progress: ProgressCallback = silent
 ) -> dict[str, float]:
-    """Runs a compiled model on the first feeds of `source`; returns r_c by layer.
+    """Runs a compiled model on the first feeds of `source`; returns r_c by the node that clusters.
 
     `folder` may hold temporary copies of a model with external data. Raises VerificationError if it does not run.
     """
@@ -30,8 +30,9 @@ def remaining_ratios(
         progress("measuring remaining ratios", index, count)
         run_session(session, None, feed, "compiled")
     progress("measuring remaining ratios", count, count)
-    return {
-        node.node.removesuffix("/Cluster"): node.remaining_ratio
-        for node in statistics(session)
-        if node.op in CLUSTERING_OPS and node.remaining_ratio is not None
-    }
+    return remaining_ratios(session)
+
+
+def ratio_of(layer: str, by_node: Mapping[str, float]) -> float | None:
+    """Returns a layer's r_c: its fused operator has the layer's name, its staged form clusters in a node of its own."""
+    return by_node.get(f"{layer}/Cluster", by_node.get(layer))

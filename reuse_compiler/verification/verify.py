@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from reuse_compiler.errors import ReuseError, VerificationError
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.runtime import import_onnxruntime, reset_statistics, session, statistics
+from reuse_compiler.runtime import import_onnxruntime, remaining_ratios, reset_statistics, session
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.data import Source
 from reuse_compiler.verification.inputs import Feed
@@ -103,9 +103,7 @@ class Verifier:
             self.progress(what, index, total)
             for name, expected, actual in _run_pair(dense, reuse, feed, names, times):
                 _add(differences, name, expected, actual)
-        for node in statistics(reuse):
-            if node.op in ("ReuseConv", "Cluster") and node.remaining_ratio is not None:
-                result.remaining_ratios[node.node] = node.remaining_ratio
+        result.remaining_ratios = remaining_ratios(reuse)
         while times.wants_more():
             self.progress(what, min(len(times.dense), total), total)
             _run_pair(dense, reuse, feed, names, times)

@@ -70,8 +70,6 @@ class HashFamily(ABC):
 
     name: str
     max_hashes: int = 64
-    data_free: bool = True
-    """Whether `random_parameters` exists: False for families that must be fitted to samples."""
     lossless: bool = False
 
     @abstractmethod

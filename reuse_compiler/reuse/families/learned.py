@@ -13,7 +13,6 @@ class Learned(HashFamily):
 
     name = "learned"
     max_hashes = 16
-    data_free = False
 
     def codes(self, vectors: Array, parameters: HashParameters, length: int) -> Array:
         xp = array_module(vectors)

@@ -12,6 +12,7 @@
 #include "simd/kernels.h"
 #include "stopwatch.h"
 #include "tile.h"
+#include "tile_hasher.h"
 
 namespace reuse {
 namespace {
@@ -141,63 +142,6 @@ Clusters number_blocks(Context& context, const Blocking& blocking, const Number&
   return result;
 }
 
-// Reads and hashes tiles of a block.
-class TileHasher {
- public:
-  TileHasher(Allocator& allocator, const Blocking& blocking, const HashAttributes& attributes,
-             const HashParameters& parameters, const float* x, int64_t block)
-      : blocking_(blocking),
-        attributes_(attributes),
-        parameters_(parameters),
-        x_(x),
-        block_(block),
-        values_(allocator, static_cast<size_t>(blocking.sub_vector_length() * kTileVectors)),
-        scratch_(allocator, static_cast<size_t>(attributes.family->scratch_floats(blocking.sub_vector_length(),
-                                                                                  attributes.num_hashes))) {}
-
-  // Writes the codes of vectors first .. first+count-1, and whether each is finite.
-  Tile hash(int64_t first, int64_t count, int64_t* codes, uint8_t* finite) {
-    const Tile tile = load_tile(blocking_, x_, block_, first, count, values_.data());
-    attributes_.family->codes(tile, block_, blocking_.sub_vector_length(), attributes_.num_hashes, parameters_,
-                              scratch_.data(), codes);
-    simd::kernels().all_finite(tile.values, tile.stride, tile.length, tile.count, finite);
-    return tile;
-  }
-
- private:
-  const Blocking& blocking_;
-  const HashAttributes& attributes_;
-  const HashParameters& parameters_;
-  const float* x_;
-  int64_t block_;
-  Buffer<float> values_, scratch_;
-};
-
-// Codes of all vectors, and whether each is finite: [B, V].
-struct Codes {
-  Buffer<int64_t> codes;
-  Buffer<uint8_t> finite;
-};
-
-// Hashes all vectors, shared out by stretches of them.
-Codes hash_by_stretches(Context& context, const Blocking& blocking, const HashAttributes& attributes,
-                        const HashParameters& parameters, const float* x) {
-  const size_t size = static_cast<size_t>(blocking.num_blocks() * blocking.vectors);
-  Codes result{Buffer<int64_t>(context.allocator, size), Buffer<uint8_t>(context.allocator, size)};
-  const int64_t per_task = task_vectors(blocking.vectors);
-  const int64_t tasks_per_block = (blocking.vectors + per_task - 1) / per_task;
-  context.parallel.run(tasks_per_block * blocking.num_blocks(), [&](int64_t task) {
-    const int64_t block = task / tasks_per_block, begin = task % tasks_per_block * per_task;
-    const int64_t end = std::min(begin + per_task, blocking.vectors), offset = block * blocking.vectors;
-    TileHasher hasher(context.allocator, blocking, attributes, parameters, x, block);
-    for (int64_t first = begin; first < end; first += kTileVectors) {
-      hasher.hash(first, std::min(kTileVectors, end - first), result.codes.data() + offset + first,
-                  result.finite.data() + offset + first);
-    }
-  });
-  return result;
-}
-
 // Hashes and numbers block by block, reading each vector once.
 Clusters number_while_hashing(Context& context, const Blocking& blocking, const HashAttributes& hash_attributes,
                               const HashParameters& parameters, const ClusterAttributes& attributes, const float* x) {
@@ -267,8 +211,11 @@ Clusters hash_and_cluster(Context& context, const Blocking& blocking, const Hash
     if (blocking.num_blocks() >= kBlocksToShareOut) {
       return number_while_hashing(context, blocking, hash_attributes, parameters, attributes, x);
     }
-    const Codes codes = hash_by_stretches(context, blocking, hash_attributes, parameters, x);
-    return number_hashed(context, blocking, attributes, x, codes.codes.data(), codes.finite.data());
+    const size_t size = static_cast<size_t>(blocking.num_blocks() * blocking.vectors);
+    Buffer<int64_t> codes(context.allocator, size);
+    Buffer<uint8_t> finite(context.allocator, size);
+    hash_by_stretches(context, blocking, hash_attributes, parameters, x, codes.data(), finite.data());
+    return number_hashed(context, blocking, attributes, x, codes.data(), finite.data());
   }();
   Stopwatch watch(context.statistics.cluster_ns);
   if (!attributes.verify) write_centroids(context, blocking, attributes, x, result);

@@ -1,0 +1,32 @@
+// Hashing of vectors, tile by tile: what Hash and ReuseConv share.
+#pragma once
+
+#include "reuse/operators.h"
+#include "reuse/runtime.h"
+#include "tile.h"
+
+namespace reuse {
+
+// Reads and hashes tiles of a block.
+class TileHasher {
+ public:
+  TileHasher(Allocator& allocator, const Blocking& blocking, const HashAttributes& attributes,
+             const HashParameters& parameters, const float* x, int64_t block);
+
+  // Writes the codes of vectors first .. first+count-1 and, unless `finite` is null, whether each is finite.
+  Tile hash(int64_t first, int64_t count, int64_t* codes, uint8_t* finite);
+
+ private:
+  const Blocking& blocking_;
+  const HashAttributes& attributes_;
+  const HashParameters& parameters_;
+  const float* x_;
+  int64_t block_;
+  Buffer<float> values_, scratch_;
+};
+
+// Hashes all vectors, shared out by stretches of them: codes [B, V] and, unless `finite` is null, finite [B, V].
+void hash_by_stretches(Context& context, const Blocking& blocking, const HashAttributes& attributes,
+                       const HashParameters& parameters, const float* x, int64_t* codes, uint8_t* finite);
+
+}  // namespace reuse

@@ -1,12 +1,13 @@
-"""ONNX models of the papers' three networks, built layer by layer: CifarNet, AlexNet and VGG-19.
+"""ONNX models of the papers' three networks, CifarNet, AlexNet and VGG-19, and of a small VGG for CIFAR-10.
 
-All are opset 17, IR version 9, float32, input `x` `[N, 3, size, size]` with a free batch, output `logits`
-`[N, classes]`. Dropout and batch normalisation do not appear: they are gone or folded at inference.
+An architecture is a function that lays its layers one after the other on a `Layers`: here that writes an ONNX graph,
+in `models.train` a PyTorch module. All models are opset 17, IR version 9, float32, input `x` `[N, 3, size, size]` with
+a free batch, output `logits` `[N, classes]`. Dropout and batch normalisation do not appear: they are gone or folded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -17,9 +18,21 @@ from models.graph_writer import GraphWriter
 Weights = Mapping[str, NDArray[np.floating]]
 """`conv1.weight` `[M, Ic, kh, kw]`, `conv1.bias` `[M]`, `fc1.weight` `[out, in]`, ... by layer name."""
 
-CIFARNET_WEIGHTS = Path(__file__).with_name("weights") / "cifarnet.npz"
+WEIGHTS = Path(__file__).with_name("weights")
 VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 """Output channels and number of 3x3 convolutions per block (Simonyan and Zisserman 2014, configuration E)."""
+
+
+class Layers(Protocol):
+    """Where an architecture lays its layers, each on the one before it; convolutions and `relu` ones end in a Relu."""
+
+    def conv(self, name: str, out_channels: int, kernel: int, stride: int = 1, pad: int = 0) -> None: ...
+
+    def max_pool(self, name: str, kernel: int, stride: int, pad_end: int = 0) -> None: ...
+
+    def flatten(self) -> None: ...
+
+    def fully_connected(self, name: str, out_features: int, relu: bool = True) -> None: ...
 
 
 class SequentialBuilder:
@@ -84,9 +97,8 @@ class SequentialBuilder:
         return array
 
 
-def cifarnet(weights: Weights | None = None, size: int = 32, seed: int = 0) -> onnx.ModelProto:
+def lay_cifarnet(net: Layers) -> None:
     """CifarNet for CIFAR-10: K = 75, 1600 and M = 64, 64 (inference paper, Table II), 10 classes."""
-    net = SequentialBuilder("cifarnet", size, weights, seed)
     for index in (1, 2):
         net.conv(f"conv{index}", 64, kernel=5, pad=2)
         net.max_pool(f"pool{index}", kernel=3, stride=2, pad_end=1)
@@ -94,6 +106,27 @@ def cifarnet(weights: Weights | None = None, size: int = 32, seed: int = 0) -> o
     net.fully_connected("fc1", 384)
     net.fully_connected("fc2", 192)
     net.fully_connected("fc3", 10, relu=False)
+
+
+def lay_cifar_vgg(net: Layers) -> None:
+    """A VGG of six 3x3 convolutions for CIFAR-10, `conv1_1` to `conv3_2`, of 64, 128 and 256 channels."""
+    for block, channels in enumerate((64, 128, 256), 1):
+        for index in (1, 2):
+            net.conv(f"conv{block}_{index}", channels, kernel=3, pad=1)
+        net.max_pool(f"pool{block}", kernel=2, stride=2)
+    net.flatten()
+    net.fully_connected("fc1", 256)
+    net.fully_connected("fc2", 10, relu=False)
+
+
+TRAINABLE: Mapping[str, Callable[[Layers], None]] = {"cifarnet": lay_cifarnet, "cifar_vgg": lay_cifar_vgg}
+"""The networks for CIFAR-10 (images of 32x32) whose weights `models.train` makes."""
+
+
+def cifarnet(weights: Weights | None = None, size: int = 32, seed: int = 0) -> onnx.ModelProto:
+    """CifarNet, for images of any size."""
+    net = SequentialBuilder("cifarnet", size, weights, seed)
+    lay_cifarnet(net)
     return net.build()
 
 
@@ -122,9 +155,21 @@ def vgg19(size: int = 224, classes: int = 1000, weights: Weights | None = None, 
     return net.build()
 
 
-def trained_cifarnet() -> onnx.ModelProto:
-    """CifarNet with the weights of `models.train_cifarnet` (CIFAR-10; input as `preprocessing.CIFARNET` makes it)."""
-    return cifarnet(load_weights(CIFARNET_WEIGHTS))
+def cifar_network(network: str, weights: Weights) -> onnx.ModelProto:
+    """One of `TRAINABLE` with given weights; its input is as `preprocessing.CIFAR10` makes it."""
+    net = SequentialBuilder(network, 32, weights, seed=0)
+    TRAINABLE[network](net)
+    return net.build()
+
+
+def trained(network: str) -> onnx.ModelProto:
+    """One of `TRAINABLE` with the weights that `models.train` stored."""
+    return cifar_network(network, load_weights(weights_path(network)))
+
+
+def weights_path(network: str) -> Path:
+    """Where the weights of one of `TRAINABLE` are stored."""
+    return WEIGHTS / f"{network}.npz"
 
 
 def load_weights(path: Path) -> dict[str, NDArray[np.float32]]:

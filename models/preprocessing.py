@@ -47,7 +47,7 @@ class Preprocessing:
             raise ValueError(f"height and width must be multiples of {self.multiple_of}, got {height}x{width}")
 
 
-CIFARNET = Preprocessing(mean=(125.3, 123.0, 113.9), scale=(63.0, 62.1, 66.7))
+CIFAR10 = Preprocessing(mean=(125.3, 123.0, 113.9), scale=(63.0, 62.1, 66.7))
 """Channel statistics of the CIFAR-10 training images, rounded."""
 
 IMAGENET = Preprocessing(mean=(123.675, 116.28, 103.53), scale=(58.395, 57.12, 57.375))

@@ -72,7 +72,7 @@ def test_an_input_too_small_is_refused_by_layer_name() -> None:
 
 
 def test_wrong_weights_are_refused_by_key() -> None:
-    weights = builders.load_weights(builders.CIFARNET_WEIGHTS)
+    weights = builders.load_weights(builders.weights_path("cifarnet"))
     with pytest.raises(ValueError, match=r"'fc1\.weight' must be \[384, 9216\]"):
         builders.cifarnet(weights, size=48)
     del weights["conv2.bias"]
@@ -82,5 +82,5 @@ def test_wrong_weights_are_refused_by_key() -> None:
 
 def test_trained_cifarnet_recognises_the_test_images(read_images: ReadImages, run_model: RunModel) -> None:
     photos, labels = read_images("cifar10_test")
-    logits = run_model(builders.trained_cifarnet(), preprocessing.CIFARNET(photos))
+    logits = run_model(builders.trained("cifarnet"), preprocessing.CIFAR10(photos))
     assert np.mean(logits.argmax(1) == labels) >= 0.78

@@ -41,7 +41,7 @@ def network(packaged_model: Callable[[str], Path], tmp_path: Path) -> Callable[[
         if name != "cifarnet":
             return packaged_model(name)
         path = tmp_path / "cifarnet.onnx"
-        onnx.save(builders.trained_cifarnet(), path)
+        onnx.save(builders.trained("cifarnet"), path)
         return path
 
     return find
@@ -53,7 +53,7 @@ def photos(read_images: ReadImages) -> Callable[[str, int], Batch]:
 
     def read(name: str, count: int) -> Batch:
         if name == "cifarnet":
-            return preprocessing.CIFARNET(read_images("cifar10_test", count)[0])
+            return preprocessing.CIFAR10(read_images("cifar10_test", count)[0])
         images = read_images("imagenet_sample", count)[0]
         if name in DETECTORS:
             height, width = DETECTORS[name]

@@ -1,4 +1,4 @@
-"""Trains CifarNet on CIFAR-10 and stores weights that `models.builders.cifarnet` takes.
+"""Trains one of `builders.TRAINABLE` on CIFAR-10 and stores weights that `builders.trained` puts into its ONNX model.
 
 Training uses batch normalisation, which is folded into the layer before it when the weights are stored. The reported
 accuracy is that of the stored (rounded) weights in the ONNX model run by ONNX Runtime.
@@ -23,39 +23,61 @@ from torch import Tensor, nn
 from models import builders, datasets, preprocessing
 
 console = Console()
-LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")
 CROP_PADDING = 4
 DATA_HELP = "Folder of cifar10_train.npz and cifar10_test.npz; default: $REUSE_DATA or ../shared/data."
 
 
-class CifarNet(nn.Sequential):
-    """The layers of `builders.cifarnet`, with batch normalisation before each Relu and dropout before fc1."""
+class TrainableLayers:
+    """Lays an architecture as a PyTorch network, with batch normalisation before each Relu, dropout before `fc1`."""
 
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
-        channels = 3
-        for index in (1, 2):
-            self.add_module(f"conv{index}", nn.Conv2d(channels, 64, 5, padding=2, bias=False))
-            self.add_module(f"bn_conv{index}", nn.BatchNorm2d(64))
-            self.add_module(f"relu{index}", nn.ReLU())
-            self.add_module(f"pool{index}", nn.MaxPool2d(3, 2, ceil_mode=True))
-            channels = 64
-        self.add_module("flatten", nn.Flatten())
-        self.add_module("dropout", nn.Dropout(dropout))
-        features = 64 * 8 * 8
-        for index, width in ((1, 384), (2, 192)):
-            self.add_module(f"fc{index}", nn.Linear(features, width, bias=False))
-            self.add_module(f"bn_fc{index}", nn.BatchNorm1d(width))
-            self.add_module(f"relu_fc{index}", nn.ReLU())
-            features = width
-        self.add_module("fc3", nn.Linear(features, 10))
+    def __init__(self, size: int, dropout: float) -> None:
+        self.net = nn.Sequential()
+        self._shape: tuple[int, ...] = (3, size, size)
+        self._dropout = dropout
+
+    def conv(self, name: str, out_channels: int, kernel: int, stride: int = 1, pad: int = 0) -> None:
+        """Convolution `name`, its normalisation `bn_<name>` and a Relu."""
+        convolution = nn.Conv2d(self._shape[0], out_channels, kernel, stride, pad, bias=False)
+        self._add(name, convolution)
+        self._add(f"bn_{name}", nn.BatchNorm2d(out_channels))
+        self._add(f"relu_{name}", nn.ReLU())
+
+    def max_pool(self, name: str, kernel: int, stride: int, pad_end: int = 0) -> None:
+        """Max pooling; padding at the end is PyTorch's `ceil_mode`."""
+        self._add(name, nn.MaxPool2d(kernel, stride, ceil_mode=pad_end > 0))
+
+    def flatten(self) -> None:
+        """`[N, C, H, W]` to `[N, C*H*W]`, channels slowest."""
+        self._add("flatten", nn.Flatten())
+
+    def fully_connected(self, name: str, out_features: int, relu: bool = True) -> None:
+        """Linear layer `name`, and with `relu` its normalisation and a Relu."""
+        if name == "fc1":
+            self._add("dropout", nn.Dropout(self._dropout))
+        self._add(name, nn.Linear(self._shape[0], out_features, bias=not relu))
+        if relu:
+            self._add(f"bn_{name}", nn.BatchNorm1d(out_features))
+            self._add(f"relu_{name}", nn.ReLU())
+
+    def _add(self, name: str, module: nn.Module) -> None:
+        self.net.add_module(name, module)
+        with torch.no_grad():
+            self._shape = tuple(module.eval()(torch.zeros(1, *self._shape)).shape[1:])
+        module.train()
 
 
-def folded_weights(net: CifarNet) -> dict[str, NDArray[np.float16]]:
+def trainable(network: str, dropout: float) -> nn.Sequential:
+    """The PyTorch form of one of `builders.TRAINABLE`."""
+    layers = TrainableLayers(32, dropout)
+    builders.TRAINABLE[network](layers)
+    return layers.net
+
+
+def folded_weights(net: nn.Sequential) -> dict[str, NDArray[np.float16]]:
     """Weights and biases per layer with batch normalisation folded in, rounded to float16."""
     state = {key: value.detach().double().numpy() for key, value in net.state_dict().items()}
     stored = {}
-    for layer in LAYERS:
+    for layer in (name for name, module in net.named_children() if isinstance(module, nn.Conv2d | nn.Linear)):
         weight = state[f"{layer}.weight"]
         if f"bn_{layer}.weight" not in state:
             bias = state[f"{layer}.bias"]
@@ -84,20 +106,22 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def normalised(images: list[datasets.RgbImage]) -> Tensor:
     """The network's input `[N, 3, H, W]`, channels last in memory."""
-    return torch.from_numpy(preprocessing.CIFARNET(images)).to(memory_format=torch.channels_last)
+    return torch.from_numpy(preprocessing.CIFAR10(images)).to(memory_format=torch.channels_last)
 
 
-def onnx_accuracy(images: NDArray[np.float32], labels: NDArray[np.int64], path: Path, threads: int) -> float:
+def onnx_accuracy(
+    network: str, path: Path, images: NDArray[np.float32], labels: NDArray[np.int64], threads: int
+) -> float:
     """Top-1 of the weights stored at `path`, in the ONNX model run by ONNX Runtime on `images` `[N, 3, 32, 32]`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    model = builders.cifarnet(builders.load_weights(path)).SerializeToString()
+    model = builders.cifar_network(network, builders.load_weights(path)).SerializeToString()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     logits = np.concatenate([session.run(None, {"x": images[i : i + 500]})[0] for i in range(0, len(images), 500)])
     return float(np.mean(logits.argmax(1) == labels))
 
 
-def torch_accuracy(net: CifarNet, images: Tensor, labels: Tensor) -> float:
+def torch_accuracy(net: nn.Sequential, images: Tensor, labels: Tensor) -> float:
     """Top-1 of the network in training, float32."""
     net.eval()
     with torch.no_grad():
@@ -106,7 +130,7 @@ def torch_accuracy(net: CifarNet, images: Tensor, labels: Tensor) -> float:
 
 
 def train(
-    net: CifarNet, images: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], epochs: int, batch: int, seed: int
+    net: nn.Sequential, images: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], epochs: int, batch: int, seed: int
 ) -> None:
     """SGD with Nesterov momentum, one learning-rate cycle, label smoothing, bfloat16 autocast."""
     steps = len(images) // batch
@@ -145,15 +169,18 @@ def store(weights: dict[str, NDArray[np.float16]], path: Path) -> None:
 
 
 def main(
+    network: Annotated[str, typer.Argument(help=f"Which network: {', '.join(builders.TRAINABLE)}.")],
     data: Annotated[Path | None, typer.Option(help=DATA_HELP)] = None,
-    output: Annotated[Path, typer.Option(help="Where the weights go.")] = builders.CIFARNET_WEIGHTS,
+    output: Annotated[Path | None, typer.Option(help="Where the weights go; default: models/weights.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 28,
     batch: Annotated[int, typer.Option(min=2)] = 256,
     dropout: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.2,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """Train CifarNet, store its weights and report their test top-1."""
+    """Train a network, store its weights and report their test top-1."""
+    if network not in builders.TRAINABLE:
+        raise typer.BadParameter(f"there is no '{network}'; choose of {', '.join(builders.TRAINABLE)}")
     folder = data or datasets.data_dir()
     if folder is None:
         raise typer.BadParameter("no sample data found; give its folder", param_hint="--data")
@@ -166,11 +193,12 @@ def main(
     border = ((CROP_PADDING, CROP_PADDING), (CROP_PADDING, CROP_PADDING), (0, 0))
     images = normalised([np.pad(photo, border, mode="reflect") for photo in train_photos])
 
-    net = CifarNet(dropout).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = trainable(network, dropout).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     test = test_images, torch.from_numpy(test_labels)
     train(net, images, torch.from_numpy(train_labels), test, epochs, batch, seed)
+    output = output or builders.weights_path(network)
     store(folded_weights(net), output)
-    top1 = onnx_accuracy(np.ascontiguousarray(test_images.numpy()), test_labels, output, threads)
+    top1 = onnx_accuracy(network, output, np.ascontiguousarray(test_images.numpy()), test_labels, threads)
     console.print(f"{output}: test top-1 {top1:.4f} on {len(test_labels)} images (stored weights, ONNX Runtime)")
 
 

@@ -1,0 +1,120 @@
+"""The report of a calibration, as written by `--report DIR` into report.json and drawn in report.html."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reuse_compiler.reuse.config import LayerSettings
+
+
+class Measurement(BaseModel):
+    """One way to rewrite a layer, measured on the layer alone with the original model's input."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    settings: LayerSettings
+    r_c: float
+    output_error: float
+    """Relative L2 error of the layer's result (before the activation) against the dense layer's."""
+    error_bound: float | None = None
+    """The inference paper's bound (Eq. 2 and 3) for it, relative likewise."""
+    dense_ms: float
+    reuse_ms: float
+    """Medians of interleaved runs of the layer alone, activation included."""
+    operations: float
+    """Operations by the papers' Eq. 5 and design section 2, relative to the dense layer."""
+
+
+class LayerCalibration(BaseModel):
+    """One Conv of the model: what was measured, decided and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    decision: Literal["reuse", "dense"]
+    reason: str
+    N: int | None = None
+    K: int | None = None
+    M: int | None = None
+    dense_ms: float | None = None
+    sensitivity: float | None = None
+    """Squared relative error of the model's output per squared relative error of this layer's result."""
+    measurements: list[Measurement] = Field(default_factory=list)
+    chosen: Measurement | None = None
+    error_as_is: float | None = None
+    """Relative L2 error of the layer's result with the earlier layers' reuse on, before reconstruction."""
+    error_reconstructed: float | None = None
+    """The same after it, on samples that did not take part in it."""
+
+
+class Trial(BaseModel):
+    """One choice for the whole model, measured end to end on the samples for selection."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: str
+    """What the search did to come to it."""
+    layers: dict[str, LayerSettings]
+    value: float
+    """The metric."""
+    drop: float
+    output_error: float
+    """Relative L2 error of the model's outputs."""
+    dense_ms: float
+    reuse_ms: float
+    accepted: bool
+    """Whether it keeps the accuracy budget."""
+
+
+class Check(BaseModel):
+    """The chosen model on the data that took no part."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    samples: int
+    """Runs of the model."""
+    original: float
+    """The metric of the original model."""
+    value: float
+    drop: float
+    output_error: float
+    dense_ms: float
+    reuse_ms: float
+    within_budget: bool
+
+
+class ClusterPicture(BaseModel):
+    """Which pixels of a layer share a cluster: ids of one block as rows of the picture, for one sample."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layer: str
+    block: int
+    ids: list[list[int]]
+    image: list[list[list[int]]] | None = None
+    """The input as an RGB picture `[H][W][3]`, 0..255, if the model takes images."""
+
+
+class CalibrationReport(BaseModel):
+    """A whole calibration."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    data: str
+    """The samples, in words."""
+    metric: str
+    higher_is_better: bool
+    target: float
+    """The value of the metric that had to be kept on the samples for selection."""
+    layers: list[LayerCalibration]
+    trials: list[Trial]
+    reconstruction: dict[str, Check]
+    """The chosen layers on the held-out data with each way of reconstruction that was asked for; `none` always."""
+    check: Check | None = None
+    pictures: list[ClusterPicture] = Field(default_factory=list)
+    seconds: float
+    versions: dict[str, str]
+    options: dict[str, Any]

@@ -21,7 +21,8 @@ from reuse_compiler.pipeline import Lowered, lower
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reports.model import LayerReport, ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
-from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.fitted import Fitted, load_fitted
 from reuse_compiler.runtime import import_onnxruntime, library_version
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
@@ -74,12 +75,12 @@ def compile_file(
         specs = model_inputs(model)
         source = open_data(verify_data, specs, options.shapes)
         options = options.model_copy(update={"shapes": _shapes_from(source, specs) | options.shapes})
-    config, parameters = _read_config(options)
+    config, fitted = _read_config(options)
     ratios = {}
     if source is not None and config is None:
         ratios = _measure_ratios(model, options, source, threads, output_path.parent, progress)
     progress("rewriting convolutions", 0, 0)
-    lowered = lower(model, options, config, parameters, ratios)
+    lowered = lower(model, options, config, fitted, ratios)
     report = ModelReport(
         model=str(model_path),
         output=None if dry_run else str(output_path),
@@ -127,11 +128,11 @@ def _check_output(model_path: Path, output_path: Path, overwrite: bool) -> None:
     check_output(output_path, overwrite)
 
 
-def _read_config(options: CompileOptions) -> tuple[ReuseConfig | None, dict[str, HashParameters]]:
+def _read_config(options: CompileOptions) -> tuple[ReuseConfig | None, Fitted]:
     if options.config is None:
-        return None, {}
+        return None, Fitted()
     config = ReuseConfig.load(options.config)
-    return config, config.load_parameters(options.config)
+    return config, load_fitted(config, options.config)
 
 
 def _shapes_from(source: Source, specs: list[InputSpec]) -> dict[str, tuple[int, ...]]:

@@ -18,9 +18,10 @@ from reuse_compiler.passes.inline_functions import InlineFunctions
 from reuse_compiler.passes.lower_to_reuse import LowerToReuse
 from reuse_compiler.passes.match_convolutions import MatchConvolutions
 from reuse_compiler.passes.record_settings import RecordSettings
+from reuse_compiler.passes.replace_weights import ReplaceWeights
 from reuse_compiler.reports.model import LayerReport
 from reuse_compiler.reuse.config import ReuseConfig
-from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.fitted import Fitted
 
 PASSES: tuple[Pass, ...] = (
     InlineFunctions(),
@@ -29,6 +30,7 @@ PASSES: tuple[Pass, ...] = (
     MatchConvolutions(),
     CheckLegality(),
     ChooseParameters(),
+    ReplaceWeights(),
     LowerToReuse(),
     RecordSettings(),
     CheckResult(),
@@ -54,18 +56,18 @@ def lower(
     model: onnx.ModelProto,
     options: CompileOptions,
     config: ReuseConfig | None = None,
-    parameters: Mapping[str, HashParameters] | None = None,
+    fitted: Fitted | None = None,
     remaining_ratios: Mapping[str, float] | None = None,
 ) -> Lowered:
     """Rewrites the convolutions of `model`, which is not changed, and tells for each what was decided and why.
 
-    `parameters` are fitted hash parameters by layer; layers without get random ones. `remaining_ratios` are measured
-    r_c by layer; without, the cost model takes the largest that is possible. Raises ConfigError for settings that
+    `fitted` holds hash parameters and weights of the layers that `config` names. `remaining_ratios` are measured r_c by
+    layer; without, the cost model takes the largest that is possible. Raises ConfigError for settings that
     do not fit the model.
     """
     working = onnx.ModelProto()
     working.CopyFrom(model)
-    context = PassContext(working, model, options, config, parameters or {}, remaining_ratios or {})
+    context = PassContext(working, model, options, config, fitted or Fitted(), remaining_ratios or {})
     run_passes(PASSES, context)
     layers = context.layers or []
     # Tensors of inlined functions exist in the rewritten model only, so that there is nothing to compare them with.

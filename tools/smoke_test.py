@@ -51,7 +51,7 @@ def image() -> Any:
 def check(family: str, lowering: str, expected: Any) -> None:
     """Compiles and runs one variant; raises AssertionError if it does not do what it must."""
     options = CompileOptions.model_validate({"family": family, "lowering": lowering, "force": True})
-    lowered = lower(network(), options, None, {})
+    lowered = lower(network(), options)
     assert lowered.modified and all(layer.decision == "reuse" for layer in lowered.layers)
     results = []
     for threads in (1, 3):

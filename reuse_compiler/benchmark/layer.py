@@ -14,6 +14,7 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reuse.config import LayerSettings, Lowering, ReuseConfig, make_settings
+from reuse_compiler.reuse.fitted import Fitted
 
 NAME, INPUT, OUTPUT = "conv", "x", "y"
 
@@ -47,7 +48,7 @@ def reuse_model(dense: onnx.ModelProto, case: ConvCase, data: LayerInput, loweri
     """Returns the layer as the compiler rewrites it, whatever the cost; raises ConfigError if it cannot."""
     settings = _settings(case, data)
     config = ReuseConfig(layers={NAME: settings})
-    lowered = lower(dense, CompileOptions(lowering=lowering), config, {NAME: data.parameters})
+    lowered = lower(dense, CompileOptions(lowering=lowering), config, Fitted({NAME: data.parameters}))
     layer = lowered.layers[0]
     if layer.decision != "reuse":
         raise ConfigError(f"the compiler leaves this convolution as it is: {layer.reason}")

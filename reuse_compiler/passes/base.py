@@ -15,7 +15,7 @@ from reuse_compiler.graph.view import GraphView
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.layer import Layer
 from reuse_compiler.reuse.config import ReuseConfig
-from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.fitted import Fitted
 
 
 @dataclass
@@ -27,7 +27,7 @@ class PassContext:
     """The model as it was given; never changed."""
     options: CompileOptions
     config: ReuseConfig | None = None
-    parameters: Mapping[str, HashParameters] = field(default_factory=dict)
+    fitted: Fitted = field(default_factory=Fitted)
     remaining_ratios: Mapping[str, float] = field(default_factory=dict)
     """r_c by layer where it was measured with the same settings; elsewhere the cost model takes a bound."""
     view: GraphView = field(init=False)

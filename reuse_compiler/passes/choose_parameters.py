@@ -179,7 +179,7 @@ def _choose_hash(layer: Layer, context: PassContext) -> None:
     """Takes the configuration's parameters, or draws random ones from the seed and the layer's name."""
     blocking, settings = layer.blocking, layer.settings
     assert blocking is not None and settings is not None
-    given = context.parameters.get(layer.name)
+    given = context.fitted.parameters.get(layer.name)
     if given is None:
         rng = np.random.default_rng([_seed(context), *_digest(layer.name)])
         family = FAMILIES[settings.family]

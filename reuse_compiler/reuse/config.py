@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reuse_compiler.errors import ConfigError
@@ -57,7 +56,7 @@ class ReuseConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     layers: dict[str, LayerSettings] = Field(default_factory=dict)
     parameters_file: str | None = None
-    """An .npz beside the configuration file with arrays `<layer>/<parameter>`: fitted trees, trained projections."""
+    """An .npz beside the configuration file with arrays `<layer>/<name>` (`reuse.fitted`): trees, weights."""
 
     @staticmethod
     def load(path: Path) -> ReuseConfig:
@@ -72,27 +71,6 @@ class ReuseConfig(BaseModel):
             raise ConfigError(f"{path} is not valid JSON: {error}") from error
         except ValidationError as error:
             raise ConfigError(f"{path}: {describe_validation_error(error)}") from error
-
-    def load_parameters(self, path: Path) -> dict[str, HashParameters]:
-        """Reads `parameters_file`, which lies beside the configuration file `path`: hash parameters by layer."""
-        if self.parameters_file is None:
-            return {}
-        file = path.parent / self.parameters_file
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot read the hash parameters {file} named by {path}: {error}") from error
-        known = {name for name, _ in HashParameters().items()}
-        layers: dict[str, dict[str, Any]] = {}
-        for key, array in arrays.items():
-            layer, _, name = key.rpartition("/")
-            if name not in known:
-                raise ConfigError(f"{file}: '{key}' must be '<layer>/<name>' with a name of {sorted(known)}")
-            if layer not in self.layers:
-                raise ConfigError(f"{file}: '{key}' is for a layer that {path} does not name")
-            layers.setdefault(layer, {})[name] = array.astype(np.int32 if name == "coordinates" else np.float32)
-        return {layer: HashParameters(**values) for layer, values in layers.items()}
 
 
 def describe_validation_error(error: ValidationError) -> str:

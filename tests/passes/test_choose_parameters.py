@@ -20,6 +20,7 @@ from reuse_compiler.passes.layer import Layer
 from reuse_compiler.passes.match_convolutions import MatchConvolutions
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.fitted import Fitted
 from tests.passes.models import context_of, conv_model, model_of, random_array, tensor, value
 
 PASSES = [InferShapes(), MatchConvolutions(), CheckLegality(), ChooseParameters()]
@@ -34,7 +35,7 @@ def choose(
     **options: Any,
 ) -> list[Layer]:
     context = context_of(model, CompileOptions(**options), config)
-    context.parameters = parameters or {}
+    context.fitted = Fitted(parameters or {})
     assert run_passes(PASSES, context) is False
     assert context.model == model
     return context.layers or []

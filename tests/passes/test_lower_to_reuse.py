@@ -21,6 +21,7 @@ from reuse_compiler.passes.lower_to_reuse import LowerToReuse
 from reuse_compiler.passes.match_convolutions import MatchConvolutions
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.fitted import Fitted
 from tests.passes.models import context_of, conv_model, model_of, node_bytes, operators, random_array, tensor, value
 
 PASSES = [
@@ -43,7 +44,7 @@ def rewrite(
     parameters: dict[str, HashParameters] | None = None,
 ) -> onnx.ModelProto:
     context = context_of(model, options, config)
-    context.parameters = parameters or {}
+    context.fitted = Fitted(parameters or {})
     assert run_passes(PASSES, context) is True
     assert context.original == model
     return context.model

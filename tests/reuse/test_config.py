@@ -10,6 +10,7 @@ import pytest
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import ReuseConfig, check_parameters, make_settings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.fitted import load_fitted
 from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
 
 LAYER = {"layout": "channel", "L": 16, "H": 8}
@@ -67,7 +68,7 @@ def test_parameters_are_read_by_layer(tmp_path: Path) -> None:
         allow_pickle=False,
         **{"a/conv/thresholds": np.zeros((4, 8)), "a/conv/coordinates": np.zeros((4, 255))},
     )
-    parameters = ReuseConfig.load(path).load_parameters(path)["a/conv"]
+    parameters = load_fitted(ReuseConfig.load(path), path).parameters["a/conv"]
     assert parameters.thresholds is not None and parameters.thresholds.dtype == np.float32
     assert parameters.coordinates is not None and parameters.coordinates.dtype == np.int32
     assert parameters.projections is None
@@ -80,16 +81,16 @@ def test_parameters_for_nothing_are_refused(tmp_path: Path, key: str, message: s
     path = write(tmp_path, {"layers": {"conv": LAYER}, "parameters_file": "p.npz"})
     np.savez(tmp_path / "p.npz", allow_pickle=False, **{key: np.zeros(3)})
     with pytest.raises(ConfigError, match=message):
-        ReuseConfig.load(path).load_parameters(path)
+        load_fitted(ReuseConfig.load(path), path)
 
 
 def test_missing_or_pickled_parameters_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, {"parameters_file": "p.npz"})
     with pytest.raises(ConfigError, match="cannot read the hash parameters"):
-        ReuseConfig.load(path).load_parameters(path)
+        load_fitted(ReuseConfig.load(path), path)
     np.savez(tmp_path / "p.npz", allow_pickle=True, **{"conv/thresholds": np.array([{}], dtype=object)})
     with pytest.raises(ConfigError, match="cannot read the hash parameters"):
-        ReuseConfig.load(path).load_parameters(path)
+        load_fitted(ReuseConfig.load(path), path)
 
 
 def test_parameters_must_fit_the_layer() -> None:

@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reuse_compiler.errors import ConfigError
+from reuse_compiler.reuse.config import ReuseConfig, make_settings
+from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.fitted import Fitted, LayerWeights, load_fitted
+
+CONFIG = ReuseConfig(
+    layers={"a/conv": make_settings(family="learned", layout="channel", L=4, H=2)}, parameters_file="p.npz"
+)
+
+
+def trees() -> HashParameters:
+    return HashParameters(thresholds=np.ones((2, 3), np.float32), coordinates=np.zeros((2, 3), np.int32))
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    weights = LayerWeights(np.ones((2, 8, 1, 1), np.float32), np.zeros(2, np.float32))
+    (tmp_path / "p.npz").write_bytes(Fitted({"a/conv": trees()}, {"a/conv": weights}).to_bytes())
+    read = load_fitted(CONFIG, tmp_path / "config.json")
+    assert read.parameters.keys() == read.weights.keys() == {"a/conv"}
+    for name, array in trees().items():
+        np.testing.assert_array_equal(getattr(read.parameters["a/conv"], name), array)
+    np.testing.assert_array_equal(read.weights["a/conv"].weight, weights.weight)
+    np.testing.assert_array_equal(read.weights["a/conv"].bias, weights.bias)
+
+
+def test_weights_without_a_bias_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", allow_pickle=False, **{"a/conv/weight": np.ones((2, 8, 1, 1))})
+    with pytest.raises(ConfigError, match="must both be given"):
+        load_fitted(CONFIG, tmp_path / "config.json")
+
+
+def test_equal_arrays_give_equal_bytes() -> None:
+    assert Fitted({"a/conv": trees()}).to_bytes() == Fitted({"a/conv": trees()}).to_bytes()

@@ -122,16 +122,35 @@ def tensor_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) 
 
 def infer_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> ShapeTable:
     """Returns the shapes of all tensors, those of If/Loop/Scan bodies too, when the inputs have the shapes `bound`."""
+    scopes: dict[ScopePath, dict[str, Shape]] = {}
+    _collect(_inferred(model, bound).graph, (), scopes)
+    return ShapeTable(scopes)
+
+
+def infer_values(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    """Returns type and shape of the main graph's tensors by name, symbolic dimensions as the model has them.
+
+    Initializers have theirs; what inference cannot follow is as declared, or missing.
+    """
+    graph = _inferred(model, {}).graph
+    values = {
+        tensor.name: onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in graph.initializer
+    }
+    declared = [*graph.input, *graph.value_info, *graph.output]
+    return values | {value.name: value for value in declared if value.HasField("type")}
+
+
+def _inferred(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
+    """Returns a copy without weights after shape inference; as far as that came where it fails."""
     copy = copy_without_data(model, SMALL_TENSOR_BYTES)
     symbols = _bind_inputs(copy.graph, bound)
     _forget_shapes(copy.graph, symbols, main=True)
     try:
-        copy = shape_inference.infer_shapes(copy, strict_mode=False, data_prop=True)
+        return shape_inference.infer_shapes(copy, strict_mode=False, data_prop=True)
     except Exception as error:  # the C++ inference raises bare RuntimeErrors and its own InferenceError
         logger.warning("shape inference failed (%s); convolutions of unknown input size stay dense", error)
-    scopes: dict[ScopePath, dict[str, Shape]] = {}
-    _collect(copy.graph, (), scopes)
-    return ShapeTable(scopes)
+    return copy
 
 
 def _bind_inputs(graph: onnx.GraphProto, bound: Mapping[str, tuple[int, ...]]) -> dict[str, int]:

@@ -15,6 +15,7 @@ from reuse_compiler.passes.choose_parameters import ChooseParameters
 from reuse_compiler.passes.fold_constants import FoldConstants
 from reuse_compiler.passes.infer_shapes import InferShapes
 from reuse_compiler.passes.inline_functions import InlineFunctions
+from reuse_compiler.passes.layer import Layer
 from reuse_compiler.passes.lower_to_reuse import LowerToReuse
 from reuse_compiler.passes.match_convolutions import MatchConvolutions
 from reuse_compiler.passes.record_settings import RecordSettings
@@ -23,12 +24,15 @@ from reuse_compiler.reports.model import LayerReport
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted
 
-PASSES: tuple[Pass, ...] = (
+FIND_LAYERS: tuple[Pass, ...] = (
     InlineFunctions(),
     FoldConstants(),
     InferShapes(),
     MatchConvolutions(),
     CheckLegality(),
+)
+PASSES: tuple[Pass, ...] = (
+    *FIND_LAYERS,
     ChooseParameters(),
     ReplaceWeights(),
     LowerToReuse(),
@@ -65,17 +69,31 @@ def lower(
     layer; without, the cost model takes the largest that is possible. Raises ConfigError for settings that
     do not fit the model.
     """
-    working = onnx.ModelProto()
-    working.CopyFrom(model)
-    context = PassContext(working, model, options, config, fitted or Fitted(), remaining_ratios or {})
+    context = PassContext(_copy(model), model, options, config, fitted or Fitted(), remaining_ratios or {})
     run_passes(PASSES, context)
     layers = context.layers or []
     # Tensors of inlined functions exist in the rewritten model only, so that there is nothing to compare them with.
     original = {name for node in model.graph.node for name in node.output}
     return Lowered(
-        model=working if context.chosen else model,
+        model=context.model if context.chosen else model,
         layers=[layer.report() for layer in layers],
         outputs={layer.name: layer.output for layer in context.chosen if layer.in_main and layer.output in original},
         modified=bool(context.chosen),
         bound=context.bound,
     )
+
+
+def find_layers(model: onnx.ModelProto, options: CompileOptions) -> tuple[onnx.ModelProto, list[Layer]]:
+    """Returns the model as the passes see it before they rewrite it, and its Conv-like nodes in graph order.
+
+    A layer has a refusal, or weights, attributes and geometry; no settings yet. `model` is not changed.
+    """
+    context = PassContext(_copy(model), model, options)
+    run_passes(FIND_LAYERS, context)
+    return context.model, context.layers or []
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy

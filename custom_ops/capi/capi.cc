@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <vector>
 
 #include "../cpu/simd/kernels.h"
 #include "reuse/statistics_registry.h"
+#include "reuse/tree_fit.h"
 
 extern "C" {
 
@@ -41,6 +43,18 @@ void reuse_statistics_forget(const char* session_tag) {
     reuse::StatisticsRegistry::instance().forget(session_tag);
   } catch (const std::exception&) {
     return;  // out of memory: they stay known
+  }
+}
+
+int32_t reuse_fit_trees(const float* vectors, int64_t count, int64_t length, const float* importance, int64_t num_trees,
+                        const int64_t* depths, const int64_t* leaves, int32_t* coordinates, float* thresholds) {
+  try {
+    std::vector<reuse::TreeShape> shapes(num_trees);
+    for (int64_t i = 0; i < num_trees; ++i) shapes[i] = {depths[i], leaves[i]};
+    reuse::fit_trees(vectors, count, length, importance, shapes.data(), num_trees, coordinates, thresholds);
+    return 0;
+  } catch (const std::exception&) {
+    return -1;
   }
 }
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import logging
 import re
 from dataclasses import fields
-
-import numpy as np
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
@@ -19,6 +16,7 @@ from reuse_compiler.reuse.cost import expected_remaining_ratio, predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Blocking, ConvGeometry, Layout
 from reuse_compiler.reuse.policies import num_hashes_range
+from reuse_compiler.reuse.seeds import layer_generator
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +179,7 @@ def _choose_hash(layer: Layer, context: PassContext) -> None:
     assert blocking is not None and settings is not None
     given = context.fitted.parameters.get(layer.name)
     if given is None:
-        rng = np.random.default_rng([_seed(context), *_digest(layer.name)])
+        rng = layer_generator(_seed(context), layer.name)
         family = FAMILIES[settings.family]
         try:
             given = family.random_parameters(rng, blocking.num_blocks, settings.sub_vector_length, settings.num_hashes)
@@ -195,8 +193,3 @@ def _seed(context: PassContext) -> int:
     if context.config is not None and "seed" not in context.options.model_fields_set:
         return context.config.seed
     return context.options.seed
-
-
-def _digest(name: str) -> list[int]:
-    """Returns a layer's name as numbers that are the same in every process."""
-    return [int(word) for word in np.frombuffer(hashlib.sha256(name.encode()).digest(), "<u4")]

@@ -61,6 +61,9 @@ def _load(path: Path) -> ctypes.CDLL:
         for clear in (library.reuse_statistics_reset, library.reuse_statistics_forget):
             clear.argtypes = [ctypes.c_char_p]
             clear.restype = None
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
+        library.reuse_fit_trees.argtypes = [pointer, size, size, pointer, size, *[pointer] * 4]
+        library.reuse_fit_trees.restype = ctypes.c_int32
     except (OSError, AttributeError) as error:
         raise LibraryError(
             f"the operator library {path} cannot be used ({error}): rebuild it with `pip install .`"

@@ -31,6 +31,13 @@ REUSE_EXPORT void reuse_statistics_reset(const char* session_tag);
 /* Forgets a session that is gone. */
 REUSE_EXPORT void reuse_statistics_forget(const char* session_tag);
 
+/* Fits trees of family `learned` to `count` finite row-major vectors of `length` elements (reuse/tree_fit.h): tree i
+ * has depths[i] comparisons and at most leaves[i] leaves, and 2^depths[i] - 1 coordinates and thresholds in level
+ * order, written tree after tree. Returns 0, or -1 for sizes that make no sense and if memory is short. */
+REUSE_EXPORT int32_t reuse_fit_trees(const float* vectors, int64_t count, int64_t length, const float* importance,
+                                     int64_t num_trees, const int64_t* depths, const int64_t* leaves,
+                                     int32_t* coordinates, float* thresholds);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,78 @@
+"""The settings that are worth measuring for a layer: those that the cost model does not rule out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reuse_compiler.calibration.effort import Effort
+from reuse_compiler.calibration.layers import ConvLayer
+from reuse_compiler.calibration.options import FamilyChoice
+from reuse_compiler.calibration.trees import num_leaves
+from reuse_compiler.reuse.config import LayerSettings, Scope, TableType, make_settings
+from reuse_compiler.reuse.cost import predicted_cost
+from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.geometry import Blocking, Layout
+
+FEWEST_CHANNELS = 4
+"""Layers with fewer channels (the first one) are cut in layout `patch`."""
+PATCH_PARTS = (1, 2, 3)
+"""Into how many blocks the unfolded input of such a layer is cut."""
+LONGEST_INT8, SHORTEST_FLOAT = 32, 16
+"""The error of int8 tables pays where many rows are added, which is where vectors are short."""
+MOST_REMAINING = 0.5
+"""Settings whose trees could keep more than half of the vectors are not tried."""
+PSTABLE_HASHES = (1, 2, 3, 4)
+"""Slabs along so many directions; each distinguishes many values, so that few are enough."""
+
+
+def candidates(layer: ConvLayer, family: FamilyChoice, scope: Scope, effort: Effort) -> list[LayerSettings]:
+    """Returns settings for the layer, least detailed first; none where the cost model expects no gain from any."""
+    families = FAMILIES if family == "all" else [family]
+    found = []
+    for name in families:
+        for layout, length in _cuts(layer, effort, FAMILIES[name].lossless):
+            for hashes in _hashes(name, effort):
+                for table in _tables(layout, length, FAMILIES[name].lossless):
+                    settings = make_settings(family=name, layout=layout, L=length, H=hashes, scope=scope, table=table)
+                    if _may_pay(layer, settings):
+                        found.append(settings)
+    return found
+
+
+def _cuts(layer: ConvLayer, effort: Effort, lossless: bool) -> Iterator[tuple[Layout, int]]:
+    g = layer.geometry
+    if g.group_in_channels < FEWEST_CHANNELS:
+        yield from (("patch", -(-g.columns // parts)) for parts in PATCH_PARTS)
+        return
+    lengths = {length for length in effort.lengths if length < g.group_in_channels}
+    if lossless or g.group_in_channels <= max(effort.lengths):
+        lengths.add(g.group_in_channels)
+    yield from (("channel", length) for length in sorted(lengths, reverse=True))
+
+
+def _hashes(family: str, effort: Effort) -> tuple[int, ...]:
+    if FAMILIES[family].lossless:
+        return (1,)
+    if family == "pstable":
+        return PSTABLE_HASHES
+    return effort.tree_depths if family == "learned" else effort.hashes
+
+
+def _tables(layout: Layout, length: int, lossless: bool) -> Iterator[TableType]:
+    if lossless or layout == "patch" or length >= SHORTEST_FLOAT:
+        yield "float"
+    if not lossless and length <= LONGEST_INT8:
+        yield "int8"
+
+
+def _may_pay(layer: ConvLayer, settings: LayerSettings) -> bool:
+    """Whether the layer could gain: with as many clusters as trees have leaves, and with none for other families."""
+    blocking = Blocking(layer.geometry, settings.layout, settings.sub_vector_length)
+    family = FAMILIES[settings.family]
+    ratio = 0.0
+    if settings.family == "learned":
+        leaves = num_leaves(settings.num_hashes)
+        if leaves > MOST_REMAINING * blocking.vectors:
+            return False
+        ratio = leaves / layer.geometry.rows
+    return predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table).total < 1.0

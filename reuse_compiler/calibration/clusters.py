@@ -1,0 +1,73 @@
+"""The input of a layer as reuse sees it: every neuron vector replaced by the centroid of its cluster."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from reuse_compiler.calibration.layers import ConvLayer, Workpiece
+from reuse_compiler.calibration.rows import Floats, Places, unfold_at
+from reuse_compiler.graph.cut import cut_model
+from reuse_compiler.options import CompileOptions
+from reuse_compiler.pipeline import lower
+from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
+from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.fitted import Fitted
+from reuse_compiler.reuse.geometry import Blocking
+from reuse_compiler.runtime import session
+
+IDS, CENTROIDS = "ids", "centroids"
+"""What the staged form calls the tensors that operator Cluster writes, after the layer's name."""
+
+
+class Clusterer:
+    """Operators Hash and Cluster of a layer, run by the same kernels as the compiled model's."""
+
+    def __init__(self, work: Workpiece, layer: ConvLayer, settings: LayerSettings, parameters: HashParameters) -> None:
+        import onnxruntime
+
+        self._layer = layer
+        self._blocking = Blocking(layer.geometry, settings.layout, settings.sub_vector_length)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = os.cpu_count() or 1
+        self._session = session(_clustering_model(work, layer, settings, parameters).SerializeToString(), None, options)
+
+    def ids_and_centroids(self, x: Floats) -> tuple[NDArray[np.int32], Floats]:
+        """Returns ids `[B, V]` and centroids `[B, C, L]` of an input as the model has it."""
+        ids, centroids = self._session.run(None, {self._layer.input: x})
+        return ids, centroids
+
+    def reused_rows(self, x: Floats, places: Places) -> list[Floats]:
+        """Returns, per group, rows `[n, K]` of the unfolded input with every vector replaced by its centroid."""
+        ids, centroids = self.ids_and_centroids(x)
+        if self._blocking.layout == "patch":
+            return [self._joined(group, ids[:, places], centroids) for group in range(self._layer.geometry.group)]
+        g = self._layer.geometry
+        groups = [self._joined(group, ids, centroids) for group in range(g.group)]
+        pixels = groups[0] if g.group == 1 else np.concatenate(groups, axis=1)
+        image = pixels.reshape(g.batch, g.in_height, g.in_width, g.in_channels).transpose(0, 3, 1, 2)
+        return [unfold_at(image, g, group, places) for group in range(g.group)]
+
+    def _joined(self, group: int, ids: NDArray[np.int32], centroids: Floats) -> Floats:
+        """Returns the vectors `[n, group width]` that the blocks of a group make up."""
+        blocking = self._blocking
+        joined = np.empty((ids.shape[1], blocking.group_width), np.float32)
+        for index in range(blocking.blocks_per_group):
+            block = group * blocking.blocks_per_group + index
+            start, length = blocking.block_start(block), blocking.block_length(block)
+            joined[:, start : start + length] = centroids[block, ids[block], :length]
+        return joined
+
+
+def _clustering_model(
+    work: Workpiece, layer: ConvLayer, settings: LayerSettings, parameters: HashParameters
+) -> onnx.ModelProto:
+    """Returns a model of the layer's Hash and Cluster. What tables are kept as makes no difference to clusters."""
+    config = ReuseConfig(layers={layer.name: settings.model_copy(update={"table": "float"})})
+    fitted = Fitted({layer.name: parameters})
+    options = CompileOptions(lowering="staged", shapes={layer.input: layer.input_shape})
+    lowered = lower(work.layer_model(layer), options, config, fitted)
+    return cut_model(lowered.model, [], [f"{layer.name}/{IDS}", f"{layer.name}/{CENTROIDS}"])

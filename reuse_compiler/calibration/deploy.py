@@ -1,0 +1,170 @@
+"""Turns settings for some layers into a model: layer after layer, fitted to what the earlier layers' reuse leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from reuse_compiler.calibration.activations import Activations
+from reuse_compiler.calibration.clusters import Clusterer
+from reuse_compiler.calibration.effort import Effort, reconstruction_rows
+from reuse_compiler.calibration.fit import HashFitter, VectorSample
+from reuse_compiler.calibration.layers import ConvLayer, Workpiece
+from reuse_compiler.calibration.options import Reconstruct
+from reuse_compiler.calibration.reconstruct import Moments, Reconstruction, reconstruct
+from reuse_compiler.calibration.rows import Floats, Places, choose_places, pixels_at, unfold_at
+from reuse_compiler.options import CompileOptions
+from reuse_compiler.pipeline import lower
+from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.fitted import Fitted, LayerWeights
+from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.seeds import layer_generator
+from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.verify import LayerTensor, in_chunks
+
+CHECKED_SHARE = 4
+"""One run in so many, at least one (or one row, if there is one run only), judges reconstructions."""
+
+
+@dataclass
+class Deployment:
+    """Settings with all that was fitted for them."""
+
+    layers: dict[str, LayerSettings] = field(default_factory=dict)
+    fitted: Fitted = field(default_factory=Fitted)
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By layer: relative error of its output with the earlier layers' reuse on, as is and reconstructed."""
+
+    def model(self, work: Workpiece) -> onnx.ModelProto:
+        """Returns the model with these layers rewritten."""
+        config = ReuseConfig(layers=self.layers)
+        return lower(work.model, CompileOptions(shapes=work.shapes), config, self.fitted).model
+
+
+class Deployer:
+    """Fits layers of one model to one set of runs. What the original layers compute is collected once."""
+
+    def __init__(self, work: Workpiece, feeds: Sequence[Feed], effort: Effort, seed: int) -> None:
+        self._work, self._feeds, self._effort, self._seed = work, feeds, effort, seed
+        self._targets: dict[str, list[Floats]] = {}
+
+    def collect_targets(self, progress: ProgressCallback = silent) -> None:
+        """Runs the original model and keeps the layers' outputs at the places that reconstruction looks at."""
+        sizes = {layer.name: 4 * layer.geometry.rows * layer.geometry.out_channels for layer in self._work.layers}
+        layers = {layer.name: layer for layer in self._work.layers}
+        pieces = [LayerTensor(layer.name, layer.output, sizes[layer.name]) for layer in self._work.layers]
+        done = 0
+        for chunk in in_chunks(pieces):
+            run = Activations(self._work.model, [piece.tensor for piece in chunk], self._feeds, "original")
+            for index, tensors in enumerate(run):
+                for piece, tensor in zip(chunk, tensors, strict=True):
+                    layer = layers[piece.layer]
+                    rows = pixels_at(layer.lift(tensor), self._places(layer, index))
+                    self._targets.setdefault(layer.name, []).append(rows)
+                progress("collecting layer outputs", done + index * len(chunk) // len(run), len(pieces))
+            done += len(chunk)
+        progress("collecting layer outputs", len(pieces), len(pieces))
+
+    def deploy(
+        self,
+        settings: Mapping[str, LayerSettings],
+        how: Reconstruct,
+        progress: ProgressCallback = silent,
+        what: str = "fitting",
+    ) -> Deployment:
+        """Fits the given layers in graph order; the others stay as they are."""
+        if how != "none" and not self._targets:
+            self.collect_targets(progress)
+        deployment = Deployment()
+        for index, layer in enumerate(layer for layer in self._work.layers if layer.name in settings):
+            progress(what, index, len(settings))
+            self._add(deployment, layer, settings[layer.name], how)
+        progress(what, len(settings), len(settings))
+        return deployment
+
+    def _add(self, deployment: Deployment, layer: ConvLayer, settings: LayerSettings, how: Reconstruct) -> None:
+        """Fits one layer to the input that the layers of `deployment` leave it, and adds it to them."""
+        model = deployment.model(self._work)
+        inputs = Activations(model, [layer.input], self._feeds, "compiled")
+        parameters = self._hash(layer, settings, inputs)
+        weights = dict(deployment.fitted.weights)
+        if how != "none" and not FAMILIES[settings.family].lossless:
+            groups = self._reconstruct(layer, settings, parameters, inputs, how)
+            weights[layer.name] = LayerWeights(
+                layer.folded_weight(np.stack([group.weight for group in groups])),
+                np.concatenate([group.bias for group in groups]),
+            )
+            deployment.errors[layer.name] = (
+                float(np.mean([group.error_as_is for group in groups])),
+                float(np.mean([group.error for group in groups])),
+            )
+        deployment.layers[layer.name] = settings
+        deployment.fitted = Fitted({**deployment.fitted.parameters, layer.name: parameters}, weights)
+
+    def _hash(self, layer: ConvLayer, settings: LayerSettings, inputs: Activations) -> HashParameters:
+        tensors = (layer.lift(tensors[0]) for tensors in inputs)
+        sample = sample_vectors(layer, tensors, len(inputs), settings.layout == "patch", self._effort, self._seed)
+        return HashFitter(sample, [settings.num_hashes]).fit(settings)
+
+    def _reconstruct(
+        self,
+        layer: ConvLayer,
+        settings: LayerSettings,
+        parameters: HashParameters,
+        inputs: Activations,
+        how: Reconstruct,
+    ) -> list[Reconstruction]:
+        g = layer.geometry
+        fit, check = ([Moments(g.columns, g.group_out_channels) for _ in range(g.group)] for _ in range(2))
+        clusterer = Clusterer(self._work, layer, settings, parameters)
+        checked = max(1, len(inputs) // CHECKED_SHARE)
+        for index, (x,) in enumerate(inputs):
+            places, target = self._places(layer, index), self._targets[layer.name][index]
+            held_back = index >= len(inputs) - checked
+            for group, rows in enumerate(clusterer.reused_rows(x, places)):
+                own = target[:, group * g.group_out_channels : (group + 1) * g.group_out_channels]
+                if len(inputs) == 1:
+                    check[group].add(rows[::CHECKED_SHARE], own[::CHECKED_SHARE])
+                    kept = np.arange(len(rows)) % CHECKED_SHARE != 0
+                    rows, own = rows[kept], own[kept]
+                    held_back = False
+                (check if held_back else fit)[group].add(rows, own)
+        biases = layer.bias.reshape(g.group, -1)
+        return [
+            reconstruct(fit[group], check[group], layer.unfolded_weight(group), biases[group], how)
+            for group in range(g.group)
+        ]
+
+    def _places(self, layer: ConvLayer, run: int) -> Places:
+        """Returns the output pixels of a run that reconstruction looks at: the same ones every time."""
+        g = layer.geometry
+        count = -(-reconstruction_rows(self._effort, g.columns) // len(self._feeds))
+        return choose_places(layer_generator(self._seed + 1 + run, layer.name), g.rows, count)
+
+
+def sample_vectors(
+    layer: ConvLayer, inputs: Iterator[Floats], runs: int, unfolded: bool, effort: Effort, seed: int
+) -> VectorSample:
+    """Returns neuron vectors from random places of inputs `[N, Ic, H, W]`, as many from each of `runs` runs.
+
+    `unfolded`: rows of the unfolded input (layout `patch`) in place of pixels.
+    """
+    g, rng = layer.geometry, layer_generator(seed, layer.name)
+    count = -(-effort.fit_vectors // runs)
+    total = g.rows if unfolded else g.batch * g.in_height * g.in_width
+    parts = [_vectors(x, g, choose_places(rng, total, count), unfolded) for x in inputs]
+    vectors = np.concatenate(parts)
+    finite = np.isfinite(vectors).all(axis=1)
+    return VectorSample(layer, vectors[finite], "patch" if unfolded else "channel", seed)
+
+
+def _vectors(x: NDArray[np.float32], g: ConvGeometry, places: Places, unfolded: bool) -> Floats:
+    if not unfolded:
+        return pixels_at(x, places)
+    return np.concatenate([unfold_at(x, g, group, places) for group in range(g.group)], axis=1)

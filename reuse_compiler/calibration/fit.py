@@ -1,0 +1,106 @@
+"""Fits the hash parameters of a layer to samples of its input; one function per family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reuse_compiler.calibration.layers import ConvLayer
+from reuse_compiler.calibration.trees import fit_trees
+from reuse_compiler.reference.vectors import block_weights
+from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.families.base import project
+from reuse_compiler.reuse.geometry import Blocking, Layout
+from reuse_compiler.reuse.seeds import layer_generator
+
+Floats = NDArray[np.float32]
+
+BUCKETS_PER_DEVIATION = 1.0
+"""Family `pstable`: width of a bucket over the standard deviation of the projections."""
+
+
+@dataclass(frozen=True)
+class VectorSample:
+    """Whole neuron vectors of a layer: pixels `[n, Ic]` (channel), or rows of the unfolded input `[n, groups*K]`."""
+
+    layer: ConvLayer
+    vectors: Floats
+    layout: Layout
+    seed: int
+
+    def blocks(self, blocking: Blocking) -> Floats:
+        """Returns sampled vectors `[B, n, L]`; those of a short block end with zeros."""
+        assert blocking.layout == self.layout
+        vectors = np.zeros((blocking.num_blocks, len(self.vectors), blocking.sub_vector_length), np.float32)
+        for block in range(blocking.num_blocks):
+            group = block // blocking.blocks_per_group
+            start, length = group * blocking.group_width + blocking.block_start(block), blocking.block_length(block)
+            vectors[block, :, :length] = self.vectors[:, start : start + length]
+        return vectors
+
+    def blocking(self, length: int) -> Blocking:
+        """Returns how an L cuts the layer."""
+        return Blocking(self.layer.geometry, self.layout, length)
+
+
+class HashFitter:
+    """Fits parameters for settings of the sample's layout; trees of all `depths` (H) are fitted at once for an L."""
+
+    def __init__(self, sample: VectorSample, depths: Sequence[int]) -> None:
+        self._sample, self._depths = sample, sorted(set(depths))
+        self._trees: dict[int, list[HashParameters]] = {}
+
+    def fit(self, settings: LayerSettings) -> HashParameters:
+        """Returns the parameters that the settings' family needs, fitted to the sample."""
+        return _FITS[settings.family](self, settings)
+
+    def _learned(self, settings: LayerSettings) -> HashParameters:
+        length = settings.sub_vector_length
+        if length not in self._trees:
+            blocking = self._sample.blocking(length)
+            weights = block_weights(self._sample.layer.weight, blocking)
+            self._trees[length] = fit_trees(self._sample.blocks(blocking), weights, self._depths)
+        return self._trees[length][self._depths.index(settings.num_hashes)]
+
+    def _sign(self, settings: LayerSettings) -> HashParameters:
+        """Random hyperplanes (papers' Eq. 1), moved to the mean projection."""
+        drawn = self._drawn(settings)
+        return HashParameters(projections=drawn.projections, thresholds=self._projected(settings, drawn).mean(axis=1))
+
+    def _pstable(self, settings: LayerSettings) -> HashParameters:
+        """Random directions, with buckets as wide as the vectors' own spread asks for."""
+        drawn = self._drawn(settings)
+        deviation = self._projected(settings, drawn).std(axis=1).mean(axis=1)
+        widths = np.where(deviation > 0, deviation / BUCKETS_PER_DEVIATION, 1.0).astype(np.float32)
+        assert drawn.thresholds is not None and drawn.widths is not None
+        thresholds = drawn.thresholds * (widths / drawn.widths)[:, None]
+        return HashParameters(projections=drawn.projections, thresholds=thresholds, widths=widths)
+
+    def _exact(self, settings: LayerSettings) -> HashParameters:
+        return HashParameters()
+
+    def _drawn(self, settings: LayerSettings) -> HashParameters:
+        blocking = self._sample.blocking(settings.sub_vector_length)
+        generator = layer_generator(self._sample.seed, self._sample.layer.name)
+        return FAMILIES[settings.family].random_parameters(
+            generator, blocking.num_blocks, settings.sub_vector_length, settings.num_hashes
+        )
+
+    def _projected(self, settings: LayerSettings, drawn: HashParameters) -> Floats:
+        """Returns the projections `[B, n, H]` of the sample."""
+        assert drawn.projections is not None
+        vectors = self._sample.blocks(self._sample.blocking(settings.sub_vector_length))
+        return np.stack([project(own, p) for own, p in zip(vectors, drawn.projections, strict=True)])
+
+
+_FITS: dict[str, Callable[[HashFitter, LayerSettings], HashParameters]] = {
+    "learned": HashFitter._learned,
+    "sign": HashFitter._sign,
+    "pstable": HashFitter._pstable,
+    "exact": HashFitter._exact,
+}
+assert set(_FITS) == set(FAMILIES)

@@ -1,0 +1,84 @@
+"""Fits the trees of family `learned` to neuron vectors (design section 5), block by block.
+
+A difference counts by what it does to the layer's output: it is measured in the metric of the weights' Gram matrix. The
+leaf whose split reduces that error most is split next, on one coordinate; short vectors are first rotated to the
+principal axes of their block in that metric, which costs little to do at run time and tells them apart far better.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reuse_compiler.errors import LibraryError
+from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.runtime.library import load_library
+
+Floats = NDArray[np.float32]
+
+SPARE_DEPTH = 2
+"""A tree has room for branches so much deeper than its leaves would need: errors are spread unevenly."""
+LONGEST_ROTATED = 8
+"""Largest L of rotated vectors: rotating costs L multiply-adds per element."""
+
+
+def num_leaves(depth: int) -> int:
+    """Returns how many clusters a tree makes at most: fewer than fit its depth (H)."""
+    return int(2 ** max(1, depth - SPARE_DEPTH))
+
+
+def fit_trees(vectors: Floats, weights: Floats, depths: Sequence[int]) -> list[HashParameters]:
+    """Returns the trees of each depth for sampled vectors `[B, n, L]`, which `weights [B, L, T]` multiply."""
+    rotations = None
+    importance = np.square(weights).sum(axis=2)
+    if 1 < vectors.shape[2] <= LONGEST_ROTATED:
+        rotations = np.stack([rotation(*block) for block in zip(vectors, weights, strict=True)])
+        vectors, importance = np.matmul(vectors, rotations), np.ones_like(importance)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        blocks = list(threads.map(_fit_block, vectors, importance, repeat(depths)))
+    return [
+        HashParameters(
+            projections=rotations,
+            coordinates=np.stack([trees[index][0] for trees in blocks]),
+            thresholds=np.stack([trees[index][1] for trees in blocks]),
+        )
+        for index in range(len(depths))
+    ]
+
+
+def rotation(vectors: Floats, weights: Floats) -> Floats:
+    """Returns `[L, L]` that turns `vectors [n, L]` to their principal axes, in the metric of `weights [L, T]`.
+
+    A unit along any axis makes an error of the same size in the output.
+    """
+    energies, axes = np.linalg.eigh((weights @ weights.T).astype(np.float64))
+    metric = axes * np.sqrt(np.maximum(energies, 0.0))
+    seen = vectors @ metric
+    seen -= seen.mean(axis=0)
+    turned: Floats = (metric @ np.linalg.eigh(seen.T @ seen)[1]).astype(np.float32)
+    return turned
+
+
+Tree = tuple[NDArray[np.int32], Floats]
+"""Coordinates and thresholds, each `[2^depth - 1]` in level order."""
+
+
+def _fit_block(vectors: Floats, importance: Floats, depths: Sequence[int]) -> list[Tree]:
+    """Returns the trees of each depth for finite `vectors [n, L]`."""
+    vectors, importance = (np.ascontiguousarray(array, np.float32) for array in (vectors, importance))
+    shapes = np.array([[depth, num_leaves(depth)] for depth in depths], np.int64).T.copy()
+    ends = np.cumsum(2 ** shapes[0] - 1)
+    coordinates, thresholds = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
+    v, i, d, n, c, t = (
+        array.ctypes.data_as(ctypes.c_void_p) for array in (vectors, importance, *shapes, coordinates, thresholds)
+    )
+    count, length = vectors.shape
+    if load_library().reuse_fit_trees(v, count, length, i, len(depths), d, n, c, t) != 0:
+        raise LibraryError(f"trees of depths {list(depths)} cannot be fitted to {count} vectors of {length} elements")
+    return list(zip(np.split(coordinates, ends[:-1]), np.split(thresholds, ends[:-1]), strict=True))

@@ -1,36 +1,59 @@
-"""Where the inputs of a verification come from: random numbers, .npz and .npy files, folders of them, or images."""
+"""Feeds for a model, to verify or calibrate it with: random numbers, .npz and .npy files, folders of them."""
 
 from __future__ import annotations
 
-import zipfile
 from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import DataError
+from reuse_compiler.verification.array_files import ARRAY_SUFFIXES, read_arrays
 from reuse_compiler.verification.inputs import Feed, InputSpec, check_names
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Concrete input shapes by input name."""
 
-ARRAY_SUFFIXES = (".npz", ".npy")
+KEPT_BYTES = 512 * 2**20
+"""Arrays of files that stay open for the next feed; what was used last stays in any case."""
+KEPT_FILES = 64
 
 
 class Source(ABC):
-    """A sequence of feeds that can be gone through several times; at least one, read only when its turn comes."""
+    """A sequence of feeds that can be gone through several times; at least one, read only when its turn comes.
+
+    A feed is a batch of samples (images): `rows` tells which of the `num_samples` ones that the data holds. Those that
+    fill no batch are in no feed.
+    """
 
     description: str
     is_random = False
+    names: list[str] | None = None
+    """File names of the samples, where each is a file of its own."""
+
+    @property
+    @abstractmethod
+    def num_samples(self) -> int: ...
+
+    @abstractmethod
+    def rows(self, index: int) -> range:
+        """Returns which samples the feed `index` consists of."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __iter__(self) -> Iterator[Feed]: ...
+    def __getitem__(self, index: int) -> Feed:
+        """Returns the feed `index`, from 0 to the length excluded."""
+
+    def __iter__(self) -> Iterator[Feed]:
+        return (self[index] for index in range(len(self)))
 
 
 class RandomSource(Source):
@@ -44,11 +67,26 @@ class RandomSource(Source):
         sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in self._feed.items())
         self.description = f"random normal input {sizes}, seed {seed}" if sizes else "a model without inputs"
 
+    @property
+    def num_samples(self) -> int:
+        return count_rows(self._feed)
+
+    def rows(self, index: int) -> range:
+        return range(self.num_samples)
+
     def __len__(self) -> int:
         return 1
 
-    def __iter__(self) -> Iterator[Feed]:
-        yield self._feed
+    def __getitem__(self, index: int) -> Feed:
+        return self._feed
+
+
+class Batches(NamedTuple):
+    """What a file's arrays were cut into: feeds of `rows` samples each, and how many samples there were."""
+
+    feeds: list[Feed]
+    rows: int
+    num_samples: int
 
 
 class ArraySource(Source):
@@ -59,26 +97,58 @@ class ArraySource(Source):
 
     def __init__(self, files: list[Path], specs: list[InputSpec], shapes: Shapes, origin: Path) -> None:
         self._files, self._specs, self._shapes = files, specs, shapes
-        self._read: tuple[Path, list[Feed]] | None = None
-        self._count = sum(len(self._feeds(file)) for file in files)
-        first = next(iter(self))
-        sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in first.items())
-        runs = "1 run" if self._count == 1 else f"{self._count} runs"
-        self.description = f"{runs} of {sizes} from {origin.name}"
+        self._open: OrderedDict[int, Batches] = OrderedDict()
+        sizes = [(len(batches.feeds), batches.rows, batches.num_samples) for batches in map(self._batches, self._order)]
+        self._rows = [rows for _, rows, _ in sizes]
+        self._first_feeds = list(accumulate((feeds for feeds, _, _ in sizes), initial=0))
+        self._first_samples = list(accumulate((samples for _, _, samples in sizes), initial=0))
+        self.description = f"{describe_runs(len(self), self[0])} from {origin.name}"
+
+    @property
+    def num_samples(self) -> int:
+        return self._first_samples[-1]
+
+    def rows(self, index: int) -> range:
+        file, feed = self._find(index)
+        start = self._first_samples[file] + feed * self._rows[file]
+        return range(start, start + self._rows[file])
 
     def __len__(self) -> int:
-        return self._count
+        return self._first_feeds[-1]
 
-    def __iter__(self) -> Iterator[Feed]:
-        for file in self._files:
-            yield from self._feeds(file)
+    def __getitem__(self, index: int) -> Feed:
+        file, feed = self._find(index)
+        # onnxruntime takes plain arrays; a map of an .npz is not aligned.
+        return {
+            name: np.require(np.asarray(part), None, ["C", "A"])
+            for name, part in self._batches(file).feeds[feed].items()
+        }
 
-    def _feeds(self, file: Path) -> list[Feed]:
-        """Feeds of a file, as views; the last file stays in memory."""
-        if self._read is None or self._read[0] != file:
-            self._read = None  # frees the previous file before the next is read
-            self._read = (file, split(read_arrays(file, self._specs), self._specs, self._shapes, str(file)))
-        return self._read[1]
+    @property
+    def _order(self) -> range:
+        return range(len(self._files))
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """The file that holds a feed, and the feed's number in it."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        file = bisect_right(self._first_feeds, index) - 1
+        return file, index - self._first_feeds[file]
+
+    def _batches(self, number: int) -> Batches:
+        """The batches of a file as views; files that were used last stay open."""
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        file = self._files[number]
+        arrays = _by_input(read_arrays(file), self._specs, file)
+        self._open[number] = split(arrays, self._specs, self._shapes, str(file))
+        while len(self._open) > 1 and (len(self._open) > KEPT_FILES or self._open_bytes() > KEPT_BYTES):
+            self._open.popitem(last=False)
+        return self._open[number]
+
+    def _open_bytes(self) -> int:
+        return sum(part.nbytes for open_ in self._open.values() for feed in open_.feeds for part in feed.values())
 
 
 def open_arrays(path: Path, specs: list[InputSpec], shapes: Shapes) -> ArraySource:
@@ -87,29 +157,25 @@ def open_arrays(path: Path, specs: list[InputSpec], shapes: Shapes) -> ArraySour
     return ArraySource(files, specs, shapes, path)
 
 
-def read_arrays(file: Path, specs: list[InputSpec]) -> dict[str, NDArray[Any]]:
-    """Reads the arrays of a file by input name; raises DataError if it is no NumPy file or has other names."""
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays = {_only_input(specs, file): loaded}
-        else:
-            with loaded:
-                arrays = {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file} cannot be read as a NumPy file: {error}") from error
-    check_names(arrays, specs, str(file))
-    return arrays
+def describe_runs(count: int, first: Feed) -> str:
+    """Returns how many runs of which shapes there are, in words."""
+    sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in first.items())
+    return f"{'1 run' if count == 1 else f'{count} runs'} of {sizes}"
 
 
-def split(arrays: dict[str, NDArray[Any]], specs: list[InputSpec], shapes: Shapes, where: str) -> list[Feed]:
+def count_rows(feed: Feed) -> int:
+    """Returns the samples of a feed: the length of its first array that has an axis, else one."""
+    return next((len(array) for array in feed.values() if array.ndim), 1)
+
+
+def split(arrays: dict[str, NDArray[Any]], specs: list[InputSpec], shapes: Shapes, where: str) -> Batches:
     """Cuts arrays with a leading sample or batch axis into feeds.
 
     An array of the input's own rank is cut along its first axis into batches: of the model's size if that is fixed,
     else of the size in `shapes`, else of one; what is left over is dropped. An array of one rank more is a list of
     whole inputs. An input with a single batch serves all the others' batches.
     """
-    parts = {spec.name: _batches(arrays[spec.name], spec, shapes, where) for spec in specs}
+    parts = {spec.name: _cut(arrays[spec.name], spec, shapes, where) for spec in specs}
     count = max((len(part) for part in parts.values()), default=0)
     for spec in specs:
         if len(parts[spec.name]) not in (1, count):
@@ -117,10 +183,23 @@ def split(arrays: dict[str, NDArray[Any]], specs: list[InputSpec], shapes: Shape
                 f"{where} has {len(parts[spec.name])} batches of '{spec.name}' but {count} of another input: "
                 "every input needs as many samples"
             )
-    return [{name: part[index % len(part)] for name, part in parts.items()} for index in range(count)]
+    feeds = [{name: part[index % len(part)] for name, part in parts.items()} for index in range(count)]
+    leading = next(spec for spec in specs if len(parts[spec.name]) == count)
+    rows = count_rows({leading.name: parts[leading.name][0]})
+    is_cut = leading.dims and arrays[leading.name].ndim == len(leading.dims)
+    return Batches(feeds, rows, len(arrays[leading.name]) if is_cut else count * rows)
 
 
-def _batches(array: NDArray[Any], spec: InputSpec, shapes: Shapes, where: str) -> list[NDArray[Any]]:
+def _by_input(
+    loaded: NDArray[Any] | dict[str, NDArray[Any]], specs: list[InputSpec], file: Path
+) -> dict[str, NDArray[Any]]:
+    """The arrays of a file by input name; raises DataError if it has other names."""
+    arrays = {_only_input(specs, file): loaded} if isinstance(loaded, np.ndarray) else loaded
+    check_names(arrays, specs, str(file))
+    return arrays
+
+
+def _cut(array: NDArray[Any], spec: InputSpec, shapes: Shapes, where: str) -> list[NDArray[Any]]:
     if spec.dims is not None and array.ndim == len(spec.dims) + 1:
         parts = list(array)
     elif not spec.dims:  # a scalar, or an input of unknown rank

@@ -1,9 +1,8 @@
-"""A folder of photos as verification data; `preprocessing.json` in it says what the model expects of a photo."""
+"""A folder of photos as sample data; `preprocessing.json` in it says what the model expects of a photo."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reuse_compiler.errors import DataError
 from reuse_compiler.reuse.config import describe_validation_error
-from reuse_compiler.verification.data import Shapes, Source
+from reuse_compiler.verification.data import Shapes, Source, describe_runs
 from reuse_compiler.verification.inputs import Feed, InputSpec
 
 FILE_NAME = "preprocessing.json"
@@ -85,18 +84,25 @@ class ImageSource(Source):
         if not files:
             raise DataError(f"{folder} has a {FILE_NAME} but no photo ({', '.join(SUFFIXES)})")
         self._size = self._find_size(shapes, folder)
-        batch = self._batch_size(shapes, len(files), folder)
-        self._batches = [files[start : start + batch] for start in range(0, len(files) - batch + 1, batch)]
-        shape = list(self._read(self._batches[0]).shape)  # shows a tensor that does not fit before the work starts
-        runs = "1 run" if len(self) == 1 else f"{len(self)} runs"
-        self.description = f"{runs} of {self._spec.name} {shape} from the photos in {folder.name}"
+        self._files, self._batch = files, self._batch_size(shapes, len(files), folder)
+        self.names = [file.name for file in files]
+        first = self[0]  # shows a tensor that does not fit before the work starts
+        self.description = f"{describe_runs(len(self), first)} from the photos in {folder.name}"
+
+    @property
+    def num_samples(self) -> int:
+        return len(self._files)
+
+    def rows(self, index: int) -> range:
+        return range(index * self._batch, (index + 1) * self._batch)
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._files) // self._batch
 
-    def __iter__(self) -> Iterator[Feed]:
-        for files in self._batches:
-            yield {self._spec.name: self._read(files)}
+    def __getitem__(self, index: int) -> Feed:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return {self._spec.name: self._read([self._files[row] for row in self.rows(index)])}
 
     def _read(self, files: list[Path]) -> NDArray[Any]:
         batch = np.stack([self._preprocessing.apply(self._pixels(file)) for file in files])
@@ -149,6 +155,6 @@ def _import_pillow() -> ModuleType:
         from PIL import Image
     except ImportError as error:
         raise DataError(
-            "photos as verification data need Pillow: `pip install 'reuse-compiler[images]'`, or give an .npz file"
+            "photos as data need Pillow: `pip install 'reuse-compiler[images]'`, or give an .npz file"
         ) from error
     return Image

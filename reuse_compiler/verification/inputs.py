@@ -78,7 +78,10 @@ def check_names(given: Mapping[str, Any], specs: list[InputSpec], where: str) ->
 
 def _spec(value: onnx.ValueInfoProto) -> InputSpec:
     if not value.type.HasField("tensor_type"):
-        raise DataError(f"input '{value.name}' is not a tensor: the model cannot be verified, give --no-verify")
+        raise DataError(
+            f"input '{value.name}' is not a tensor, so the model cannot be run here; "
+            "reuse-compile --no-verify compiles it all the same"
+        )
     tensor = value.type.tensor_type
     dims = tuple(_dim(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else None
     return InputSpec(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), dims)

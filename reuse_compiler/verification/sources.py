@@ -1,11 +1,12 @@
-"""Chooses the reader for what `--verify-data` names."""
+"""Chooses the reader for what `--verify-data`, `--data` or `--calibration-data` names."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from reuse_compiler.errors import DataError
-from reuse_compiler.verification.data import ARRAY_SUFFIXES, Shapes, Source, open_arrays
+from reuse_compiler.verification.array_files import ARRAY_SUFFIXES
+from reuse_compiler.verification.data import Shapes, Source, open_arrays
 from reuse_compiler.verification.images import EXAMPLE, FILE_NAME, ImageSource, has_images
 from reuse_compiler.verification.inputs import InputSpec
 
@@ -13,7 +14,7 @@ from reuse_compiler.verification.inputs import InputSpec
 def open_data(path: Path, specs: list[InputSpec], shapes: Shapes) -> Source:
     """Opens a file or folder for the inputs `specs`; `shapes` are the user's, for batch sizes and photo sizes."""
     if not path.exists():
-        raise DataError(f"there is no verification data at {path}")
+        raise DataError(f"there is no sample data at {path}")
     if not specs:
         raise DataError(f"the model has no inputs, so {path} cannot be used")
     if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
@@ -25,4 +26,4 @@ def open_data(path: Path, specs: list[InputSpec], shapes: Shapes) -> Source:
             return open_arrays(path, specs, shapes)
         if has_images(path):
             raise DataError(f"{path} holds photos but no {FILE_NAME}, which says what the model expects, as {EXAMPLE}")
-    raise DataError(f"{path} is not verification data: give an .npz or .npy file, a folder of them, or one of photos")
+    raise DataError(f"{path} is not sample data: give an .npz or .npy file, a folder of them, or one of photos")

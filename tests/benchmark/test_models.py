@@ -116,7 +116,7 @@ def test_models_that_do_not_run_are_named(dense: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", x)
     with pytest.raises(RunError, match=r"larger\.onnx does not run"):
         compare_models(dense, tmp_path / "larger.onnx", data=tmp_path / "x.npy")
-    with pytest.raises(DataError, match="no verification data"):
+    with pytest.raises(DataError, match="no sample data"):
         compare_models(dense, dense, data=tmp_path / "nothing.npz")
     with pytest.raises(ModelError, match="cannot read the model"):
         compare_models(dense, tmp_path / "nothing.onnx")

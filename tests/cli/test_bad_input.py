@@ -204,12 +204,12 @@ class TestData:
 
     def test_broken_and_missing_files(self, run: Run, model: Path) -> None:
         missing = model.with_name("missing.npz")
-        assert_refused(run, FAILURE, "there is no verification data", model, "--verify-data", missing)
+        assert_refused(run, FAILURE, "there is no sample data", model, "--verify-data", missing)
         broken = _binary(model.with_name("b.npz"))
         assert_refused(run, FAILURE, "cannot be read as a NumPy file", model, "--verify-data", broken)
         folder = model.with_name("empty")
         folder.mkdir()
-        assert_refused(run, FAILURE, "is not verification data", model, "--verify-data", folder)
+        assert_refused(run, FAILURE, "is not sample data", model, "--verify-data", folder)
 
 
 def _binary(path: Path) -> Path:

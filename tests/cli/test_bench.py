@@ -141,7 +141,7 @@ class TestModel:
             (["missing.onnx"], 1, "cannot read the model"),
             (["--shape", "x:1,3"], 2, "Missing argument 'B.onnx'"),
             (["net.onnx", "--json", "net.onnx"], 2, "would replace a model"),
-            (["net.onnx", "--data", "nothing.npz"], 1, "there is no verification data"),
+            (["net.onnx", "--data", "nothing.npz"], 1, "there is no sample data"),
             (["net.onnx", "--shape", "y:1,3,12,12"], 2, "the model has no such input"),
         ],
     )

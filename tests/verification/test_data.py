@@ -80,6 +80,50 @@ class TestBatches:
         assert [float(feed["scale"]) for feed in open_data(path, [FREE, SCALE], {})] == [2, 3]
 
 
+class TestSamples:
+    """Which samples of the data a feed consists of."""
+
+    @pytest.mark.parametrize("spec", [FREE, FIXED])
+    def test_batches_leave_the_rest_out(self, tmp_path: Path, spec: InputSpec) -> None:
+        source = open_data(save(tmp_path / "d.npz", x=samples(5)), [spec], {"x": (2, 3, 4)})
+        assert source.num_samples == 5
+        assert [list(source.rows(index)) for index in range(len(source))] == [[0, 1], [2, 3]]
+        assert source[1]["x"][:, 0, 0].tolist() == [2, 3]
+
+    def test_of_several_files_and_whole_inputs(self, tmp_path: Path) -> None:
+        save(tmp_path / "a.npz", x=samples(3))
+        save(tmp_path / "b.npz", x=samples(8).reshape(4, 2, 3, 4))
+        source = open_data(tmp_path, [FREE], {"x": (3, 3, 4)})
+        assert source.num_samples == 11
+        assert [list(source.rows(index)) for index in range(len(source))] == [
+            [0, 1, 2],
+            [3, 4],
+            [5, 6],
+            [7, 8],
+            [9, 10],
+        ]
+        assert [source[index]["x"][:, 0, 0].tolist() for index in (4, 0, 1)] == [[6, 7], [0, 1, 2], [0, 1]]
+
+    def test_follow_the_input_that_has_most_batches(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "d.npz", scale=np.float32(2), x=samples(3))
+        source = open_data(path, [SCALE, FREE], {})
+        assert source.num_samples == 3 and source.rows(2) == range(2, 3)
+
+    def test_there_is_nothing_beyond(self, tmp_path: Path) -> None:
+        source = open_data(save(tmp_path / "d.npz", x=samples(2)), [FREE], {})
+        for index in (-1, 2):
+            with pytest.raises(IndexError):
+                source[index]
+
+    def test_files_are_closed_and_opened_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("reuse_compiler.verification.data.KEPT_FILES", 2)
+        for index in range(5):
+            np.save(tmp_path / f"{index}.npy", samples(1) + index)
+        source = open_data(tmp_path, [FREE], {})
+        order = [4, 0, 2, 0, 4, 1]
+        assert [source[index]["x"][0, 0, 0] for index in order] == order
+
+
 class TestFiles:
     def test_npy_is_the_only_input(self, tmp_path: Path) -> None:
         np.save(tmp_path / "d.npy", samples(2, np.float64))
@@ -144,12 +188,12 @@ class TestFiles:
 
 
 def test_places_without_data(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no verification data at"):
+    with pytest.raises(DataError, match="there is no sample data at"):
         open_data(tmp_path / "missing.npz", [FREE], {})
     with pytest.raises(DataError, match=r"give an \.npz or \.npy file, a folder of them, or one of photos"):
         open_data(tmp_path, [FREE], {})
     (tmp_path / "d.csv").write_text("1,2")
-    with pytest.raises(DataError, match="is not verification data"):
+    with pytest.raises(DataError, match="is not sample data"):
         open_data(tmp_path / "d.csv", [FREE], {})
     with pytest.raises(DataError, match="the model has no inputs"):
         open_data(tmp_path / "d.csv", [], {})

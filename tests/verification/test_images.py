@@ -1,4 +1,4 @@
-"""Photos as verification data: the arithmetic of preprocessing, batches, and what is refused."""
+"""Photos as sample data: the arithmetic of preprocessing, batches, and what is refused."""
 
 import json
 import subprocess
@@ -56,6 +56,15 @@ def test_batches_follow_the_shape(tmp_path: Path) -> None:
     source = open_data(photos(tmp_path, {}), [FREE], {"images": (2, 3, 6, 8)})
     assert [feed["images"].shape for feed in source] == [(2, 3, 6, 8)]
     assert source.description == f"1 run of images [2, 3, 6, 8] from the photos in {tmp_path.name}"
+
+
+def test_any_batch_is_decoded_alone(tmp_path: Path) -> None:
+    source = open_data(photos(tmp_path, {"scale": 1}), [FIXED], {})
+    (tmp_path / "1.png").unlink()
+    assert source[2]["images"][0, :, 0, 0].tolist() == list(COLOURS[2])
+    assert (source.names, source.num_samples, source.rows(2)) == (["0.png", "1.png", "2.png"], 3, range(2, 3))
+    with pytest.raises(IndexError):
+        source[3]
 
 
 def test_integer_inputs_get_pixels(tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""Class indices of the samples, read from a file of numbers or a table of file names and labels."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reuse_compiler.errors import DataError
+
+Labels = NDArray[np.int64]
+"""One class index per sample."""
+
+TEXT_SUFFIXES = (".txt", ".csv")
+
+
+def read_labels(file: Path, count: int, names: Sequence[str] | None) -> Labels:
+    """Reads one label per sample: `.npy`, `.npz` with one array, `.txt` and `.csv` (last column).
+
+    A `.csv` whose first column holds the samples' file names `names` is put into their order, and may have more of
+    them. Raises DataError if the file cannot be read, holds no integers, or not one per sample.
+    """
+    if file.suffix.lower() in TEXT_SUFFIXES:
+        rows = _read_rows(file)
+        if names is not None and rows and len(rows[-1]) > 1:
+            return _by_name(file, rows, names)
+        labels = np.array([_number(file, number, row[-1]) for number, row in enumerate(rows, 1)], np.int64)
+    else:
+        labels = _read_array(file)
+    check_count(labels, count, str(file))
+    return labels
+
+
+def check_count(labels: Labels, count: int, where: str) -> None:
+    """Raises DataError unless there is one label per sample."""
+    if len(labels) != count:
+        raise DataError(f"{where} has {len(labels)} labels, but the data has {count} samples: give one for each")
+
+
+def as_labels(array: NDArray[Any], where: str) -> Labels:
+    """Returns an array `[samples]` or `[samples, 1]` of integers as labels; raises DataError if it is none."""
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise DataError(
+            f"{where} holds an array {list(array.shape)} of {array.dtype}: labels are integers, one per sample"
+        )
+    return array.astype(np.int64)
+
+
+def _read_array(file: Path) -> Labels:
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if not isinstance(loaded, np.ndarray):
+            with loaded:
+                if len(loaded.files) != 1:
+                    raise DataError(f"{file} has the arrays {loaded.files}: a file of labels has one")
+                loaded = loaded[loaded.files[0]]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file} cannot be read as labels (.npy, .npz, .txt or .csv): {error}") from error
+    return as_labels(loaded, str(file))
+
+
+def _read_rows(file: Path) -> list[list[str]]:
+    """The lines that are not empty, as cells; the first one may hold headings."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(stream)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file} cannot be read as labels: {error}") from error
+    rows = [row for row in rows if any(row)]
+    has_headings = len(rows) > 1 and file.suffix.lower() == ".csv" and not _is_number(rows[0][-1])
+    return rows[1:] if has_headings else rows
+
+
+def _by_name(file: Path, rows: list[list[str]], names: Sequence[str]) -> Labels:
+    by_name = {Path(row[0]).name: _number(file, number, row[-1]) for number, row in enumerate(rows, 1)}
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(f"{file} has no label for the photo {missing[0]}{more}")
+    return np.array([by_name[name] for name in names], np.int64)
+
+
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
+
+
+def _number(file: Path, number: int, text: str) -> int:
+    if not _is_number(text):
+        raise DataError(f"{file}: label {number} is '{text}', not an integer")
+    return int(text)

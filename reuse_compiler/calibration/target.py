@@ -1,0 +1,67 @@
+"""The accuracy budget: which value of the metric has to be kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from reuse_compiler.calibration.metric_kinds import Metric
+from reuse_compiler.calibration.options import DEFAULT_MAX_DROP
+from reuse_compiler.errors import ConfigError
+
+ROUNDING = 1e-9
+"""Two ways to sum up the same metric may differ by so much."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A value of a metric that is good enough, as are all better ones."""
+
+    metric: Metric
+    value: float
+
+    @staticmethod
+    def make(metric: Metric, original: float, max_drop: float | None = None, at_least: float | None = None) -> Target:
+        """Returns the target from the user's wish and the original model's value (with neither: DEFAULT_MAX_DROP).
+
+        Raises ConfigError if the wish makes no sense (`check_wish`) or if even the original does not come up to it.
+        """
+        check_wish(metric, max_drop, at_least)
+        if at_least is None:
+            drop = DEFAULT_MAX_DROP if max_drop is None else max_drop
+            return Target(metric, original - drop if metric.higher_is_better else original + drop)
+        target = Target(metric, at_least)
+        if not target.accepts(original):
+            raise ConfigError(
+                f"--at-least {at_least:g} cannot be had: the original model itself has {metric.name} {original:.6g} on "
+                "this data; give --max-drop, or a value that the original keeps"
+            )
+        return target
+
+    def accepts(self, value: float) -> bool:
+        """Whether a value is good enough; NaN never is."""
+        if self.metric.higher_is_better:
+            return value >= self.value - ROUNDING
+        return value <= self.value + ROUNDING
+
+
+def check_wish(metric: Metric, max_drop: float | None, at_least: float | None) -> None:
+    """Raises ConfigError for a wish that no model can make true, before anything is run."""
+    if max_drop is not None and at_least is not None:
+        raise ConfigError("--max-drop and --at-least are two ways to say the same: give one of them")
+    for flag, wish in (("--max-drop", max_drop), ("--at-least", at_least)):
+        if wish is not None and not math.isfinite(wish):
+            raise ConfigError(f"{flag} must be a number, not {wish}")
+    if max_drop is not None and max_drop < 0:
+        raise ConfigError(f"--max-drop must not be negative, as {max_drop:g} is")
+    if at_least is None:
+        if metric.perfect is not None and math.isinf(metric.perfect):
+            raise ConfigError(
+                f"the metric {metric.name} has no value of the original to drop from: give --at-least, as in "
+                "--at-least 35"
+            )
+    elif metric.drop(metric.best, at_least) < 0:
+        raise ConfigError(
+            f"--at-least {at_least:g} cannot be had: no model has {'more' if metric.higher_is_better else 'less'} than "
+            f"{metric.best:g} of the metric {metric.name}"
+        )

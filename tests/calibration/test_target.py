@@ -1,0 +1,65 @@
+"""The accuracy budget: targets from drops and absolute values, and wishes that cannot be had."""
+
+import math
+
+import numpy as np
+import pytest
+
+from reuse_compiler.calibration.metrics import Metric, OutputInfo, Target, check_wish, make_metric
+from reuse_compiler.errors import ConfigError
+
+
+def metric(name: str) -> Metric:
+    return make_metric(name, [OutputInfo("y", ("N", 10), np.dtype(np.float32))], has_labels=True)
+
+
+def test_the_default_drop() -> None:
+    target = Target.make(metric("top1"), 0.8458)
+    assert target.value == pytest.approx(0.8453)
+    assert target.accepts(0.8458 - 0.0005) and target.accepts(0.9) and not target.accepts(0.8452)
+    assert not target.accepts(math.nan)
+
+
+def test_drops_of_metrics_of_which_less_is_better() -> None:
+    target = Target.make(metric("kl"), 0.0, max_drop=0.01)
+    assert target.value == 0.01
+    assert target.accepts(0.01) and target.accepts(0.0) and not target.accepts(0.011) and not target.accepts(math.inf)
+
+
+def test_no_drop_at_all() -> None:
+    assert Target.make(metric("agreement"), 1.0, max_drop=0.0).value == 1.0
+
+
+def test_absolute_values() -> None:
+    psnr = Target.make(metric("psnr"), math.inf, at_least=35.0)
+    assert psnr.value == 35 and psnr.accepts(35.0) and psnr.accepts(math.inf) and not psnr.accepts(34.9)
+    assert not psnr.accepts(-math.inf)
+    mse = Target.make(metric("mse"), 0.0, at_least=0.1)
+    assert mse.accepts(0.05) and not mse.accepts(0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "max_drop", "at_least", "message"),
+    [
+        ("top1", 0.1, 0.5, "give one of them"),
+        ("top1", math.nan, None, "--max-drop must be a number, not nan"),
+        ("top1", math.inf, None, "--max-drop must be a number, not inf"),
+        ("top1", -0.1, None, "--max-drop must not be negative, as -0.1 is"),
+        ("top1", None, math.nan, "--at-least must be a number, not nan"),
+        ("psnr", None, None, "psnr has no value of the original to drop from: give --at-least"),
+        ("psnr", 0.1, None, "give --at-least"),
+        ("psnr", None, math.inf, "--at-least must be a number, not inf"),
+        ("top1", None, 1.5, "--at-least 1.5 cannot be had: no model has more than 1 of the metric top1"),
+        ("agreement", None, 95.0, "no model has more than 1 of the metric agreement"),
+        ("kl", None, -0.1, "no model has less than 0 of the metric kl"),
+    ],
+)
+def test_wishes_that_make_no_sense(name: str, max_drop: float | None, at_least: float | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_wish(metric(name), max_drop, at_least)
+
+
+def test_what_the_original_does_not_reach() -> None:
+    check_wish(metric("top1"), None, 0.9)
+    with pytest.raises(ConfigError, match=r"0\.9 cannot be had: the original model itself has top1 0\.85 on"):
+        Target.make(metric("top1"), 0.85, at_least=0.9)

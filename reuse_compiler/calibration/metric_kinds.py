@@ -131,7 +131,9 @@ class IoU(Metric):
         values = outputs[self._output]
         if self._index is not None:
             if values.ndim < 2 or self._index >= values.shape[1]:
-                raise ConfigError(f"--metric {self.name}: the output '{self._output}' is {list(values.shape)}")
+                raise ConfigError(
+                    f"the metric {self.name} finds no such channel in the output '{self._output}' {list(values.shape)}"
+                )
             values = values[:, self._index]
         regions: NDArray[np.bool_] = values > self._threshold
         return regions

@@ -59,7 +59,7 @@ def make_metric(spec: str | None, outputs: Sequence[OutputInfo], has_labels: boo
     match name:
         case "top1":
             if not has_labels:
-                raise ConfigError("--metric top1 needs the right classes: give --labels, or take --metric agreement")
+                raise ConfigError("the metric top1 needs the right classes: give --labels, or take agreement")
             return Top1(chosen.with_classes())
         case "agreement":
             return Agreement(chosen.with_classes())
@@ -74,7 +74,7 @@ def make_metric(spec: str | None, outputs: Sequence[OutputInfo], has_labels: boo
             return Cosine(chosen.floats())
         case "mse":
             return Mse(chosen.floats())
-    raise ConfigError(f"--metric: there is no metric '{spec}'; there are {', '.join(NAMES)}")
+    raise ConfigError(f"there is no metric '{spec}'; there are {', '.join(NAMES)}")
 
 
 def check_metric(metric: Metric, outputs: Outputs, labels: Labels | None) -> float:
@@ -106,14 +106,14 @@ class _Chosen:
         self._outputs = [output for output in outputs if output.is_float and name in (None, output.name)]
         if not self._outputs:
             what = "no output of floating point numbers" if name is None else f"no such output '{name}'"
-            raise self._error(f"the model has {what}")
+            raise self._error(f"finds {what} in the model")
 
     def floats(self) -> list[str]:
         return [output.name for output in self._outputs]
 
     def single(self) -> str:
         if len(self._outputs) > 1:
-            raise self._error(f"is about one output: say which, as in --metric {self._example()}")
+            raise self._error(f"is about one output: say which, as in {self._example()}")
         return self._outputs[0].name
 
     def with_classes(self) -> str:
@@ -131,7 +131,7 @@ class _Chosen:
         return f"{self._spec}{',' if ':' in self._spec else ':'}output={self._outputs[0].name}"
 
     def _error(self, message: str) -> ConfigError:
-        return ConfigError(f"--metric {self._spec}: {message}; the outputs are {', '.join(map(str, self._all))}")
+        return ConfigError(f"the metric {self._spec} {message}; the outputs are {', '.join(map(str, self._all))}")
 
 
 def _parse_arguments(spec: str, text: str, positional: Sequence[str]) -> Mapping[str, str]:
@@ -146,7 +146,7 @@ def _parse_arguments(spec: str, text: str, positional: Sequence[str]) -> Mapping
             key, value = positional[place] if place < len(positional) else "", part
         if key not in positional or key in arguments:
             allowed = [f"{name}=..." for name in (*positional, "output")]
-            raise ConfigError(f"--metric {spec}: '{part}' is no argument of it; there are {', '.join(allowed)}")
+            raise ConfigError(f"the metric {spec}: '{part}' is no argument of it; there are {', '.join(allowed)}")
         arguments[key] = value
     return {key: value for key, value in arguments.items() if value}
 
@@ -157,11 +157,11 @@ def _number(spec: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ConfigError(f"--metric {spec}: '{text}' is not a number")
+        raise ConfigError(f"the metric {spec}: '{text}' is not a number")
     return number
 
 
 def _index(spec: str, text: str | None) -> int | None:
     if text is not None and not text.isdecimal():
-        raise ConfigError(f"--metric {spec}: '{text}' is not the number of a channel (0, 1, ...)")
+        raise ConfigError(f"the metric {spec}: '{text}' is not the number of a channel (0, 1, ...)")
     return None if text is None else int(text)

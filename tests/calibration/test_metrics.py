@@ -186,12 +186,12 @@ class TestChoice:
         [
             ("accuracy", [LOGITS], r"there is no metric 'accuracy'; there are top1, agreement"),
             ("top1", [LOGITS], "needs the right classes: give --labels"),
-            ("iou", [MAP, OTHER], r"say which, as in --metric iou:output=map; the outputs are 'map' float32 \[N, 2, H"),
-            ("iou:0.3", [MAP, OTHER], "as in --metric iou:0.3,output=map"),
+            ("iou", [MAP, OTHER], r"say which, as in iou:output=map; the outputs are 'map' float32 \[N, 2, H"),
+            ("iou:0.3", [MAP, OTHER], "as in iou:0.3,output=map"),
             ("agreement", [MAP, OTHER], "say which"),
             ("agreement", [OutputInfo("y", ("N",), FLOAT)], r"needs an output \[N, classes\]"),
-            ("mse:output=nothing", [MAP], "the model has no such output 'nothing'"),
-            ("cosine", [COUNT], "the model has no output of floating point numbers"),
+            ("mse:output=nothing", [MAP], "finds no such output 'nothing' in the model"),
+            ("cosine", [COUNT], "finds no output of floating point numbers"),
             ("mse:0.5", [MAP], "'0.5' is no argument of it; there are output=..."),
             ("iou:0.5,1,2", [MAP], "'2' is no argument"),
             ("iou:limit=3", [MAP], "'limit=3' is no argument of it; there are threshold=..., index=..., output=..."),
@@ -209,7 +209,7 @@ class TestChoice:
             make_metric(spec, outputs, False)
 
     def test_top1_needs_classes(self) -> None:
-        with pytest.raises(ConfigError, match=r"--metric top1: needs an output \[N, classes\]"):
+        with pytest.raises(ConfigError, match=r"the metric top1 needs an output \[N, classes\]"):
             make_metric("top1", [MAP], True)
 
     def test_outputs_of_a_model(self) -> None:
@@ -292,7 +292,7 @@ class TestCheck:
         outputs = {"y": np.zeros(4, np.float32)}
         with pytest.raises(ConfigError, match=r"agreement does not suit outputs .* \{'y': \[4\]\}: AxisError"):
             check_metric(make_metric("agreement", [unknown], False), outputs, None)
-        with pytest.raises(ConfigError, match=r"--metric iou:0.4,5: the output 'map' is \[1, 2\]"):
+        with pytest.raises(ConfigError, match=r"iou:0.4,5 finds no such channel in the output 'map' \[1, 2\]"):
             check_metric(make_metric("iou:0.4,5", [MAP], False), maps([[1.0, 2.0]]), None)
 
     def test_outputs_whose_shape_depends_on_values(self) -> None:

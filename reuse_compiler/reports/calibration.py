@@ -103,6 +103,8 @@ class CalibrationReport(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str
+    output: str | None = None
+    """The configuration file."""
     data: str
     """The samples, in words."""
     metric: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -17,17 +18,30 @@ NUMBERS = ("L", "H", "r_c", "predicted cost", "output error")
 
 def print_report(report: ModelReport, console: Console) -> None:
     """Prints table and totals; a pipe gets lines as long as they need to be (unless COLUMNS says otherwise)."""
+    if report.layers:
+        print_layers(lambda with_reasons: layer_table(report, with_reasons), _dense_layers(report), console)
+    print_lines(totals(report), console)
+
+
+def print_layers(make_table: Callable[[bool], Table], dense: Mapping[str, str], console: Console) -> None:
+    """Prints the table of layers, `make_table(with_reasons)`, as wide as the console lets it be.
+
+    In a narrow terminal the reasons of the layers that stay dense (by layer) follow it instead.
+    """
     limited = console.is_terminal or "COLUMNS" in os.environ
     narrow = limited and console.width < WIDE
-    if report.layers:
-        table = layer_table(report, with_reasons=not narrow)
-        if not limited:
-            unlimited = console.options.update(width=10_000, max_width=10_000)
-            console.width = console.measure(table, options=unlimited).maximum
-        console.print(table)
-        if narrow:
-            _print_reasons(report, console)
-    for line in totals(report):
+    table = make_table(not narrow)
+    if not limited:
+        unlimited = console.options.update(width=10_000, max_width=10_000)
+        console.width = console.measure(table, options=unlimited).maximum
+    console.print(table)
+    if narrow:
+        _print_reasons(dense, console)
+
+
+def print_lines(lines: Sequence[str], console: Console) -> None:
+    """Prints lines as they are, however long."""
+    for line in lines:
         console.print(Text(line), soft_wrap=True)
 
 
@@ -54,7 +68,7 @@ def totals(report: ModelReport) -> list[str]:
     if report.rel_error is not None:
         lines.append(f"output error  relative {number(report.rel_error)}, largest {number(report.max_abs_error)}")
     if report.dense_ms is not None and report.reuse_ms is not None:
-        lines.append(f"time          {_times(report.dense_ms, report.reuse_ms, report.threads)}")
+        lines.append(f"time          {speed(report.dense_ms, report.reuse_ms, report.threads)}")
     if report.verified_on is not None:
         lines.append(f"measured on   {report.verified_on}")
         if report.verified_on.startswith("random"):
@@ -70,22 +84,26 @@ def number(value: float | int | None) -> str:
     return f"{value:.2g}" if abs(value) < 10 and isinstance(value, float) else f"{value:.0f}"
 
 
+def speed(dense: float, reuse: float, threads: int | None) -> str:
+    """Returns both times in words, with their ratio."""
+    ratio = f"{dense / reuse:.2f} times as fast" if reuse <= dense else f"{reuse / dense:.2f} times as slow"
+    return f"{dense:.3g} ms before, {reuse:.3g} ms after: {ratio}, {threads} thread{'' if threads == 1 else 's'}"
+
+
 def _cells(layer: LayerReport) -> list[str]:
     words = [layer.name, layer.decision, layer.layout or "-", layer.family or "-"]
     return words + [number(n) for n in (layer.L, layer.H, layer.r_c, layer.predicted_cost, layer.output_error)]
 
 
-def _times(dense: float, reuse: float, threads: int | None) -> str:
-    ratio = f"{dense / reuse:.2f} times as fast" if reuse <= dense else f"{reuse / dense:.2f} times as slow"
-    return f"{dense:.3g} ms before, {reuse:.3g} ms after: {ratio}, {threads} thread{'' if threads == 1 else 's'}"
+def _dense_layers(report: ModelReport) -> dict[str, str]:
+    return {layer.name: layer.reason for layer in report.layers if layer.decision == "dense"}
 
 
-def _print_reasons(report: ModelReport, console: Console) -> None:
+def _print_reasons(dense: Mapping[str, str], console: Console) -> None:
     """Prints why layers stay dense, each reason once, after the layers that it holds for."""
     layers: dict[str, list[str]] = {}
-    for layer in report.layers:
-        if layer.decision == "dense":
-            layers.setdefault(layer.reason, []).append(layer.name)
+    for name, reason in dense.items():
+        layers.setdefault(reason, []).append(name)
     if layers:
         console.print("\nWhy layers stay dense:", style="bold")
     for reason, names in layers.items():

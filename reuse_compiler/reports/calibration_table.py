@@ -1,0 +1,97 @@
+"""The report of a calibration as a table of the layers and lines of totals, for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reuse_compiler.reports.calibration import CalibrationReport, Check, LayerCalibration
+from reuse_compiler.reports.table import number, print_layers, print_lines, speed
+
+NUMBERS = ("L", "H")
+MEASURED = ("r_c", "dense ms", "reuse ms", "error")
+
+
+def print_calibration(report: CalibrationReport, console: Console, folder: Path | None = None) -> None:
+    """Prints table and totals, in the form of `table.print_report`; `folder` is where the full report was written."""
+    if report.layers:
+        dense = {layer.name: layer.reason for layer in report.layers if layer.decision == "dense"}
+        print_layers(lambda with_reasons: layer_table(report, with_reasons), dense, console)
+    print_lines(totals(report, folder), console)
+
+
+def layer_table(report: CalibrationReport, with_reasons: bool = True) -> Table:
+    """Returns one row per convolution; a dash stands for what does not apply or was not measured.
+
+    Times are those of the layer alone; the error is that of its result with the earlier layers' reuse on.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("layer", "decision", "family"):
+        table.add_column(name, overflow="fold")
+    for name in NUMBERS:
+        table.add_column(name, justify="right")
+    table.add_column("table")
+    for name in MEASURED:
+        table.add_column(name, justify="right")
+    if with_reasons:
+        table.add_column("reason", overflow="fold")
+    for layer in report.layers:
+        style = None if layer.decision == "reuse" else "dim"
+        cells = [*_cells(layer), *([layer.reason] if with_reasons else [])]
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    return table
+
+
+def totals(report: CalibrationReport, folder: Path | None = None) -> list[str]:
+    """Returns the summary: how many layers use reuse, what that costs and gives on data held out, where it was put."""
+    rewritten = sum(layer.decision == "reuse" for layer in report.layers)
+    lines = ["", f"{rewritten} of {len(report.layers)} convolutions use reuse"]
+    if report.check is not None:
+        lines += _check_lines(report, report.check)
+    if len(report.reconstruction) > 1:
+        values = ", ".join(f"{way} {_value(check.value)}" for way, check in report.reconstruction.items())
+        lines.append(f"rebuilt       {report.metric} by reconstruction: {values}")
+    lines.append(f"calibrated    on {report.data}")
+    tried = len(report.trials)
+    lines.append(f"              {tried} choice{'' if tried == 1 else 's'} tried in {report.seconds:.0f} s")
+    lines.append(f"written to    {report.output}" if report.output else "nothing was written")
+    if folder is not None:
+        lines.append(f"report in     {folder}")
+    return lines
+
+
+def _check_lines(report: CalibrationReport, check: Check) -> list[str]:
+    runs = f"{check.samples} run{'' if check.samples == 1 else 's'}"
+    verdict = "within the budget" if check.within_budget else f"MORE THAN THE BUDGET ALLOWS ({_value(report.target)})"
+    return [
+        f"accuracy      {report.metric} {_value(check.original)} before, {_value(check.value)} after, on {runs} held "
+        f"out: {verdict}",
+        f"output error  relative {number(check.output_error)}",
+        f"time          {speed(check.dense_ms, check.reuse_ms, report.options.get('threads'))}",
+    ]
+
+
+def _value(value: float) -> str:
+    """A metric with the digits that budgets are given in."""
+    return f"{value:.5g}"
+
+
+def _cells(layer: LayerCalibration) -> list[str]:
+    chosen = layer.chosen if layer.decision == "reuse" else None
+    if chosen is None:
+        return [layer.name, layer.decision, *"-----", number(layer.dense_ms), *"--"]
+    settings = chosen.settings
+    errors = (layer.error_reconstructed, layer.error_as_is, chosen.output_error)
+    error = next(error for error in errors if error is not None)
+    return [
+        layer.name,
+        layer.decision,
+        settings.family,
+        str(settings.sub_vector_length),
+        str(settings.num_hashes),
+        settings.table,
+        *(number(value) for value in (chosen.r_c, chosen.dense_ms, chosen.reuse_ms, error)),
+    ]

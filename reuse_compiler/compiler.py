@@ -46,6 +46,12 @@ def default_output(model_path: Path) -> Path:
     return model_path.with_name(f"{stem}.reuse.onnx")
 
 
+def configuration_of(output_path: Path) -> Path:
+    """Returns where the configuration of a compiled model goes: `net.reuse.onnx` and `net.onnx` give net.reuse.json."""
+    stem = output_path.name.removesuffix(".onnx").removesuffix(".reuse")
+    return output_path.with_name(f"{stem}.reuse.json")
+
+
 def compile_file(
     model_path: Path,
     output_path: Path | None = None,
@@ -67,7 +73,7 @@ def compile_file(
     options = options or CompileOptions()
     output_path = output_path or default_output(model_path)
     if not dry_run:
-        _check_output(model_path, output_path, overwrite)
+        check_result_path(model_path, output_path, overwrite)
     progress("reading the model", 0, 0)
     model = load_model(model_path)
     source = None
@@ -119,7 +125,7 @@ def _or_missing(find: Callable[[], str]) -> str:
         return "missing"
 
 
-def _check_output(model_path: Path, output_path: Path, overwrite: bool) -> None:
+def check_result_path(model_path: Path, output_path: Path, overwrite: bool) -> None:
     """Refuses an impossible output before any work is done."""
     if output_path.resolve() == model_path.resolve():
         raise ConfigError(f"the output {output_path} is the model itself: give another name with -o")

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType
 from reuse_compiler.reuse.geometry import Layout
+
+
+def _check_regular_expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"'{value}' is not a regular expression: {error}") from error
+    return value
+
+
+RegularExpression = Annotated[str, AfterValidator(_check_regular_expression)]
+"""A pattern that is searched for in layer names."""
 
 
 class CompileOptions(BaseModel):
@@ -18,9 +30,9 @@ class CompileOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     config: Path | None = None
-    layers: str | None = None
+    layers: RegularExpression | None = None
     """Regular expression searched in layer names: only these Convs are considered."""
-    exclude: str | None = None
+    exclude: RegularExpression | None = None
     """Regular expression searched in layer names: these Convs stay dense."""
     family: FamilyName | None = None
     sub_vector_length: int | None = Field(default=None, ge=1)
@@ -36,13 +48,3 @@ class CompileOptions(BaseModel):
     seed: int = Field(default=0, ge=0)
     shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     """Input shapes by name, for dynamic dimensions: used to choose parameters and to verify."""
-
-    @field_validator("layers", "exclude")
-    @classmethod
-    def _is_regular_expression(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise ValueError(f"'{value}' is not a regular expression: {error}") from error
-        return value

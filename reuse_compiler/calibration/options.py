@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reuse_compiler.options import RegularExpression
 from reuse_compiler.reuse.config import FamilyName, Scope
 
-FamilyChoice = FamilyName | Literal["all"]
+FamilyChoice = Literal[FamilyName, "all"]
 Objective = Literal["latency", "operations"]
 Strategy = Literal["search", "papers"]
 Reconstruct = Literal["none", "statistics", "weights"]
@@ -35,9 +36,9 @@ class CalibrationOptions(BaseModel):
     family: FamilyChoice = "learned"
     scope: Scope = "batch"
     budget: BudgetName = "default"
-    layers: str | None = None
+    layers: RegularExpression | None = None
     """Regular expression searched in layer names: only these Convs are considered."""
-    exclude: str | None = None
+    exclude: RegularExpression | None = None
     """Regular expression searched in layer names: these Convs stay dense."""
     holdout: float = Field(default=0.3, gt=0.0, lt=1.0)
     """Share of the data that takes no part but in the last check."""

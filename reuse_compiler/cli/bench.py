@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from reuse_compiler.cli.command import Command, CommandGroup, end_on_sigterm, logging_to, stderr_console
-from reuse_compiler.cli.compile import parse_shapes
+from reuse_compiler.cli.flags import parse_shapes
 from reuse_compiler.cli.progress import ProgressBars
 
 HELP = (

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
+from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.cli.command import Command, LogLevel, end_on_sigterm, logging_to, stderr_console
+from reuse_compiler.cli.flags import make_options, parse_shapes, print_version
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.reports.calibration import CalibrationReport
+from reuse_compiler.reports.calibration_table import print_calibration
 from reuse_compiler.reports.model import ModelReport
 from reuse_compiler.reports.table import print_report
-from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType, describe_validation_error
+from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType
 
 NOTHING_REWRITTEN = 3
 
 WHICH, HOW, CHECK, WRITE = "Which layers", "How they are rewritten", "Verification", "Result and messages"
+CALIBRATION = "Calibration (all that reuse-calibrate does, with its defaults)"
 
 HELP = (
     "Make the convolutions of an ONNX model reuse results.\n\n"
@@ -45,6 +50,9 @@ EXAMPLES = """
   reuse-compile net.onnx --config net.reuse.json --report report.json
       settings by layer from a file, everything measured into another
 
+  reuse-compile net.onnx --calibration-data photos/ --max-drop 0.005
+      finds the settings out first, within a budget of accuracy, and writes them into net.reuse.json
+
 [bold]To run the result[/bold]
 
   import reuse_compiler
@@ -58,46 +66,6 @@ FLAGS = {"sub_vector_length": "-L", "num_hashes": "-H"}
 """Flags that are not called as the option they set."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-
-
-def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Reads `name:1,3,224,224`; the name may have colons."""
-    name, _, sizes = text.rpartition(":")
-    try:
-        shape = tuple(int(size) for size in sizes.split(","))
-    except ValueError:
-        shape = ()
-    if not name or not shape or min(shape) < 1:
-        raise typer.BadParameter(f"'{text}' is not NAME:SIZES, as in images:1,3,224,224", param_hint="'--shape'")
-    return name, shape
-
-
-def parse_shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
-    """Reads all values of --shape; one per input."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, shape in map(parse_shape, texts):
-        if shapes.setdefault(name, shape) != shape:
-            raise typer.BadParameter(f"two different shapes for the input '{name}'", param_hint="'--shape'")
-    return shapes
-
-
-def make_options(**values: object) -> CompileOptions:
-    """Builds the compiler's options; a value that it refuses becomes a ConfigError that names the flag."""
-    try:
-        return CompileOptions.model_validate(values)
-    except ValidationError as error:
-        field = str(error.errors()[0]["loc"][0])
-        flag = FLAGS.get(field, "--" + field.replace("_", "-"))
-        raise ConfigError(f"{flag}: {describe_validation_error(error).removeprefix(f'{field}: ')}") from error
-
-
-def print_version(wanted: bool) -> None:
-    """Prints the versions of everything that a result depends on, and ends the program."""
-    if wanted:
-        from reuse_compiler.compiler import versions
-
-        typer.echo("\n".join(f"{name} {version}" for name, version in versions().items()))
-        raise typer.Exit()
 
 
 @app.command(cls=Command, help=HELP, epilog=EXAMPLES)
@@ -203,6 +171,36 @@ def compile_model(
         typer.Option(rich_help_panel=HOW, help="One operator per layer, or its four stages to look into."),
     ] = "fused",
     seed: Annotated[int, typer.Option(metavar="n", min=0, rich_help_panel=HOW, help="Seed of everything random.")] = 0,
+    calibration_data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            rich_help_panel=CALIBRATION,
+            help="Find out layers and settings from these samples first: files or photos as for --verify-data, or a "
+            "Python reader, file.py\\[:function]. Writes them beside the result, as MODEL.reuse.json.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", rich_help_panel=CALIBRATION, help="The samples' classes: .npy, .npz, .txt, .csv."),
+    ] = None,
+    calibration_metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=CALIBRATION,
+            help="What must not suffer: top1, agreement, iou, cosine, mse, kl, or python:module:function. "
+            "[dim]default: top1 with labels, agreement for a classifier, else cosine[/dim]",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="x",
+            rich_help_panel=CALIBRATION,
+            help="How much worse than the original's it may be. [dim]default: 0.0005[/dim]",
+        ),
+    ] = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(
@@ -250,6 +248,8 @@ def compile_model(
 ) -> None:
     """Turns the flags into options, has the model compiled, prints the report (help text: HELP)."""
     options = make_options(
+        CompileOptions,
+        FLAGS,
         config=config,
         layers=layers,
         exclude=exclude,
@@ -266,34 +266,74 @@ def compile_model(
         seed=seed,
         shapes=parse_shapes(shape or []),
     )
-    from reuse_compiler.compiler import compile_file  # late: onnx takes longer to import than --help should
-
+    calibration = make_options(
+        CalibrationOptions,
+        {"metric": "--calibration-metric"},
+        metric=calibration_metric,
+        max_drop=max_drop,
+        threads=threads,
+    )
+    given = {"--labels": labels, "--calibration-metric": calibration_metric, "--max-drop": max_drop}
+    _check_calibration(calibration_data, given, dry_run)
     if report is not None:
-        _check_report(report, model, output, overwrite)
+        _check_report(report, model, output, calibration_data is not None, overwrite)
 
     console = stderr_console()
+    found: CalibrationReport | None = None
     with logging_to(console, log_level), ProgressBars(console) as progress:
-        result = compile_file(
-            model,
-            output,
-            options,
-            overwrite=overwrite,
-            dry_run=dry_run,
-            verify=verify,
-            verify_data=verify_data,
-            threads=threads,
-            progress=progress,
-        )
+        if calibration_data is None:
+            from reuse_compiler.compiler import compile_file  # late: onnx takes longer to import than --help should
+
+            result = compile_file(
+                model,
+                output,
+                options,
+                overwrite=overwrite,
+                dry_run=dry_run,
+                verify=verify,
+                verify_data=verify_data,
+                threads=threads,
+                progress=progress,
+            )
+        else:
+            from reuse_compiler.calibrated import calibrate_and_compile
+
+            found, result = calibrate_and_compile(
+                model,
+                calibration_data,
+                output,
+                options,
+                calibration,
+                labels=labels,
+                overwrite=overwrite,
+                verify=verify,
+                verify_data=verify_data,
+                threads=threads,
+                progress=progress,
+            )
+    if found is not None:
+        print_calibration(found, Console())
     _finish(result, report, overwrite)
 
 
-def _check_report(report: Path, model: Path, output: Path | None, overwrite: bool) -> None:
+def _check_calibration(data: str | None, flags: Mapping[str, object], dry_run: bool) -> None:
+    """Refuses flags of a calibration without data for it, and one that must not run the model."""
+    useless = [flag for flag, value in flags.items() if value is not None]
+    if data is None and useless:
+        raise ConfigError(f"{' and '.join(useless)} cannot be used without --calibration-data")
+    if data is not None and dry_run:
+        raise ConfigError("--calibration-data has to run the model, which --dry-run does not: give one of them")
+
+
+def _check_report(report: Path, model: Path, output: Path | None, calibrates: bool, overwrite: bool) -> None:
     """Refuses an impossible place for the report before any work is done."""
-    from reuse_compiler.compiler import default_output
+    from reuse_compiler.compiler import configuration_of, default_output
     from reuse_compiler.graph.save import check_output
 
     if report.resolve() in {model.resolve(), (output or default_output(model)).resolve()}:
         raise ConfigError(f"the report {report} would replace the model: give another name with --report")
+    if calibrates and report.resolve() == configuration_of(output or default_output(model)).resolve():
+        raise ConfigError(f"the report {report} would replace the configuration: give another name with --report")
     check_output(report, overwrite)
 
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.clusters import Clusterer
 from reuse_compiler.calibration.effort import Effort, reconstruction_rows
-from reuse_compiler.calibration.fit import HashFitter, VectorSample
+from reuse_compiler.calibration.fit import HashFitter, VectorSampler
 from reuse_compiler.calibration.layers import ConvLayer, Workpiece
 from reuse_compiler.calibration.options import Reconstruct
 from reuse_compiler.calibration.reconstruct import Moments, Reconstruction, reconstruct
-from reuse_compiler.calibration.rows import Floats, Places, choose_places, pixels_at, unfold_at
+from reuse_compiler.calibration.rows import Floats, Places, choose_places, pixels_at
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted, LayerWeights
-from reuse_compiler.reuse.geometry import ConvGeometry
 from reuse_compiler.reuse.seeds import layer_generator
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
@@ -108,9 +106,10 @@ class Deployer:
         deployment.fitted = Fitted({**deployment.fitted.parameters, layer.name: parameters}, weights)
 
     def _hash(self, layer: ConvLayer, settings: LayerSettings, inputs: Activations) -> HashParameters:
-        tensors = (layer.lift(tensors[0]) for tensors in inputs)
-        sample = sample_vectors(layer, tensors, len(inputs), settings.layout == "patch", self._effort, self._seed)
-        return HashFitter(sample, [settings.num_hashes]).fit(settings)
+        sampler = VectorSampler(layer, settings.layout, self._effort.fit_vectors, len(inputs), self._seed)
+        for (x,) in inputs:
+            sampler.add(x)
+        return HashFitter(sampler.sample(), [settings.num_hashes]).fit(settings)
 
     def _reconstruct(
         self,
@@ -146,25 +145,3 @@ class Deployer:
         g = layer.geometry
         count = -(-reconstruction_rows(self._effort, g.columns) // len(self._feeds))
         return choose_places(layer_generator(self._seed + 1 + run, layer.name), g.rows, count)
-
-
-def sample_vectors(
-    layer: ConvLayer, inputs: Iterator[Floats], runs: int, unfolded: bool, effort: Effort, seed: int
-) -> VectorSample:
-    """Returns neuron vectors from random places of inputs `[N, Ic, H, W]`, as many from each of `runs` runs.
-
-    `unfolded`: rows of the unfolded input (layout `patch`) in place of pixels.
-    """
-    g, rng = layer.geometry, layer_generator(seed, layer.name)
-    count = -(-effort.fit_vectors // runs)
-    total = g.rows if unfolded else g.batch * g.in_height * g.in_width
-    parts = [_vectors(x, g, choose_places(rng, total, count), unfolded) for x in inputs]
-    vectors = np.concatenate(parts)
-    finite = np.isfinite(vectors).all(axis=1)
-    return VectorSample(layer, vectors[finite], "patch" if unfolded else "channel", seed)
-
-
-def _vectors(x: NDArray[np.float32], g: ConvGeometry, places: Places, unfolded: bool) -> Floats:
-    if not unfolded:
-        return pixels_at(x, places)
-    return np.concatenate([unfold_at(x, g, group, places) for group in range(g.group)], axis=1)

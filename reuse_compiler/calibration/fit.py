@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.layers import ConvLayer
+from reuse_compiler.calibration.rows import choose_places, pixels_at, unfold_at
 from reuse_compiler.calibration.trees import fit_trees
 from reuse_compiler.reference.vectors import block_weights
 from reuse_compiler.reuse.config import LayerSettings
@@ -45,6 +46,30 @@ class VectorSample:
     def blocking(self, length: int) -> Blocking:
         """Returns how an L cuts the layer."""
         return Blocking(self.layer.geometry, self.layout, length)
+
+
+class VectorSampler:
+    """Collects neuron vectors from random places of a layer's inputs, as many from each of `runs` runs."""
+
+    def __init__(self, layer: ConvLayer, layout: Layout, count: int, runs: int, seed: int) -> None:
+        self._layer, self._layout, self._seed = layer, layout, seed
+        self._per_run = -(-count // runs)
+        self._random = layer_generator(seed, layer.name)
+        self._parts: list[Floats] = []
+
+    def add(self, x: Floats) -> None:
+        """Takes vectors from an input as the model has it; those with NaN or Inf are left out."""
+        g, x = self._layer.geometry, self._layer.lift(x)
+        if self._layout == "patch":
+            places = choose_places(self._random, g.rows, self._per_run)
+            vectors = np.concatenate([unfold_at(x, g, group, places) for group in range(g.group)], axis=1)
+        else:
+            vectors = pixels_at(x, choose_places(self._random, g.batch * g.in_height * g.in_width, self._per_run))
+        self._parts.append(vectors[np.isfinite(vectors).all(axis=1)])
+
+    def sample(self) -> VectorSample:
+        """Returns all that was collected."""
+        return VectorSample(self._layer, np.concatenate(self._parts), self._layout, self._seed)
 
 
 class HashFitter:

@@ -1,0 +1,133 @@
+"""Measures a model against the original on samples: the metric, the error of the outputs, and the time."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING
+
+import onnx
+from pydantic import BaseModel, ConfigDict
+
+from reuse_compiler.benchmark.timing import interleave
+from reuse_compiler.calibration.activations import HELD_BYTES
+from reuse_compiler.calibration.metrics import Metric, Outputs
+from reuse_compiler.calibration.samples import Sample, Samples
+from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.verify import open_session, run_session
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+TIMED_RUNS = 5
+"""Interleaved runs of each model, at least; the reported time is their median."""
+
+
+class Score(BaseModel):
+    """How a model does beside the original; times are medians of interleaved runs in milliseconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: float
+    """The metric."""
+    drop: float
+    output_error: float
+    """Relative L2 error of the model's outputs, the largest of them."""
+    dense_ms: float
+    reuse_ms: float
+
+
+class Evaluator:
+    """Compares models with the original on the same samples; what that gives is computed once if it is small."""
+
+    def __init__(
+        self,
+        original: onnx.ModelProto,
+        samples: Samples,
+        metric: Metric,
+        threads: int,
+        progress: ProgressCallback = silent,
+        what: str = "running the original model",
+    ) -> None:
+        self._samples, self._metric, self._threads = samples, metric, threads
+        self._session = open_session(original, threads, Path(gettempdir()), "original")
+        self._names = [output.name for output in self._session.get_outputs()]
+        self._held: list[Outputs] = []
+        accumulator = metric.start()
+        for index, (sample, outputs) in enumerate(self._originals()):
+            progress(what, index, len(samples))
+            accumulator.add(outputs, outputs, sample.labels)
+        progress(what, len(samples), len(samples))
+        self.original = accumulator.value()
+        """The metric of the original model."""
+
+    def score(self, model: onnx.ModelProto, progress: ProgressCallback = silent, what: str = "evaluating") -> Score:
+        """Runs a model on all samples; raises VerificationError if it does not run."""
+        session = open_session(model, self._threads, Path(gettempdir()), "compiled")
+        accumulator, differences = self._metric.start(), {name: Difference() for name in self._names}
+        for index, (sample, expected) in enumerate(self._originals()):
+            progress(what, index, len(self._samples))
+            actual = self._run(session, sample, "compiled")
+            accumulator.add(expected, actual, sample.labels)
+            _add(differences, expected, actual)
+        progress(what, len(self._samples), len(self._samples))
+        dense_ms, reuse_ms = self._time(session)
+        value = accumulator.value()
+        return Score(
+            value=value,
+            drop=self._metric.drop(self.original, value),
+            output_error=_largest(differences),
+            dense_ms=dense_ms,
+            reuse_ms=reuse_ms,
+        )
+
+    def output_error(self, model: onnx.ModelProto, runs: int) -> float:
+        """Returns the relative L2 error of the model's outputs on the first runs, the largest of them."""
+        session = open_session(model, self._threads, Path(gettempdir()), "compiled")
+        differences = {name: Difference() for name in self._names}
+        for sample, expected in islice(self._originals(), runs):
+            _add(differences, expected, self._run(session, sample, "compiled"))
+        return _largest(differences)
+
+    def _time(self, session: onnxruntime.InferenceSession) -> tuple[float, float]:
+        """Returns the median milliseconds of the original and of another model, run in turn on the first samples."""
+        samples = list(islice(self._samples, TIMED_RUNS))
+        turns = {"original": cycle(samples), "compiled": cycle(samples)}
+        times = interleave(
+            {
+                "original": lambda: self._run(self._session, next(turns["original"]), "original"),
+                "compiled": lambda: self._run(session, next(turns["compiled"]), "compiled"),
+            },
+            TIMED_RUNS,
+        )
+        return statistics.median(times["original"]), statistics.median(times["compiled"])
+
+    def _run(self, session: onnxruntime.InferenceSession, sample: Sample, label: str) -> Outputs:
+        return dict(zip(self._names, run_session(session, self._names, sample.feed, label), strict=True))
+
+    def _originals(self) -> Iterator[tuple[Sample, Outputs]]:
+        """Yields the samples with the original's outputs."""
+        for index, sample in enumerate(self._samples):
+            if index < len(self._held):
+                yield sample, self._held[index]
+                continue
+            outputs = self._run(self._session, sample, "original")
+            size = sum(array.nbytes for array in outputs.values())
+            if index == len(self._held) and size * len(self._samples) <= HELD_BYTES:
+                self._held.append(outputs)
+            yield sample, outputs
+
+
+def _add(differences: dict[str, Difference], expected: Outputs, actual: Outputs) -> None:
+    """Adds floating point outputs of one run; one whose shape depends on the values is left out."""
+    for name, array in expected.items():
+        if array.dtype.kind == "f" and array.shape == actual[name].shape:
+            differences[name].add(array, actual[name])
+
+
+def _largest(differences: dict[str, Difference]) -> float:
+    return max((difference.rel_error for difference in differences.values()), default=0.0)

@@ -1,0 +1,139 @@
+"""Chooses how each layer is computed: the least time whose harm to the output the accuracy budget allows.
+
+Harm is taken to add up: a layer's squared relative error, times its sensitivity, is what it adds to the squared
+relative error of the model's output. Under that assumption the best choices for all budgets form a path, from all
+layers dense to the fastest of each, whose steps become ever dearer. How far along it the metric keeps its target is
+found by measurement, end to end, with each choice fitted and reconstructed as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from reuse_compiler.calibration.options import Objective
+from reuse_compiler.reports.calibration import Measurement, Trial
+from reuse_compiler.reuse.config import LayerSettings
+
+Choice = dict[str, Measurement]
+"""By layer with reuse: how."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Gives one layer other settings: saves `gain` (milliseconds, or operations) and adds `harm` to the output."""
+
+    layer: str
+    measurement: Measurement
+    gain: float
+    harm: float
+
+
+@dataclass(frozen=True)
+class LayerChoices:
+    """What was measured of a layer, and what its squared relative error adds to the output's."""
+
+    name: str
+    multiply_adds: int
+    sensitivity: float
+    measurements: Sequence[Measurement]
+
+    def steps(self, objective: Objective) -> list[Step]:
+        """Returns the steps from the dense layer to the fastest candidate, each with more harm per gain than the last.
+
+        Candidates above the convex hull of (gain, harm) are never the best choice.
+        """
+        points = sorted(
+            (self._gain(measurement, objective), self._harm(measurement), index)
+            for index, measurement in enumerate(self.measurements)
+        )
+        hull: list[tuple[float, float, int]] = [(0.0, 0.0, -1)]
+        for point in points:
+            if point[0] <= 0.0:
+                continue
+            while len(hull) > 1 and (point[1] <= hull[-1][1] or _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point)):
+                hull.pop()
+            if point[0] > hull[-1][0]:
+                hull.append(point)
+        return [
+            Step(self.name, self.measurements[after[2]], after[0] - before[0], max(after[1] - before[1], 0.0))
+            for before, after in pairwise(hull)
+        ]
+
+    def _gain(self, measurement: Measurement, objective: Objective) -> float:
+        if objective == "operations":
+            return self.multiply_adds * (1.0 - measurement.operations)
+        return measurement.dense_ms - measurement.reuse_ms
+
+    def _harm(self, measurement: Measurement) -> float:
+        return self.sensitivity * measurement.output_error**2
+
+
+def _slope(a: tuple[float, float, int], b: tuple[float, float, int]) -> float:
+    return (b[1] - a[1]) / (b[0] - a[0]) if b[0] > a[0] else float("inf")
+
+
+def path_of(layers: Sequence[LayerChoices], objective: Objective) -> list[Step]:
+    """Returns all layers' steps, those with the least harm per gain first; a layer's own stay in order."""
+    steps = [step for layer in layers for step in layer.steps(objective)]
+    return sorted(steps, key=lambda step: step.harm / step.gain)
+
+
+def choice_after(steps: Sequence[Step]) -> Choice:
+    """Returns what the layers are after some steps."""
+    return {step.layer: step.measurement for step in steps}
+
+
+TryChoice = Callable[[str, Choice], Trial]
+"""Fits and measures a choice end to end; the text says how it came about."""
+
+
+@dataclass
+class Search:
+    """Finds the furthest choice that keeps the budget, with at most `trials` measured end to end."""
+
+    path: Sequence[Step]
+    try_choice: TryChoice
+    trials: int
+
+    def run(self) -> Choice:
+        """Returns the fastest choice that was accepted; empty if none was."""
+        best, taken = self._bisect()
+        return self._win_back(best, taken)
+
+    def _bisect(self) -> tuple[Choice, list[Step]]:
+        """Returns the furthest accepted choice along the path, and the steps to it."""
+        low, high = 0, len(self.path) + 1
+        accepted: list[Step] = []
+        while high - low > 1 and self.trials > 0:
+            middle = (low + high) // 2
+            if self._accepted(f"the first {middle} of {len(self.path)} steps", self.path[:middle]):
+                low, accepted = middle, list(self.path[:middle])
+            else:
+                high = middle
+        return choice_after(accepted), accepted
+
+    def _win_back(self, best: Choice, taken: list[Step]) -> Choice:
+        """Tries the steps that were not taken one by one; one that harms too much ends its layer's part."""
+        closed: set[str] = set()
+        for step in self.path[len(taken) :]:
+            if self.trials <= 0:
+                break
+            if step.layer in closed:
+                continue
+            longer = [*taken, step]
+            if self._accepted(f"one more step for {step.layer}", longer):
+                taken, best = longer, choice_after(longer)
+            else:
+                closed.add(step.layer)
+        return best
+
+    def _accepted(self, how: str, steps: Sequence[Step]) -> bool:
+        self.trials -= 1
+        return self.try_choice(how, choice_after(steps)).accepted
+
+
+def settings_of(choice: Choice) -> dict[str, LayerSettings]:
+    """Returns the settings by layer."""
+    return {layer: measurement.settings for layer, measurement in choice.items()}

@@ -1,0 +1,82 @@
+"""What a calibration has found out so far, in a file, so that a run that was ended can be resumed.
+
+The file lies in the cache, under a name made of hashes of the model, the data and the options that the numbers depend
+on; so a later calibration with another accuracy budget can resume from it too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import onnx
+from pydantic import TypeAdapter, ValidationError
+
+from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.graph.files import FileTransaction
+from reuse_compiler.graph.tensors import is_external, raw_bytes, tensors_of
+
+VERSION = 1
+"""Part of the name: a change of what is measured must not meet old files."""
+INDEPENDENT = {"metric", "max_drop", "at_least", "strategy", "objective"}
+"""Options that no stored number depends on; what depends on the metric has it in its key."""
+
+T = TypeVar("T")
+
+
+def cache_folder() -> Path:
+    """Returns where states are kept: `calibration` in $REUSE_CACHE, or in ~/.cache/reuse-compiler."""
+    return Path(os.environ.get("REUSE_CACHE") or Path.home() / ".cache" / "reuse-compiler") / "calibration"
+
+
+def state_path(model: onnx.ModelProto, data_digest: str, options: CalibrationOptions) -> Path:
+    """Returns the state file of a model, its data and the options."""
+    state = hashlib.sha256(model.SerializeToString(deterministic=True))
+    for tensor in tensors_of(model):
+        if is_external(tensor):
+            state.update(raw_bytes(tensor))
+    state.update(data_digest.encode())
+    state.update(json.dumps([VERSION, options.model_dump(mode="json", exclude=INDEPENDENT)], sort_keys=True).encode())
+    return cache_folder() / f"{state.hexdigest()[:32]}.json"
+
+
+class State:
+    """Values by kind and key; each is written as soon as it is known."""
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        """Takes up what the file holds if `resume`; else begins anew. A file that cannot be read counts as none."""
+        self._path = path
+        self._values: dict[str, Any] = _read(path) if resume else {}
+
+    def remember(self, kind: str, key: str, as_type: Any, compute: Callable[[], T]) -> T:
+        """Returns the stored value, or computes and stores it. `as_type` is T, as pydantic takes it."""
+        adapter: TypeAdapter[T] = TypeAdapter(as_type)
+        stored = self._values.get(kind, {}).get(key)
+        if stored is not None:
+            try:
+                return adapter.validate_python(stored)
+            except ValidationError:  # written by another version
+                del self._values[kind][key]
+        value = compute()
+        self._values.setdefault(kind, {})[key] = adapter.dump_python(value, mode="json", by_alias=True)
+        self._write()
+        return value
+
+    def _write(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with FileTransaction(overwrite=True) as files:
+            with files.create(self._path) as stream:
+                stream.write(json.dumps(self._values).encode())
+            files.publish()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -13,6 +13,7 @@ from reuse_compiler.reuse.config import Metric, Scope
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.families.base import Array, array_module
 from reuse_compiler.reuse.geometry import Blocking
+from reuse_compiler.reuse.int8_tables import LARGEST_INT8_ENTRY, MOST_INT8_ROWS, SMALLEST_INT8_BOUND
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,6 @@ def centroid_gemm(centroids: Array, counts: Array, weights: Array, blocking: Blo
     used = xp.arange(centroids.shape[1])[None, :] < xp.asarray(counts)[:, None]
     table = xp.matmul(centroids, block_weights(weights, blocking))
     return xp.where(used[:, :, None], table, xp.float32(0))
-
-
-LARGEST_INT8_ENTRY = 126
-MOST_INT8_ROWS = 32767 // 127
-SMALLEST_INT8_BOUND = 2.0**-100
 
 
 def quantise_table(centroids: Array, counts: Array, weights: Array, blocking: Blocking) -> Array | None:

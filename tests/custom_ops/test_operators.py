@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 
-from reuse_compiler.reference.operators import LARGEST_INT8_ENTRY, block_bounds, cluster_vectors, hash_vectors
+from reuse_compiler.reference.operators import block_bounds, cluster_vectors, hash_vectors
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.int8_tables import LARGEST_INT8_ENTRY
 from tests.comparison import assert_close
 from tests.custom_ops.cases import Case, cases
 from tests.running import run_kernels, run_reference

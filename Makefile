@@ -27,7 +27,7 @@ build: $(VENV)/.built  ## environment with the operator library (editable instal
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,images,models,test,lint]'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,images,models,report,test,lint]'
 	touch $@
 
 # An editable install does not notice changed C++ sources; installing again (without dependencies) rebuilds them.

@@ -8,11 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reuse_compiler.reuse.config import LayerSettings
 
+CONFIG = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+"""In JSON, numbers that are infinite or not a number are the strings of that name: they read back as what they were."""
+
 
 class Measurement(BaseModel):
     """One way to rewrite a layer, measured on the layer alone with the original model's input."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = CONFIG
 
     settings: LayerSettings
     r_c: float
@@ -30,7 +33,7 @@ class Measurement(BaseModel):
 class LayerCalibration(BaseModel):
     """One Conv of the model: what was measured, decided and why."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = CONFIG
 
     name: str
     decision: Literal["reuse", "dense"]
@@ -52,7 +55,7 @@ class LayerCalibration(BaseModel):
 class Trial(BaseModel):
     """One choice for the whole model, measured end to end on the samples for selection."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = CONFIG
 
     step: str
     """What the search did to come to it."""
@@ -71,7 +74,7 @@ class Trial(BaseModel):
 class Check(BaseModel):
     """The chosen model on the data that took no part."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = CONFIG
 
     samples: int
     """Runs of the model."""
@@ -88,7 +91,7 @@ class Check(BaseModel):
 class ClusterPicture(BaseModel):
     """Which pixels of a layer share a cluster: ids of one block as rows of the picture, for one sample."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = CONFIG
 
     layer: str
     block: int
@@ -100,7 +103,7 @@ class ClusterPicture(BaseModel):
 class CalibrationReport(BaseModel):
     """A whole calibration."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = CONFIG
 
     model: str
     output: str | None = None
@@ -120,3 +123,5 @@ class CalibrationReport(BaseModel):
     seconds: float
     versions: dict[str, str]
     options: dict[str, Any]
+    command: str | None = None
+    """The command line that repeats it, if it came from one."""

@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-from reuse_compiler.graph.files import FileTransaction
-from reuse_compiler.graph.save import check_output
-from reuse_compiler.reports.model import ModelReport
+from pydantic import BaseModel
+
+from reuse_compiler.reports.text_file import write_text
 
 
-def write_report(report: ModelReport, path: Path, overwrite: bool = False) -> None:
-    """Writes the report in one step; infinite errors become null. Raises OutputError if the file cannot be written."""
-    check_output(path, overwrite)
-    text = report.model_dump_json(indent=2) + "\n"
-    with FileTransaction(overwrite) as files:
-        with files.create(path) as stream:
-            stream.write(text.encode())
-        files.publish()
+def write_report(report: BaseModel, path: Path, overwrite: bool = False) -> None:
+    """Writes the report in one step; how infinite numbers are written is the report's own choice (null by default).
+
+    Raises OutputError if the file cannot be written.
+    """
+    write_text(report.model_dump_json(indent=2) + "\n", path, overwrite)

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from reuse_compiler.errors import OutputError
+from reuse_compiler.reports.calibration import CalibrationReport
 from reuse_compiler.reports.json_file import write_report
 from reuse_compiler.reports.model import LayerReport, ModelReport
+from tests.reports.calibration_sample import sample
 
 REPORT = ModelReport(
     model="net.onnx",
@@ -70,3 +72,18 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     write_report(REPORT, tmp_path / "r.json")
     (tmp_path / "plain").touch()
     assert (tmp_path / "r.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_calibration_reads_back_as_it_was(tmp_path: Path) -> None:
+    report = sample(target=math.inf)
+    write_report(report, tmp_path / "report.json")
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert CalibrationReport.model_validate_json(text) == report
+
+
+def test_infinite_numbers_inside_of_a_calibration_read_back(tmp_path: Path) -> None:
+    infinite = sample().trials[0].model_copy(update={"drop": math.inf})
+    write_report(sample(trials=[infinite]), tmp_path / "report.json")
+    read = CalibrationReport.model_validate_json((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert read.trials == [infinite]

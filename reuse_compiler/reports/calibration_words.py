@@ -1,0 +1,108 @@
+"""What a calibration came to, in words and numbers as people write them. Knows nothing of HTML."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from reuse_compiler.reports.calibration import CalibrationReport, Check, LayerCalibration, Trial
+from reuse_compiler.reports.table import number
+from reuse_compiler.reuse.config import LayerSettings
+
+Verdict = Literal["good", "bad", "neutral"]
+
+
+def metric_value(value: float | None) -> str:
+    """Returns a metric with four significant digits."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.4g}".replace("-", "−")
+
+
+def milliseconds(value: float | None) -> str:
+    """Returns a time with three significant digits."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def times_as_fast(dense: float | None, reuse: float | None) -> str:
+    """Returns the speed-up, as in `1.84×`."""
+    return f"{dense / reuse:.2f}×" if dense is not None and reuse else "–"
+
+
+def settings_words(settings: LayerSettings) -> str:
+    """Returns settings in a few words; what is usual goes without saying."""
+    words: list[str] = [settings.family, settings.layout]
+    if settings.table != "float":
+        words.append(f"{settings.table} tables")
+    if settings.scope != "batch":
+        words.append(f"scope {settings.scope}")
+    if settings.metric != "euclidean":
+        words.append(settings.metric)
+    if settings.capacity < 1.0:
+        words.append(f"capacity {settings.capacity:g}")
+    return " · ".join(words)
+
+
+def parameters_words(settings: LayerSettings) -> str:
+    """Returns L and H."""
+    return f"L={settings.sub_vector_length}, H={settings.num_hashes}"
+
+
+def rewritten(report: CalibrationReport) -> list[LayerCalibration]:
+    """Returns the layers that use reuse."""
+    return [layer for layer in report.layers if layer.decision == "reuse"]
+
+
+def chosen_trial(report: CalibrationReport) -> Trial | None:
+    """Returns the last trial of the layers and settings that were chosen, None if there is none."""
+    choice = {layer.name: layer.chosen.settings for layer in rewritten(report) if layer.chosen is not None}
+    same = [trial for trial in report.trials if trial.layers == choice] if choice else []
+    return same[-1] if same else None
+
+
+def verdict(report: CalibrationReport) -> tuple[Verdict, str]:
+    """Returns whether the budget is kept, in three or four words."""
+    if not rewritten(report):
+        return "neutral", "No layer gains from reuse"
+    if report.check is None:
+        return "neutral", "Not checked on held-out data"
+    if report.check.within_budget:
+        return "good", "Budget kept on held-out data"
+    return "bad", "Budget not kept on held-out data"
+
+
+def headline(report: CalibrationReport) -> str:
+    """Returns what the calibration came to, in one sentence or two."""
+    if not report.layers:
+        return "The model has no convolution, so there is nothing that reuse could make faster."
+    if not rewritten(report):
+        return "No layer gains from reuse within the accuracy budget: the model is best left as it is."
+    if report.check is None:
+        trial = chosen_trial(report)
+        if trial is None:
+            return f"{layers_words(report)}. The result was not measured on held-out data."
+        return f"{_speed(trial)} The result was not measured on held-out data."
+    check = report.check
+    kept = "which keeps the budget" if check.within_budget else "which is more than the budget allows"
+    return (
+        f"{_speed(check)} On {check.samples} held-out {'run' if check.samples == 1 else 'runs'} {report.metric} goes "
+        f"from {metric_value(check.original)} to {metric_value(check.value)}, {kept}."
+    )
+
+
+def errors_words(error: float | None) -> str:
+    """Returns a relative error with two significant digits."""
+    return "–" if error is None else "∞" if math.isinf(error) else number(error)
+
+
+def layers_words(report: CalibrationReport) -> str:
+    """Returns how many layers use reuse."""
+    return f"{len(rewritten(report))} of {len(report.layers)} convolutions use reuse"
+
+
+def _speed(measured: Check | Trial) -> str:
+    dense, reuse = measured.dense_ms, measured.reuse_ms
+    ratio = f"{dense / reuse:.2f} times as fast" if reuse <= dense else f"{reuse / dense:.2f} times as slow"
+    return f"With reuse the model is {ratio}: {milliseconds(reuse)} ms instead of {milliseconds(dense)} ms."

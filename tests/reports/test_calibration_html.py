@@ -164,7 +164,7 @@ def test_a_hundred_layers_fold_away_what_is_too_much(pages: dict[str, str]) -> N
     ],
 )
 def test_whatever_is_missing(changes: dict[str, object]) -> None:
-    read = Page(page(sample(**changes)))
+    read = Page(page(sample(**{"layers": [layer(0), layer(1)], **changes})))
     assert read.all_of("h1") == ["text_detector.onnx"]
     assert "How to repeat it" in read.all_of("h2")
 
@@ -174,7 +174,7 @@ def infinite_psnr() -> CalibrationReport:
         t.model_copy(update={"value": v, "drop": math.inf}) for t, v in zip(sample().trials, (30.0, 36.0), strict=False)
     ]
     check_ = check(0.96, 800.0).model_copy(update={"original": math.inf, "value": 36.2, "drop": math.inf})
-    return sample(metric="psnr", target=35.0, trials=trials, check=check_)
+    return sample(metric="psnr", target=35.0, trials=trials, check=check_, layers=[layer(1)])
 
 
 def test_a_metric_that_is_infinite_for_the_original() -> None:

@@ -1,0 +1,169 @@
+"""The use case behind `reuse-calibrate`: open model and data, calibrate, write configuration and report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from reuse_compiler.calibration.calibration import Calibration
+from reuse_compiler.calibration.deploy import Deployment
+from reuse_compiler.calibration.layers import examine
+from reuse_compiler.calibration.metrics import Metric, check_metric, check_wish, make_metric, model_outputs
+from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.pictures import cluster_pictures
+from reuse_compiler.calibration.samples import Samples, from_reader, open_samples, split
+from reuse_compiler.calibration.state import State, state_path
+from reuse_compiler.compiler import configuration_of, default_output, versions
+from reuse_compiler.errors import DataError, ModelError, OutputError
+from reuse_compiler.graph import load_model
+from reuse_compiler.graph.files import FileTransaction
+from reuse_compiler.graph.save import check_output
+from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.reports.calibration import CalibrationReport
+from reuse_compiler.reports.calibration_html import write_html
+from reuse_compiler.reports.inline_svg import check_drawing
+from reuse_compiler.reports.json_file import write_report
+from reuse_compiler.reuse.config import ReuseConfig
+from reuse_compiler.verification.inputs import InputSpec, model_inputs
+from reuse_compiler.verification.verify import open_session, run_session
+
+REPORT_JSON, REPORT_HTML = "report.json", "report.html"
+
+
+def calibrate_file(
+    model_path: Path,
+    data: Path | str | Any,
+    output: Path | None = None,
+    options: CalibrationOptions | None = None,
+    *,
+    labels: Path | NDArray[np.int64] | None = None,
+    report: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: ProgressCallback = silent,
+    command: str | None = None,
+) -> CalibrationReport:
+    """Calibrates a model file and writes the configuration that `reuse-compile --config` takes.
+
+    `data` is what `open_samples` takes, or a reader with onnxruntime's CalibrationDataReader protocol. `report` is a
+    folder for report.json and report.html; `command` is the command line that they name. With `resume` the work of an
+    earlier run on the same model, data and options is taken up. Raises a ReuseError that says what to do, for all that
+    can be known before the work before it; where no layer gains, a configuration without layers is written.
+    """
+    started = time.monotonic()
+    options = options or CalibrationOptions()
+    output = output or configuration_of(default_output(model_path))
+    _check_places(model_path, output, report, overwrite)
+    progress("reading the model", 0, 0)
+    model = load_model(model_path)
+    if not any(node.op_type == "Conv" for node in model.graph.node) and not model.functions:
+        raise ModelError(f"{model_path} has no Conv in its main graph, so there is nothing to calibrate")
+    specs, outputs = model_inputs(model), model_outputs(model)
+    metric = make_metric(options.metric, outputs, labels is not None)
+    check_wish(metric, options.max_drop, options.at_least)
+    progress("reading the samples", 0, 0)
+    samples = _open(data, specs, options, labels)
+    parts = split(samples, options.holdout, options.seed)
+    options = options.model_copy(update={"shapes": _shapes(samples, specs) | options.shapes})
+    work = examine(model, options)
+    _try_metric(model, samples, metric)
+    state = State(state_path(model, samples.digest(), options), resume)
+    calibration = Calibration(model, work, parts, metric, options, state, progress)
+    calibration.run()
+    progress("writing the result", 0, 0)
+    write_configuration(calibration.deployment, options.seed, output, overwrite)
+    found = CalibrationReport(
+        model=str(model_path),
+        output=str(output),
+        data=samples.description,
+        metric=metric.name,
+        higher_is_better=metric.higher_is_better,
+        target=calibration.target.value,
+        layers=calibration.layers(),
+        trials=calibration.trials,
+        reconstruction=calibration.checks,
+        check=calibration.checks.get(options.reconstruct),
+        pictures=cluster_pictures(calibration) if report is not None else [],
+        seconds=time.monotonic() - started,
+        versions=versions(),
+        options=options.model_dump(mode="json"),
+        command=command,
+    )
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)
+        write_report(found, report / REPORT_JSON, overwrite)
+        write_html(found, report / REPORT_HTML, overwrite)
+    return found
+
+
+def write_configuration(deployment: Deployment, seed: int, path: Path, overwrite: bool) -> None:
+    """Writes the configuration, and beside it the file of what was fitted, both or neither."""
+    parameters = parameters_path(path)
+    config = ReuseConfig(
+        seed=seed, layers=deployment.layers, parameters_file=parameters.name if deployment.layers else None
+    )
+    with FileTransaction(overwrite) as files:
+        if deployment.layers:
+            with files.create(parameters) as stream:
+                stream.write(deployment.fitted.to_bytes())
+        with files.create(path) as stream:
+            stream.write((config.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n").encode())
+        files.publish()
+
+
+def parameters_path(config: Path) -> Path:
+    """Returns where what was fitted goes: `net.reuse.json` has `net.reuse.npz` beside it."""
+    return config.with_suffix(".npz")
+
+
+def _check_places(model_path: Path, output: Path, report: Path | None, overwrite: bool) -> None:
+    """Refuses impossible places for results before any work is done."""
+    for path in (output, parameters_path(output)):
+        if path.resolve() == model_path.resolve():
+            raise OutputError(f"the configuration {path} would replace the model: give another name with -o")
+        check_output(path, overwrite)
+    if report is None:
+        return
+    check_drawing()
+    if report.exists() and not report.is_dir():
+        raise OutputError(f"the report {report} must be a folder, but it is a file")
+    for name in (REPORT_JSON, REPORT_HTML):
+        if report.is_dir():
+            check_output(report / name, overwrite)
+
+
+def _open(
+    data: Path | str | Any, specs: list[InputSpec], options: CalibrationOptions, labels: Path | NDArray[np.int64] | None
+) -> Samples:
+    if isinstance(data, Path | str):
+        if labels is not None and not isinstance(labels, Path):
+            raise DataError("labels of data in files must be in a file too")
+        return open_samples(data, specs, options.shapes, labels)
+    return from_reader(data, specs, labels)
+
+
+def _shapes(samples: Samples, specs: list[InputSpec]) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the dynamic inputs; raises DataError unless all runs have the same."""
+    shapes = {name: array.shape for name, array in samples.first_feed.items()}
+    for index, (feed, _) in enumerate(samples):
+        for name, array in feed.items():
+            if array.shape != shapes[name]:
+                raise DataError(
+                    f"run {index + 1} has an input '{name}' of shape {list(array.shape)}, the first one of "
+                    f"{list(shapes[name])}: layers are measured at one size, so all runs must have the same"
+                )
+    return {spec.name: shapes[spec.name] for spec in specs if spec.is_dynamic and spec.dims is not None}
+
+
+def _try_metric(model: onnx.ModelProto, samples: Samples, metric: Metric) -> None:
+    """Runs the original once, so that a model or a metric that fails does so at once."""
+    session = open_session(model, 1, Path.cwd(), "original")
+    names = [output.name for output in session.get_outputs()]
+    sample = samples[0]
+    values = run_session(session, names, sample.feed, "original")
+    check_metric(metric, dict(zip(names, values, strict=True)), sample.labels)

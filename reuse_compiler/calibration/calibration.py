@@ -1,0 +1,194 @@
+"""A calibration from the model and its samples to the chosen layers: the steps, one after the other."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+
+import onnx
+
+from reuse_compiler.calibration.deploy import Deployer, Deployment
+from reuse_compiler.calibration.effort import EFFORTS
+from reuse_compiler.calibration.evaluate import Evaluator, Score
+from reuse_compiler.calibration.layers import ConvLayer, Workpiece
+from reuse_compiler.calibration.metrics import Metric, Target
+from reuse_compiler.calibration.options import CalibrationOptions, Reconstruct
+from reuse_compiler.calibration.samples import Split
+from reuse_compiler.calibration.search import Choice, LayerChoices, Search, path_of, settings_of
+from reuse_compiler.calibration.state import State
+from reuse_compiler.calibration.survey import Survey
+from reuse_compiler.progress import ProgressCallback
+from reuse_compiler.reports.calibration import Check, LayerCalibration, Measurement, Trial
+from reuse_compiler.verification.inputs import Feed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Calibration:
+    """One calibration; `run` fills in what it finds out."""
+
+    original: onnx.ModelProto
+    work: Workpiece
+    parts: Split
+    metric: Metric
+    options: CalibrationOptions
+    state: State
+    progress: ProgressCallback
+
+    def __post_init__(self) -> None:
+        self.effort = EFFORTS[self.options.budget]
+        self.trials: list[Trial] = []
+        self.measurements: dict[str, list[Measurement]] = {}
+        self.sensitivities: dict[str, float] = {}
+        self.choice: Choice = {}
+        self.deployment = Deployment()
+        self.checks: dict[str, Check] = {}
+
+    def run(self) -> None:
+        """Measures the layers, chooses, fits the choice and checks it on the data that was held out."""
+        self.measurements = self.survey.measure(self.survey.wanted())
+        self.sensitivities = self.survey.sensitivities(self.measurements, self.deployer, self.evaluator)
+        self.choice = self._search()
+        if self.choice:
+            self._check()
+
+    @cached_property
+    def feeds(self) -> list[Feed]:
+        """The runs that everything is fitted to."""
+        return [self.parts.fit[index].feed for index in range(min(len(self.parts.fit), self.effort.fit_runs))]
+
+    @cached_property
+    def survey(self) -> Survey:
+        other = self.parts.selection.first_feed
+        return Survey(self.work, self.feeds, other, self.options, self.effort, self.state, self.progress)
+
+    @cached_property
+    def deployer(self) -> Deployer:
+        return Deployer(self.work, self.feeds, self.effort, self.options.seed)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        return Evaluator(self.original, self.parts.selection, self.metric, self.options.threads, self.progress)
+
+    @cached_property
+    def target(self) -> Target:
+        """The value of the metric to be kept on the samples for selection."""
+        return Target.make(self.metric, self.evaluator.original, self.options.max_drop, self.options.at_least)
+
+    def _search(self) -> Choice:
+        layers = {layer.name: layer for layer in self.work.layers}
+        choices = [
+            LayerChoices(name, multiply_adds(layers[name]), self.sensitivities[name], measurements)
+            for name, measurements in self.measurements.items()
+        ]
+        path = path_of(choices, self.options.objective)
+        choice = Search(path, self._try, self.effort.trials).run()
+        return self._worth_it(choice)
+
+    def _worth_it(self, choice: Choice) -> Choice:
+        """Returns the choice, or none if the whole model did not become faster with it."""
+        if not choice or self.options.objective == "operations":
+            return choice
+        trial = next(trial for trial in self.trials if trial.accepted and trial.layers == settings_of(choice))
+        if trial.reuse_ms < trial.dense_ms:
+            return choice
+        logger.warning("the layers that gain alone do not make the whole model faster, so all stay dense")
+        return {}
+
+    def _try(self, step: str, choice: Choice) -> Trial:
+        """Fits a choice and measures it end to end on the samples for selection."""
+        settings = settings_of(choice)
+        what = f"trial {len(self.trials) + 1}"
+
+        def score() -> Score:
+            deployment = self.deployer.deploy(settings, self.options.reconstruct, self.progress, f"{what}: fitting")
+            return self.evaluator.score(deployment.model(self.work), self.progress, f"{what}: measuring")
+
+        by_layer = {layer: own.model_dump(mode="json", by_alias=True) for layer, own in settings.items()}
+        key = f"{self.metric.name} {self.options.reconstruct} {json.dumps(by_layer, sort_keys=True)}"
+        found = self.state.remember("trials", key, Score, score)
+        trial = Trial(step=step, layers=settings, accepted=self.target.accepts(found.value), **found.model_dump())
+        self.trials.append(trial)
+        logger.info(
+            "%s: %s %.6g (%s), %.4g ms in place of %.4g ms",
+            step,
+            self.metric.name,
+            found.value,
+            "accepted" if trial.accepted else "refused",
+            found.reuse_ms,
+            found.dense_ms,
+        )
+        return trial
+
+    def _check(self) -> None:
+        """Fits the choice with each way of reconstruction, and measures it on the data that took no part."""
+        held_out = Evaluator(
+            self.original, self.parts.holdout, self.metric, self.options.threads, self.progress, "running held-out data"
+        )
+        target = Target.make(self.metric, held_out.original, self.options.max_drop, self.options.at_least)
+        settings = settings_of(self.choice)
+        ways: tuple[Reconstruct, ...] = ("none", "statistics", "weights")
+        for how in ways[: ways.index(self.options.reconstruct) + 1]:
+            deployment = self.deployer.deploy(settings, how, self.progress, f"fitting ({how})")
+            score = held_out.score(deployment.model(self.work), self.progress, f"checking ({how})")
+            self.checks[how] = Check(
+                samples=len(self.parts.holdout),
+                original=held_out.original,
+                within_budget=target.accepts(score.value),
+                **score.model_dump(),
+            )
+            self.deployment = deployment
+        if not self.checks[self.options.reconstruct].within_budget:
+            logger.warning(
+                "on the held-out data the accuracy budget is not kept (%s %.6g, original %.6g): give more samples, or "
+                "a smaller --max-drop",
+                self.metric.name,
+                self.checks[self.options.reconstruct].value,
+                held_out.original,
+            )
+
+    def layers(self) -> list[LayerCalibration]:
+        """Returns what became of every Conv-like node, in graph order."""
+        by_name = {layer.name: layer for layer in self.work.layers}
+        return [self._layer(name, by_name.get(name)) for name in self.work.order]
+
+    def _layer(self, name: str, layer: ConvLayer | None) -> LayerCalibration:
+        if layer is None:
+            return LayerCalibration(name=name, decision="dense", reason=self.work.dense[name])
+        measurements, chosen = self.measurements.get(name, []), self.choice.get(name)
+        errors = self.deployment.errors.get(name)
+        return LayerCalibration(
+            name=name,
+            decision="reuse" if chosen else "dense",
+            reason=self._reason(measurements, chosen),
+            N=layer.geometry.rows,
+            K=layer.geometry.columns,
+            M=layer.geometry.out_channels,
+            dense_ms=measurements[0].dense_ms if measurements else None,
+            sensitivity=self.sensitivities.get(name),
+            measurements=measurements,
+            chosen=chosen,
+            error_as_is=errors[0] if errors else None,
+            error_reconstructed=errors[1] if errors else None,
+        )
+
+    def _reason(self, measurements: list[Measurement], chosen: Measurement | None) -> str:
+        if chosen is not None:
+            return f"{chosen.dense_ms / chosen.reuse_ms:.2g} times as fast alone, within the accuracy budget"
+        if not measurements:
+            return "the cost model expects no gain from any settings"
+        best = min(measurements, key=lambda m: m.reuse_ms / m.dense_ms)
+        if best.reuse_ms >= best.dense_ms:
+            return f"no settings are faster: the best are {best.reuse_ms / best.dense_ms:.2g} times as slow"
+        if not self.choice and any(trial.accepted for trial in self.trials):
+            return "it gains alone, but the whole model does not become faster"
+        return "what it gains is not worth what it costs of the accuracy budget"
+
+
+def multiply_adds(layer: ConvLayer) -> int:
+    """Returns the multiply-adds of the dense layer."""
+    g = layer.geometry
+    return g.rows * g.columns * g.out_channels

@@ -1,0 +1,54 @@
+"""Pictures of which pixels share a cluster, for the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reuse_compiler.calibration.activations import Activations
+from reuse_compiler.calibration.clusters import Clusterer
+from reuse_compiler.reports.calibration import ClusterPicture
+from reuse_compiler.verification.inputs import Feed
+
+if TYPE_CHECKING:
+    from reuse_compiler.calibration.calibration import Calibration
+
+MOST_PICTURES = 4
+LARGEST_SIDE = 160
+"""Pixels; larger pictures are thinned out."""
+
+
+def cluster_pictures(calibration: Calibration) -> list[ClusterPicture]:
+    """Returns the clusters of the first block of the first layers with reuse, for the first held-out image."""
+    deployment, work = calibration.deployment, calibration.work
+    feed = calibration.parts.holdout.first_feed
+    pictures = []
+    for layer in [layer for layer in work.layers if layer.name in deployment.layers][:MOST_PICTURES]:
+        settings, g = deployment.layers[layer.name], layer.geometry
+        parameters = deployment.fitted.parameters[layer.name]
+        ((x,),) = Activations(deployment.model(work), [layer.input], [feed], "compiled")
+        ids, _ = Clusterer(work, layer, settings, parameters).ids_and_centroids(x)
+        size = (g.out_height, g.out_width) if settings.layout == "patch" else (g.in_height, g.in_width)
+        first = ids[0].reshape(g.batch, *size)[0]
+        picture = ClusterPicture(layer=layer.name, block=0, ids=_thinned(first).tolist(), image=_image(feed))
+        pictures.append(picture)
+    return pictures
+
+
+def _image(feed: Feed) -> list[list[list[int]]] | None:
+    """Returns the first image of an input `[N, 3 or 1, H, W]`, its values stretched to 0..255."""
+    for array in feed.values():
+        if array.ndim == 4 and array.shape[1] in (1, 3) and array.dtype.kind == "f":
+            values = array[0].astype(np.float64).transpose(1, 2, 0)
+            low, high = values.min(), values.max()
+            pixels = ((values - low) * (255.0 / max(high - low, 1e-12))).astype(int)
+            rgb: list[list[list[int]]] = _thinned(np.broadcast_to(pixels, (*pixels.shape[:2], 3))).tolist()
+            return rgb
+    return None
+
+
+def _thinned(picture: NDArray[Any]) -> NDArray[Any]:
+    step = -(-max(picture.shape[:2]) // LARGEST_SIDE)
+    return picture[::step, ::step]

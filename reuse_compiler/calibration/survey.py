@@ -1,0 +1,115 @@
+"""Measures every candidate of every layer, and how sensitive the model's output is to each layer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from reuse_compiler.calibration.activations import Activations
+from reuse_compiler.calibration.candidates import candidates
+from reuse_compiler.calibration.deploy import Deployer
+from reuse_compiler.calibration.effort import Effort
+from reuse_compiler.calibration.evaluate import Evaluator
+from reuse_compiler.calibration.fit import HashFitter, VectorSampler
+from reuse_compiler.calibration.layers import ConvLayer, Workpiece
+from reuse_compiler.calibration.measure import LayerBench
+from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.rows import Floats
+from reuse_compiler.calibration.state import State
+from reuse_compiler.progress import ProgressCallback
+from reuse_compiler.reports.calibration import Measurement
+from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.verify import LayerTensor, in_chunks
+
+logger = logging.getLogger(__name__)
+
+SENSITIVITY_RUNS = 2
+"""Runs on which a layer's sensitivity is measured."""
+PROBED_ERROR = 0.2
+"""The candidate whose error is nearest to this shows the sensitivity: large enough to be seen, not to swamp."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What it takes to measure layers: the model, the samples to fit to, and a run that is not among them."""
+
+    work: Workpiece
+    feeds: Sequence[Feed]
+    other: Feed
+    """Candidates are measured on this run, so that their errors are those on new data."""
+    options: CalibrationOptions
+    effort: Effort
+    state: State
+    progress: ProgressCallback
+
+    def measure(self, wanted: dict[str, list[LayerSettings]]) -> dict[str, list[Measurement]]:
+        """Returns measurements of the settings that are wanted, by layer; layers without any are left out."""
+        layers = [layer for layer in self.work.layers if wanted[layer.name]]
+        found = {}
+        for index, (layer, fitter, x) in enumerate(self._inputs(layers, wanted)):
+            self.progress("measuring layers", index, len(layers))
+            found[layer.name] = self._measure(layer, fitter, x, wanted[layer.name])
+        self.progress("measuring layers", len(layers), len(layers))
+        return found
+
+    def _measure(
+        self, layer: ConvLayer, fitter: HashFitter, x: Floats, settings: list[LayerSettings]
+    ) -> list[Measurement]:
+        bench = LayerBench(self.work, layer, x, self.options.threads)
+        key = f"{layer.name} {[s.model_dump_json(by_alias=True) for s in settings]}"
+        return self.state.remember(
+            "measurements", key, list[Measurement], lambda: bench.measure(settings, fitter, self.effort)
+        )
+
+    def wanted(self) -> dict[str, list[LayerSettings]]:
+        """Returns the candidates that the options ask for, by layer."""
+        family, scope = self.options.family, self.options.scope
+        return {layer.name: candidates(layer, family, scope, self.effort) for layer in self.work.layers}
+
+    def sensitivities(
+        self, found: dict[str, list[Measurement]], deployer: Deployer, evaluator: Evaluator
+    ) -> dict[str, float]:
+        """Returns, by layer, the output's squared relative error per squared relative error of the layer's result."""
+        result = {}
+        for index, (name, measurements) in enumerate(found.items()):
+            self.progress("measuring sensitivities", index, len(found))
+            probe = min(measurements, key=lambda m: abs(m.output_error - PROBED_ERROR))
+
+            def measure(name: str = name, probe: Measurement = probe) -> float:
+                alone = deployer.deploy({name: probe.settings}, "none")
+                error = evaluator.output_error(alone.model(self.work), SENSITIVITY_RUNS)
+                return float(error**2 / max(probe.output_error, 1e-6) ** 2)
+
+            key = f"{name} {probe.settings.model_dump_json(by_alias=True)}"
+            result[name] = self.state.remember("sensitivities", key, float, measure)
+        self.progress("measuring sensitivities", len(found), len(found))
+        return result
+
+    def _inputs(
+        self, layers: Sequence[ConvLayer], wanted: dict[str, list[LayerSettings]]
+    ) -> Iterator[tuple[ConvLayer, HashFitter, Floats]]:
+        """Yields each layer with a fitter for its settings and an input to measure it on, a few layers' at a time."""
+        by_name = {layer.name: layer for layer in layers}
+        sizes = {layer.name: 4 * layer.geometry.batch * _input_elements(layer) for layer in layers}
+        for chunk in in_chunks([LayerTensor(layer.name, layer.input, sizes[layer.name]) for layer in layers]):
+            own = [by_name[piece.layer] for piece in chunk]
+            tensors = [layer.input for layer in own]
+            samplers = [self._sampler(layer, wanted[layer.name]) for layer in own]
+            for inputs in Activations(self.work.model, tensors, self.feeds, "original"):
+                for sampler, x in zip(samplers, inputs, strict=True):
+                    sampler.add(x)
+            (measured,) = Activations(self.work.model, tensors, [self.other], "original")
+            for layer, sampler, x in zip(own, samplers, measured, strict=True):
+                depths = [s.num_hashes for s in wanted[layer.name] if s.family == "learned"]
+                yield layer, HashFitter(sampler.sample(), depths), x
+
+    def _sampler(self, layer: ConvLayer, settings: Sequence[LayerSettings]) -> VectorSampler:
+        (layout,) = {s.layout for s in settings}
+        return VectorSampler(layer, layout, self.effort.fit_vectors, len(self.feeds), self.options.seed)
+
+
+def _input_elements(layer: ConvLayer) -> int:
+    g = layer.geometry
+    return g.in_channels * g.in_height * g.in_width

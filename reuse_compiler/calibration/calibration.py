@@ -15,6 +15,7 @@ from reuse_compiler.calibration.evaluate import Evaluator, Score
 from reuse_compiler.calibration.layers import ConvLayer, Workpiece
 from reuse_compiler.calibration.metrics import Metric, Target
 from reuse_compiler.calibration.options import CalibrationOptions, Reconstruct
+from reuse_compiler.calibration.papers import papers_candidates, papers_choice
 from reuse_compiler.calibration.samples import Split
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, path_of, settings_of
 from reuse_compiler.calibration.state import State
@@ -49,11 +50,16 @@ class Calibration:
 
     def run(self) -> None:
         """Measures the layers, chooses, fits the choice and checks it on the data that was held out."""
-        self.measurements = self.survey.measure(self.survey.wanted())
-        self.sensitivities = self.survey.sensitivities(self.measurements, self.deployer, self.evaluator)
-        self.choice = self._search()
+        if self.options.strategy == "papers":
+            self.measurements = self.survey.measure(papers_candidates(self.work.layers, self.options))
+            self.choice = papers_choice(self.measurements, self.work.layers, self._try)
+        else:
+            self.measurements = self.survey.measure(self.survey.wanted())
+            self.sensitivities = self.survey.sensitivities(self.measurements, self.deployer, self.evaluator)
+            self.choice = self._search()
         if self.choice:
             self._check()
+            self.choice = self.survey.with_bounds(self.choice)
 
     @cached_property
     def feeds(self) -> list[Feed]:

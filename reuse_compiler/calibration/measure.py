@@ -61,6 +61,12 @@ class LayerBench:
             ]
         return found
 
+    def dense_norm(self) -> float:
+        """Returns the L2 norm of the dense layer's result."""
+        dense = self._bind(self.work.layer_model(self.layer))
+        dense()
+        return float(np.linalg.norm(dense.output.astype(np.float64)))
+
     def _measurement(
         self, settings: LayerSettings, run: BoundRun, expected: NDArray[Any], dense_ms: float, reuse_ms: float
     ) -> Measurement:

@@ -9,7 +9,7 @@ found by measurement, end to end, with each choice fitted and reconstructed as a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from reuse_compiler.calibration.options import Objective
@@ -96,6 +96,7 @@ class Search:
     path: Sequence[Step]
     try_choice: TryChoice
     trials: int
+    refused: list[Choice] = field(default_factory=list)
 
     def run(self) -> Choice:
         """Returns the fastest choice that was accepted; empty if none was."""
@@ -123,7 +124,9 @@ class Search:
             if step.layer in closed:
                 continue
             longer = [*taken, step]
-            if self._accepted(f"one more step for {step.layer}", longer):
+            if choice_after(longer) in self.refused:
+                closed.add(step.layer)
+            elif self._accepted(f"one more step for {step.layer}", longer):
                 taken, best = longer, choice_after(longer)
             else:
                 closed.add(step.layer)
@@ -131,7 +134,11 @@ class Search:
 
     def _accepted(self, how: str, steps: Sequence[Step]) -> bool:
         self.trials -= 1
-        return self.try_choice(how, choice_after(steps)).accepted
+        choice = choice_after(steps)
+        accepted = self.try_choice(how, choice).accepted
+        if not accepted:
+            self.refused.append(choice)
+        return accepted
 
 
 def settings_of(choice: Choice) -> dict[str, LayerSettings]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reuse_compiler.calibration.activations import Activations
+from reuse_compiler.calibration.bound import error_bound
 from reuse_compiler.calibration.candidates import candidates
 from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.effort import Effort
@@ -86,6 +87,20 @@ class Survey:
             result[name] = self.state.remember("sensitivities", key, float, measure)
         self.progress("measuring sensitivities", len(found), len(found))
         return result
+
+    def with_bounds(self, choice: dict[str, Measurement]) -> dict[str, Measurement]:
+        """Returns the chosen measurements with the inference paper's bound beside the measured error."""
+        wanted = {name: [measurement.settings] for name, measurement in choice.items()}
+        layers = [layer for layer in self.work.layers if layer.name in choice]
+        found = dict(choice)
+        for index, (layer, fitter, x) in enumerate(self._inputs(layers, wanted)):
+            self.progress("bounding errors", index, len(layers))
+            bench = LayerBench(self.work, layer, x, self.options.threads)
+            parameters = fitter.fit(wanted[layer.name][0])
+            bound = error_bound(self.work, layer, wanted[layer.name][0], parameters, x, bench.dense_norm())
+            found[layer.name] = choice[layer.name].model_copy(update={"error_bound": bound})
+        self.progress("bounding errors", len(layers), len(layers))
+        return found
 
     def _inputs(
         self, layers: Sequence[ConvLayer], wanted: dict[str, list[LayerSettings]]

@@ -20,9 +20,9 @@ class Measurement(BaseModel):
     settings: LayerSettings
     r_c: float
     output_error: float
-    """Relative L2 error of the layer's result (before the activation) against the dense layer's."""
+    """Relative L2 error of the layer's result, activation included, against the dense layer's."""
     error_bound: float | None = None
-    """The inference paper's bound (Eq. 2 and 3) for it, relative likewise."""
+    """The inference paper's bound (Eq. 2) for it, relative likewise; of chosen settings only."""
     dense_ms: float
     reuse_ms: float
     """Medians of interleaved runs of the layer alone, activation included."""

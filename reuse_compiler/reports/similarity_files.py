@@ -1,0 +1,39 @@
+"""The files of a study: similarity.json, and the page similarity.html with its figures inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reuse_compiler.errors import OutputError
+from reuse_compiler.graph.files import FileTransaction
+from reuse_compiler.graph.save import check_output
+from reuse_compiler.reports.similarity import SimilarityReport
+from reuse_compiler.reports.study_figures import import_matplotlib
+from reuse_compiler.reports.study_html import study_page
+
+NAME = "similarity"
+
+
+class StudyFiles:
+    """The folder of a report; says before the work starts whether it could be written."""
+
+    def __init__(self, folder: Path, overwrite: bool = False) -> None:
+        """Makes the folder; raises OutputError if it cannot, ConfigError where matplotlib is missing."""
+        import_matplotlib()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+        self._paths = {suffix: folder / f"{NAME}.{suffix}" for suffix in ("json", "html")}
+        self._overwrite = overwrite
+        for path in self._paths.values():
+            check_output(path, overwrite)
+
+    def write(self, report: SimilarityReport) -> None:
+        """Writes both files in one step."""
+        texts = {"json": report.model_dump_json(indent=2) + "\n", "html": study_page(report)}
+        with FileTransaction(self._overwrite) as files:
+            for suffix, path in self._paths.items():
+                with files.create(path) as stream:
+                    stream.write(texts[suffix].encode())
+            files.publish()

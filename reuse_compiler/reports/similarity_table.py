@@ -19,11 +19,13 @@ CurveKey = tuple[str, str, int, str]
 
 
 def curves_of(layer: StudiedLayer) -> dict[CurveKey, list[SimilarityPoint]]:
-    """Returns the points of each (method, scope, L, metric), in order of r_c."""
+    """Returns the points of each (method, scope, L, metric) in order of r_c, method by method."""
     curves: dict[CurveKey, list[SimilarityPoint]] = {}
     for point in layer.points:
         curves.setdefault((point.method, point.scope, point.L, point.metric), []).append(point)
-    return {key: sorted(points, key=lambda point: point.r_c) for key, points in curves.items()}
+    methods = list(dict.fromkeys(point.method for point in layer.points))
+    keys = sorted(curves, key=lambda key: methods.index(key[0]))
+    return {key: sorted(curves[key], key=lambda point: point.r_c) for key in keys}
 
 
 def granularity(point: SimilarityPoint) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,26 +27,35 @@ class Sample(NamedTuple):
 class Samples:
     """Runs that can be gone through any number of times, in the same order; each is read when its turn comes."""
 
-    def __init__(self, source: Source, labels: Labels | None) -> None:
+    def __init__(self, source: Source, labels: Labels | None = None, runs: Sequence[int] | None = None) -> None:
+        """`labels` holds one for each of the source's samples; `runs` are the feeds that belong to it (None: all)."""
         self._source, self._labels = source, labels
+        self._runs = list(range(len(source)) if runs is None else runs)
 
     @property
     def description(self) -> str:
-        return self._source.description
+        """The samples in words."""
+        whole = self._source.description
+        return whole if len(self) == len(self._source) else f"{len(self)} of {whole}"
 
     @property
     def has_labels(self) -> bool:
         return self._labels is not None
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._runs)
 
     def __iter__(self) -> Iterator[Sample]:
         first = 0
-        for feed in self._source:
-            rows = max((len(array) for array in feed.values() if array.ndim), default=1)
-            yield Sample(feed, None if self._labels is None else self._labels[first : first + rows])
+        for run, feed in enumerate(self._source):
+            rows = _rows(feed)
+            if run in self._runs:
+                yield Sample(feed, None if self._labels is None else self._labels[first : first + rows])
             first += rows
+
+    def subset(self, indices: Sequence[int]) -> Samples:
+        """Returns some of the runs, by their numbers here."""
+        return Samples(self._source, self._labels, [self._runs[index] for index in indices])
 
 
 def open_samples(path: Path, specs: list[InputSpec], shapes: Shapes, labels: Path | None = None) -> Samples:
@@ -58,10 +67,15 @@ def open_samples(path: Path, specs: list[InputSpec], shapes: Shapes, labels: Pat
     if labels is None:
         return Samples(source, None)
     values = _read_labels(labels)
-    rows = sum(max((len(array) for array in feed.values() if array.ndim), default=1) for feed in source)
+    rows = sum(map(_rows, source))
     if len(values) < rows:
         raise DataError(f"{labels} has {len(values)} labels for {rows} samples of {path}: every sample needs one")
     return Samples(source, values)
+
+
+def _rows(feed: Feed) -> int:
+    """Returns the samples in a run: the largest batch of its inputs."""
+    return max((len(array) for array in feed.values() if array.ndim), default=1)
 
 
 def _read_labels(file: Path) -> Labels:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
-from reuse_compiler.cli.command import Command, CommandGroup, end_on_sigterm, logging_to, stderr_console
+from reuse_compiler.cli.command import (
+    Command,
+    CommandGroup,
+    end_on_sigterm,
+    logging_to,
+    stderr_console,
+    stdout_console,
+)
 from reuse_compiler.cli.flags import parse_shapes
 from reuse_compiler.cli.progress import ProgressBars
 
@@ -18,9 +23,6 @@ HELP = (
     "Measure reuse: every time is a median of runs that take turns with those of onnxruntime's own Conv (or of the "
     "other model), with the same number of threads, and every speed-up stands beside its error."
 )
-
-PIPE_WIDTH = 300
-"""Columns of a table that goes to a file or another program: more than any needs."""
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -152,7 +154,7 @@ def conv(
     with logging_to(console, "warning"), ProgressBars(console) as progress:
         report = measure_conv(case, Circumstances(threads, repeats, staged, int8), progress)
     _write_json(report, json_file)
-    print_conv(report, _stdout_console())
+    print_conv(report, stdout_console())
 
 
 @app.command(cls=Command)
@@ -191,7 +193,7 @@ def model(
             first, second, data=data, shapes=shapes, threads=threads, repeats=repeats, seed=seed, progress=progress
         )
     _write_json(report, json_file)
-    print_comparison(report, _stdout_console())
+    print_comparison(report, stdout_console())
 
 
 @app.command(cls=Command)
@@ -213,15 +215,7 @@ def table(
     with logging_to(console, "warning"), ProgressBars(console) as progress:
         report = goals.measure_goals(how, goals.GOALS, goals.SCALING, progress)
     _write_json(report, json_file)
-    print_goals(report, _stdout_console())
-
-
-def _stdout_console() -> Console:
-    """A console for the result; in a pipe its lines are as long as they need to be (unless COLUMNS says otherwise)."""
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PIPE_WIDTH
-    return console
+    print_goals(report, stdout_console())
 
 
 def _check_json(path: Path | None, *models: Path) -> None:

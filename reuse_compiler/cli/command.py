@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from reuse_compiler.errors import ConfigError, ReuseError
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+PIPE_WIDTH = 300
+"""Columns of a table that goes to a file or another program: more than any needs."""
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Typer's base of all usage errors, whether it brings its own copy of click or not."""
@@ -62,6 +66,14 @@ class Command(_Sentences, TyperCommand):
 def stderr_console() -> Console:
     """Returns a console for everything that is not the result."""
     return Console(stderr=True)
+
+
+def stdout_console() -> Console:
+    """Returns a console for the result; lines in a pipe are as long as they need to be (unless COLUMNS limits them)."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    return console
 
 
 def print_error(message: str) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
-from reuse_compiler.cli.command import Command, CommandGroup, LogLevel, end_on_sigterm, logging_to, stderr_console
+from reuse_compiler.cli.command import (
+    Command,
+    CommandGroup,
+    LogLevel,
+    end_on_sigterm,
+    logging_to,
+    stderr_console,
+    stdout_console,
+)
 from reuse_compiler.cli.compile import parse_shapes
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.errors import ConfigError
@@ -33,8 +39,6 @@ EXAMPLES = """
       --methods kmeans --scopes image,batch -L whole,25 --clusters 0.01,0.05,0.2 -o study
       K-means in both scopes, whole and sub-vectors; accuracy against labels
 """
-PIPE_WIDTH = 200
-"""Columns of the table where it goes to a file or another program."""
 FLAGS = {"layers": "--layer", "lengths": "-L", "hashes": "-H"}
 """Flags that are not called as the option they set."""
 WHAT, METHODS, RESULT = "What is studied", "Methods and their efforts", "Result and messages"
@@ -192,15 +196,7 @@ def similarity(
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
-        print_study(report, _stdout_console())
-
-
-def _stdout_console() -> Console:
-    """A console for the result; in a pipe its lines are as long as they need to be (unless COLUMNS says otherwise)."""
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PIPE_WIDTH
-    return console
+        print_study(report, stdout_console())
 
 
 def main() -> None:

@@ -25,7 +25,10 @@ class SplitNetwork:
         """`folder` may hold temporary copies of a model with external data."""
         self._layer = layer
         self._outputs = [value.name for value in model.model.graph.output]
-        with exposed(model.model, [layer.input, layer.output]):
+        # What the layer reads may be an input of the network; no onnxruntime need have that as an output, too.
+        given = {value.name for value in model.model.graph.input}
+        self._shown = [name for name in (layer.input, layer.output) if name not in given]
+        with exposed(model.model, self._shown):
             self._whole = open_session(model.model, threads, folder, "original")
         self._rest = open_session(
             cut_model(model.model, [layer.output], self._outputs), threads, folder, f"rest after '{layer.name}' of the"
@@ -34,10 +37,8 @@ class SplitNetwork:
 
     def run(self, feed: Feed) -> tuple[NDArray[np.float32], NDArray[np.float32], Outputs]:
         """Returns the layer's input and result, and the network's outputs; raises DataError if they are not finite."""
-        names = list(dict.fromkeys([self._layer.input, self._layer.output, *self._outputs]))
-        # An input of the network that the layer reads is no output of the session's graph in every onnxruntime.
-        wanted = [name for name in names if name not in feed]
-        values = dict(zip(wanted, run_session(self._whole, wanted, feed, "original"), strict=True)) | feed
+        names = list(dict.fromkeys([*self._shown, *self._outputs]))
+        values = feed | dict(zip(names, run_session(self._whole, names, feed, "original"), strict=True))
         x, y = values[self._layer.input], values[self._layer.output]
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             raise DataError(f"the input or the result of layer '{self._layer.name}' has values that are not finite")

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reuse_compiler.studies.clustering.base import Clustering
-from reuse_compiler.studies.clustering.vectors import Floats, Ids, VectorSets
+from reuse_compiler.studies.clustering.vectors import Floats, Ids, VectorSets, sums_of
 
 DEFAULT_ITERATIONS = 5
 """Lloyd iterations at most: later ones change r_c and accuracy by less than another seed does."""
@@ -126,8 +125,7 @@ def _means(points: Floats, weights: Floats, ids: Ids, centres: Floats) -> Floats
     order = used[np.argsort(flat[used], kind="stable")]
     kept, starts = np.unique(flat[order], return_index=True)
     mass = np.bincount(flat, weights.reshape(-1), minlength=sets * count)[kept]
-    weighted = points.reshape(-1, length)[order] * weights.reshape(-1)[order, None]
-    sums: NDArray[np.float64] = np.add.reduceat(weighted, starts, axis=0, dtype=np.float64)
+    weighted = points if weights.max() == 1 else points * weights[:, :, None]
     means = centres.reshape(-1, length).copy()
-    means[kept] = sums / mass[:, None]
+    means[kept] = sums_of(weighted.reshape(-1, length), order, starts) / mass[:, None]
     return means.reshape(centres.shape)

@@ -13,6 +13,9 @@ from reuse_compiler.reuse.families import FAMILIES, HashParameters
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
+SUMMED_COLUMNS = 64
+"""Columns that are summed at a time: sorted copies of whole vectors would leave the cache."""
+
 
 @dataclass(frozen=True)
 class VectorSets:
@@ -47,10 +50,18 @@ class VectorSets:
         members = np.bincount(ids)
         starts = np.concatenate([[0], np.cumsum(members)[:-1]])
         order = np.argsort(ids, kind="stable")
-        vectors = self.vectors.reshape(len(ids), -1)
-        sums = np.add.reduceat(vectors[order], starts, axis=0, dtype=np.float64)
+        sums = sums_of(self.vectors.reshape(len(ids), -1), order, starts)
         scales = np.bincount(ids, self.norms) / members
         return (sums * (scales / members)[:, None]).astype(np.float32)
+
+
+def sums_of(vectors: Floats, order: Ids, starts: Ids) -> NDArray[np.float64]:
+    """Returns sums over runs of `order`, indices of vectors [V, L]; each run goes from its start to the next one's."""
+    sums = np.empty((len(starts), vectors.shape[1]))
+    for first in range(0, vectors.shape[1], SUMMED_COLUMNS):
+        part = slice(first, first + SUMMED_COLUMNS)
+        sums[:, part] = np.add.reduceat(vectors[:, part].take(order, axis=0), starts, axis=0, dtype=np.float64)
+    return sums
 
 
 @dataclass(frozen=True)

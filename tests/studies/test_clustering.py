@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reuse_compiler.reuse.config import Metric, Scope
 from reuse_compiler.studies.clustering import Clustering, HyperCube, KMeans, LocalitySensitiveHashing, kmeans
-from reuse_compiler.studies.clustering.vectors import Floats, VectorSets, vector_sets
+from reuse_compiler.studies.clustering.vectors import SUMMED_COLUMNS, Floats, VectorSets, vector_sets
 
 METHODS: list[tuple[Clustering, float]] = [
     (KMeans(), 6),
@@ -75,6 +75,13 @@ class TestVectorSets:
         assert clusters.count == 2 and partition(clusters.ids) == [0, 1, 0, 0, 1]
         assert np.allclose(clusters.centroids[clusters.ids[0]], vectors[[0, 2, 3]].mean(axis=0), atol=1e-6)
         assert np.allclose(clusters.centroids[clusters.ids[1]], vectors[[1, 4]].mean(axis=0), atol=1e-6)
+
+    def test_long_vectors_are_summed_whole(self) -> None:
+        vectors = random_vectors(20, 2 * SUMMED_COLUMNS + 3)
+        ids = np.arange(20) % 3
+        clusters = sets_of(vectors).clusters(ids[None])
+        for each in range(3):
+            assert np.allclose(clusters.centroids[clusters.ids[each]], vectors[ids == each].mean(axis=0), atol=1e-6)
 
     def test_angular_centroids_are_mean_directions_of_the_mean_length(self) -> None:
         vectors = np.array([[3, 0], [0, 1]], np.float32)

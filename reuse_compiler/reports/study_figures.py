@@ -19,6 +19,8 @@ MARKERS = {"image": "o", "batch": "s"}
 TITLES = {"kmeans": "K-means", "hypercube": "Hyper-Cube", "lsh": "LSH"}
 WIDTH, HEIGHT = 4.0, 3.0
 """Inches of one diagram."""
+LEAST_WIDTH, ENTRY_WIDTH = 7.2, 2.35
+"""Inches of a figure, so that its legend fits in, and of an entry of the legend."""
 
 
 def import_matplotlib() -> None:
@@ -39,7 +41,8 @@ def layer_figure(report: SimilarityReport, layer: StudiedLayer) -> str:
     rows = 1 if report.accuracy is None else 2
     # Without a salt of our own the ids inside differ from run to run; text stays text, so that it can be searched.
     with rc_context({"svg.hashsalt": layer.name, "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(WIDTH * len(methods), HEIGHT * rows + 0.9), layout="constrained")
+        width = max(LEAST_WIDTH, WIDTH * len(methods))
+        figure = Figure(figsize=(width, HEIGHT * rows + 0.9), layout="constrained")
         axes: Any = figure.subplots(rows, len(methods), squeeze=False, sharex=True, sharey="row")
         colours = _colours(curves)
         for column, method in enumerate(methods):
@@ -58,7 +61,7 @@ def layer_figure(report: SimilarityReport, layer: StudiedLayer) -> str:
         for handle, label in (pair for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True)):
             entries.setdefault(label, handle)
         figure.legend(
-            entries.values(), entries.keys(), loc="outside lower center", ncols=min(5, len(entries)), frameon=False
+            entries.values(), entries.keys(), loc="outside lower center", ncols=int(width / ENTRY_WIDTH), frameon=False
         )
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})

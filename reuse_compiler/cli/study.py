@@ -17,7 +17,7 @@ from reuse_compiler.cli.command import (
     stderr_console,
     stdout_console,
 )
-from reuse_compiler.cli.compile import parse_shapes
+from reuse_compiler.cli.flags import parse_shapes
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import describe_validation_error

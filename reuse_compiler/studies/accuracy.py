@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from reuse_compiler.calibration.labels import Labels
 from reuse_compiler.errors import DataError
-from reuse_compiler.studies.samples import Labels
 from reuse_compiler.studies.split_network import Outputs
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from reuse_compiler.calibration.samples import Sample
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reference.vectors import block_weights, neuron_vectors
 from reuse_compiler.reports.similarity import SimilarityPoint, StudiedLayer
@@ -17,7 +18,6 @@ from reuse_compiler.studies.accuracy import Accuracy
 from reuse_compiler.studies.clustering import Clustering, VectorSets
 from reuse_compiler.studies.clustering.vectors import vector_sets
 from reuse_compiler.studies.conv_layers import ConvLayer
-from reuse_compiler.studies.samples import Sample
 from reuse_compiler.studies.split_network import SplitNetwork
 from reuse_compiler.verification.compare import Difference
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnx
 
+from reuse_compiler.calibration.samples import Samples, open_samples
 from reuse_compiler.compiler import versions
 from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.graph import load_model
@@ -23,7 +24,6 @@ from reuse_compiler.studies.clustering import HyperCube, KMeans, LocalitySensiti
 from reuse_compiler.studies.conv_layers import find_layers
 from reuse_compiler.studies.layer_study import Form, LayerStudy, Sweep
 from reuse_compiler.studies.options import MethodName, SimilarityOptions
-from reuse_compiler.studies.samples import Samples, open_samples
 from reuse_compiler.studies.split_network import SplitNetwork
 from reuse_compiler.verification.inputs import model_inputs
 

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from models import builders, preprocessing
+from reuse_compiler.calibration.samples import Samples
 from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.graph.shapes import bind_shapes
 from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, gather_rows
@@ -22,7 +23,6 @@ from reuse_compiler.studies.clustering.vectors import Ids
 from reuse_compiler.studies.conv_layers import find_layers
 from reuse_compiler.studies.layer_study import Form, Sweep, clustered_result, cut_vectors
 from reuse_compiler.studies.options import SimilarityOptions
-from reuse_compiler.studies.samples import Samples
 from reuse_compiler.studies.similarity import study_file, study_similarity
 from reuse_compiler.verification.data import ArraySource
 from reuse_compiler.verification.inputs import model_inputs
@@ -289,15 +289,6 @@ class TestBadInput:
     def test_labels_without_classes(self, study: Study) -> None:
         with pytest.raises(DataError, match=r"no single output of the form \[N, classes\]"):
             study(conv_model(shape=(1, 3, 8, 8), weights=(4, 3, 3, 3)), images(1), np.array([1]))
-
-    def test_too_few_labels(self, study: Study) -> None:
-        with pytest.raises(DataError, match=r"labels\.npy has 3 labels for 4 samples"):
-            study(classifier(), images(4), np.array([1, 2, 3]))
-
-    @pytest.mark.parametrize("labels", [np.zeros(4, np.float32), np.zeros((4, 2), np.int64)])
-    def test_labels_of_another_kind(self, study: Study, labels: Array) -> None:
-        with pytest.raises(DataError, match=r"labels\.npy holds no list of integers"):
-            study(classifier(), images(4), labels)
 
     def test_values_that_are_not_finite(self, study: Study) -> None:
         x = images(2)

@@ -117,6 +117,36 @@ void members(Report& report) {
   });
 }
 
+// Windows as rows, the way of short vectors of the patch layout: 3x3 taps of 3 channels.
+void windows(Report& report) {
+  constexpr int64_t kStride = 32, kPieces = 3, kPieceFloats = 9, kDepth = 12, kSubtrees = 1 + 16 + 256;
+  const simd::Kernels& k = simd::kernels();
+  const auto band = random_values<float>(kStride + kTileVectors * kPieces, -1.0f, 1.0f);
+  const auto nodes = random_values<float>(kSubtrees * 16, -1.0f, 1.0f);
+  const auto ids = random_values<int32_t>(kTileVectors, 0, static_cast<int32_t>(kClusters));
+  std::vector<simd::Piece> pieces;
+  for (int64_t i = 0; i < kPieces; ++i) {
+    pieces.push_back({band.data() + simd::kLanes, kPieces, i * kPieceFloats, kPieceFloats});
+  }
+  std::vector<simd::Subtree> subtrees(kSubtrees);
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    subtrees[i / 16].thresholds[i % 16] = nodes[i];
+    subtrees[i / 16].coordinates[i % 16] = static_cast<int32_t>(i * 7 % (kPieces * kPieceFloats));
+  }
+  std::vector<float> rows(kTileVectors * kStride), tile(kTileVectors * kStride);
+  std::vector<double> sums(kClusters * kStride);
+  std::vector<int64_t> codes(kTileVectors);
+  const double elements = kTileVectors * kPieces * kPieceFloats;
+  report.add("copy_pieces", elements, 4.0 * elements, "element, 3 pieces of 9; bytes",
+             [&] { k.copy_pieces(pieces.data(), kPieces, kTileVectors, rows.data(), kStride); });
+  report.add("subtree_leaves", kTileVectors, static_cast<double>(kTileVectors * kDepth), "vector, H=12; comparisons",
+             [&] { k.subtree_leaves(rows.data(), kStride, kTileVectors, subtrees.data(), kDepth, codes.data()); });
+  report.add("transpose_rows", elements, 4.0 * elements, "element; bytes",
+             [&] { k.transpose_rows(rows.data(), kStride, kStride, kTileVectors, tile.data(), kTileVectors); });
+  report.add("add_rows", elements, elements, "element, random ids; additions",
+             [&] { k.add_rows(rows.data(), kStride, kTileVectors, ids.data(), sums.data(), kStride); });
+}
+
 void tables(Report& report) {
   const simd::Kernels& k = simd::kernels();
   const int64_t width = kTaps * kChannels;
@@ -155,6 +185,10 @@ void gathering(Report& report) {
     k.write_output({sums.data(), kChannels, false}, kWidth,
                    {y.data(), kWidth, kChannels, scale.data(), simd::Activation::kRelu, 0.0f, 0.0f});
   });
+  report.add("write_rows", outputs, 4.0 * outputs, "element with bias and Relu, random ids; bytes", [&] {
+    k.write_rows(table.data(), width, ids.data(), kWidth,
+                 {y.data(), kWidth, kChannels, scale.data(), simd::Activation::kRelu, 0.0f, 0.0f});
+  });
 }
 
 // The conversion of layout at a layer's input: NCHW to tiles of pixel vectors.
@@ -186,6 +220,7 @@ int main(int argc, char** argv) {
   reuse::bench::Report report(argc > 1 && std::strcmp(argv[1], "--json") == 0);
   reuse::bench::hashing(report);
   reuse::bench::members(report);
+  reuse::bench::windows(report);
   reuse::bench::tables(report);
   reuse::bench::gathering(report);
   reuse::bench::loading(report);

@@ -73,6 +73,19 @@ void GatherAttributes::check() const {
 
 namespace {
 
+// Where a tile of pixels goes, from pixel `pixel` of an image on.
+simd::OutputTile output_tile(const ConvGeometry& g, const GatherAttributes& attributes, const OutputChannels& output,
+                             int64_t image, int64_t pixel) {
+  const std::vector<float>& params = attributes.activation_params;
+  return {output.y + (image * g.out_channels + output.first) * g.out_pixels() + pixel,
+          g.out_pixels(),
+          output.count,
+          output.bias == nullptr ? nullptr : output.bias + output.first,
+          activation_of(attributes),
+          params.empty() ? 0.0f : params[0],
+          params.size() < 2 ? 0.0f : params[1]};
+}
+
 // Adds and writes one tile of pixels after the other.
 class TileAdder {
  public:
@@ -105,7 +118,7 @@ class TileAdder {
       }
     }
     if (output_ == nullptr) return;
-    const simd::OutputTile target = output_tile(tile.image, pixel);
+    const simd::OutputTile target = output_tile(g, attributes_, *output_, tile.image, pixel);
     if (tiles_.whole_rows()) {
       kernels.write_output({first, memory_.stride, false}, tile.rows * tile.columns, target);
       return;
@@ -118,20 +131,6 @@ class TileAdder {
   }
 
  private:
-  simd::OutputTile output_tile(int64_t image, int64_t pixel) const {
-    const ConvGeometry& g = blocking_.geometry;
-    const std::vector<float>& params = attributes_.activation_params;
-    float* y = output_->y + (image * g.out_channels + output_->first) * g.out_pixels() + pixel;
-    const float* bias = output_->bias == nullptr ? nullptr : output_->bias + output_->first;
-    return {y,
-            g.out_pixels(),
-            output_->count,
-            bias,
-            activation_of(attributes_),
-            params.empty() ? 0.0f : params[0],
-            params.size() < 2 ? 0.0f : params[1]};
-  }
-
   const Blocking& blocking_;
   const GatherAttributes& attributes_;
   const ScaledTables& tables_;
@@ -140,10 +139,36 @@ class TileAdder {
   PixelTiles tiles_;
 };
 
+// Writes the rows of a block's table that is all there is to sum.
+void copy_rows(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
+               const simd::Tables& tables, const OutputChannels& output) {
+  const ConvGeometry& g = blocking.geometry;
+  const simd::BlockTable& table = tables.blocks[0];
+  const int64_t per_image = (g.out_pixels() + kCopiedPixels - 1) / kCopiedPixels;
+  context.parallel.run(g.batch * per_image, [&](int64_t task) {
+    const int64_t image = task / per_image, first = task % per_image * kCopiedPixels;
+    simd::kernels().write_rows(
+        static_cast<const float*>(table.rows), tables.row_stride, table.ids + image * g.out_pixels() + first,
+        std::min(kCopiedPixels, g.out_pixels() - first), output_tile(g, attributes, output, image, first));
+  });
+}
+
 }  // namespace
+
+bool rows_are_outputs(const Blocking& blocking) {
+  const ConvGeometry& g = blocking.geometry;
+  const ConvAttributes& a = g.attributes;
+  const bool own_pixel = blocking.layout() == Layout::kPatch ||
+                         (g.taps() == 1 && a.stride_h == 1 && a.stride_w == 1 && g.out_pixels() == g.in_pixels());
+  return own_pixel && blocking.blocks_per_group == 1;
+}
 
 void add_tables(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
                 const ScaledTables& tables, const SumsMemory& memory, const OutputChannels* output) {
+  // The last strip of channels of a table that is not padded must not be read in whole lanes.
+  if (rows_are_outputs(blocking) && tables.scale == nullptr && tables.tables.channels % simd::kLanes == 0) {
+    return copy_rows(context, blocking, attributes, tables.tables, *output);
+  }
   const TileAdder adder(blocking, attributes, tables, memory, output);
   const PixelTiles& tiles = adder.tiles();
   const int64_t per_task = pieces_per_task(tiles.count());

@@ -28,6 +28,9 @@ struct ScaledTables {
   const float* scale;
 };
 
+// Whether each output pixel is a single table row: that of its own vector.
+bool rows_are_outputs(const Blocking& blocking);
+
 // Adds to each output pixel the table rows that its vectors point to. With `output`, the sums are then written to it.
 void add_tables(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
                 const ScaledTables& tables, const SumsMemory& memory, const OutputChannels* output);

@@ -31,10 +31,24 @@ constexpr int64_t kNarrowestStrip = 16;
 // Bytes of sums that stay in the L2 cache beside tables, so that passing over them costs little.
 constexpr int64_t kCachedSums = int64_t{1} << 20;
 
+// Bytes of a table whose rows are outputs as they are: nothing is to be had from wider strips but fewer readings of
+// ids, and a table that leaves most of the L2 cache to the output's lines is read faster.
+constexpr int64_t kCopiedTable = int64_t{384} << 10;
+
+// Output pixels that a task copies table rows to.
+constexpr int64_t kCopiedPixels = 1024;
+
 // Bytes per output channel.
 struct BytesPerChannel {
   int64_t all_tables, largest_table, sums;
 };
+
+// The widest strip for tables that are copied from, of at least one vector of channels.
+inline int64_t choose_copied_channels(int64_t tile_channels, int64_t table_bytes) {
+  int64_t channels = tile_channels;
+  while (channels % (2 * kNarrowestStrip) == 0 && table_bytes * channels > kCopiedTable) channels /= 2;
+  return channels;
+}
 
 // The widest strip with which the tables of all blocks are used at once, if sums in memory would be large; else, or if
 // there is none, with which the largest table stays in the cache.
@@ -76,6 +90,11 @@ inline int64_t task_centroids(int64_t total) {
 // From this many blocks on, a task hashes and numbers a whole block, reading its tiles once. Fewer blocks would leave
 // threads idle: then hashing is shared out by stretches of vectors, and only the numbering goes by block.
 constexpr int64_t kBlocksToShareOut = 16;
+
+// Elements of windows that are hashed, numbered and summed in one pass, block by block, however few the blocks are. It
+// takes little more than half the time of unfolding twice; more than two threads would be needed to make up for that,
+// and the sums of so short vectors fall into four tasks at most.
+constexpr int64_t kOnePassElements = 64;
 
 // Vectors of a block that one task hashes in the latter case: about a sixteenth, whole tiles, and enough of them to
 // make up for the task's buffers.

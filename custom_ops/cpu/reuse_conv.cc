@@ -53,6 +53,7 @@ class StripComputer {
       bytes.all_tables += bytes_of(b, 1);
       bytes.largest_table = std::max(bytes.largest_table, bytes_of(b, 1));
     }
+    if (rows_are_outputs(blocking_)) return choose_copied_channels(padded, bytes.largest_table);
     return choose_strip_channels(padded, bytes);
   }
 

@@ -5,6 +5,46 @@
 namespace reuse {
 namespace {
 
+// A tree in subtrees, without rotation: see subtree_leaves.
+class TreeHasher final : public RowHasher {
+ public:
+  TreeHasher(Allocator& allocator, const int32_t* coordinates, const float* thresholds, int64_t depth)
+      : depth_(depth), subtrees_(allocator) {
+    const int64_t first = depth % 4 == 0 ? 4 : depth % 4;
+    int64_t count = 1;
+    for (int64_t levels = first; levels < depth; levels += 4) count += int64_t{1} << levels;
+    subtrees_.resize(static_cast<size_t>(count));
+    simd::Subtree* next = subtrees_.data();
+    fill(coordinates, thresholds, 0, first, next++);
+    for (int64_t levels = first; levels < depth; levels += 4) {
+      for (int64_t node = (int64_t{1} << levels) - 1; node < (int64_t{2} << levels) - 1; ++node) {
+        fill(coordinates, thresholds, node, 4, next++);
+      }
+    }
+  }
+
+  void codes(const Rows& rows, int64_t* codes) override {
+    simd::kernels().subtree_leaves(rows.values, rows.stride, rows.count, subtrees_.data(), depth_, codes);
+  }
+
+ private:
+  // Copies the nodes below `root`; in the whole tree the children of node n are 2 n + 1 and 2 n + 2.
+  static void fill(const int32_t* coordinates, const float* thresholds, int64_t root, int64_t levels,
+                   simd::Subtree* subtree) {
+    *subtree = {};
+    for (int64_t level = 0; level < levels; ++level) {
+      const int64_t width = int64_t{1} << level, first = (root + 1) * width - 1;
+      for (int64_t i = 0; i < width; ++i) {
+        subtree->coordinates[width + i] = coordinates[first + i];
+        subtree->thresholds[width + i] = thresholds[first + i];
+      }
+    }
+  }
+
+  int64_t depth_;
+  Buffer<simd::Subtree> subtrees_;
+};
+
 class Learned final : public HashFamily {
  public:
   void check(const HashParameterSizes& sizes, int64_t num_blocks, int64_t length, int64_t num_hashes) const override {
@@ -37,6 +77,15 @@ class Learned final : public HashFamily {
     }
     kernels.tree_leaves(values, tile.stride, tile.count, parameters.coordinates + block * nodes,
                         parameters.thresholds + block * nodes, num_hashes, codes);
+  }
+
+  std::unique_ptr<RowHasher> row_hasher(Allocator& allocator, int64_t block, int64_t num_hashes,
+                                        const HashParameters& parameters, int64_t vectors) const override {
+    const int64_t nodes = (int64_t{1} << num_hashes) - 1;
+    // Few vectors do not make up for the rearrangement of the tree.
+    if (parameters.projections != nullptr || vectors < nodes) return nullptr;
+    return std::make_unique<TreeHasher>(allocator, parameters.coordinates + block * nodes,
+                                        parameters.thresholds + block * nodes, num_hashes);
   }
 
   int64_t scratch_floats(int64_t length, int64_t) const override { return length * kTileVectors; }

@@ -11,6 +11,12 @@ struct Range {
   int64_t begin, end;
 };
 
+// One that the compiler knows.
+template <int64_t kBegin, int64_t kEnd>
+struct FixedRange {
+  static constexpr int64_t begin = kBegin, end = kEnd;
+};
+
 // Taps of an axis that read inside the input: 0 <= first + tap * dilation < size.
 REUSE_INLINE Range taps_inside(int64_t first, int64_t dilation, int64_t size, int64_t taps) {
   Range range{0, taps};
@@ -152,10 +158,10 @@ REUSE_INLINE void add_pixel(const Tables& tables, const TapRow& row, Range rows,
 }
 
 // The same for kPixels neighbouring pixels with kTaps neighbouring taps a row. `inside` are the columns, counted from
-// the first pixel's first tap, that lie in the input; without kBorder all do.
-template <int64_t kTaps, bool kBorder, typename AllSums>
-REUSE_INLINE void add_pixels(const Tables& tables, const TapRow& row, Range rows, Range inside, const AllSums& all,
-                             int64_t x) {
+// the first pixel's first tap, that lie in the input.
+template <int64_t kTaps, typename Columns, typename AllSums>
+REUSE_INLINE void add_pixels(const Tables& tables, const TapRow& row, Range rows, const Columns& inside,
+                             const AllSums& all, int64_t x) {
   constexpr int64_t kPixels = AllSums::kPixels, kColumns = kTaps + kPixels - 1;
   typename AllSums::template Group<kPixels> group(all, x);
   for (int64_t b = 0; b < tables.num_blocks; ++b) {
@@ -165,7 +171,7 @@ REUSE_INLINE void add_pixels(const Tables& tables, const TapRow& row, Range rows
       int64_t offsets[kColumns] = {};
 #pragma GCC unroll 16
       for (int64_t k = 0; k < kColumns; ++k) {
-        if (!kBorder || (k >= inside.begin && k < inside.end)) {
+        if (k >= inside.begin && k < inside.end) {
           offsets[k] = tables.blocks[b].ids[first + k] * tables.row_stride;
         }
       }
@@ -174,7 +180,7 @@ REUSE_INLINE void add_pixels(const Tables& tables, const TapRow& row, Range rows
         const auto* tap = block + (i * kTaps + j) * tables.tap_stride;
 #pragma GCC unroll 8
         for (int64_t p = 0; p < kPixels; ++p) {
-          if (!kBorder || (j + p >= inside.begin && j + p < inside.end)) group.add(p, tap + offsets[j + p]);
+          if (j + p >= inside.begin && j + p < inside.end) group.add(p, tap + offsets[j + p]);
         }
       }
     }
@@ -190,14 +196,19 @@ REUSE_INLINE void add_pixels(const Tables& tables, const TapRow& row, Range rows
 
 template <int64_t kTaps, typename AllSums>
 REUSE_INLINE void add_neighbouring_taps(const Tables& tables, const TapRow& row, Range rows, const AllSums& all) {
-  constexpr int64_t kPixels = AllSums::kPixels, kColumns = kTaps + kPixels - 1;
+  constexpr int64_t kPixels = AllSums::kPixels, kColumns = kTaps + kPixels - 1, kPad = kTaps / 2;
   int64_t x = 0;
   for (; x + kPixels <= row.columns; x += kPixels) {
     const Range inside = taps_inside(row.left + x, 1, row.in_w, kColumns);
+    // The borders of a convolution that keeps the image's size, too, know no branches.
     if (inside.begin == 0 && inside.end == kColumns) {
-      add_pixels<kTaps, false>(tables, row, rows, inside, all, x);
+      add_pixels<kTaps>(tables, row, rows, FixedRange<0, kColumns>{}, all, x);
+    } else if (inside.begin == kPad && inside.end == kColumns) {
+      add_pixels<kTaps>(tables, row, rows, FixedRange<kPad, kColumns>{}, all, x);
+    } else if (inside.begin == 0 && inside.end == kColumns - kPad) {
+      add_pixels<kTaps>(tables, row, rows, FixedRange<0, kColumns - kPad>{}, all, x);
     } else {
-      add_pixels<kTaps, true>(tables, row, rows, inside, all, x);
+      add_pixels<kTaps>(tables, row, rows, inside, all, x);
     }
   }
   for (; x < row.columns; ++x) add_pixel(tables, row, rows, all, x);
@@ -219,13 +230,13 @@ REUSE_INLINE void add_stretch(const Tables& tables, const TapRow& row, const All
   }
 }
 
+template <Activation kActivation>
 REUSE_INLINE Lanes activate(const Lanes& value, const OutputTile& output) {
-  switch (output.activation) {
+  switch (kActivation) {
     case Activation::kNone:
       break;
     case Activation::kRelu:
-      // Written so that NaN stays NaN, as in ONNX Runtime's Relu.
-      return if_below(value, 0.0f, Lanes{}, value);
+      return rectify(value);
     case Activation::kClip: {
       const Lanes raised = if_below(value, output.low, Lanes{} + output.low, value);
       return if_above(raised, output.high, Lanes{} + output.high, raised);
@@ -236,26 +247,78 @@ REUSE_INLINE Lanes activate(const Lanes& value, const OutputTile& output) {
   return value;
 }
 
-// Writes kLanes channels of up to kLanes pixels.
-REUSE_INLINE void write_square(const Sums& sums, int64_t pixels, const OutputTile& output, int64_t channel,
-                               const float* source, float* target) {
-  const int64_t channels = output.channels - channel < kLanes ? output.channels - channel : kLanes;
+// Where the values of up to kLanes neighbouring pixels are found: in sums,
+struct SummedPixels {
+  const float* values;
+  int64_t stride;
+
+  REUSE_INLINE const float* operator()(int64_t p) const { return values + p * stride; }
+};
+
+// or in the rows of a table.
+struct TablePixels {
+  const float* rows;
+  int64_t stride;
+  const int32_t* ids;
+
+  REUSE_INLINE const float* operator()(int64_t p) const { return rows + ids[p] * stride; }
+};
+
+// Writes kLanes channels of kLanes pixels.
+template <Activation kActivation, typename Pixels>
+REUSE_INLINE void write_square(const Pixels& source, const OutputTile& output, int64_t channel, float* target) {
+  const int64_t plane = output.plane;
+  const Lanes bias = output.bias == nullptr ? Lanes{} : load(output.bias + channel);
+  Lanes square[kLanes];
+#pragma GCC unroll 16
+  for (int64_t p = 0; p < kLanes; ++p) square[p] = activate<kActivation>(load(source(p) + channel) + bias, output);
+  transpose(square);
+#pragma GCC unroll 16
+  for (int64_t c = 0; c < kLanes; ++c) store(target + c * plane, square[c]);
+}
+
+// The same for fewer pixels or channels.
+template <Activation kActivation, typename Pixels>
+REUSE_INLINE void write_part(const Pixels& source, int64_t pixels, const OutputTile& output, int64_t channel,
+                             int64_t channels, float* target) {
   const Lanes bias = output.bias == nullptr ? Lanes{} : load_first(output.bias + channel, channels);
   Lanes square[kLanes];
-  if (pixels >= kLanes) {
-    for (int64_t p = 0; p < kLanes; ++p) square[p] = activate(load(source + p * sums.stride) + bias, output);
-  } else {
-    for (int64_t p = 0; p < kLanes; ++p) {
-      square[p] = p < pixels ? activate(load(source + p * sums.stride) + bias, output) : Lanes{};
-    }
+  for (int64_t p = 0; p < kLanes; ++p) {
+    square[p] = p < pixels ? activate<kActivation>(load(source(p) + channel) + bias, output) : Lanes{};
   }
   transpose(square);
-  if (pixels >= kLanes && channels == kLanes) {
-    for (int64_t c = 0; c < kLanes; ++c) store(target + c * output.plane, square[c]);
-  } else {
-    for (int64_t c = 0; c < channels; ++c) {
-      store_first(target + c * output.plane, square[c], pixels < kLanes ? pixels : kLanes);
+  for (int64_t c = 0; c < channels; ++c) store_first(target + c * output.plane, square[c], pixels);
+}
+
+// Writes `pixels` pixels, a long stretch of some channels after the other; `at(p)` tells where those from p on are
+// found.
+template <Activation kActivation, typename At>
+REUSE_INLINE void write_activated(const At& at, int64_t pixels, const OutputTile& output) {
+  for (int64_t c = 0; c < output.channels; c += kLanes) {
+    const int64_t channels = output.channels - c < kLanes ? output.channels - c : kLanes;
+    float* target = output.y + c * output.plane;
+    int64_t p = 0;
+    if (channels == kLanes) {
+      for (; p + kLanes <= pixels; p += kLanes) write_square<kActivation>(at(p), output, c, target + p);
     }
+    for (; p < pixels; p += kLanes) {
+      const int64_t rest = pixels - p < kLanes ? pixels - p : kLanes;
+      write_part<kActivation>(at(p), rest, output, c, channels, target + p);
+    }
+  }
+}
+
+template <typename At>
+REUSE_INLINE void write_all(const At& at, int64_t pixels, const OutputTile& output) {
+  switch (output.activation) {
+    case Activation::kNone:
+      return write_activated<Activation::kNone>(at, pixels, output);
+    case Activation::kRelu:
+      return write_activated<Activation::kRelu>(at, pixels, output);
+    case Activation::kClip:
+      return write_activated<Activation::kClip>(at, pixels, output);
+    case Activation::kLeakyRelu:
+      return write_activated<Activation::kLeakyRelu>(at, pixels, output);
   }
 }
 
@@ -278,11 +341,11 @@ void add_taps_int8(const Tables& tables, const TapRow& row, const float* scale, 
 }
 
 void write_output(const Sums& sums, int64_t pixels, const OutputTile& output) {
-  for (int64_t c = 0; c < output.channels; c += kLanes) {
-    for (int64_t p = 0; p < pixels; p += kLanes) {
-      write_square(sums, pixels - p, output, c, sums.values + p * sums.stride + c, output.y + c * output.plane + p);
-    }
-  }
+  write_all([&](int64_t p) { return SummedPixels{sums.values + p * sums.stride, sums.stride}; }, pixels, output);
+}
+
+void write_rows(const float* rows, int64_t stride, const int32_t* ids, int64_t pixels, const OutputTile& output) {
+  write_all([&](int64_t p) { return TablePixels{rows, stride, ids + p}; }, pixels, output);
 }
 
 }  // namespace REUSE_TARGET

@@ -56,6 +56,18 @@ struct Sums {
   bool fresh;  // nothing has been added yet: what `values` holds is not read
 };
 
+// Elements that neighbouring vectors read: `count` of vector p from from[p * step] on go to element `to` and following.
+struct Piece {
+  const float* from;
+  int64_t step, to, count;
+};
+
+// Four levels of a binary tree: node 1 is the root, 2 n and 2 n + 1 are the children of node n. Entry 0 is not used.
+struct Subtree {
+  int32_t coordinates[16];
+  float thresholds[16];
+};
+
 enum class Activation : int { kNone, kRelu, kClip, kLeakyRelu };
 
 // Where a tile of output channels goes, and what is done on the way.
@@ -81,6 +93,11 @@ struct Kernels {
   // codes[p] = leaf that values[coordinate * stride + p] reaches in a tree of that depth.
   void (*tree_leaves)(const float* values, int64_t stride, int64_t count, const int32_t* coordinates,
                       const float* thresholds, int64_t depth, int64_t* codes);
+  // codes[p] = leaf that values[p * stride + coordinate] reaches in a tree of `depth` levels: those below a multiple of
+  // four levels, counted from the leaves, are one subtree per node, level by level; the first has only depth % 4 levels
+  // if that is not zero.
+  void (*subtree_leaves)(const float* values, int64_t stride, int64_t count, const Subtree* subtrees, int64_t depth,
+                         int64_t* codes);
   // codes[p] = fold of the bits of values[l * stride + p].
   void (*fingerprint)(const float* values, int64_t stride, int64_t length, int64_t count, int64_t* codes);
   // finite[p] = 1 if all elements of vector p are finite, else 0.
@@ -89,6 +106,17 @@ struct Kernels {
   // sum_width(length).
   void (*add_members)(const float* values, int64_t stride, int64_t length, int64_t count, const int32_t* ids,
                       double* sums);
+  // The same for vectors that lie one after the other, and sums of `width` elements, a multiple of 8, per cluster.
+  void (*add_rows)(const float* values, int64_t stride, int64_t count, const int32_t* ids, double* sums, int64_t width);
+  // means[c * stride + l] = sums[c * width + l] / members[c] for l < length, at most `width`, a multiple of 8.
+  void (*write_means)(const double* sums, int64_t width, const int32_t* members, int64_t clusters, int64_t length,
+                      float* means, int64_t stride);
+  // Puts `count` vectors of `stride` elements, a multiple of kLanes, together from pieces in the order of `to`; zeros
+  // where there is none. Pieces are readable kLanes - 1 elements beyond both ends.
+  void (*copy_pieces)(const Piece* pieces, int64_t num_pieces, int64_t count, float* rows, int64_t stride);
+  // out[l * out_stride + p] = values[p * stride + l] for l < length and p < count, both rounded up to whole lanes.
+  void (*transpose_rows)(const float* values, int64_t stride, int64_t length, int64_t count, float* out,
+                         int64_t out_stride);
   // out[r * out_stride + n] = sum over d of a[r * depth + d] * panel[n / kLanes][d][n % kLanes], for n < width; strips
   // of kLanes columns are `step` floats apart.
   void (*gemm)(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t step, int64_t width, float* out,
@@ -104,6 +132,9 @@ struct Kernels {
   void (*add_taps_int8)(const Tables& tables, const TapRow& row, const float* scale, const Sums& sums);
   // Writes `pixels` sums to the output with bias and activation, transposed.
   void (*write_output)(const Sums& sums, int64_t pixels, const OutputTile& output);
+  // The same where one table row is a pixel's whole sum: that of ids[p] in `rows`, whose rows are `stride` apart and
+  // readable up to the next multiple of kLanes channels.
+  void (*write_rows)(const float* rows, int64_t stride, const int32_t* ids, int64_t pixels, const OutputTile& output);
 };
 
 // The kernels of the best instruction set that this machine has, or of the one named by the environment variable

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <string.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #include "kernels.h"
 
@@ -102,6 +105,15 @@ REUSE_INLINE Lanes if_above(const Lanes& a, float b, const Lanes& then, const La
   return result;
 }
 
+// The greater of each element and zero; NaN stays NaN, as in ONNX Runtime's Relu.
+REUSE_INLINE Lanes rectify(const Lanes& a) {
+#if defined(__AVX512F__)
+  return Lanes{{_mm512_maskz_max_ps(0xFFFF, Lanes::Part{}, a.part[0])}};  // of equal or unordered operands the second
+#else
+  return if_below(a, 0.0f, Lanes{}, a);
+#endif
+}
+
 // All bits set where a >= b.
 REUSE_INLINE IntLanes at_least(const IntLanes& a, int32_t b) {
   IntLanes result;
@@ -136,6 +148,35 @@ REUSE_INLINE void store_first(float* to, const Lanes& value, int64_t count) {
   float values[kLanes];
   store(values, value);
   memcpy(to, values, static_cast<size_t>(count) * sizeof(float));
+}
+
+// Some neighbouring lanes.
+#if defined(__AVX512F__)
+typedef __mmask16 Selection;
+#else
+typedef IntLanes Selection;
+#endif
+
+// Lanes begin ... end - 1, as far as they exist.
+REUSE_INLINE Selection select_lanes(int64_t begin, int64_t end) {
+  const int64_t first = begin < 0 ? 0 : begin, last = end > kLanes ? kLanes : end;
+#if defined(__AVX512F__)
+  return static_cast<Selection>((1u << last) - (1u << first));
+#else
+  int32_t bits[kLanes];
+  for (int64_t i = 0; i < kLanes; ++i) bits[i] = i >= first && i < last ? -1 : 0;
+  return load_bits<int32_t>(bits);
+#endif
+}
+
+// The selected lanes from memory, the others from `otherwise`. All of the memory must be readable.
+REUSE_INLINE Lanes load_selected(const Lanes& otherwise, const float* from, const Selection& lanes) {
+#if defined(__AVX512F__)
+  return Lanes{{_mm512_mask_loadu_ps(otherwise.part[0], lanes, from)}};
+#else
+  const IntLanes kept = bits_as<int32_t>(otherwise);
+  return bits_as<float>(kept ^ ((kept ^ load_bits<int32_t>(from)) & lanes));
+#endif
 }
 
 #if defined(__AVX512F__)

@@ -95,7 +95,116 @@ REUSE_INLINE void add_strip(const float* values, int64_t stride, int64_t length,
   }
 }
 
+// Sums of kParts times 8 elements of whole vectors. A vector waits for the one before it only if they are of the same
+// cluster, and then all parts wait at once.
+template <int64_t kParts>
+REUSE_INLINE void add_parts(const float* values, int64_t stride, int64_t count, const int32_t* ids, double* sums,
+                            int64_t width) {
+  for (int64_t p = 0; p < count; ++p) {
+    double* place = sums + ids[p] * width;
+    Doubles total[kParts];
+    for (int64_t i = 0; i < kParts; ++i) {
+      total[i] = load_sums(place + 8 * i);
+      add_eight(total[i], values + p * stride + 8 * i);
+    }
+    for (int64_t i = 0; i < kParts; ++i) store_sums(place + 8 * i, total[i]);
+  }
+}
+
+REUSE_INLINE void divide_eight(const double* sums, double divisor, float* means) {
+  const Doubles total = load_sums(sums);
+  for (int64_t i = 0; i < 64 / kPartBytes; ++i) {
+    const Singles single = __builtin_convertvector(total.part[i] / divisor, Singles);
+    memcpy(means + i * kPartBytes / 8, &single, sizeof(single));
+  }
+}
+
+// Puts elements begin ... begin + kLanes - 1 of each vector together from kPieces pieces that reach into them. Without
+// `fresh`, what the rows hold there is kept where there is no piece.
+template <int64_t kPieces>
+REUSE_INLINE void copy_lanes(const Piece* pieces, int64_t begin, int64_t count, float* rows, int64_t stride,
+                             bool fresh = true) {
+  const float* from[kPieces + 1];
+  int64_t step[kPieces + 1];
+  Selection lanes[kPieces + 1];
+  for (int64_t i = 0; i < kPieces; ++i) {
+    from[i] = pieces[i].from + (begin - pieces[i].to);
+    step[i] = pieces[i].step;
+    lanes[i] = select_lanes(pieces[i].to - begin, pieces[i].to + pieces[i].count - begin);
+  }
+  for (int64_t p = 0; p < count; ++p) {
+    float* to = rows + p * stride + begin;
+    Lanes value = fresh ? Lanes{} : load(to);
+    for (int64_t i = 0; i < kPieces; ++i) value = load_selected(value, from[i] + p * step[i], lanes[i]);
+    store(to, value);
+  }
+}
+
 }  // namespace
+
+void add_rows(const float* values, int64_t stride, int64_t count, const int32_t* ids, double* sums, int64_t width) {
+  int64_t l = 0;
+  for (; l + 32 <= width; l += 32) add_parts<4>(values + l, stride, count, ids, sums + l, width);
+  for (; l + 16 <= width; l += 16) add_parts<2>(values + l, stride, count, ids, sums + l, width);
+  for (; l < width; l += 8) add_parts<1>(values + l, stride, count, ids, sums + l, width);
+}
+
+void write_means(const double* sums, int64_t width, const int32_t* members, int64_t clusters, int64_t length,
+                 float* means, int64_t stride) {
+  for (int64_t c = 0; c < clusters; ++c) {
+    const double divisor = members[c];
+    int64_t l = 0;
+    for (; l + 8 <= length; l += 8) divide_eight(sums + c * width + l, divisor, means + c * stride + l);
+    if (l < length) {
+      float rest[8];
+      divide_eight(sums + c * width + l, divisor, rest);
+      memcpy(means + c * stride + l, rest, static_cast<size_t>(length - l) * sizeof(float));
+    }
+  }
+}
+
+void copy_pieces(const Piece* pieces, int64_t num_pieces, int64_t count, float* rows, int64_t stride) {
+  for (int64_t begin = 0; begin < stride; begin += kLanes) {
+    // Pieces that have elements among these.
+    int64_t first = 0, last = num_pieces;
+    while (first < last && pieces[first].to + pieces[first].count <= begin) ++first;
+    while (last > first && pieces[last - 1].to >= begin + kLanes) --last;
+    switch (last - first) {
+      case 0:
+        copy_lanes<0>(pieces, begin, count, rows, stride);
+        break;
+      case 1:
+        copy_lanes<1>(pieces + first, begin, count, rows, stride);
+        break;
+      case 2:
+        copy_lanes<2>(pieces + first, begin, count, rows, stride);
+        break;
+      case 3:
+        copy_lanes<3>(pieces + first, begin, count, rows, stride);
+        break;
+      default:
+        for (bool fresh = true; first < last; first += 2, fresh = false) {
+          if (first + 1 < last) {
+            copy_lanes<2>(pieces + first, begin, count, rows, stride, fresh);
+          } else {
+            copy_lanes<1>(pieces + first, begin, count, rows, stride, fresh);
+          }
+        }
+    }
+  }
+}
+
+void transpose_rows(const float* values, int64_t stride, int64_t length, int64_t count, float* out,
+                    int64_t out_stride) {
+  for (int64_t p = 0; p < count; p += kLanes) {
+    for (int64_t l = 0; l < length; l += kLanes) {
+      Lanes square[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i) square[i] = load(values + (p + i) * stride + l);
+      transpose(square);
+      for (int64_t i = 0; i < kLanes; ++i) store(out + (l + i) * out_stride + p, square[i]);
+    }
+  }
+}
 
 void add_members(const float* values, int64_t stride, int64_t length, int64_t count, const int32_t* ids, double* sums) {
   if (count == 0) return;

@@ -8,8 +8,10 @@ namespace simd {
 namespace REUSE_TARGET {
 
 extern const Kernels kKernels;
-const Kernels kKernels = {REUSE_TARGET_NAME, project, sign_bits, tree_leaves, fingerprint,   all_finite,
-                          add_members,       gemm,    gemm_int8, add_taps,    add_taps_int8, write_output};
+const Kernels kKernels = {REUSE_TARGET_NAME, project,        sign_bits,   tree_leaves, subtree_leaves,
+                          fingerprint,       all_finite,     add_members, add_rows,    write_means,
+                          copy_pieces,       transpose_rows, gemm,        gemm_int8,   add_taps,
+                          add_taps_int8,     write_output,   write_rows};
 
 }  // namespace REUSE_TARGET
 }  // namespace simd

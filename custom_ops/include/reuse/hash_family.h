@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "reuse/geometry.h"
+#include "reuse/runtime.h"
 
 namespace reuse {
 
@@ -13,6 +15,14 @@ struct Tile {
   const float* values;
   int64_t stride;
   int64_t length;  // the block's own length, at most L
+  int64_t count;
+};
+
+// Neuron vectors of one block, one after the other: element l of vector p is values[p * stride + l]; zeros from the
+// block's own length to `stride`, a multiple of 16.
+struct Rows {
+  const float* values;
+  int64_t stride;
   int64_t count;
 };
 
@@ -32,6 +42,13 @@ struct HashParameterSizes {
   int64_t projections = -1, thresholds = -1, coordinates = -1, widths = -1;  // -1: absent
 };
 
+// Codes of one block's vectors, given as rows.
+class RowHasher {
+ public:
+  virtual ~RowHasher() = default;
+  virtual void codes(const Rows& rows, int64_t* codes) = 0;
+};
+
 class HashFamily {
  public:
   virtual ~HashFamily() = default;
@@ -41,6 +58,12 @@ class HashFamily {
   virtual void codes(const Tile& tile, int64_t block, int64_t length, int64_t num_hashes,
                      const HashParameters& parameters, float* scratch, int64_t* codes) const = 0;
   virtual int64_t scratch_floats(int64_t length, int64_t num_hashes) const = 0;
+  // Returns what hashes `vectors` rows of the block faster than transposing them into tiles would, or null if nothing
+  // does.
+  virtual std::unique_ptr<RowHasher> row_hasher(Allocator&, int64_t /*block*/, int64_t /*num_hashes*/,
+                                                const HashParameters&, int64_t /*vectors*/) const {
+    return nullptr;
+  }
 };
 
 // Returns the family of that name; throws std::invalid_argument listing the known ones.

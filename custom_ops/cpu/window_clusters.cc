@@ -1,0 +1,118 @@
+#include "window_clusters.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "block_numbering.h"
+#include "heuristics.h"
+#include "simd/kernels.h"
+#include "window_rows.h"
+
+namespace reuse {
+namespace {
+
+// Hashes rows, in the order that the family likes best.
+class WindowHasher {
+ public:
+  WindowHasher(Allocator& allocator, const Blocking& blocking, const HashAttributes& attributes,
+               const HashParameters& parameters, int64_t block)
+      : attributes_(attributes),
+        parameters_(parameters),
+        block_(block),
+        length_(blocking.sub_vector_length()),
+        block_length_(blocking.block_length(block)),
+        by_rows_(attributes.family->row_hasher(allocator, block, attributes.num_hashes, parameters, blocking.vectors)),
+        values_(allocator),
+        scratch_(allocator) {
+    if (by_rows_) return;
+    const int64_t elements = (length_ + simd::kLanes - 1) / simd::kLanes * simd::kLanes;
+    values_.resize(static_cast<size_t>(elements * kTileVectors));
+    scratch_.resize(static_cast<size_t>(attributes.family->scratch_floats(length_, attributes.num_hashes)));
+  }
+
+  void hash(const Rows& rows, int64_t* codes) {
+    if (by_rows_) return by_rows_->codes(rows, codes);
+    simd::kernels().transpose_rows(rows.values, rows.stride, block_length_, rows.count, values_.data(), kTileVectors);
+    attributes_.family->codes({values_.data(), kTileVectors, block_length_, rows.count}, block_, length_,
+                              attributes_.num_hashes, parameters_, scratch_.data(), codes);
+  }
+
+ private:
+  const HashAttributes& attributes_;
+  const HashParameters& parameters_;
+  int64_t block_, length_, block_length_;
+  std::unique_ptr<RowHasher> by_rows_;
+  Buffer<float> values_, scratch_;
+};
+
+// The members' sums in float64, in the order of the vectors.
+class WindowSums {
+ public:
+  WindowSums(Allocator& allocator, int64_t block_length, int64_t vectors)
+      : width_((block_length + 7) / 8 * 8), sums_(allocator, static_cast<size_t>(vectors / kFewVectors * width_)) {
+    sums_.resize(0);
+  }
+
+  void add(const Rows& rows, const int32_t* ids, int64_t clusters) {
+    const size_t before = sums_.size();
+    sums_.resize(static_cast<size_t>(clusters * width_));
+    std::fill(sums_.data() + before, sums_.data() + sums_.size(), 0.0);
+    simd::kernels().add_rows(rows.values, rows.stride, rows.count, ids, sums_.data(), width_);
+  }
+
+  void write_means(int64_t length, int64_t block_length, BlockClusters& clusters) const {
+    clusters.centroids.resize(static_cast<size_t>(clusters.count * length));
+    if (block_length < length) std::fill_n(clusters.centroids.data(), clusters.centroids.size(), 0.0f);
+    simd::kernels().write_means(sums_.data(), width_, clusters.members.data(), clusters.count, block_length,
+                                clusters.centroids.data(), length);
+  }
+
+ private:
+  // Vectors per cluster for which there is memory from the start: fewer hardly pay, and sums must move then.
+  static constexpr int64_t kFewVectors = 8;
+
+  int64_t width_;
+  Buffer<double> sums_;
+};
+
+// Writes whether each row is finite.
+void check_finite(const WindowRows& windows, const Rows& rows, uint8_t* finite) {
+  if (windows.all_finite()) {
+    std::fill_n(finite, rows.count, uint8_t{1});
+    return;
+  }
+  for (int64_t p = 0; p < rows.count; ++p) {
+    const float* row = rows.values + p * rows.stride;
+    finite[p] = std::all_of(row, row + rows.stride, [](float value) { return std::isfinite(value); }) ? 1 : 0;
+  }
+}
+
+}  // namespace
+
+bool in_one_pass(const Blocking& blocking, const ClusterAttributes& attributes) {
+  return blocking.layout() == Layout::kPatch && !attributes.verify && attributes.metric == Metric::kEuclidean &&
+         blocking.sub_vector_length() <= kOnePassElements;
+}
+
+BlockClusters cluster_windows(Allocator& allocator, const Blocking& blocking, const HashAttributes& hash_attributes,
+                              const HashParameters& parameters, const ClusterAttributes& attributes, const float* x,
+                              int64_t block, int32_t* ids) {
+  WindowRows windows(allocator, blocking, x, block);
+  WindowHasher hasher(allocator, blocking, hash_attributes, parameters, block);
+  WindowSums sums(allocator, blocking.block_length(block), blocking.vectors);
+  int64_t codes[kTileVectors];
+  uint8_t finite[kTileVectors];
+  Rows rows{};
+  const auto read = [&](int64_t first, int64_t count) {
+    rows = windows.read(first, count);
+    hasher.hash(rows, codes);
+    check_finite(windows, rows, finite);
+    return CodedTile{Tile{nullptr, 0, 0, count}, codes, finite};
+  };
+  const auto numbered = [&](int64_t first, int64_t, int64_t clusters) { sums.add(rows, ids + first, clusters); };
+  BlockClusters result = number_block(allocator, blocking, attributes, block, ids, read, numbered);
+  sums.write_means(blocking.sub_vector_length(), blocking.block_length(block), result);
+  return result;
+}
+
+}  // namespace reuse

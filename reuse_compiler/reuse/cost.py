@@ -30,12 +30,17 @@ INT8_GATHER_COST = 0.7
 INPUT_PASS_COST = 65.0
 """i: price of reading an element for hashing and adding it to its centroid, in multiply-adds likewise."""
 
+WINDOW_PASS_COST = 50.0
+LONGEST_WINDOW = 64
+"""i in the patch layout, for vectors of up to so many elements: the kernels unfold, hash and sum them in one pass."""
+
 OUTPUT_PASS_COST = 40.0
 """o: price of transposing and writing an output element, in multiply-adds likewise.
 
 All were measured with the CPU kernels of this version on one AVX-512 core (docs/performance.md), beside onnxruntime's
 Conv at 55e9 multiply-adds per second: 0.04 ns an add (0.012 ns with int8), 0.7 to 1.7 ns an element read (least for
-long vectors), 0.7 ns one written. `reuse-bench table` compares predictions with measured speed-ups."""
+long vectors; 0.8 to 0.9 ns in windows of up to 64), 0.7 ns one written. `reuse-bench table` compares predictions with
+measured speed-ups."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +65,20 @@ def predicted_cost(
     reuse_rate: float = 0.0,
     centroid_cost: float = CENTROID_COST,
     gather_cost: float | None = None,
-    input_pass_cost: float = INPUT_PASS_COST,
+    input_pass_cost: float | None = None,
     output_pass_cost: float = OUTPUT_PASS_COST,
     table: TableType = "float",
 ) -> Cost:
     """Returns the expected cost of a layer whose blocks keep `remaining_ratio` (C/N) clusters on average.
 
     `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch. `gather_cost`
-    defaults to that of the type of table.
+    defaults to that of the type of table, `input_pass_cost` to that of the layout.
     """
     if gather_cost is None:
         gather_cost = INT8_GATHER_COST if table == "int8" else GATHER_COST
+    if input_pass_cost is None:
+        one_pass = blocking.layout == "patch" and blocking.sub_vector_length <= LONGEST_WINDOW
+        input_pass_cost = WINDOW_PASS_COST if one_pass else INPUT_PASS_COST
     g = blocking.geometry
     dense = g.rows * g.columns * g.group_out_channels
     if dense == 0:

@@ -7,7 +7,9 @@ from reuse_compiler.reuse.cost import (
     GATHER_COST,
     INPUT_PASS_COST,
     INT8_GATHER_COST,
+    LONGEST_WINDOW,
     OUTPUT_PASS_COST,
+    WINDOW_PASS_COST,
     expected_remaining_ratio,
     predicted_cost,
 )
@@ -20,7 +22,14 @@ CONV = ConvGeometry(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1))
 def test_patch_layout_is_equation_5() -> None:
     cost = predicted_cost(Blocking(CONV, "patch", 16), FAMILIES["sign"], 12, 0.1, centroid_cost=1.0, gather_cost=1.0)
     assert cost.total - cost.passes == pytest.approx(12 / 128 + 0.1 + 1 / 16)
-    assert cost.passes == pytest.approx(INPUT_PASS_COST / 128 + OUTPUT_PASS_COST / 576)
+    assert cost.passes == pytest.approx(WINDOW_PASS_COST / 128 + OUTPUT_PASS_COST / 576)
+
+
+def test_long_windows_are_passed_over_twice() -> None:
+    passes = [
+        predicted_cost(Blocking(CONV, "patch", LONGEST_WINDOW + i), FAMILIES["sign"], 12, 0.1).passes for i in (0, 1)
+    ]
+    assert passes[1] - passes[0] == pytest.approx((INPUT_PASS_COST - WINDOW_PASS_COST) / 128)
 
 
 def test_channel_layout_hashes_once_for_all_taps() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
 import onnx
 from numpy.typing import NDArray
+from onnx import helper
 
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.verification.inputs import Feed
@@ -19,25 +21,61 @@ HELD_BYTES = 512 * 2**20
 """Tensors of all runs together that are kept in memory instead of being computed again."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """A tensor that was computed before, run by run: what depends on it needs not be computed from the inputs."""
+
+    tensor: str
+    arrays: Sequence[NDArray[Any]]
+
+
 class Activations:
     """Tensors of the main graph, run after run; iterating again computes them again, unless they are few."""
 
-    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], feeds: Sequence[Feed], label: str) -> None:
-        part = cut_model(model, [], tensors)
-        wanted = {value.name for value in part.graph.input}
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        tensors: Sequence[str],
+        feeds: Sequence[Feed],
+        label: str,
+        start: Start | None = None,
+    ) -> None:
         self._tensors, self._label = list(tensors), label
-        self._feeds = [{name: array for name, array in feed.items() if name in wanted} for feed in feeds]
-        self._session = open_session(part, os.cpu_count() or 1, Path(gettempdir()), label)
         self._held: list[list[NDArray[Any]]] = []
+        if start is not None and self._tensors == [start.tensor]:
+            self._count, self._held = len(feeds), [[array] for array in start.arrays]
+            return
+        self._count = len(feeds)
+        part = _part(model, tensors, start)
+        wanted = {value.name for value in part.graph.input}
+        self._feeds = [{name: array for name, array in feed.items() if name in wanted} for feed in feeds]
+        if start is not None:
+            for feed, array in zip(self._feeds, start.arrays, strict=True):
+                feed[start.tensor] = array
+        self._session = open_session(part, os.cpu_count() or 1, Path(gettempdir()), label)
 
     def __len__(self) -> int:
-        return len(self._feeds)
+        return self._count
 
     def __iter__(self) -> Iterator[list[NDArray[Any]]]:
         yield from self._held
-        for index in range(len(self._held), len(self._feeds)):
+        for index in range(len(self._held), self._count):
             tensors = run_session(self._session, self._tensors, self._feeds[index], self._label)
             size = sum(tensor.nbytes for tensor in tensors)
-            if index == len(self._held) and size * len(self._feeds) <= HELD_BYTES:
+            if index == len(self._held) and size * self._count <= HELD_BYTES:
                 self._held.append(tensors)
             yield tensors
+
+    def as_start(self) -> Start | None:
+        """Returns the tensor as a start for what lies behind it; None unless it is one, and kept for all runs."""
+        if len(self._tensors) != 1 or len(self._held) < self._count:
+            return None
+        return Start(self._tensors[0], [tensors[0] for tensors in self._held])
+
+
+def _part(model: onnx.ModelProto, tensors: Sequence[str], start: Start | None) -> onnx.ModelProto:
+    if start is None:
+        return cut_model(model, [], tensors)
+    first = start.arrays[0]
+    kind = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(first.dtype), first.shape)
+    return cut_model(model, [start.tensor], tensors, {start.tensor: kind})

@@ -19,7 +19,7 @@ from reuse_compiler.calibration.papers import papers_candidates, papers_choice
 from reuse_compiler.calibration.samples import Split
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, path_of, settings_of
 from reuse_compiler.calibration.state import State
-from reuse_compiler.calibration.survey import Survey
+from reuse_compiler.calibration.survey import LayerSurvey, Survey
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reports.calibration import Check, LayerCalibration, Measurement, Trial
 from reuse_compiler.verification.inputs import Feed
@@ -42,8 +42,7 @@ class Calibration:
     def __post_init__(self) -> None:
         self.effort = EFFORTS[self.options.budget]
         self.trials: list[Trial] = []
-        self.measurements: dict[str, list[Measurement]] = {}
-        self.sensitivities: dict[str, float] = {}
+        self.surveys: dict[str, LayerSurvey] = {}
         self.choice: Choice = {}
         self.deployment = Deployment()
         self.checks: dict[str, Check] = {}
@@ -51,11 +50,11 @@ class Calibration:
     def run(self) -> None:
         """Measures the layers, chooses, fits the choice and checks it on the data that was held out."""
         if self.options.strategy == "papers":
-            self.measurements = self.survey.measure(papers_candidates(self.work.layers, self.options))
-            self.choice = papers_choice(self.measurements, self.work.layers, self._try)
+            self.surveys = self.survey.measure(papers_candidates(self.work.layers, self.options))
+            measurements = {name: survey.measurements for name, survey in self.surveys.items()}
+            self.choice = papers_choice(measurements, self.work.layers, self._try)
         else:
-            self.measurements = self.survey.measure(self.survey.wanted())
-            self.sensitivities = self.survey.sensitivities(self.measurements, self.deployer, self.evaluator)
+            self.surveys = self.survey.measure(self.survey.wanted())
             self.choice = self._search()
         if self.choice:
             self._check()
@@ -69,7 +68,9 @@ class Calibration:
     @cached_property
     def survey(self) -> Survey:
         other = self.parts.selection.first_feed
-        return Survey(self.work, self.feeds, other, self.options, self.effort, self.state, self.progress)
+        return Survey(
+            self.work, self.feeds, other, self.evaluator, self.options, self.effort, self.state, self.progress
+        )
 
     @cached_property
     def deployer(self) -> Deployer:
@@ -87,8 +88,8 @@ class Calibration:
     def _search(self) -> Choice:
         layers = {layer.name: layer for layer in self.work.layers}
         choices = [
-            LayerChoices(name, multiply_adds(layers[name]), self.sensitivities[name], measurements)
-            for name, measurements in self.measurements.items()
+            LayerChoices(name, multiply_adds(layers[name]), survey.sensitivity, survey.measurements)
+            for name, survey in self.surveys.items()
         ]
         path = path_of(choices, self.options.objective)
         choice = Search(path, self._try, self.effort.trials).run()
@@ -164,7 +165,8 @@ class Calibration:
     def _layer(self, name: str, layer: ConvLayer | None) -> LayerCalibration:
         if layer is None:
             return LayerCalibration(name=name, decision="dense", reason=self.work.dense[name])
-        measurements, chosen = self.measurements.get(name, []), self.choice.get(name)
+        survey, chosen = self.surveys.get(name), self.choice.get(name)
+        measurements = survey.measurements if survey else []
         errors = self.deployment.errors.get(name)
         return LayerCalibration(
             name=name,
@@ -174,7 +176,7 @@ class Calibration:
             K=layer.geometry.columns,
             M=layer.geometry.out_channels,
             dense_ms=measurements[0].dense_ms if measurements else None,
-            sensitivity=self.sensitivities.get(name),
+            sensitivity=survey.sensitivity if survey else None,
             measurements=measurements,
             chosen=chosen,
             error_as_is=errors[0] if errors else None,

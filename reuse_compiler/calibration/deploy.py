@@ -79,17 +79,24 @@ class Deployer:
         """Fits the given layers in graph order; the others stay as they are."""
         if how != "none" and not self._targets:
             self.collect_targets(progress)
-        deployment = Deployment()
+        deployment, start = Deployment(), None
         for index, layer in enumerate(layer for layer in self._work.layers if layer.name in settings):
             progress(what, index, len(settings))
-            self._add(deployment, layer, settings[layer.name], how)
+            inputs = Activations(deployment.model(self._work), [layer.input], self._feeds, "compiled", start)
+            self._add(deployment, layer, settings[layer.name], inputs, how)
+            start = inputs.as_start()
         progress(what, len(settings), len(settings))
         return deployment
 
-    def _add(self, deployment: Deployment, layer: ConvLayer, settings: LayerSettings, how: Reconstruct) -> None:
+    def _add(
+        self,
+        deployment: Deployment,
+        layer: ConvLayer,
+        settings: LayerSettings,
+        inputs: Activations,
+        how: Reconstruct,
+    ) -> None:
         """Fits one layer to the input that the layers of `deployment` leave it, and adds it to them."""
-        model = deployment.model(self._work)
-        inputs = Activations(model, [layer.input], self._feeds, "compiled")
         parameters = self._hash(layer, settings, inputs)
         weights = dict(deployment.fitted.weights)
         if how != "none" and not FAMILIES[settings.family].lossless:

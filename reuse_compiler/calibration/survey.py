@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from pydantic import BaseModel
 
 from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.bound import error_bound
 from reuse_compiler.calibration.candidates import candidates
-from reuse_compiler.calibration.deploy import Deployer
+from reuse_compiler.calibration.deploy import Deployment
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.fit import HashFitter, VectorSampler
@@ -19,17 +20,28 @@ from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.rows import Floats
 from reuse_compiler.calibration.state import State
 from reuse_compiler.progress import ProgressCallback
-from reuse_compiler.reports.calibration import Measurement
+from reuse_compiler.reports.calibration import CONFIG, Measurement
 from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
 
-logger = logging.getLogger(__name__)
-
+SMALLEST_ERROR = 1e-6
+"""Below this a layer's error is rounding."""
 SENSITIVITY_RUNS = 2
 """Runs on which a layer's sensitivity is measured."""
 PROBED_ERROR = 0.2
 """The candidate whose error is nearest to this shows the sensitivity: large enough to be seen, not to swamp."""
+
+
+class LayerSurvey(BaseModel):
+    """What was measured of a layer."""
+
+    model_config = CONFIG
+
+    measurements: list[Measurement]
+    sensitivity: float
+    """The output's squared relative error per squared relative error of the layer's result."""
 
 
 @dataclass(frozen=True)
@@ -40,53 +52,44 @@ class Survey:
     feeds: Sequence[Feed]
     other: Feed
     """Candidates are measured on this run, so that their errors are those on new data."""
+    evaluator: Evaluator
     options: CalibrationOptions
     effort: Effort
     state: State
     progress: ProgressCallback
-
-    def measure(self, wanted: dict[str, list[LayerSettings]]) -> dict[str, list[Measurement]]:
-        """Returns measurements of the settings that are wanted, by layer; layers without any are left out."""
-        layers = [layer for layer in self.work.layers if wanted[layer.name]]
-        found = {}
-        for index, (layer, fitter, x) in enumerate(self._inputs(layers, wanted)):
-            self.progress("measuring layers", index, len(layers))
-            found[layer.name] = self._measure(layer, fitter, x, wanted[layer.name])
-        self.progress("measuring layers", len(layers), len(layers))
-        return found
-
-    def _measure(
-        self, layer: ConvLayer, fitter: HashFitter, x: Floats, settings: list[LayerSettings]
-    ) -> list[Measurement]:
-        bench = LayerBench(self.work, layer, x, self.options.threads)
-        key = f"{layer.name} {[s.model_dump_json(by_alias=True) for s in settings]}"
-        return self.state.remember(
-            "measurements", key, list[Measurement], lambda: bench.measure(settings, fitter, self.effort)
-        )
 
     def wanted(self) -> dict[str, list[LayerSettings]]:
         """Returns the candidates that the options ask for, by layer."""
         family, scope = self.options.family, self.options.scope
         return {layer.name: candidates(layer, family, scope, self.effort) for layer in self.work.layers}
 
-    def sensitivities(
-        self, found: dict[str, list[Measurement]], deployer: Deployer, evaluator: Evaluator
-    ) -> dict[str, float]:
-        """Returns, by layer, the output's squared relative error per squared relative error of the layer's result."""
-        result = {}
-        for index, (name, measurements) in enumerate(found.items()):
-            self.progress("measuring sensitivities", index, len(found))
-            probe = min(measurements, key=lambda m: abs(m.output_error - PROBED_ERROR))
+    def measure(self, wanted: dict[str, list[LayerSettings]]) -> dict[str, LayerSurvey]:
+        """Measures the settings that are wanted, by layer; layers without any are left out."""
+        layers = [layer for layer in self.work.layers if wanted[layer.name]]
+        found = {}
+        for index, (layer, fitter, x) in enumerate(self._inputs(layers, wanted)):
+            self.progress("measuring layers", index, len(layers))
+            found[layer.name] = self._layer(layer, fitter, x, wanted[layer.name])
+        self.progress("measuring layers", len(layers), len(layers))
+        return found
 
-            def measure(name: str = name, probe: Measurement = probe) -> float:
-                alone = deployer.deploy({name: probe.settings}, "none")
-                error = evaluator.output_error(alone.model(self.work), SENSITIVITY_RUNS)
-                return float(error**2 / max(probe.output_error, 1e-6) ** 2)
+    def _layer(self, layer: ConvLayer, fitter: HashFitter, x: Floats, settings: list[LayerSettings]) -> LayerSurvey:
+        bench = LayerBench(self.work, layer, x, self.options.threads)
 
-            key = f"{name} {probe.settings.model_dump_json(by_alias=True)}"
-            result[name] = self.state.remember("sensitivities", key, float, measure)
-        self.progress("measuring sensitivities", len(found), len(found))
-        return result
+        def measure() -> LayerSurvey:
+            measurements = bench.measure(settings, fitter, self.effort)
+            return LayerSurvey(measurements=measurements, sensitivity=self._sensitivity(layer, measurements, fitter))
+
+        key = f"{layer.name} {[s.model_dump_json(by_alias=True) for s in settings]}"
+        return self.state.remember("layers", key, LayerSurvey, measure)
+
+    def _sensitivity(self, layer: ConvLayer, measurements: list[Measurement], fitter: HashFitter) -> float:
+        """Reuses one layer alone and looks at the model's output."""
+        probe = min(measurements, key=lambda m: abs(m.output_error - PROBED_ERROR))
+        fitted = Fitted({layer.name: fitter.fit(probe.settings)})
+        alone = Deployment({layer.name: probe.settings}, fitted).model(self.work)
+        error = self.evaluator.output_error(alone, SENSITIVITY_RUNS)
+        return float(error**2 / max(probe.output_error, SMALLEST_ERROR) ** 2)
 
     def with_bounds(self, choice: dict[str, Measurement]) -> dict[str, Measurement]:
         """Returns the chosen measurements with the inference paper's bound beside the measured error."""

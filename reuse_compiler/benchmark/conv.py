@@ -10,7 +10,7 @@ import onnx
 from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.floor import centroid_multiply_adds, compute_floor
 from reuse_compiler.benchmark.inputs import LayerInput, build_input
-from reuse_compiler.benchmark.layer import dense_model, reuse_model
+from reuse_compiler.benchmark.layer import INPUT, dense_model, reuse_model
 from reuse_compiler.benchmark.peaks import measure_peaks
 from reuse_compiler.benchmark.quantised import Quantised, convolution_ms, fastest_quantised
 from reuse_compiler.benchmark.report import (
@@ -65,7 +65,7 @@ def measure_conv(case: ConvCase, how: Circumstances, progress: ProgressCallback 
     reuse = {lowering: reuse_model(dense, case, data, lowering) for lowering in lowerings}
     runs = {"dense": _bind(case, data, dense, how.threads)}
     runs |= {lowering: _bind(case, data, model, how.threads) for lowering, model in reuse.items()}
-    quantised = fastest_quantised(dense, data.x, case.output_shape, how.threads) if how.int8 else None
+    quantised = _quantised(case, data, dense, how.threads) if how.int8 else None
     if quantised is not None:
         runs["int8"] = quantised.run
     progress("measuring the machine's peaks", 0, 0)
@@ -97,6 +97,12 @@ def measure_threads(case: ConvCase, counts: tuple[int, ...], repeats: int) -> Th
     return ThreadTimes(threads=list(counts), dense_ms=dense_ms, fused_ms=fused_ms)
 
 
+def _quantised(case: ConvCase, data: LayerInput, dense: onnx.ModelProto, threads: int) -> Quantised[BoundRun]:
+    return fastest_quantised(
+        dense, [{INPUT: data.x}], lambda opened: BoundRun(opened, data.x, case.output_shape), threads
+    )
+
+
 def _bind(case: ConvCase, data: LayerInput, model: onnx.ModelProto, threads: int) -> BoundRun:
     """Opens a session; one of the dense form knows no operators but onnxruntime's."""
     plain = all(node.domain == "" for node in model.graph.node)
@@ -112,7 +118,7 @@ class _Measurement:
     data: LayerInput
     runs: dict[str, BoundRun]
     samples: Samples
-    quantised: Quantised | None
+    quantised: Quantised[BoundRun] | None
 
     def report(self) -> ConvReport:
         """Returns the report, after checking that the operators did what they were asked."""
@@ -157,7 +163,7 @@ class _Measurement:
             relative_error=self._error(lowering),
         )
 
-    def _int8(self, quantised: Quantised) -> Int8Timing:
+    def _int8(self, quantised: Quantised[BoundRun]) -> Int8Timing:
         return Int8Timing(
             **self._timing("int8").model_dump(),
             form=quantised.form,

@@ -1,0 +1,142 @@
+"""Runs the calibrations of a network: the very commands that a user would type, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from reuse_compiler.calibration.options import BudgetName, FamilyChoice, Reconstruct
+from reuse_compiler.compiler import compile_file
+from reuse_compiler.errors import ReuseError
+from reuse_compiler.options import CompileOptions
+from reuse_compiler.reports.calibration import CalibrationReport
+from tools.calibration_results.networks import Network
+from tools.calibration_results.prepare import Prepared
+from tools.calibration_results.results import CalibrationRun
+
+CALIBRATE = "reuse-calibrate", "reuse_compiler.cli.calibrate"
+"""The command, and the module that it runs."""
+NO_LAYER_GAINS = 3
+"""Exit code that is a result and not a failure: the model stays as it is."""
+BYTES_PER_MAXRSS = 1 if sys.platform == "darwin" else 1024
+INPUT = "x"
+"""Of all the networks."""
+COMPARED: BudgetName = "quick"
+"""Budget of the calibrations that are there to be compared with."""
+
+
+class CommandError(ReuseError):
+    """A command of the project failed; it has said why on stderr."""
+
+
+class Usage(NamedTuple):
+    """What a process took."""
+
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A calibration: what is asked for, and the names of its files."""
+
+    name: str
+    family: FamilyChoice
+    budget: BudgetName
+    reconstruct: Reconstruct = "weights"
+
+    @property
+    def stem(self) -> str:
+        """The name without blanks."""
+        return self.name.replace(" ", "_")
+
+
+def variants(budget: BudgetName, reconstruct: bool) -> list[Variant]:
+    """Returns the calibrations of a network; with `reconstruct`, those without or with less of it too."""
+    found = [Variant("learned", "learned", budget), Variant("sign", "sign", COMPARED)]
+    ways: tuple[Reconstruct, ...] = ("statistics", "none") if reconstruct else ()
+    return found + [Variant(f"learned {way}", "learned", COMPARED, way) for way in ways]
+
+
+def calibrate(network: Network, prepared: Prepared, variant: Variant) -> tuple[CalibrationRun, Path]:
+    """Calibrates and compiles; returns the report and the compiled model. Raises CommandError if that fails."""
+    command, compile_command = commands(network, prepared, variant)
+    usage = _run(command)
+    shape = prepared.calibration.run_shape(network.batch)
+    options = CompileOptions(config=configuration_path(prepared, variant), shapes={INPUT: shape})
+    compile_file(prepared.model, compiled_path(prepared, variant), options, overwrite=True, verify=False)
+    folder = prepared.model.parent
+    report = CalibrationReport.model_validate_json((folder / variant.stem / "report.json").read_bytes())
+    run = CalibrationRun(
+        variant=variant.name,
+        command=shlex.join(command),
+        compile_command=shlex.join(compile_command),
+        seconds=usage.seconds,
+        peak_bytes=usage.peak_bytes,
+        report=report.model_copy(update={"pictures": []}),
+    )
+    _record(folder, variant).write_text(run.model_dump_json(), encoding="utf-8")
+    return run, compiled_path(prepared, variant)
+
+
+def earlier(prepared: Prepared, variant: Variant) -> tuple[CalibrationRun, Path]:
+    """Returns what `calibrate` returned the last time; raises CommandError if it never came to an end."""
+    record, model = _record(prepared.model.parent, variant), compiled_path(prepared, variant)
+    if not record.is_file() or not model.is_file():
+        raise CommandError(f"there is no earlier calibration {variant.name} in {record.parent}: leave out --calibrated")
+    return CalibrationRun.model_validate(json.loads(record.read_text(encoding="utf-8"))), model
+
+
+def compiled_path(prepared: Prepared, variant: Variant) -> Path:
+    """Returns where the compiled model goes."""
+    return prepared.model.with_name(f"{variant.stem}.onnx")
+
+
+def configuration_path(prepared: Prepared, variant: Variant) -> Path:
+    """Returns where the configuration goes."""
+    return prepared.model.with_name(f"{variant.stem}.reuse.json")
+
+
+def commands(network: Network, prepared: Prepared, variant: Variant) -> tuple[list[str], list[str]]:
+    """Returns the command lines that calibrate and that compile, without the flag that replaces earlier files."""
+    config = str(configuration_path(prepared, variant))
+    command = [CALIBRATE[0], str(prepared.model), "--data", str(prepared.calibration.inputs)]
+    if prepared.calibration.labels is not None:
+        command += ["--labels", str(prepared.calibration.labels)]
+    if network.batch > 1:
+        command += ["--batch", str(network.batch)]
+    command += ["--metric", network.metric]
+    if network.max_drop is not None:
+        command += ["--max-drop", f"{network.max_drop:g}"]
+    if network.at_least is not None:
+        command += ["--at-least", f"{network.at_least:g}"]
+    if network.exclude is not None:
+        command += ["--exclude", network.exclude]
+    command += ["--family", variant.family, "--budget", variant.budget, "--reconstruct", variant.reconstruct]
+    command += ["-o", config, "--report", str(prepared.model.with_name(variant.stem))]
+    compile_command = ["reuse-compile", str(prepared.model), "--config", config, "--no-verify", "--shape"]
+    compile_command += [f"{INPUT}:{','.join(map(str, prepared.calibration.run_shape(network.batch)))}"]
+    return command, [*compile_command, "-o", str(compiled_path(prepared, variant))]
+
+
+def _record(folder: Path, variant: Variant) -> Path:
+    return folder / f"{variant.stem}.run.json"
+
+
+def _run(command: Sequence[str]) -> Usage:
+    """Runs the command CALIBRATE to its end; what it prints goes where this process's output goes."""
+    started = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", CALIBRATE[1], *command[1:], "--overwrite"])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, NO_LAYER_GAINS):
+        raise CommandError(f"{shlex.join(command)} ended with code {process.returncode}")
+    return Usage(time.monotonic() - started, usage.ru_maxrss * BYTES_PER_MAXRSS)

@@ -1,0 +1,120 @@
+"""All that is done for one network: data, calibrations, quantisation, comparison, goals."""
+
+from __future__ import annotations
+
+import resource
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from reuse_compiler.benchmark.report import describe_machine
+from reuse_compiler.calibration.batch import with_batch
+from reuse_compiler.calibration.metrics import make_metric, model_outputs
+from reuse_compiler.calibration.options import BudgetName
+from reuse_compiler.calibration.samples import Samples, open_samples
+from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.reuse.config import ReuseConfig
+from reuse_compiler.verification.inputs import model_inputs
+from tools.calibration_results.calibrations import BYTES_PER_MAXRSS, calibrate, configuration_path, earlier, variants
+from tools.calibration_results.measure import INT8, ORIGINAL, THREADS, compare, quantise_on, spread
+from tools.calibration_results.networks import Goal, Network
+from tools.calibration_results.prepare import DataFiles, prepare
+from tools.calibration_results.results import CalibrationRun, NetworkResult, Reached, VariantResult
+
+JUDGED = "learned"
+"""The variant that should reach the network's goal."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user of the tool asks for."""
+
+    budget: BudgetName = "default"
+    work: Path = Path("build/calibration")
+    """Folder with one folder for each network."""
+    reconstruct: bool = False
+    """Calibrate with less reconstruction, too."""
+    calibrated: bool = False
+    """Take the calibrations of an earlier run."""
+    limit: int | None = None
+    """Use so many pictures of each kind only."""
+
+    def command(self, network: str) -> str:
+        """Returns the command line."""
+        words = ["python", "-m", "tools.calibration_results", network, "--budget", self.budget]
+        words += ["--reconstruct"] if self.reconstruct else []
+        words += [] if self.limit is None else ["--limit", str(self.limit)]
+        return shlex.join(words)
+
+
+def measure_network(network: Network, request: Request, progress: ProgressCallback = silent) -> NetworkResult:
+    """Does all of it. Raises a ReuseError, or one of LOAD_ERRORS of `models.packaged`, that says what is missing."""
+    progress(f"writing the data of {network.name}", 0, 0)
+    files = prepare(network, request.work / network.name, request.limit)
+    asked = variants(request.budget, request.reconstruct)
+    runs: list[CalibrationRun] = []
+    models: dict[str, onnx.ModelProto | Path] = {ORIGINAL: files.model}
+    settings = {}
+    for variant in asked:
+        progress(f"calibrating {network.name}, {variant.name}", 0, 0)
+        run, model = earlier(files, variant) if request.calibrated else calibrate(network, files, variant)
+        runs.append(run)
+        models[variant.name] = model
+        settings[variant.name] = ReuseConfig.load(configuration_path(files, variant)).layers
+    original = onnx.load(files.model)
+    calibration = _open(files.calibration, original, network.batch)
+    held_out = _open(files.held_out, original, network.batch)
+    ranges = spread(calibration)
+    int8 = quantise_on(original, ranges, progress)
+    models = {ORIGINAL: models[ORIGINAL], INT8: int8.model} | models
+    metric = make_metric(network.metric, model_outputs(original), held_out.has_labels)
+    results = compare(models, settings, held_out, metric, progress)
+    return NetworkResult(
+        network=network.name,
+        title=network.title,
+        command=request.command(network.name),
+        calibrated_on=f"{files.calibration.words} ({calibration.description})",
+        held_out=f"{files.held_out.words} ({held_out.description})",
+        held_out_digest=held_out.digest(),
+        limit=request.limit,
+        metric=metric.name,
+        threads=THREADS,
+        rounds=len(results[0].samples_ms),
+        variants=results,
+        int8_form=int8.form,
+        int8_forms_ms=dict(int8.forms_ms),
+        int8_runs=len(ranges),
+        calibrations=runs,
+        goals=list(reached(network.goal, metric.name, results, runs)),
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_PER_MAXRSS,
+        machine=describe_machine(),
+    )
+
+
+def reached(
+    goal: Goal, metric: str, results: Sequence[VariantResult], runs: Sequence[CalibrationRun]
+) -> Iterator[Reached]:
+    """Compares the judged variant with what its network should reach."""
+    judged = next(result for result in results if result.name == JUDGED)
+    if goal.largest_drop is not None:
+        words = f"at most {goal.largest_drop:g} of {metric} lost"
+        yield Reached(goal=words, reached=-judged.change <= goal.largest_drop)
+    if goal.least_value is not None:
+        yield Reached(goal=f"{metric} at least {goal.least_value:g}", reached=judged.metric >= goal.least_value)
+    if goal.least_speedup is not None:
+        words = f"at least {goal.least_speedup:g} times as fast as the original"
+        yield Reached(goal=words, reached=judged.speedup >= goal.least_speedup)
+    if goal.dense is not None:
+        report = next(run.report for run in runs if run.variant == JUDGED)
+        dense = {layer.name for layer in report.layers if layer.decision == "dense"}
+        words = f"reuse in all convolutions but {', '.join(sorted(goal.dense))}"
+        yield Reached(goal=words, reached=dense <= goal.dense)
+
+
+def _open(files: DataFiles, model: onnx.ModelProto, batch: int) -> Samples:
+    specs = model_inputs(model)
+    shapes = with_batch({}, batch, specs) if batch > 1 else {}
+    return open_samples(files.inputs, specs, shapes, files.labels)

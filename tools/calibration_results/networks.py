@@ -1,0 +1,152 @@
+"""What is measured: the networks, the data each is calibrated and judged on, its accuracy budget, what to reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import onnx
+
+from models import builders, packaged, preprocessing
+from models.datasets import DataMissingError
+from models.preprocessing import Preprocessing
+from tools.calibration_results.pictures import ReadPictures, frames, pages, photos
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a network should reach on its held-out data; None: nothing is asked."""
+
+    largest_drop: float | None = None
+    least_value: float | None = None
+    """Of the metric."""
+    least_speedup: float | None = None
+    dense: frozenset[str] | None = None
+    """The only layers that may be left as they are."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with its data and its accuracy budget."""
+
+    name: str
+    title: str
+    model: Callable[[], onnx.ModelProto]
+    preprocessing: Preprocessing
+    calibration: ReadPictures
+    held_out: ReadPictures
+    goal: Goal
+    metric: str
+    max_drop: float | None = None
+    at_least: float | None = None
+    exclude: str | None = None
+    batch: int = 1
+
+
+CIFAR_BATCH = 64
+CIFAR_CALIBRATION = photos("training images of CIFAR-10", "cifar10_train", 4096)
+CIFAR_TEST = photos("test images of CIFAR-10", "cifar10_test", 5000)
+IMAGENET_CALIBRATION = photos(
+    "photos of imagenet_sample, the first half, centre 224x224", "imagenet_sample", 300, 0, 224
+)
+IMAGENET_TEST = photos("photos of imagenet_sample, the second half, centre 224x224", "imagenet_sample", 300, 300, 224)
+WHOLE_PHOTOS = "photos of imagenet_sample, 256x256"
+
+
+def _trained(name: str) -> onnx.ModelProto:
+    """One of our own networks; raises DataMissingError if its weights are not there yet."""
+    path = builders.weights_path(name)
+    if not path.is_file():
+        raise DataMissingError(f"{name} has no weights at {path}: train it with python -m models.train {name}")
+    return builders.trained(name)
+
+
+def _packaged(name: str) -> onnx.ModelProto:
+    return onnx.load(packaged.load(name))
+
+
+_NETWORKS = (
+    Network(
+        name="cifarnet",
+        title="CifarNet",
+        model=partial(_trained, "cifarnet"),
+        preprocessing=preprocessing.CIFAR10,
+        calibration=CIFAR_CALIBRATION,
+        held_out=CIFAR_TEST,
+        goal=Goal(largest_drop=0.0005, least_speedup=1.77),
+        metric="top1",
+        # On the images that it was trained on a network is surer than on others, so that drops there say less.
+        max_drop=0.01,
+        batch=CIFAR_BATCH,
+    ),
+    Network(
+        name="cifar_vgg",
+        title="VGG for CIFAR-10",
+        model=partial(_trained, "cifar_vgg"),
+        preprocessing=preprocessing.CIFAR10,
+        calibration=CIFAR_CALIBRATION,
+        held_out=CIFAR_TEST,
+        goal=Goal(largest_drop=0.005, dense=frozenset({"conv1_1"})),
+        metric="top1",
+        max_drop=0.02,  # on training images, as above
+        exclude="^conv1_1$",
+        batch=CIFAR_BATCH,
+    ),
+    Network(
+        name="squeezenet",
+        title="SqueezeNet",
+        model=partial(_packaged, "squeezenet"),
+        preprocessing=preprocessing.SQUEEZENET,
+        calibration=IMAGENET_CALIBRATION,
+        held_out=IMAGENET_TEST,
+        goal=Goal(largest_drop=0.005),
+        metric="top1",
+        max_drop=0.005,
+    ),
+    Network(
+        name="efficientnet_lite0",
+        title="EfficientNet-lite0",
+        model=partial(_packaged, "efficientnet_lite0"),
+        preprocessing=preprocessing.EFFICIENTNET_LITE0,
+        calibration=IMAGENET_CALIBRATION,
+        held_out=IMAGENET_TEST,
+        goal=Goal(largest_drop=0.005),
+        metric="top1",
+        max_drop=0.005,
+    ),
+    Network(
+        name="craft",
+        title="CRAFT on rendered pages",
+        model=partial(_packaged, "craft"),
+        preprocessing=preprocessing.CRAFT,
+        calibration=pages(("docs/operators.md", "docs/performance.md", "docs/configuration.md", "docs/calibration.md")),
+        held_out=pages(("README.md", "CONTRIBUTING.md", "models/README.md")),
+        goal=Goal(least_value=0.95, least_speedup=1.8),
+        metric="iou:0.4,0",  # channel 0 is text, channel 1 what links characters
+        at_least=0.95,
+    ),
+    Network(
+        name="hed_photos",
+        title="HED on photos",
+        model=partial(_packaged, "hed"),
+        preprocessing=preprocessing.HED,
+        calibration=photos(WHOLE_PHOTOS, "imagenet_sample", 24, 0, labelled=False),
+        held_out=photos(WHOLE_PHOTOS, "imagenet_sample", 12, 300, labelled=False),
+        goal=Goal(least_value=35.0),
+        metric="psnr",
+        at_least=35.0,
+    ),
+    Network(
+        name="hed_frames",
+        title="HED on frames of a film",
+        model=partial(_packaged, "hed"),
+        preprocessing=preprocessing.HED,
+        calibration=frames(first=0, count=24, distance=20),
+        held_out=frames(first=550, count=12, distance=20),
+        goal=Goal(least_value=35.0),
+        metric="psnr",
+        at_least=35.0,
+    ),
+)
+NETWORKS = {network.name: network for network in _NETWORKS}

@@ -19,6 +19,9 @@ PATCH_PARTS = (1, 2, 3)
 """Into how many blocks the unfolded input of such a layer is cut."""
 LONGEST_INT8, SHORTEST_FLOAT = 32, 16
 """The error of int8 tables pays where many rows are added, which is where vectors are short."""
+MOST_EXPECTED = {"channel": 1.0, "patch": 2.0}
+"""Expected cost, over the dense layer's, up to which settings are measured. The cost model takes onnxruntime's Conv at
+its best speed; the layers that are cut into patches are first layers, which it computes at half of it."""
 MOST_REMAINING = 0.5
 """Settings whose trees could keep more than half of the vectors are not tried."""
 PSTABLE_HASHES = (1, 2, 3, 4)
@@ -75,4 +78,5 @@ def _may_pay(layer: ConvLayer, settings: LayerSettings) -> bool:
         if leaves > MOST_REMAINING * blocking.vectors:
             return False
         ratio = leaves / layer.geometry.rows
-    return predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table).total < 1.0
+    cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table)
+    return cost.total < MOST_EXPECTED[settings.layout]

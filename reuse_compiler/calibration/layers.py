@@ -89,7 +89,10 @@ class Workpiece:
 
     def layer_model(self, layer: ConvLayer) -> onnx.ModelProto:
         """Returns the layer alone, with its activation."""
-        return cut_model(self.model, [layer.input], [layer.result])
+        part = cut_model(self.model, [layer.input], [layer.result])
+        # A layer without a node name, or whose name another node has too, would be named otherwise without the others.
+        next(node for node in part.graph.node if layer.output in node.output).name = layer.name
+        return part
 
 
 def examine(model: onnx.ModelProto, options: CalibrationOptions) -> Workpiece:

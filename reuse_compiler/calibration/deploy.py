@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -14,7 +14,13 @@ from reuse_compiler.calibration.effort import Effort, reconstruction_rows
 from reuse_compiler.calibration.fit import HashFitter, VectorSampler
 from reuse_compiler.calibration.layers import ConvLayer, Workpiece
 from reuse_compiler.calibration.options import Reconstruct
-from reuse_compiler.calibration.reconstruct import Moments, Reconstruction, reconstruct
+from reuse_compiler.calibration.reconstruct import (
+    Moments,
+    Reconstruction,
+    affordable,
+    overall_errors,
+    reconstruct,
+)
 from reuse_compiler.calibration.rows import Floats, Places, choose_places, pixels_at
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
@@ -105,10 +111,7 @@ class Deployer:
                 layer.folded_weight(np.stack([group.weight for group in groups])),
                 np.concatenate([group.bias for group in groups]),
             )
-            deployment.errors[layer.name] = (
-                float(np.mean([group.error_as_is for group in groups])),
-                float(np.mean([group.error for group in groups])),
-            )
+            deployment.errors[layer.name] = overall_errors(groups)
         deployment.layers[layer.name] = settings
         deployment.fitted = Fitted({**deployment.fitted.parameters, layer.name: parameters}, weights)
 
@@ -127,7 +130,12 @@ class Deployer:
         how: Reconstruct,
     ) -> list[Reconstruction]:
         g = layer.geometry
-        fit, check = ([Moments(g.columns, g.group_out_channels) for _ in range(g.group)] for _ in range(2))
+        how = affordable(how, g.columns)
+        weights, own_weights = [layer.unfolded_weight(group) for group in range(g.group)], None
+        if how == "statistics":
+            # Only the layer's results matter, so that those take the place of the rows they are computed from.
+            own_weights, weights = weights, [np.eye(g.group_out_channels, dtype=np.float32)] * g.group
+        fit, check = ([Moments(*weight.shape) for weight in weights] for _ in range(2))
         clusterer = Clusterer(self._work, layer, settings, parameters)
         checked = max(1, len(inputs) // CHECKED_SHARE)
         for index, (x,) in enumerate(inputs):
@@ -135,6 +143,8 @@ class Deployer:
             held_back = index >= len(inputs) - checked
             for group, rows in enumerate(clusterer.reused_rows(x, places)):
                 own = target[:, group * g.group_out_channels : (group + 1) * g.group_out_channels]
+                if own_weights is not None:
+                    rows = rows @ own_weights[group]
                 if len(inputs) == 1:
                     check[group].add(rows[::CHECKED_SHARE], own[::CHECKED_SHARE])
                     kept = np.arange(len(rows)) % CHECKED_SHARE != 0
@@ -142,10 +152,10 @@ class Deployer:
                     held_back = False
                 (check if held_back else fit)[group].add(rows, own)
         biases = layer.bias.reshape(g.group, -1)
-        return [
-            reconstruct(fit[group], check[group], layer.unfolded_weight(group), biases[group], how)
-            for group in range(g.group)
-        ]
+        found = [reconstruct(fit[group], check[group], weights[group], biases[group], how) for group in range(g.group)]
+        if own_weights is not None:
+            found = [replace(own, weight=before @ own.weight) for own, before in zip(found, own_weights, strict=True)]
+        return found
 
     def _places(self, layer: ConvLayer, run: int) -> Places:
         """Returns the output pixels of a run that reconstruction looks at: the same ones every time."""

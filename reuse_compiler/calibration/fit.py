@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.layers import ConvLayer
-from reuse_compiler.calibration.rows import choose_places, pixels_at, unfold_at
+from reuse_compiler.calibration.rows import choose_places, pixels_at, unfold_at, usable_rows
 from reuse_compiler.calibration.trees import fit_trees
 from reuse_compiler.reference.vectors import block_weights
 from reuse_compiler.reuse.config import LayerSettings
@@ -58,18 +58,21 @@ class VectorSampler:
         self._parts: list[Floats] = []
 
     def add(self, x: Floats) -> None:
-        """Takes vectors from an input as the model has it; those with NaN or Inf are left out."""
+        """Takes vectors from an input as the model has it; those that are not usable are left out."""
         g, x = self._layer.geometry, self._layer.lift(x)
         if self._layout == "patch":
             places = choose_places(self._random, g.rows, self._per_run)
             vectors = np.concatenate([unfold_at(x, g, group, places) for group in range(g.group)], axis=1)
         else:
             vectors = pixels_at(x, choose_places(self._random, g.batch * g.in_height * g.in_width, self._per_run))
-        self._parts.append(vectors[np.isfinite(vectors).all(axis=1)])
+        self._parts.append(vectors[usable_rows(vectors)])
 
     def sample(self) -> VectorSample:
-        """Returns all that was collected."""
-        return VectorSample(self._layer, np.concatenate(self._parts), self._layout, self._seed)
+        """Returns all that was collected; one vector of zeros where nothing was usable, to have something to fit to."""
+        vectors = np.concatenate(self._parts)
+        if not len(vectors):
+            vectors = np.zeros((1, vectors.shape[1]), np.float32)
+        return VectorSample(self._layer, vectors, self._layout, self._seed)
 
 
 class HashFitter:
@@ -94,12 +97,13 @@ class HashFitter:
     def _sign(self, settings: LayerSettings) -> HashParameters:
         """Random hyperplanes (papers' Eq. 1), moved to the mean projection."""
         drawn = self._drawn(settings)
-        return HashParameters(projections=drawn.projections, thresholds=self._projected(settings, drawn).mean(axis=1))
+        thresholds = np.stack([projected.mean(axis=0) for projected in self._projected(settings, drawn)])
+        return HashParameters(projections=drawn.projections, thresholds=thresholds)
 
     def _pstable(self, settings: LayerSettings) -> HashParameters:
         """Random directions, with buckets as wide as the vectors' own spread asks for."""
         drawn = self._drawn(settings)
-        deviation = self._projected(settings, drawn).std(axis=1).mean(axis=1)
+        deviation = np.array([projected.std(axis=0).mean() for projected in self._projected(settings, drawn)])
         widths = np.where(deviation > 0, deviation / BUCKETS_PER_DEVIATION, 1.0).astype(np.float32)
         assert drawn.thresholds is not None and drawn.widths is not None
         thresholds = drawn.thresholds * (widths / drawn.widths)[:, None]
@@ -115,11 +119,11 @@ class HashFitter:
             generator, blocking.num_blocks, settings.sub_vector_length, settings.num_hashes
         )
 
-    def _projected(self, settings: LayerSettings, drawn: HashParameters) -> Floats:
-        """Returns the projections `[B, n, H]` of the sample."""
+    def _projected(self, settings: LayerSettings, drawn: HashParameters) -> Iterator[Floats]:
+        """Yields the projections `[n, H]` of the sample, block by block: those of all blocks may take gigabytes."""
         assert drawn.projections is not None
         vectors = self._sample.blocks(self._sample.blocking(settings.sub_vector_length))
-        return np.stack([project(own, p) for own, p in zip(vectors, drawn.projections, strict=True)])
+        return (project(own, p) for own, p in zip(vectors, drawn.projections, strict=True))
 
 
 _FITS: dict[str, Callable[[HashFitter, LayerSettings], HashParameters]] = {

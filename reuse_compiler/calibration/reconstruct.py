@@ -7,16 +7,17 @@ the original layer, on unlabelled samples; the result is folded into weight and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.options import Reconstruct
+from reuse_compiler.calibration.rows import Floats, usable_rows
 
-Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 MOST_COLUMNS = 6_144
@@ -36,65 +37,80 @@ CHUNK = 4_096
 
 
 class Moments:
-    """Streamed sums of the rows of a reused unfolded input `[n, K]` and of the original output `[n, M]`."""
+    """Streamed moments of the rows of a reused unfolded input `[n, K]` and of the original output `[n, M]`.
+
+    Rows are multiplied after their mean is taken off: a small variance would drown in the products of a large mean.
+    """
 
     def __init__(self, columns: int, outputs: int) -> None:
         self.count = 0
-        self._x, self._y = np.zeros(columns), np.zeros(outputs)
+        self.mean_x, self.mean_y = np.zeros(columns), np.zeros(outputs)
+        # Sums of products of deviations from the means.
         self._xx, self._xy = np.zeros((columns, columns)), np.zeros((columns, outputs))
         self._yy = np.zeros(outputs)
 
     def add(self, x: Floats, y: Floats) -> None:
-        """Adds rows that belong together; those with NaN or Inf do not count."""
-        finite = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
-        if not finite.all():
-            x, y = x[finite], y[finite]
+        """Adds rows that belong together; those that are not usable do not count."""
+        usable = usable_rows(x) & usable_rows(y)
+        if not usable.all():
+            x, y = x[usable], y[usable]
         for start in range(0, len(x), CHUNK):
             self._add(x[start : start + CHUNK], y[start : start + CHUNK])
 
     def _add(self, x: Floats, y: Floats) -> None:
-        self.count += len(x)
-        self._x += x.sum(axis=0, dtype=np.float64)
-        self._y += y.sum(axis=0, dtype=np.float64)
-        self._xx += x.T @ x
-        self._xy += x.T @ y
-        self._yy += np.square(y, dtype=np.float64).sum(axis=0)
+        mean_x, mean_y = x.mean(axis=0, dtype=np.float64), y.mean(axis=0, dtype=np.float64)
+        x, y = x - mean_x.astype(np.float32), y - mean_y.astype(np.float32)
+        squares = np.square(y, dtype=np.float64).sum(axis=0)
+        self._merge(len(x), mean_x, mean_y, x.T @ x, x.T @ y, squares)
 
     def plus(self, other: Moments) -> Moments:
-        """Returns the sums of both."""
-        total = Moments(len(self._x), len(self._y))
-        total.count = self.count + other.count
-        for name in ("_x", "_y", "_xx", "_xy", "_yy"):
-            setattr(total, name, getattr(self, name) + getattr(other, name))
+        """Returns the moments of the rows of both."""
+        total = Moments(len(self.mean_x), len(self.mean_y))
+        for own in (self, other):
+            if own.count:
+                total._merge(own.count, own.mean_x, own.mean_y, own._xx, own._xy, own._yy)
         return total
 
-    @property
-    def mean_x(self) -> Doubles:
-        return self._x / self.count
-
-    @property
-    def mean_y(self) -> Doubles:
-        return self._y / self.count
+    def _merge(
+        self, count: int, mean_x: Doubles, mean_y: Doubles, xx: NDArray[Any], xy: NDArray[Any], yy: Doubles
+    ) -> None:
+        """Adds the moments of `count` further rows (Chan, Golub and LeVeque 1983)."""
+        total = self.count + count
+        x, y = mean_x - self.mean_x, mean_y - self.mean_y
+        between = self.count * count / total
+        self._xx += xx
+        self._xy += xy
+        if between:
+            self._xx += np.outer(between * x, x)
+            self._xy += np.outer(between * x, y)
+        self._yy += yy + between * np.square(y)
+        self.mean_x += x * (count / total)
+        self.mean_y += y * (count / total)
+        self.count = total
 
     def covariance(self) -> Doubles:
         """Covariance `[K, K]` of the columns."""
-        return self._xx / self.count - np.outer(self.mean_x, self.mean_x)
+        return self._xx / self.count
 
     def cross_covariance(self) -> Doubles:
         """Covariance `[K, M]` of columns and outputs."""
-        return self._xy / self.count - np.outer(self.mean_x, self.mean_y)
+        return self._xy / self.count
 
     def variance_y(self) -> Doubles:
         """Variance `[M]` of the outputs."""
-        return np.maximum(self._yy / self.count - np.square(self.mean_y), 0.0)
+        return self._yy / self.count
+
+    @property
+    def energy(self) -> float:
+        """|y|^2 over all rows."""
+        return float((self._yy + self.count * np.square(self.mean_y)).sum())
 
     def relative_error(self, weight: Doubles, bias: Doubles) -> float:
         """Returns |x W + b - y| / |y| over all rows, in the L2 norm."""
         spread = np.einsum("km,km->m", weight, self.covariance() @ weight)
         spread += self.variance_y() - 2.0 * np.einsum("km,km->m", weight, self.cross_covariance())
         shift = np.square(self.mean_x @ weight + bias - self.mean_y)
-        total = float(np.square(self.mean_y).sum() + self.variance_y().sum())
-        return float(np.sqrt(max(float((spread + shift).sum()), 0.0) / total)) if total > 0.0 else 0.0
+        return _ratio(self.count * max(float((spread + shift).sum()), 0.0), self.energy)
 
 
 @dataclass(frozen=True)
@@ -105,21 +121,42 @@ class Reconstruction:
     bias: Floats
     error_as_is: float
     error: float
+    energy: float
+    """|y|^2 over those rows."""
+
+
+def overall_errors(groups: Sequence[Reconstruction]) -> tuple[float, float]:
+    """Returns the relative errors of a layer of several groups, before and after."""
+    energy = sum(group.energy for group in groups)
+    before = sum(group.error_as_is**2 * group.energy for group in groups)
+    after = sum(group.error**2 * group.energy for group in groups)
+    return _ratio(before, energy), _ratio(after, energy)
+
+
+def _ratio(squared_error: float, energy: float) -> float:
+    return float(np.sqrt(squared_error / energy)) if energy > 0.0 else 0.0
 
 
 def reconstruct(fit: Moments, check: Moments, weight: Floats, bias: Floats, how: Reconstruct) -> Reconstruction:
     """Returns the best weights and bias for rows like those of `fit`.
 
     What is tried is judged on `check`, so that nothing is changed where it would not help on other data; the final
-    weights use both. The errors are those on `check` of weights fitted without it.
+    weights use both. The errors are those on `check` of weights fitted without it. Without rows nothing is changed.
     """
+    if not fit.count or not check.count:
+        return Reconstruction(weight, bias, 0.0, 0.0, 0.0)
     own_weight, own_bias = weight.astype(np.float64), bias.astype(np.float64)
     as_is = check.relative_error(own_weight, own_bias)
     best, error = _best_solver(fit, check, own_weight, how)
-    if best is None or error >= as_is:
-        return Reconstruction(weight, bias, as_is, as_is)
+    if best is None or not error < as_is:
+        return Reconstruction(weight, bias, as_is, as_is, check.energy)
     new_weight, new_bias = best(fit.plus(check), own_weight)
-    return Reconstruction(new_weight.astype(np.float32), new_bias.astype(np.float32), as_is, error)
+    return Reconstruction(new_weight.astype(np.float32), new_bias.astype(np.float32), as_is, error, check.energy)
+
+
+def affordable(how: Reconstruct, columns: int) -> Reconstruct:
+    """Returns how a layer with so many columns is reconstructed where `how` is asked for."""
+    return "statistics" if how == "weights" and columns > MOST_COLUMNS else how
 
 
 def _best_solver(fit: Moments, check: Moments, weight: Doubles, how: Reconstruct) -> tuple[Solver | None, float]:
@@ -128,9 +165,7 @@ def _best_solver(fit: Moments, check: Moments, weight: Doubles, how: Reconstruct
         return None, np.inf
     best: Solver = _rescaled
     error = check.relative_error(*_rescaled(fit, weight))
-    if how == "statistics" or len(weight) > MOST_COLUMNS:
-        return best, error
-    for ridge in RIDGES:
+    for ridge in RIDGES if how == "weights" else ():
         solver: Solver = partial(_refitted, ridge=ridge)
         found = check.relative_error(*solver(fit, weight))
         if found >= error and best is not _rescaled:

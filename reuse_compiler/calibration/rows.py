@@ -11,6 +11,14 @@ Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
 """Flat indices over (image, row, column)."""
 
+LARGEST = 1e15
+"""Sums over squares of larger values would leave the range of float32."""
+
+
+def usable_rows(rows: Floats) -> NDArray[np.bool_]:
+    """Returns which `rows [n, K]` can be fitted to: those without NaN, Inf or values beyond LARGEST."""
+    return np.asarray((np.abs(rows) < LARGEST).all(axis=1))
+
 
 def choose_places(rng: np.random.Generator, total: int, count: int) -> Places:
     """Returns `count` of `total` places at random, ascending; all of them if there are not so many."""

@@ -45,7 +45,7 @@ def candidates(layer: ConvLayer, family: FamilyChoice, scope: Scope, effort: Eff
 def _cuts(layer: ConvLayer, effort: Effort, lossless: bool) -> Iterator[tuple[Layout, int]]:
     g = layer.geometry
     if g.group_in_channels < FEWEST_CHANNELS:
-        yield from (("patch", -(-g.columns // parts)) for parts in PATCH_PARTS)
+        yield from (("patch", length) for length in dict.fromkeys(-(-g.columns // parts) for parts in PATCH_PARTS))
         return
     lengths = {length for length in effort.lengths if length < g.group_in_channels}
     if lossless or g.group_in_channels <= max(effort.lengths):
@@ -75,6 +75,8 @@ def _may_pay(layer: ConvLayer, settings: LayerSettings) -> bool:
     ratio = 0.0
     if settings.family == "learned":
         leaves = num_leaves(settings.num_hashes)
+        if settings.scope == "image":
+            leaves *= layer.geometry.batch
         if leaves > MOST_REMAINING * blocking.vectors:
             return False
         ratio = leaves / layer.geometry.rows

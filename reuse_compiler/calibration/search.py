@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import isfinite
 
 from reuse_compiler.calibration.options import Objective
 from reuse_compiler.reports.calibration import Measurement, Trial
@@ -47,6 +48,7 @@ class LayerChoices:
         points = sorted(
             (self._gain(measurement, objective), self._harm(measurement), index)
             for index, measurement in enumerate(self.measurements)
+            if isfinite(self._harm(measurement))  # not where a result has come out as NaN or Inf
         )
         hull: list[tuple[float, float, int]] = [(0.0, 0.0, -1)]
         for point in points:
@@ -96,7 +98,8 @@ class Search:
     path: Sequence[Step]
     try_choice: TryChoice
     trials: int
-    refused: list[Choice] = field(default_factory=list)
+    _closed: set[str] = field(default_factory=set)
+    """Layers whose next step harms too much."""
 
     def run(self) -> Choice:
         """Returns the fastest choice that was accepted; empty if none was."""
@@ -104,7 +107,7 @@ class Search:
         return self._win_back(best, taken)
 
     def _bisect(self) -> tuple[Choice, list[Step]]:
-        """Returns the furthest accepted choice along the path, and the steps to it."""
+        """Returns the furthest accepted choice along the path, and the steps to it; closes the layer after it."""
         low, high = 0, len(self.path) + 1
         accepted: list[Step] = []
         while high - low > 1 and self.trials > 0:
@@ -113,32 +116,27 @@ class Search:
                 low, accepted = middle, list(self.path[:middle])
             else:
                 high = middle
+        if high - low == 1 and high <= len(self.path):
+            self._closed.add(self.path[low].layer)  # the choice with that step was refused
         return choice_after(accepted), accepted
 
     def _win_back(self, best: Choice, taken: list[Step]) -> Choice:
         """Tries the steps that were not taken one by one; one that harms too much ends its layer's part."""
-        closed: set[str] = set()
         for step in self.path[len(taken) :]:
             if self.trials <= 0:
                 break
-            if step.layer in closed:
+            if step.layer in self._closed:
                 continue
             longer = [*taken, step]
-            if choice_after(longer) in self.refused:
-                closed.add(step.layer)
-            elif self._accepted(f"one more step for {step.layer}", longer):
+            if self._accepted(f"one more step for {step.layer}", longer):
                 taken, best = longer, choice_after(longer)
             else:
-                closed.add(step.layer)
+                self._closed.add(step.layer)
         return best
 
     def _accepted(self, how: str, steps: Sequence[Step]) -> bool:
         self.trials -= 1
-        choice = choice_after(steps)
-        accepted = self.try_choice(how, choice).accepted
-        if not accepted:
-            self.refused.append(choice)
-        return accepted
+        return self.try_choice(how, choice_after(steps)).accepted
 
 
 def settings_of(choice: Choice) -> dict[str, LayerSettings]:

@@ -115,7 +115,9 @@ class Calibration:
             return self.evaluator.score(deployment.model(self.work), self.progress, f"{what}: measuring")
 
         by_layer = {layer: own.model_dump(mode="json", by_alias=True) for layer, own in settings.items()}
-        key = f"{self.metric.name} {self.options.reconstruct} {json.dumps(by_layer, sort_keys=True)}"
+        # The metric's name says nothing of the output that it is about, as the option does.
+        metric = f"{self.metric.name} {self.options.metric}"
+        key = f"{metric} {self.options.reconstruct} {json.dumps(by_layer, sort_keys=True)}"
         found = self.state.remember("trials", key, Score, score)
         trial = Trial(step=step, layers=settings, accepted=self.target.accepts(found.value), **found.model_dump())
         self.trials.append(trial)

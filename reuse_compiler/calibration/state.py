@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,11 @@ import onnx
 from pydantic import TypeAdapter, ValidationError
 
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.errors import OutputError
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.tensors import is_external, raw_bytes, tensors_of
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Part of the name: a change of what is measured must not meet old files."""
@@ -50,7 +54,8 @@ class State:
     def __init__(self, path: Path, resume: bool) -> None:
         """Takes up what the file holds if `resume`; else begins anew. A file that cannot be read counts as none."""
         self._path = path
-        self._values: dict[str, Any] = _read(path) if resume else {}
+        self._values: dict[str, dict[str, Any]] = _read(path) if resume else {}
+        self._failed = False
 
     def remember(self, kind: str, key: str, as_type: Any, compute: Callable[[], T]) -> T:
         """Returns the stored value, or computes and stores it. `as_type` is T, as pydantic takes it."""
@@ -67,16 +72,24 @@ class State:
         return value
 
     def _write(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with FileTransaction(overwrite=True) as files:
-            with files.create(self._path) as stream:
-                stream.write(json.dumps(self._values).encode())
-            files.publish()
+        """Writes the file; where that fails, the calibration goes on, as only a later run would miss it."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with FileTransaction(overwrite=True) as files:
+                with files.create(self._path) as stream:
+                    stream.write(json.dumps(self._values).encode())
+                files.publish()
+        except (OSError, OutputError) as error:
+            if not self._failed:
+                logger.warning("this run cannot be resumed: %s; set REUSE_CACHE to a folder that can be written", error)
+            self._failed = True
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    return {kind: values for kind, values in content.items() if isinstance(values, dict)}

@@ -110,7 +110,7 @@ class Survey:
     ) -> Iterator[tuple[ConvLayer, HashFitter, Floats]]:
         """Yields each layer with a fitter for its settings and an input to measure it on, a few layers' at a time."""
         by_name = {layer.name: layer for layer in layers}
-        sizes = {layer.name: 4 * layer.geometry.batch * _input_elements(layer) for layer in layers}
+        sizes = {layer.name: self._held_bytes(layer) for layer in layers}
         for chunk in in_chunks([LayerTensor(layer.name, layer.input, sizes[layer.name]) for layer in layers]):
             own = [by_name[piece.layer] for piece in chunk]
             tensors = [layer.input for layer in own]
@@ -123,11 +123,13 @@ class Survey:
                 depths = [s.num_hashes for s in wanted[layer.name] if s.family == "learned"]
                 yield layer, HashFitter(sampler.sample(), depths), x
 
+    def _held_bytes(self, layer: ConvLayer) -> int:
+        """Returns what a layer's input and vectors sampled from all runs take."""
+        g = layer.geometry
+        pixels = g.batch * g.in_height * g.in_width
+        sampled = min(self.effort.fit_vectors, pixels * len(self.feeds))
+        return 4 * g.in_channels * (pixels + sampled)
+
     def _sampler(self, layer: ConvLayer, settings: Sequence[LayerSettings]) -> VectorSampler:
         (layout,) = {s.layout for s in settings}
         return VectorSampler(layer, layout, self.effort.fit_vectors, len(self.feeds), self.options.seed)
-
-
-def _input_elements(layer: ConvLayer) -> int:
-    g = layer.geometry
-    return g.in_channels * g.in_height * g.in_width

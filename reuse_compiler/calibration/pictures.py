@@ -41,7 +41,7 @@ def _image(feed: Feed) -> list[list[list[int]]] | None:
     """Returns the first image of an input `[N, 3 or 1, H, W]`, its values stretched to 0..255."""
     for array in feed.values():
         if array.ndim == 4 and array.shape[1] in (1, 3) and array.dtype.kind == "f":
-            values = array[0].astype(np.float64).transpose(1, 2, 0)
+            values = np.nan_to_num(array[0].astype(np.float64), posinf=0.0, neginf=0.0).transpose(1, 2, 0)
             low, high = values.min(), values.max()
             pixels = ((values - low) * (255.0 / max(high - low, 1e-12))).astype(int)
             rgb: list[list[list[int]]] = _thinned(np.broadcast_to(pixels, (*pixels.shape[:2], 3))).tolist()

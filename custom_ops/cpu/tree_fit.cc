@@ -30,6 +30,12 @@ struct Node {
   int64_t left, right;  // its children's places in the list of nodes, -1 until it is split
 };
 
+// Returns a number that is not less than `low` and less than `high`, about in the middle.
+float halfway(float low, float high) {
+  const float middle = low / 2.0f + high / 2.0f;
+  return low <= middle && middle < high ? middle : low;
+}
+
 class Fit {
  public:
   Fit(const float* vectors, int64_t count, const float* importance, int64_t length)
@@ -65,15 +71,18 @@ class Fit {
   }
 
  private:
-  // A value's bin is the number of edges below it, so that `value > edges[b]` is the same as `bin > b`.
+  // A value's bin is the number of edges below it, so that `value > edges[b]` is the same as `bin > b`. Edges lie
+  // halfway between values that occur: the same vectors, computed with other rounding, must not change sides together.
   void find_bins(int64_t l) {
     std::vector<float> sorted(count_);
     for (int64_t i = 0; i < count_; ++i) sorted[i] = vectors_[i * length_ + l];
     std::sort(sorted.begin(), sorted.end());
     std::vector<float>& edges = edges_[l];
     for (int64_t b = 1; b < kBins && count_ > 0; ++b) {
-      const float edge = sorted[b * count_ / kBins];
-      if (edge < sorted.back() && (edges.empty() || edge > edges.back())) edges.push_back(edge);
+      const float below = sorted[b * count_ / kBins];
+      if (below == sorted.back()) break;
+      const float edge = halfway(below, *std::upper_bound(sorted.begin(), sorted.end(), below));
+      if (edges.empty() || edge > edges.back()) edges.push_back(edge);
     }
     for (int64_t i = 0; i < count_; ++i) {
       const auto below = std::lower_bound(edges.begin(), edges.end(), vectors_[i * length_ + l]);

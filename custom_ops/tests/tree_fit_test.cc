@@ -84,6 +84,18 @@ TEST(vectors_that_are_alike_or_absent_are_not_split) {
   }
 }
 
+TEST(thresholds_lie_halfway_between_values) {
+  const std::vector<float> vectors{1.0f, 1.0f, 3.0f, 3.0f, 3.0f};
+  EXPECT(fit(vectors, {1.0f}, {1, 2}).thresholds[0] == 2.0f);
+  // Between neighbouring numbers there is no room: the lower one goes left, the higher one right.
+  const float low = 1.0f, high = std::nextafter(low, 2.0f);
+  const float threshold = fit({low, high}, {1.0f}, {1, 2}).thresholds[0];
+  EXPECT(low <= threshold && threshold < high);
+  // Nor may the middle of huge numbers overflow.
+  const float large = std::numeric_limits<float>::max();
+  EXPECT(fit({-large, large, 0.8f * large}, {1e-30f}, {2, 3}).thresholds[0] < large);
+}
+
 TEST(trees_fitted_together_are_those_fitted_alone) {
   std::mt19937 random(3);
   std::vector<float> vectors(3000 * 5);

@@ -28,8 +28,9 @@ from reuse_compiler.verification.verify import LayerTensor, in_chunks
 
 SMALLEST_ERROR = 1e-6
 """Below this a layer's error is rounding."""
-SENSITIVITY_RUNS = 2
-"""Runs on which a layer's sensitivity is measured."""
+SENSITIVITY_RUNS = 1
+"""Runs of the evaluator's samples on which a layer's sensitivity is measured: the one that candidates were measured on,
+so that the errors of the output and of the layer are those of the same data."""
 PROBED_ERROR = 0.2
 """The candidate whose error is nearest to this shows the sensitivity: large enough to be seen, not to swamp."""
 

@@ -1,0 +1,235 @@
+"""Whole calibrations of small networks: what they write, what they promise, what they take up again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+
+from reuse_compiler.calibration.calibrate import calibrate_file, parameters_path
+from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.compiler import compile_file
+from reuse_compiler.errors import DataError, ModelError, OutputError
+from reuse_compiler.options import CompileOptions
+from reuse_compiler.reports.calibration import CalibrationReport
+from reuse_compiler.reuse.config import ReuseConfig
+from reuse_compiler.reuse.fitted import load_fitted
+from tests.calibration.networks import conv, relu, weight
+from tests.comparison import relative_error
+from tests.passes.models import model_of, random_array, run, tensor, value
+
+SIZE, RUNS, BATCH = 8, 6, 4
+LOOSE: dict[str, Any] = {"metric": "cosine", "max_drop": 0.2, "budget": "quick", "objective": "operations"}
+"""By operations: times differ from run to run."""
+
+
+def network() -> onnx.ModelProto:
+    """Two layers that the cost model believes in: x -> `wide` + Relu -> `deep` (two groups) -> y."""
+    nodes = [
+        conv("x", "w1", "c", "wide", "b1", pads=[1, 1, 1, 1]),
+        relu("c", "r"),
+        conv("r", "w2", "y", "deep", group=2, pads=[1, 1, 1, 1]),
+    ]
+    constants = [weight("w1", 64, 8, 3, 3), tensor("b1", random_array(64)), weight("w2", 64, 32, 3, 3)]
+    return model_of(nodes, [value("x", ["N", 8, SIZE, SIZE])], [value("y", ["N", 64, SIZE, SIZE])], constants)
+
+
+def inputs() -> NDArray[np.float32]:
+    """Plain squares of three basic colours with a little noise [images, 8, 8, 8]."""
+    colours = np.einsum("nchw,cd->ndhw", random_array(RUNS * BATCH, 3, SIZE // 2, SIZE // 2), random_array(3, 8))
+    squares: NDArray[np.float32] = colours.repeat(2, axis=2).repeat(2, axis=3)
+    squares += np.float32(0.05) * random_array(*squares.shape)
+    return squares
+
+
+class Reader:
+    """onnxruntime's CalibrationDataReader protocol."""
+
+    def __init__(self, x: NDArray[np.float32]) -> None:
+        self._runs = iter([{"x": x[start : start + BATCH]} for start in range(0, len(x), BATCH)])
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self._runs, None)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("REUSE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    onnx.save(network(), tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+def calibrate(path: Path, output: str = "net.reuse.json", *, again: bool = False, **options: Any) -> CalibrationReport:
+    own = CalibrationOptions(**(LOOSE | options))
+    return calibrate_file(path, Reader(inputs()), path.with_name(output), own, resume=again)
+
+
+def numbers(report: CalibrationReport) -> dict[str, Any]:
+    """All that was found out, without how long it took."""
+    return report.model_dump(exclude={"seconds", "output", "check", "reconstruction"})
+
+
+def test_the_compiled_model_does_what_the_report_says(path: Path) -> None:
+    found = calibrate(path)
+    chosen = {layer.name: layer.chosen.settings for layer in found.layers if layer.chosen}
+    assert chosen and [layer.name for layer in found.layers] == ["wide", "deep"]
+    config = ReuseConfig.load(path.with_name("net.reuse.json"))
+    assert config.layers == chosen
+    fitted = load_fitted(config, path.with_name("net.reuse.json"))
+    assert set(fitted.parameters) == set(fitted.weights) == set(chosen)
+    compile_file(
+        path, path.with_name("out.onnx"), CompileOptions(config=path.with_name("net.reuse.json")), verify=False
+    )
+    x = inputs()
+    original, compiled = (run(str(file), {"x": x})[0] for file in (path, path.with_name("out.onnx")))
+    cosine = float((original * compiled).sum() / np.linalg.norm(original) / np.linalg.norm(compiled))
+    assert found.check is not None and found.check.within_budget
+    assert cosine == pytest.approx(found.check.value, abs=0.05) and cosine > 0.75
+    assert relative_error(compiled, original) == pytest.approx(found.check.output_error, abs=0.15)
+    assert list(found.reconstruction) == ["none", "statistics", "weights"]
+    assert found.reconstruction["weights"] == found.check
+    assert found.check.output_error < found.reconstruction["none"].output_error
+
+
+def test_trials_keep_the_target(path: Path) -> None:
+    found = calibrate(path)
+    assert found.target == pytest.approx(0.8)
+    assert all(trial.accepted == (trial.value >= found.target - 1e-9) for trial in found.trials)
+    accepted = [trial for trial in found.trials if trial.accepted]
+    assert {layer.name: layer.chosen.settings for layer in found.layers if layer.chosen} in [t.layers for t in accepted]
+    assert len(found.trials) <= 5
+
+
+def test_a_budget_that_nothing_keeps_leaves_all_dense(path: Path) -> None:
+    found = calibrate(path, max_drop=0.0)
+    assert found.trials and not any(trial.accepted for trial in found.trials)
+    assert all(layer.decision == "dense" and layer.reason for layer in found.layers)
+    assert found.check is None and found.reconstruction == {}
+    config = ReuseConfig.load(path.with_name("net.reuse.json"))
+    assert config.layers == {} and config.parameters_file is None
+    assert not parameters_path(path.with_name("net.reuse.json")).exists()
+
+
+class TestResuming:
+    def test_nothing_is_measured_again(self, path: Path, cache: Path) -> None:
+        first = calibrate(path, "a.json")
+        (state,) = (cache / "calibration").iterdir()
+        before = state.read_bytes(), state.stat().st_mtime_ns
+        second = calibrate(path, "b.json", again=True)
+        assert numbers(second) == numbers(first)  # milliseconds too
+        assert (state.read_bytes(), state.stat().st_mtime_ns) == before
+        assert same_configuration(path.with_name("a.json"), path.with_name("b.json"))
+
+    def test_another_accuracy_budget_has_the_same_measurements(self, path: Path, cache: Path) -> None:
+        first = calibrate(path, "a.json")
+        second = calibrate(path, "b.json", again=True, max_drop=0.01)
+        assert [own.measurements for own in second.layers] == [own.measurements for own in first.layers]
+        assert len(list((cache / "calibration").iterdir())) == 1
+
+    def test_what_was_ended_is_taken_up(self, path: Path, cache: Path) -> None:
+        """A state without its trials, as if they had not been reached."""
+        first = calibrate(path, "a.json")
+        (state,) = (cache / "calibration").iterdir()
+        values = json.loads(state.read_text())
+        del values["trials"]
+        state.write_text(json.dumps(values))
+        second = calibrate(path, "b.json", again=True)
+        assert [own.measurements for own in second.layers] == [own.measurements for own in first.layers]
+        assert [trial.value for trial in second.trials] == pytest.approx([trial.value for trial in first.trials])
+        assert same_configuration(path.with_name("a.json"), path.with_name("b.json"))
+
+    def test_the_same_metric_of_another_output_is_measured(self, path: Path) -> None:
+        model = network()
+        model.graph.node.append(helper.make_node("Abs", ["y"], ["z"]))
+        model.graph.output.append(value("z", ["N", 64, SIZE, SIZE]))
+        onnx.save(model, path)
+        values = [
+            {
+                trial.value
+                for trial in calibrate(path, f"{name}.json", again=True, metric=f"cosine:output={name}").trials
+            }
+            for name in ("y", "z")
+        ]
+        assert values[0] and values[1] and not values[0] & values[1]
+
+    def test_other_data_or_options_are_other_states(self, path: Path, cache: Path) -> None:
+        calibrate(path, "a.json")
+        calibrate(path, "b.json", again=True, seed=1)
+        calibrate_file(path, Reader(2 * inputs()), path.with_name("c.json"), CalibrationOptions(**LOOSE), resume=True)
+        assert len(list((cache / "calibration").iterdir())) == 3
+
+
+def same_configuration(first: Path, second: Path) -> bool:
+    texts = [file.read_text().replace(f'"{file.stem}.npz"', "") for file in (first, second)]
+    return texts[0] == texts[1] and parameters_path(first).read_bytes() == parameters_path(second).read_bytes()
+
+
+def test_the_same_call_writes_the_same_bytes(path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        calibrate(path, name)
+    assert same_configuration(path.with_name("a.json"), path.with_name("b.json"))
+
+
+@pytest.mark.parametrize("scope", ["image", "batch"])
+def test_pictures_show_clusters_of_the_first_image(scope: str, path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib (extra `report`) is not installed")
+    own = CalibrationOptions(**LOOSE | {"scope": scope})
+    found = calibrate_file(path, Reader(inputs()), path.with_name("c.json"), own, report=tmp_path / "report")
+    assert [picture.layer for picture in found.pictures] == [layer.name for layer in found.layers if layer.chosen]
+    for picture in found.pictures:
+        ids = np.array(picture.ids)
+        assert ids.shape == (SIZE, SIZE) and 1 < len(np.unique(ids)) < SIZE * SIZE
+        assert picture.image is None  # eight channels are no picture
+    assert CalibrationReport.model_validate_json((tmp_path / "report" / "report.json").read_text()) == found
+
+
+def test_a_model_of_several_inputs_and_bodies(tmp_path: Path) -> None:
+    """The second input reaches one branch of an If, in whose other one stands a Conv that calibration leaves alone."""
+
+    def body(result: str, *nodes: onnx.NodeProto) -> onnx.GraphProto:
+        return helper.make_graph(list(nodes), result, [], [value(result, None)])
+
+    model = network()
+    branches = body("t", conv("y", "w3", "t", "inside")), body("e", helper.make_node("Identity", ["z"], ["e"]))
+    model.graph.node.append(helper.make_node("If", ["flag"], ["f"], then_branch=branches[0], else_branch=branches[1]))
+    model.graph.initializer.extend([weight("w3", 4, 64, 1, 1), tensor("flag", np.array(True))])
+    model.graph.input.append(value("z", ["N", 4, SIZE, SIZE]))
+    model.graph.output.append(value("f", None))
+    onnx.save(model, tmp_path / "net.onnx")
+    feeds = [{"x": x, "z": x[:, :4]} for x in np.split(inputs(), RUNS)]
+    found = calibrate_file(tmp_path / "net.onnx", feeds, None, CalibrationOptions(**LOOSE))
+    decisions = {layer.name: layer.decision for layer in found.layers}
+    assert set(decisions) == {"wide", "deep", "inside"} and decisions["inside"] == "dense"
+    assert "reuse" in decisions.values()
+
+
+def test_other_shapes_than_the_first_are_refused(path: Path) -> None:
+    x = inputs()
+    with pytest.raises(DataError, match=r"run 2 has an input 'x' of shape \[3, 8, 8, 8\]"):
+        calibrate_file(path, [{"x": x[:4]}, {"x": x[4:7]}, {"x": x[8:12]}], None, CalibrationOptions(**LOOSE))
+
+
+def test_results_are_not_put_in_the_place_of_the_model(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="would replace the model"):
+        calibrate_file(path, Reader(inputs()), path, CalibrationOptions(**LOOSE), overwrite=True)
+    (tmp_path / "report").write_text("precious")
+    with pytest.raises(OutputError, match="must be a folder"):
+        calibrate_file(path, Reader(inputs()), None, CalibrationOptions(**LOOSE), report=tmp_path / "report")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.onnx", "report"]
+
+
+def test_without_convolutions_there_is_nothing_to_do(tmp_path: Path) -> None:
+    model = model_of([relu("x", "y")], [value("x", ["N", 4])], [value("y", None)])
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ModelError, match="nothing to calibrate"):
+        calibrate_file(tmp_path / "net.onnx", [{"x": random_array(2, 4)}], None)

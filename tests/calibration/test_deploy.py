@@ -1,0 +1,229 @@
+"""Layers fitted one after the other: the model runs, repeats, and errs as much as it says."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+
+from reuse_compiler.calibration import reconstruct
+from reuse_compiler.calibration.activations import Activations
+from reuse_compiler.calibration.deploy import Deployer, Deployment
+from reuse_compiler.calibration.layers import Workpiece
+from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.reuse.fitted import Fitted
+from reuse_compiler.verification.inputs import Feed
+from tests.calibration.networks import (
+    EFFORT,
+    conv,
+    feeds_of,
+    network,
+    network_1d,
+    relu,
+    settings_for,
+    weight,
+    work_of,
+)
+from tests.comparison import assert_close, relative_error
+from tests.passes.models import model_of, run, tensor, value
+
+MODELS = pytest.mark.parametrize("model", [network(), network_1d()], ids=["2d", "1d"])
+
+
+def settings_of(work: Workpiece, family: str = "learned", hashes: int = 6, **settings: Any) -> dict[str, LayerSettings]:
+    return {layer.name: settings_for(layer, family, hashes, **settings) for layer in work.layers}
+
+
+def deploy(model: onnx.ModelProto, how: Any, feeds: list[Feed] | None = None, **settings: Any) -> Deployment:
+    feeds = feeds or feeds_of(model)
+    work = work_of(model, feeds[0])
+    return Deployer(work, feeds, EFFORT, seed=0).deploy(settings_of(work, **settings), how)
+
+
+def model_with(deployment: Deployment, model: onnx.ModelProto) -> onnx.ModelProto:
+    return deployment.model(work_of(model))
+
+
+def outputs(model: onnx.ModelProto, feeds: list[Feed]) -> NDArray[Any]:
+    return np.stack([run(model, feed)[0] for feed in feeds])
+
+
+@MODELS
+@pytest.mark.parametrize("how", ["none", "statistics", "weights"])
+@pytest.mark.parametrize("family", ["learned", "sign", "pstable", "exact"])
+def test_the_model_runs_and_comes_close(model: onnx.ModelProto, how: str, family: str) -> None:
+    feeds = feeds_of(model)
+    hashes = {"learned": 9, "sign": 12, "pstable": 4, "exact": 1}[family]
+    actual = outputs(model_with(deploy(model, how, feeds, family=family, hashes=hashes), model), feeds)
+    expected = outputs(model, feeds)
+    if family == "exact":
+        assert_close(actual, expected)
+    else:
+        assert 0 < relative_error(actual, expected) < 0.6
+
+
+def test_reconstruction_helps_on_other_data() -> None:
+    model = network()
+    other = feeds_of(model, 8)[4:]
+    expected = outputs(model, other)
+    errors = [
+        relative_error(outputs(model_with(deploy(model, how), model), other), expected)
+        for how in ("none", "statistics", "weights")
+    ]
+    assert errors[2] < 0.97 * errors[0] and errors[2] < errors[1]
+
+
+@MODELS
+@pytest.mark.parametrize("scope", ["image", "batch"])
+@pytest.mark.parametrize("how", ["statistics", "weights"])
+def test_layers_err_as_much_as_reported(model: onnx.ModelProto, scope: str, how: str) -> None:
+    """Measured in the model, with the earlier layers' reuse on, on the run that judges: the last one."""
+    feeds = feeds_of(model)
+    work = work_of(model, feeds[0])
+    settings = settings_of(work, scope=scope)
+    deployer = Deployer(work, feeds, EFFORT, seed=0)
+    found = deployer.deploy(settings, how)  # type: ignore[arg-type]
+    assert set(found.errors) == set(settings) == set(found.layers)
+    earlier: list[str] = []
+    for layer in work.layers:
+        as_is, fitted = found.errors[layer.name]
+        assert 0 < fitted <= as_is
+        kept = {name: own for name, own in settings.items() if name in earlier}
+        before = deployer.deploy(kept, how)  # type: ignore[arg-type]
+        for name in earlier:
+            np.testing.assert_array_equal(before.fitted.weights[name].weight, found.fitted.weights[name].weight)
+        parameters = {**before.fitted.parameters, layer.name: found.fitted.parameters[layer.name]}
+        unfitted = Deployment(
+            {**before.layers, layer.name: settings[layer.name]}, Fitted(parameters, before.fitted.weights)
+        )
+        assert as_is == pytest.approx(error_of(unfitted, work, layer.output, feeds[-1]), rel=1e-3)
+        earlier.append(layer.name)
+
+
+def error_of(deployment: Deployment, work: Workpiece, tensor: str, feed: Feed) -> float:
+    """Relative error of a layer's own result; as an output of the model it is there, apart from its activation."""
+    model = onnx.ModelProto()
+    model.CopyFrom(work.model)
+    if all(output.name != tensor for output in model.graph.output):
+        model.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    rewritten = deployment.model(dataclasses.replace(work, model=model))
+    ((actual,),) = Activations(rewritten, [tensor], [feed], "compiled")
+    ((expected,),) = Activations(work.model, [tensor], [feed], "original")
+    return relative_error(actual, expected)
+
+
+def content(deployment: Deployment) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in deployment.fitted.arrays().items()}
+
+
+@pytest.mark.parametrize("family", ["learned", "sign"])
+def test_a_seed_repeats(family: str) -> None:
+    first, second = (deploy(network(), "weights", family=family) for _ in range(2))
+    assert content(first) == content(second) and first.errors == second.errors
+
+
+def test_earlier_deployments_leave_nothing_behind() -> None:
+    model = network()
+    work, feeds = work_of(model), feeds_of(model)
+    settings = settings_of(work)
+    deployer = Deployer(work, feeds, EFFORT, seed=0)
+    deployer.deploy({"grouped": settings["grouped"]}, "weights")
+    deployer.deploy(settings, "none")
+    assert content(deployer.deploy(settings, "weights")) == content(deploy(model, "weights"))
+
+
+def test_layers_that_are_not_named_stay() -> None:
+    model = network()
+    work = work_of(model)
+    deployment = Deployer(work, feeds_of(model), EFFORT, 0).deploy({"grouped": settings_for(work.layers[1])}, "weights")
+    nodes = {node.name: node.op_type for node in deployment.model(work).graph.node}
+    assert (nodes["first"], nodes["grouped"], nodes["last"]) == ("Conv", "ReuseConv", "Conv")
+    assert set(deployment.layers) == set(deployment.fitted.weights) == {"grouped"}
+    assert Deployment().model(work) == work.model
+
+
+def test_wide_layers_are_rescaled_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`first` has 27 columns, `grouped` 36, `last` 12."""
+    statistics = deploy(network(), "statistics")
+    monkeypatch.setattr(reconstruct, "MOST_COLUMNS", 26)
+    found = deploy(network(), "weights")
+    np.testing.assert_array_equal(found.fitted.weights["grouped"].weight, statistics.fitted.weights["grouped"].weight)
+    assert not np.array_equal(found.fitted.weights["last"].weight, statistics.fitted.weights["last"].weight)
+
+
+def test_layers_may_share_weights_and_inputs() -> None:
+    nodes = [
+        conv("x", "w", "c", "one", pads=[1, 1, 1, 1]),
+        conv("x", "w", "d", "two", pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["c", "d"], ["s"]),
+        conv("s", "w", "y", "three"),
+    ]
+    model = model_of(
+        nodes, [value("x", ["N", 8, 8, 8])], [value("c", None), value("y", None)], [weight("w", 8, 8, 3, 3)]
+    )
+    feeds = feeds_of(model)
+    work = work_of(model)
+    deployment = Deployer(work, feeds, EFFORT, 0).deploy({"two": settings_for(work.layers[1])}, "weights")
+    changed = deployment.model(work)
+    np.testing.assert_array_equal(run(changed, feeds[0])[0], run(model, feeds[0])[0])  # `one` is as before
+    assert 0 < relative_error(run(changed, feeds[0])[1], run(model, feeds[0])[1]) < 0.6
+    everything = deploy(model, "weights", feeds)
+    weights = {name: own.weight.tobytes() for name, own in everything.fitted.weights.items()}
+    assert set(weights) == {"one", "two", "three"} and weights["one"] != weights["three"]
+    assert 0 < relative_error(run(model_with(everything, model), feeds[0])[1], run(model, feeds[0])[1]) < 0.8
+
+
+def test_a_result_that_is_an_output_of_the_model() -> None:
+    model = network()
+    model.graph.output.insert(0, value("c1", None))
+    feeds = feeds_of(model)
+    found = model_with(deploy(model, "weights", feeds), model)
+    assert [output.name for output in found.graph.output] == ["c1", "y"]
+    assert 0 < relative_error(run(found, feeds[0])[0], run(model, feeds[0])[0]) < 0.6
+
+
+def test_a_layer_of_a_constant() -> None:
+    nodes = [conv("k", "w", "c", "constant"), conv("x", "w", "d", "conv"), helper.make_node("Add", ["c", "d"], ["y"])]
+    constants = [weight("w", 8, 4, 3, 3), tensor("k", feeds_of(network(), 1)[0]["x"][:, [0, 1, 2, 0]])]
+    model = model_of(nodes, [value("x", ["N", 4, 8, 8])], [value("y", None)], constants)
+    feeds = feeds_of(model)
+    assert 0 < relative_error(outputs(model_with(deploy(model, "weights"), model), feeds), outputs(model, feeds)) < 0.6
+
+
+@pytest.mark.filterwarnings("error")
+class TestOddData:
+    @pytest.mark.parametrize("how", ["statistics", "weights"])
+    def test_constant_inputs(self, how: str) -> None:
+        """One cluster each but at the rim: what is left to err is rounding."""
+        model = network()
+        feeds = [{"x": np.zeros((2, 3, 8, 8), np.float32)} for _ in range(3)]
+        found = model_with(deploy(model, how, feeds, hashes=8), model)
+        assert relative_error(run(found, feeds[0])[0], run(model, feeds[0])[0]) < 1e-3
+
+    def test_nan_in_some_runs(self) -> None:
+        feeds = feeds_of(network())
+        feeds[0]["x"][0, 1, 2, 3] = np.nan
+        feeds[1]["x"][:] = np.nan
+        found = deploy(network(), "weights", feeds)
+        assert all(np.isfinite(array).all() for name, array in found.fitted.arrays().items() if "weight" in name)
+        clean = feeds_of(network(), 6)[4:]
+        assert relative_error(outputs(model_with(found, network()), clean), outputs(network(), clean)) < 0.6
+
+    def test_nan_only(self) -> None:
+        feeds = [{"x": np.full((2, 3, 8, 8), np.nan, np.float32)}] * 2
+        found = deploy(network(), "weights", feeds)
+        assert all(np.isfinite(errors).all() for errors in found.errors.values())
+        assert np.isnan(run(model_with(found, network()), feeds[0])[0]).all()
+
+    @pytest.mark.parametrize("runs", [1, 2])
+    def test_a_single_pixel(self, runs: int) -> None:
+        """One row per run: nothing can be told from it, so that the layer keeps its weights."""
+        nodes = [helper.make_node("GlobalAveragePool", ["x"], ["p"]), conv("p", "w", "c", "conv"), relu("c", "y")]
+        model = model_of(nodes, [value("x", ["N", 8, 4, 4])], [value("y", None)], [weight("w", 6, 8, 1, 1)])
+        feeds = feeds_of(model, runs, batch=1)
+        found = deploy(model, "weights", feeds, family="sign", hashes=2)
+        assert np.isfinite(found.errors["conv"]).all()
+        assert_close(run(found.model(work_of(model, feeds[0])), feeds[0])[0], run(model, feeds[0])[0])

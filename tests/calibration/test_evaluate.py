@@ -1,0 +1,110 @@
+"""Scores of models whose distance from the original is known."""
+
+import math
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from reuse_compiler.calibration import evaluate
+from reuse_compiler.calibration.evaluate import Evaluator
+from reuse_compiler.calibration.metrics import make_metric, model_outputs
+from reuse_compiler.calibration.samples import from_reader
+from reuse_compiler.verification.inputs import model_inputs
+from reuse_compiler.verification.verify import RunError
+from tests.calibration.networks import conv, feeds_of, network, samples_of, weight
+from tests.comparison import relative_error
+from tests.passes.models import model_of, run, tensor, value
+
+
+def evaluator_of(model: onnx.ModelProto, metric: str, runs: int = 3) -> Evaluator:
+    return Evaluator(
+        model, samples_of(model, feeds_of(model, runs)), make_metric(metric, model_outputs(model), False), 1
+    )
+
+
+def changed(model: onnx.ModelProto, name: str = "w3", factor: float = 2.0) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    own = next(own for own in copy.graph.initializer if own.name == name)
+    own.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(own) * np.float32(factor), name))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("metric", "perfect"),
+    [("agreement", 1.0), ("iou:0.1", 1.0), ("cosine", 1.0), ("mse", 0.0), ("kl", 0.0), ("psnr", math.inf)],
+)
+@pytest.mark.parametrize("held", [0, 10**9])
+def test_the_original_is_as_good_as_itself(
+    metric: str, perfect: float, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its outputs are kept or computed again."""
+    monkeypatch.setattr(evaluate, "HELD_BYTES", held)
+    model = network()
+    evaluator = evaluator_of(model, metric)
+    score = evaluator.score(model)
+    assert evaluator.original == pytest.approx(perfect) and score.value == pytest.approx(perfect)
+    assert score.drop == pytest.approx(0.0) and score.output_error == 0.0
+    assert score.dense_ms > 0 and score.reuse_ms > 0
+    again = evaluator.score(changed(model))
+    assert again.drop > 0 or metric in ("agreement", "iou:0.1")
+    assert again.output_error > 0.1
+    assert evaluator.score(model).output_error == 0.0
+
+
+def test_errors_are_over_the_first_runs() -> None:
+    model = network()
+    feeds = feeds_of(model, 3)
+    evaluator = evaluator_of(model, "cosine")
+    for runs in (1, 2, 3, 9):
+        actual = np.stack([run(changed(model), feed)[0] for feed in feeds[:runs]])
+        expected = np.stack([run(model, feed)[0] for feed in feeds[:runs]])
+        error = evaluator.output_error(changed(model), runs)
+        assert error == pytest.approx(relative_error(actual, expected), rel=1e-4)
+
+
+def test_the_worst_output_counts_and_integers_do_not() -> None:
+    nodes = [
+        conv("x", "w", "c", "conv"),
+        helper.make_node("Mul", ["c", "k"], ["y"]),
+        helper.make_node("ArgMax", ["y"], ["i"], axis=1),
+    ]
+    outputs = [value("c", None), value("y", None), value("i", None, onnx.TensorProto.INT64)]
+    constants = [weight("w", 6, 4, 3, 3), tensor("k", np.float32(1.0))]
+    model = model_of(nodes, [value("x", ["N", 4, 8, 8])], outputs, constants)
+    evaluator = evaluator_of(model, "cosine")
+    assert evaluator.score(changed(model, "k", -3.0)).output_error == pytest.approx(4.0, rel=1e-5)
+
+
+def test_labels_decide_where_there_are_some() -> None:
+    model = network()
+    model.graph.node.append(helper.make_node("GlobalAveragePool", ["y"], ["g"]))
+    model.graph.node.append(helper.make_node("Flatten", ["g"], ["logits"]))
+    del model.graph.output[:]
+    model.graph.output.append(value("logits", ["N", 6]))
+    feeds = feeds_of(model, 4)
+    labels = np.concatenate([run(model, feed)[0].argmax(axis=1) for feed in feeds])
+    labels[0] = (labels[0] + 1) % 6
+    samples = from_reader(feeds, model_inputs(model), labels)
+    evaluator = Evaluator(model, samples, make_metric("top1", model_outputs(model), True), 1)
+    assert evaluator.original == pytest.approx(7 / 8)
+    upside_down = changed(changed(model, "w3", -1.0), "b3", -1.0)
+    expected = np.concatenate([run(upside_down, feed)[0].argmax(axis=1) for feed in feeds]) == labels
+    score = evaluator.score(upside_down)
+    assert score.value == pytest.approx(expected.mean()) and score.drop == pytest.approx(7 / 8 - expected.mean())
+
+
+def test_a_model_that_does_not_run() -> None:
+    model = network()
+    broken = changed(model)
+    broken.graph.node[0].op_type = "Unheard"
+    with pytest.raises(RunError, match="compiled model"):
+        evaluator_of(model, "cosine").score(broken)
+
+
+def test_outputs_that_break_are_infinitely_wrong() -> None:
+    model = network()
+    score = evaluator_of(model, "cosine").score(changed(model, "w3", float("nan")))
+    assert score.output_error == math.inf and not score.value >= 0.5

@@ -1,0 +1,127 @@
+"""What is fitted suits the operators, whatever the family, the layer and the sample."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from numpy.typing import NDArray
+
+from reuse_compiler.calibration.fit import HashFitter, VectorSample, VectorSampler
+from reuse_compiler.reference.vectors import neuron_vectors
+from reuse_compiler.reuse.config import LayerSettings, check_parameters, make_settings
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.families.base import project
+from reuse_compiler.reuse.geometry import Blocking, ConvGeometry, Layout
+from tests.calibration.networks import layer_of
+from tests.custom_ops.cases import Case, cases
+from tests.passes.models import random_array
+
+GEOMETRY = ConvGeometry(2, 12, 6, 6, 10, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2)
+
+
+def sample_of(
+    geometry: ConvGeometry, layout: Layout, x: NDArray[np.float32], count: int = 10**6, seed: int = 0
+) -> VectorSample:
+    sampler = VectorSampler(layer_of(geometry), layout, count, 1, seed)
+    sampler.add(x)
+    return sampler.sample()
+
+
+def input_of(geometry: ConvGeometry) -> NDArray[np.float32]:
+    return random_array(geometry.batch, geometry.in_channels, geometry.in_height, geometry.in_width)
+
+
+def settings_of(family: str, layout: Layout = "channel", length: int = 4, hashes: int = 3) -> LayerSettings:
+    return make_settings(family=family, layout=layout, L=length, H=1 if family == "exact" else hashes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=cases())
+def test_a_sample_of_everything_is_all_neuron_vectors(case: Case) -> None:
+    x, _, _ = case.data()
+    blocks = sample_of(case.geometry, case.layout, x).blocks(case.blocking)
+    np.testing.assert_array_equal(blocks, neuron_vectors(x, case.blocking))
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=cases())
+def test_the_operators_accept_what_is_fitted(case: Case) -> None:
+    own = make_settings(family=case.family, layout=case.layout, L=case.sub_vector_length, H=case.num_hashes)
+    fitted = HashFitter(sample_of(case.geometry, case.layout, case.data()[0]), [1, case.num_hashes]).fit(own)
+    check_parameters(fitted, own, case.blocking, "conv")
+    for name, array in fitted.items():
+        assert array is None or not np.isnan(array).any(), name
+        assert array is None or array.dtype == (np.int32 if name == "coordinates" else np.float32), name
+
+
+@pytest.mark.parametrize("family", ["sign", "pstable", "learned"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_vectors_that_are_not_finite_do_not_take_part(family: str, bad: float) -> None:
+    x = input_of(GEOMETRY)
+    clean = HashFitter(sample_of(dataclasses.replace(GEOMETRY, batch=1), "channel", x[:1]), [3]).fit(
+        settings_of(family)
+    )
+    x[1, 3] = bad  # one channel of each pixel of the second image
+    found = HashFitter(sample_of(GEOMETRY, "channel", x), [3]).fit(settings_of(family))
+    for (name, first), (_, second) in zip(clean.items(), found.items(), strict=True):
+        np.testing.assert_array_equal(first, second, err_msg=name)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("value", [0.0, np.nan, 3e38])
+@pytest.mark.parametrize("layout", ["patch", "channel"])
+def test_nothing_to_fit_to(family: str, value: float, layout: Layout) -> None:
+    x = np.full_like(input_of(GEOMETRY), value)
+    own = settings_of(family, layout)
+    fitted = HashFitter(sample_of(GEOMETRY, layout, x), [3]).fit(own)
+    check_parameters(fitted, own, Blocking(GEOMETRY, layout, 4), "conv")
+    assert all(array is None or not np.isnan(array).any() for _, array in fitted.items())
+
+
+def test_signs_are_balanced() -> None:
+    """Each hyperplane goes through the mean, although all vectors lie on one side of those through zero."""
+    x = input_of(GEOMETRY) + 20
+    sample, blocking = sample_of(GEOMETRY, "channel", x), Blocking(GEOMETRY, "channel", 4)
+    fitted = HashFitter(sample, []).fit(settings_of("sign", hashes=12))
+    assert fitted.projections is not None and fitted.thresholds is not None
+    for block, vectors in enumerate(sample.blocks(blocking)):
+        above = (project(vectors, fitted.projections[block]) > fitted.thresholds[block]).mean(axis=0)
+        assert (np.abs(above - 0.5) < 0.25).all()
+
+
+def test_slabs_are_as_wide_as_the_data_asks_for() -> None:
+    """Inputs on any scale fall into the same clusters."""
+    codes = []
+    for scale in (1.0, 1024.0):  # a power of two: no rounding
+        sample = sample_of(GEOMETRY, "channel", input_of(GEOMETRY) * np.float32(scale))
+        fitted = HashFitter(sample, []).fit(settings_of("pstable"))
+        (vectors, *_), parameters = sample.blocks(Blocking(GEOMETRY, "channel", 4)), fitted.block(0)
+        codes.append(FAMILIES["pstable"].codes(vectors, parameters, 4))
+    np.testing.assert_array_equal(*codes)
+    assert 1 < len(np.unique(codes[0])) < len(codes[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_seed_repeats_and_a_name_counts(family: str) -> None:
+    def fit(seed: int, name: str) -> HashParameters:
+        sampler = VectorSampler(layer_of(GEOMETRY, name), "channel", 30, 2, seed)
+        for x in (input_of(GEOMETRY), -input_of(GEOMETRY)):
+            sampler.add(x)
+        return HashFitter(sampler.sample(), [3]).fit(settings_of(family))
+
+    def content(parameters: HashParameters) -> list[bytes]:
+        return [array.tobytes() for _, array in parameters.items() if array is not None]
+
+    first = content(fit(0, "conv"))
+    assert first == content(fit(0, "conv"))
+    if family != "exact":
+        assert content(fit(1, "conv")) != first != content(fit(0, "other"))
+
+
+def test_runs_have_equal_shares() -> None:
+    sampler = VectorSampler(layer_of(GEOMETRY), "channel", 30, 3, 0)
+    for value in range(3):
+        sampler.add(np.full_like(input_of(GEOMETRY), value))
+    np.testing.assert_array_equal(np.unique(sampler.sample().vectors[:, 0], return_counts=True)[1], [10, 10, 10])

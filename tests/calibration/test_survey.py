@@ -1,0 +1,187 @@
+"""Layers measured alone, and how sensitive the output is to each: against what the whole model does."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from reuse_compiler.calibration.activations import Activations
+from reuse_compiler.calibration.deploy import Deployer
+from reuse_compiler.calibration.effort import Effort
+from reuse_compiler.calibration.evaluate import Evaluator
+from reuse_compiler.calibration.fit import HashFitter, VectorSampler
+from reuse_compiler.calibration.layers import Workpiece
+from reuse_compiler.calibration.measure import LayerBench, operations
+from reuse_compiler.calibration.metrics import make_metric, model_outputs
+from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.state import State
+from reuse_compiler.calibration.survey import Survey
+from reuse_compiler.progress import silent
+from reuse_compiler.reports.calibration import Measurement
+from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.verification.inputs import Feed
+from tests.calibration.networks import (
+    EFFORT,
+    conv,
+    feeds_of,
+    network,
+    network_1d,
+    relu,
+    samples_of,
+    settings_for,
+    weight,
+    work_of,
+)
+from tests.comparison import relative_error
+from tests.passes.models import model_of, tensor, value
+
+Wanted = dict[str, list[LayerSettings]]
+
+
+def survey_of(
+    model: onnx.ModelProto, folder: Path, feeds: list[Feed] | None = None, resume: bool = False, effort: Effort = EFFORT
+) -> Survey:
+    """The last run is the one that layers are measured on."""
+    feeds = feeds or feeds_of(model)
+    work, state = work_of(model, feeds[0]), State(folder / "state.json", resume)
+    return Survey(work, feeds[:-1], feeds[-1], CalibrationOptions(), effort, state, silent)
+
+
+def wanted_of(work: Workpiece, *hashes: int, family: str = "learned", **settings: Any) -> Wanted:
+    return {layer.name: [settings_for(layer, family, h, **settings) for h in hashes] for layer in work.layers}
+
+
+def sensitivities_of(model: onnx.ModelProto, survey: Survey, found: dict[str, list[Measurement]]) -> dict[str, float]:
+    """The evaluator's first run is the one that layers are measured on, as in a calibration."""
+    samples = samples_of(model, [survey.other, *survey.feeds])
+    evaluator = Evaluator(model, samples, make_metric("cosine", model_outputs(model), False), 1)
+    return survey.sensitivities(found, Deployer(survey.work, survey.feeds, EFFORT, 0), evaluator)
+
+
+@pytest.mark.parametrize("model", [network(), network_1d()], ids=["2d", "1d"])
+@pytest.mark.parametrize("scope", ["image", "batch"])
+def test_measured_errors_are_those_in_the_model(model: onnx.ModelProto, scope: str, tmp_path: Path) -> None:
+    """One layer rewritten in the whole model: its result differs as much as when it was measured alone."""
+    survey = survey_of(model, tmp_path)
+    wanted = wanted_of(survey.work, 4, 6, scope=scope)
+    found = survey.measure(wanted)
+    deployer = Deployer(survey.work, survey.feeds, EFFORT, 0)
+    for layer in survey.work.layers:
+        coarse, fine = found[layer.name]
+        assert [coarse.settings, fine.settings] == wanted[layer.name]
+        assert coarse.output_error > fine.output_error > 0 and 0 < coarse.r_c < fine.r_c < 1
+        assert coarse.operations < fine.operations
+        assert min(fine.dense_ms, fine.reuse_ms) > 0
+        rewritten = deployer.deploy({layer.name: fine.settings}, "none").model(survey.work)
+        ((actual,),) = Activations(rewritten, [layer.result], [survey.other], "compiled")
+        ((expected,),) = Activations(survey.work.model, [layer.result], [survey.other], "original")
+        assert fine.output_error == pytest.approx(relative_error(actual, expected), rel=1e-3)
+
+
+def test_exact_reuse_errs_by_rounding_only(tmp_path: Path) -> None:
+    survey = survey_of(network(), tmp_path)
+    for (own,) in survey.measure(wanted_of(survey.work, 1, family="exact")).values():
+        assert own.output_error < 1e-5
+
+
+def test_operations_are_the_papers_formula() -> None:
+    """Training paper's Eq. 5, by hand for `last`: 12 channels, 6 results, L = 4, one tap."""
+    layer = work_of(network()).layers[2]
+    own = settings_for(layer, "sign", 3)
+    assert operations(layer, own, 0.25) == pytest.approx(3 / 6 + 0.25 + 1 / 4)
+
+
+def test_sensitivities_are_those_of_the_model(tmp_path: Path) -> None:
+    """The last layer's result is the output."""
+    model = network()
+    survey = survey_of(model, tmp_path)
+    found = survey.measure(wanted_of(survey.work, 6))
+    sensitivities = sensitivities_of(model, survey, found)
+    assert set(sensitivities) == {"first", "grouped", "last"}
+    assert sensitivities["last"] == pytest.approx(1.0, rel=1e-3)
+    assert all(0 < own < 5 for own in sensitivities.values())
+
+
+def test_a_layer_that_the_output_hardly_sees_is_not_sensitive(tmp_path: Path) -> None:
+    nodes = [
+        conv("x", "w1", "c", "loud"),
+        conv("x", "w2", "d", "quiet"),
+        helper.make_node("Mul", ["d", "small"], ["e"]),
+        helper.make_node("Add", ["c", "e"], ["y"]),
+    ]
+    constants = [weight("w1", 8, 8, 3, 3), weight("w2", 8, 8, 3, 3)]
+    constants.append(tensor("small", np.float32(1e-3)))
+    model = model_of(nodes, [value("x", ["N", 8, 8, 8])], [value("y", None)], constants)
+    survey = survey_of(model, tmp_path)
+    sensitivities = sensitivities_of(model, survey, survey.measure(wanted_of(survey.work, 6)))
+    assert sensitivities["loud"] == pytest.approx(1.0, rel=0.01) and sensitivities["quiet"] < 1e-4
+
+
+def test_resuming_measures_nothing_again(tmp_path: Path) -> None:
+    model = network()
+    survey = survey_of(model, tmp_path)
+    wanted = wanted_of(survey.work, 4, 6)
+    found = survey.measure(wanted)
+    sensitivities = sensitivities_of(model, survey, found)
+    before = (tmp_path / "state.json").stat()
+    again = survey_of(model, tmp_path, resume=True)
+    assert again.measure(wanted) == found  # the very same milliseconds
+    assert sensitivities_of(model, again, found) == sensitivities
+    assert (tmp_path / "state.json").stat() == before
+    fewer = again.measure({name: own[:1] for name, own in wanted.items()})
+    assert {name: len(own) for name, own in fewer.items()} == dict.fromkeys(wanted, 1)
+
+
+def test_layers_without_candidates_are_left_out(tmp_path: Path) -> None:
+    survey = survey_of(network(), tmp_path)
+    wanted = wanted_of(survey.work, 6) | {"first": [], "last": []}
+    assert list(survey.measure(wanted)) == ["grouped"]
+    assert survey.wanted() == {"first": [], "grouped": [], "last": []}  # none pays at this size
+
+
+def odd_model(kind: str) -> onnx.ModelProto:
+    """Layers that read the same tensor, have no names, or one input of several."""
+    x = value("x", ["N", 4, 8, 8])
+    constants = [weight("w1", 8, 4, 3, 3), weight("w2", 8, 8, 1, 1)]
+    if kind == "shared input":
+        nodes = [conv("x", "w1", "c", "a"), conv("x", "w1", "d", "b"), helper.make_node("Add", ["c", "d"], ["y"])]
+        return model_of(nodes, [x], [value("y", None)], constants[:1])
+    if kind == "nameless":
+        nodes = [conv("x", "w1", "c"), helper.make_node("Relu", ["c"], ["r"], name="y"), conv("r", "w2", "y")]
+        return model_of(nodes, [x], [value("y", None)], constants)
+    nodes = [
+        conv("x", "w1", "c", "a"),
+        relu("c", "r"),
+        conv("z", "w2", "d", "b"),
+        helper.make_node("Add", ["r", "d"], ["y"]),
+    ]
+    return model_of(nodes, [x, value("z", ["N", 8, 6, 6])], [value("y", None)], constants)
+
+
+@pytest.mark.parametrize("kind", ["shared input", "nameless", "two inputs"])
+def test_odd_models(kind: str, tmp_path: Path) -> None:
+    model = odd_model(kind)
+    survey = survey_of(model, tmp_path)
+    found = survey.measure(wanted_of(survey.work, 6))
+    assert list(found) == ({"nameless": ["c", "y#2"]}.get(kind) or ["a", "b"])
+    assert all(0 < own.output_error < 0.9 and 0 < own.r_c < 0.6 for (own,) in found.values())
+    assert all(own > 0 for own in sensitivities_of(model, survey, found).values())
+
+
+def test_many_candidates_are_measured_in_turns(tmp_path: Path) -> None:
+    """More than are opened together; each has its own numbers."""
+    survey = survey_of(network(), tmp_path)
+    layer = survey.work.layers[1]
+    settings = [settings_for(layer, family, h) for family in ("learned", "sign") for h in (1, 2, 3, 4, 5)]
+    sampler = VectorSampler(layer, "channel", 400, 1, 0)
+    ((x,),) = Activations(survey.work.model, [layer.input], [survey.other], "original")
+    sampler.add(x)
+    fitter = HashFitter(sampler.sample(), [1, 2, 3, 4, 5])
+    found = LayerBench(survey.work, layer, x, 1).measure(settings, fitter, dataclasses.replace(EFFORT, repeats=2))
+    assert [own.settings for own in found] == settings
+    learned, sign = [own.r_c for own in found[:5]], [own.r_c for own in found[5:]]
+    assert learned == sorted(learned) and sign == sorted(sign) and learned != sign

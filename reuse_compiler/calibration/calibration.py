@@ -49,6 +49,10 @@ class Calibration:
 
     def run(self) -> None:
         """Measures the layers, chooses, fits the choice and checks it on the data that was held out."""
+        # Known before the long work, so that a wish which even the original does not fulfil is refused at once.
+        logger.info(
+            "%s %.6g of the original, %.6g to be kept", self.metric.name, self.evaluator.original, self.target.value
+        )
         if self.options.strategy == "papers":
             self.surveys = self.survey.measure(papers_candidates(self.work.layers, self.options))
             measurements = {name: survey.measurements for name, survey in self.surveys.items()}
@@ -137,7 +141,9 @@ class Calibration:
         held_out = Evaluator(
             self.original, self.parts.holdout, self.metric, self.options.threads, self.progress, "running held-out data"
         )
-        target = Target.make(self.metric, held_out.original, self.options.max_drop, self.options.at_least)
+        # On this data even the original may have less than `at_least`, which is no reason to throw the result away.
+        fixed = self.options.at_least is not None
+        target = self.target if fixed else Target.make(self.metric, held_out.original, self.options.max_drop)
         settings = settings_of(self.choice)
         ways: tuple[Reconstruct, ...] = ("none", "statistics", "weights")
         for how in ways[: ways.index(self.options.reconstruct) + 1]:

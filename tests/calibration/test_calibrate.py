@@ -12,12 +12,14 @@ from onnx import helper
 
 from reuse_compiler.calibration.calibrate import calibrate_file, parameters_path
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.samples import from_reader, split
 from reuse_compiler.compiler import compile_file
-from reuse_compiler.errors import DataError, ModelError, OutputError
+from reuse_compiler.errors import ConfigError, DataError, ModelError, OutputError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.reports.calibration import CalibrationReport
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import load_fitted
+from reuse_compiler.verification.inputs import model_inputs
 from tests.calibration.networks import conv, relu, weight
 from tests.comparison import relative_error
 from tests.passes.models import model_of, random_array, run, tensor, value
@@ -118,6 +120,29 @@ def test_a_budget_that_nothing_keeps_leaves_all_dense(path: Path) -> None:
     config = ReuseConfig.load(path.with_name("net.reuse.json"))
     assert config.layers == {} and config.parameters_file is None
     assert not parameters_path(path.with_name("net.reuse.json")).exists()
+
+
+def test_an_original_that_is_not_good_enough_is_refused_before_the_long_work(path: Path, cache: Path) -> None:
+    script = path.with_name("score.py")
+    script.write_text("def score(expected, actual, labels):\n    return 0.25\n")
+    with pytest.raises(ConfigError, match=r"the original model itself has .* 0\.25"):
+        calibrate(path, metric=f"python:{script}:score", max_drop=None, at_least=0.5)
+    assert not (cache / "calibration").exists()
+
+
+def test_held_out_data_on_which_the_original_is_worse(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The score is the mean label: 1, but 0 on the data that is held out. The result is written all the same."""
+    script = path.with_name("score.py")
+    script.write_text("def score(expected, actual, labels):\n    return float(labels.mean())\n")
+    runs = [{"x": x} for x in np.split(inputs(), RUNS)]
+    held_out = split(from_reader(runs, model_inputs(network())), holdout=0.3, seed=0).holdout
+    held_inputs = {sample.feed["x"].tobytes() for sample in held_out}
+    labels = np.array([int(own["x"].tobytes() not in held_inputs) for own in runs]).repeat(BATCH)
+    options = LOOSE | {"metric": f"python:{script}:score", "max_drop": None, "at_least": 0.5}
+    found = calibrate_file(path, runs, None, CalibrationOptions(**options), labels=labels)
+    assert found.check is not None and not found.check.within_budget and found.check.original == 0.0
+    assert "the accuracy budget is not kept" in caplog.text
+    assert ReuseConfig.load(path.with_name("net.reuse.json")).layers
 
 
 class TestResuming:

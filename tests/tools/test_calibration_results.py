@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -146,7 +148,9 @@ def one_convolution(weight: NDArray[np.float32]) -> onnx.ModelProto:
     return graph.build("y", ("N", len(weight), SIZE, SIZE))
 
 
-def test_every_sample_counts_once_however_many_rounds(tmp_path: Path) -> None:
+def test_every_sample_counts_once_however_many_rounds(
+    tmp_path: Path, run_model: Callable[[onnx.ModelProto, NDArray[np.float32]], NDArray[Any]]
+) -> None:
     """Three samples, seven rounds: the metric of the first one must not weigh more."""
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((2, 3, 3, 3)).astype(np.float32)
@@ -159,7 +163,7 @@ def test_every_sample_counts_once_however_many_rounds(tmp_path: Path) -> None:
     samples = open_samples(tmp_path / "x.npy", model_inputs(original), {})
     metric = make_metric("mse", model_outputs(original), has_labels=False)
     first, second = compare({"original": original, "other": other}, {}, samples, metric)
-    expected = onnx.reference.ReferenceEvaluator(original).run(None, {"x": x})[0]
+    expected = run_model(original, x)
     assert len(second.samples_ms) == LEAST_ROUNDS
     assert (first.metric, first.change) == (0.0, 0.0)
     assert second.metric == pytest.approx(np.square(0.5 * expected).mean(), rel=1e-4)
@@ -173,6 +177,7 @@ def test_writes_the_data_as_the_preprocessing_makes_it(tmp_path: Path) -> None:
     pictures = network.calibration()
     assert np.array_equal(np.load(files.calibration.inputs), PLAIN(pictures.images))
     assert files.calibration.labels is not None
+    assert pictures.labels is not None
     assert np.array_equal(np.load(files.calibration.labels), pictures.labels)
     assert files.calibration.run_shape(5) == (5, 3, SIZE, SIZE)
     assert len(np.load(prepare(network, tmp_path, limit=2).held_out.inputs)) == 2
@@ -193,6 +198,14 @@ def test_goals(goal: Goal, change: float, metric: float, speedup: float, expecte
         name="learned", metric=metric, change=change, output_error=0.1, median_ms=1.0, samples_ms=[1.0], speedup=speedup
     )
     assert [each.reached for each in reached(goal, "top1", [judged], [])] == expected
+
+
+def test_an_infinite_metric_survives_the_json_file() -> None:
+    """As the PSNR of the original against itself."""
+    result = VariantResult(
+        name="original", metric=np.inf, change=-np.inf, output_error=0, median_ms=1, samples_ms=[1], speedup=1
+    )
+    assert VariantResult.model_validate_json(result.model_dump_json()) == result
 
 
 def test_the_data_of_calibration_and_judgement_are_apart(read_images: ReadImages) -> None:

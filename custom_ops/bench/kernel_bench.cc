@@ -105,6 +105,8 @@ void hashing(Report& report) {
              [&] { k.fingerprint(values.data(), kTileVectors, kLength, kTileVectors, codes.data()); });
   report.add("all_finite", elements, 4.0 * elements, "element; bytes",
              [&] { k.all_finite(values.data(), kTileVectors, kLength, kTileVectors, finite.data()); });
+  report.add("finite_rows", elements, 4.0 * elements, "element, in the order of memory; bytes",
+             [&] { k.all_finite_rows(values.data(), kLength, kLength, kTileVectors, finite.data()); });
 }
 
 void members(Report& report) {
@@ -114,6 +116,10 @@ void members(Report& report) {
   const double elements = simd::kMemberStrip * kTileVectors;
   report.add("add_members", elements, elements, "element; additions", [&] {
     simd::kernels().add_members(values.data(), kTileVectors, simd::kMemberStrip, kTileVectors, ids.data(), sums.data());
+  });
+  report.add("add_strips", elements, elements, "element, in the order of memory; additions", [&] {
+    simd::kernels().add_strips(values.data(), simd::kMemberStrip, simd::kMemberStrip, kTileVectors, ids.data(),
+                               sums.data());
   });
 }
 
@@ -139,10 +145,12 @@ void windows(Report& report) {
   const double elements = kTileVectors * kPieces * kPieceFloats;
   report.add("copy_pieces", elements, 4.0 * elements, "element, 3 pieces of 9; bytes",
              [&] { k.copy_pieces(pieces.data(), kPieces, kTileVectors, rows.data(), kStride); });
-  report.add("subtree_leaves", kTileVectors, static_cast<double>(kTileVectors * kDepth), "vector, H=12; comparisons",
-             [&] { k.subtree_leaves(rows.data(), kStride, kTileVectors, subtrees.data(), kDepth, codes.data()); });
-  report.add("transpose_rows", elements, 4.0 * elements, "element; bytes",
-             [&] { k.transpose_rows(rows.data(), kStride, kStride, kTileVectors, tile.data(), kTileVectors); });
+  report.add(
+      "subtree_leaves", kTileVectors, static_cast<double>(kTileVectors * kDepth), "vector, H=12; comparisons",
+      [&] { k.subtree_leaves(rows.data(), kStride, kStride, kTileVectors, subtrees.data(), kDepth, codes.data()); });
+  report.add("transpose_rows", elements, 4.0 * elements, "element; bytes", [&] {
+    k.transpose_rows(rows.data(), kStride, kStride, kTileVectors, kTileVectors * kStride, tile.data(), kTileVectors);
+  });
   report.add("add_rows", elements, elements, "element, random ids; additions",
              [&] { k.add_rows(rows.data(), kStride, kTileVectors, ids.data(), sums.data(), kStride); });
 }
@@ -188,6 +196,10 @@ void gathering(Report& report) {
   report.add("write_rows", outputs, 4.0 * outputs, "element with bias and Relu, random ids; bytes", [&] {
     k.write_rows(table.data(), width, ids.data(), kWidth,
                  {y.data(), kWidth, kChannels, scale.data(), simd::Activation::kRelu, 0.0f, 0.0f});
+  });
+  report.add("write_pixels", outputs, 4.0 * outputs, "element, pixel-major; bytes", [&] {
+    k.write_output({sums.data(), kChannels, false}, kWidth,
+                   {y.data(), 1, kChannels, scale.data(), simd::Activation::kRelu, 0.0f, 0.0f, kChannels});
   });
 }
 

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
+#include "heuristics.h"
 #include "simd/kernels.h"
 #include "tile.h"
 
@@ -37,6 +39,18 @@ void add_strip(Context& context, const Blocking& blocking, const float* x, int64
   }
 }
 
+// Divides a strip's sums by the members; elements beyond the block's own length are zero.
+void divide_strip(const Blocking& blocking, Elements strip, const double* sums, BlockClusters& own) {
+  const int64_t length = blocking.sub_vector_length(), width = simd::sum_width(strip.count);
+  const int64_t padded = std::min(simd::kMemberStrip, length - strip.begin);
+  for (int64_t c = 0; c < own.count; ++c) {
+    const double members = own.members[static_cast<size_t>(c)];
+    float* centroid = own.centroids.data() + c * length + strip.begin;
+    for (int64_t l = 0; l < strip.count; ++l) centroid[l] = static_cast<float>(sums[c * width + l] / members);
+    for (int64_t l = strip.count; l < padded; ++l) centroid[l] = 0.0f;
+  }
+}
+
 // Writes one strip of a block's means. Strips, not whole vectors: the sums of a strip fit a cache, and a layer of a
 // single block gives work to several threads.
 void write_strip_of_means(Context& context, const Blocking& blocking, const float* x, int64_t block, int64_t begin,
@@ -48,11 +62,39 @@ void write_strip_of_means(Context& context, const Blocking& blocking, const floa
   Buffer<double> sums(context.allocator, static_cast<size_t>(own.count * width));
   std::fill_n(sums.data(), own.count * width, 0.0);
   if (strip.count > 0) add_strip(context, blocking, x, block, strip, ids, sums.data());
-  for (int64_t c = 0; c < own.count; ++c) {
-    const double members = own.members[static_cast<size_t>(c)];
-    float* centroid = own.centroids.data() + c * length + begin;
-    for (int64_t l = 0; l < strip.count; ++l) centroid[l] = static_cast<float>(sums[c * width + l] / members);
-    for (int64_t l = strip.count; l < padded; ++l) centroid[l] = 0.0f;
+  divide_strip(blocking, strip, sums.data(), own);
+}
+
+// The same for strips first ... end - 1, counted over all blocks, of a pixel-major input: together, as they share cache
+// lines.
+void write_pixel_means(Context& context, const Blocking& blocking, const float* x, int64_t first, int64_t end,
+                       Clusters& clusters) {
+  const int64_t strips = strips_of(blocking);
+  struct Strip {
+    int64_t block;
+    Elements elements;
+    Buffer<double> sums;
+  };
+  std::vector<Strip> own;
+  own.reserve(static_cast<size_t>(end - first));
+  for (int64_t index = first; index < end; ++index) {
+    const int64_t block = index / strips, begin = index % strips * simd::kMemberStrip;
+    const int64_t count = std::clamp<int64_t>(blocking.block_length(block) - begin, 0, simd::kMemberStrip);
+    const int64_t size = clusters.blocks[static_cast<size_t>(block)].count * simd::sum_width(count);
+    own.push_back({block, {begin, count}, Buffer<double>(context.allocator, static_cast<size_t>(size))});
+    std::fill_n(own.back().sums.data(), size, 0.0);
+  }
+  for (int64_t start = 0; start < blocking.vectors; start += kTileVectors) {
+    for (Strip& strip : own) {
+      if (strip.elements.count == 0) continue;
+      const Rows rows = rows_in_place(blocking, x, strip.block, strip.elements, start,
+                                      std::min(kTileVectors, blocking.vectors - start));
+      const int32_t* ids = clusters.ids.data() + strip.block * blocking.vectors + start;
+      simd::kernels().add_strips(rows.values, rows.stride, rows.length, rows.count, ids, strip.sums.data());
+    }
+  }
+  for (const Strip& strip : own) {
+    divide_strip(blocking, strip.elements, strip.sums.data(), clusters.blocks[static_cast<size_t>(strip.block)]);
   }
 }
 
@@ -121,6 +163,14 @@ void write_centroids(Context& context, const Blocking& blocking, const ClusterAt
   const int64_t length = blocking.sub_vector_length(), strips = strips_of(blocking);
   for (BlockClusters& own : clusters.blocks) own.centroids.resize(static_cast<size_t>(own.count * length));
   const bool angular = attributes.metric == Metric::kAngular;
+  if (!angular && blocking.geometry.attributes.input_order == DataOrder::kNhwc) {
+    const int64_t all = blocking.num_blocks() * strips;
+    const int64_t together = std::max<int64_t>(1, kChannelsTogether * strips / length);
+    context.parallel.run((all + together - 1) / together, [&](int64_t task) {
+      write_pixel_means(context, blocking, x, task * together, std::min(all, (task + 1) * together), clusters);
+    });
+    return;
+  }
   const int64_t tasks_per_block = angular ? 1 : strips;
   context.parallel.run(blocking.num_blocks() * tasks_per_block, [&](int64_t task) {
     const int64_t block = task / tasks_per_block;

@@ -121,7 +121,8 @@ Clusters hash_and_cluster(Context& context, const Blocking& blocking, const Hash
   }
   Clusters result = [&] {
     Stopwatch watch(context.statistics.hash_ns);
-    if (blocking.num_blocks() >= kBlocksToShareOut) {
+    const bool pixel_major = blocking.geometry.attributes.input_order == DataOrder::kNhwc;
+    if (blocking.num_blocks() >= kBlocksToShareOut && !pixel_major) {
       return number_while_hashing(context, blocking, hash_attributes, parameters, attributes, x);
     }
     const size_t size = static_cast<size_t>(blocking.num_blocks() * blocking.vectors);

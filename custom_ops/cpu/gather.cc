@@ -77,13 +77,16 @@ namespace {
 simd::OutputTile output_tile(const ConvGeometry& g, const GatherAttributes& attributes, const OutputChannels& output,
                              int64_t image, int64_t pixel) {
   const std::vector<float>& params = attributes.activation_params;
-  return {output.y + (image * g.out_channels + output.first) * g.out_pixels() + pixel,
-          g.out_pixels(),
+  const bool pixel_major = g.attributes.output_order == DataOrder::kNhwc;
+  return {pixel_major ? output.y + (image * g.out_pixels() + pixel) * g.out_channels + output.first
+                      : output.y + (image * g.out_channels + output.first) * g.out_pixels() + pixel,
+          pixel_major ? 1 : g.out_pixels(),
           output.count,
           output.bias == nullptr ? nullptr : output.bias + output.first,
           activation_of(attributes),
           params.empty() ? 0.0f : params[0],
-          params.size() < 2 ? 0.0f : params[1]};
+          params.size() < 2 ? 0.0f : params[1],
+          pixel_major ? g.out_channels : 1};
 }
 
 // Adds and writes one tile of pixels after the other.
@@ -108,6 +111,7 @@ class TileAdder {
     const bool kept = memory_.sums != nullptr;
     float* first = kept ? memory_.sums + (tile.image * g.out_pixels() + pixel) * memory_.stride : own;
     const int64_t row_stride = (kept ? g.out_w : tile.columns) * memory_.stride;
+    if (output_ != nullptr) fetch(tile, output_tile(g, attributes_, *output_, tile.image, pixel));
     for (int64_t row = 0; row < tile.rows; ++row) {
       const simd::TapRow taps = tap_row(blocking_, tile.image, tile.row + row, tile.column, tile.columns);
       const simd::Sums sums{first + row * row_stride, memory_.stride, memory_.fresh};
@@ -125,12 +129,25 @@ class TileAdder {
     }
     for (int64_t row = 0; row < tile.rows; ++row) {
       simd::OutputTile of_row = target;
-      of_row.y += row * g.out_w;
+      of_row.y += row * g.out_w * of_row.pixel_step;
       kernels.write_output({first + row * row_stride, memory_.stride, false}, tile.columns, of_row);
     }
   }
 
  private:
+  // Fetches the lines of a pixel-major output while sums are formed: the processor does not foresee writes that skip
+  // the other strips' channels.
+  void fetch(const PixelTile& tile, const simd::OutputTile& target) const {
+    constexpr int64_t kLineFloats = 16;
+    if (target.pixel_step == 1) return;
+    for (int64_t row = 0; row < tile.rows; ++row) {
+      for (int64_t column = 0; column < tile.columns; ++column) {
+        const float* pixel = target.y + (row * blocking_.geometry.out_w + column) * target.pixel_step;
+        for (int64_t c = 0; c < target.channels; c += kLineFloats) __builtin_prefetch(pixel + c, 1);
+      }
+    }
+  }
+
   const Blocking& blocking_;
   const GatherAttributes& attributes_;
   const ScaledTables& tables_;

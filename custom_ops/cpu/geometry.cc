@@ -7,17 +7,6 @@
 namespace reuse {
 namespace {
 
-struct AxisPads {
-  int64_t begin, end;
-};
-
-AxisPads same_padding(int64_t size, int64_t kernel, int64_t stride, int64_t dilation, bool upper) {
-  const int64_t output = (size + stride - 1) / stride;
-  const int64_t total = std::max<int64_t>(0, (output - 1) * stride + (kernel - 1) * dilation + 1 - size);
-  const int64_t small = total / 2, large = total - total / 2;
-  return upper ? AxisPads{small, large} : AxisPads{large, small};
-}
-
 int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t dilation, AxisPads pads, const char* axis) {
   const int64_t extent = (kernel - 1) * dilation + 1;
   const int64_t padded = size + pads.begin + pads.end;
@@ -42,6 +31,13 @@ void require_extent(int64_t value, int64_t smallest, const char* name) {
 
 }  // namespace
 
+AxisPads same_padding(int64_t size, int64_t kernel, int64_t stride, int64_t dilation, bool upper) {
+  const int64_t output = (size + stride - 1) / stride;
+  const int64_t total = std::max<int64_t>(0, (output - 1) * stride + (kernel - 1) * dilation + 1 - size);
+  const int64_t small = total / 2, large = total - total / 2;
+  return upper ? AxisPads{small, large} : AxisPads{large, small};
+}
+
 Layout parse_layout(const std::string& name) {
   if (name == "patch") return Layout::kPatch;
   if (name == "channel") return Layout::kChannel;
@@ -56,6 +52,12 @@ AutoPad parse_auto_pad(const std::string& name) {
   throw std::invalid_argument("auto_pad is '" + name + "', must be NOTSET, SAME_UPPER, SAME_LOWER or VALID");
 }
 
+DataOrder parse_data_order(const std::string& name, const char* attribute) {
+  if (name.empty() || name == "nchw") return DataOrder::kNchw;
+  if (name == "nhwc") return DataOrder::kNhwc;
+  throw std::invalid_argument(std::string(attribute) + " is '" + name + "', must be nchw or nhwc");
+}
+
 void ConvAttributes::check() const {
   require_extent(kernel_h, 1, "kernel_shape");
   require_extent(kernel_w, 1, "kernel_shape");
@@ -66,6 +68,7 @@ void ConvAttributes::check() const {
   for (int64_t pad : {pad_top, pad_left, pad_bottom, pad_right}) require_extent(pad, 0, "pads");
   require_extent(group, 1, "group");
   require_extent(sub_vector_length, 1, "sub_vector_length");
+  require(layout == Layout::kChannel || input_order == DataOrder::kNchw, "input_order nhwc needs layout channel");
 }
 
 ConvGeometry ConvGeometry::make(const ConvAttributes& attributes, int64_t batch, int64_t in_channels, int64_t in_h,

@@ -74,6 +74,9 @@ constexpr int64_t kTilePixels = 64;
 // rows, but writing whole long stretches of a channel is worth more: 8% of a layer of 224x224.
 constexpr int64_t kTileColumns = 64;
 
+// The same for a pixel-major output, where long stretches are worth nothing: 4 rows of 16 share more table rows.
+constexpr int64_t kTileColumnsPixelMajor = 16;
+
 // Parallel loops over many small pieces are cut into about this many tasks: enough to share out between the threads of
 // a large machine, few enough that starting them costs nothing.
 constexpr int64_t kTasksPerLoop = 64;
@@ -95,6 +98,10 @@ constexpr int64_t kBlocksToShareOut = 16;
 // takes little more than half the time of unfolding twice; more than two threads would be needed to make up for that,
 // and the sums of so short vectors fall into four tasks at most.
 constexpr int64_t kOnePassElements = 64;
+
+// Channels of a pixel-major input whose centroids one task forms: two cache lines, which the processor fetches
+// together.
+constexpr int64_t kChannelsTogether = 32;
 
 // Vectors of a block that one task hashes in the latter case: about a sixteenth, whole tiles, and enough of them to
 // make up for the task's buffers.

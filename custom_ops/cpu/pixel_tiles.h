@@ -19,7 +19,11 @@ class PixelTiles {
   explicit PixelTiles(const ConvGeometry& g) : geometry_(g) {
     if (g.out_pixels() == 0) return;
     // Whole rows, whose pixels are neighbours in a channel's plane, unless they are long.
-    columns_ = g.out_w < 2 * kTileColumns ? g.out_w : kTileColumns;
+    if (g.attributes.output_order == DataOrder::kNhwc) {
+      columns_ = std::min(g.out_w, kTileColumnsPixelMajor);
+    } else {
+      columns_ = g.out_w < 2 * kTileColumns ? g.out_w : kTileColumns;
+    }
     rows_ = std::clamp<int64_t>(kTilePixels / columns_, 1, g.out_h);
     vertical_ = (g.out_h + rows_ - 1) / rows_;
     horizontal_ = (g.out_w + columns_ - 1) / columns_;

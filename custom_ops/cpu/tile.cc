@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "simd/kernels.h"
+
 namespace reuse {
 namespace {
 
@@ -72,9 +74,27 @@ void load_patch_tile(const Blocking& blocking, const float* x, int64_t block, El
 
 }  // namespace
 
+Rows rows_in_place(const Blocking& blocking, const float* x, int64_t block, Elements elements, int64_t first,
+                   int64_t count) {
+  const ConvGeometry& g = blocking.geometry;
+  const int64_t channel =
+      blocking.group_of(block) * g.group_in_channels() + blocking.block_start(block) + elements.begin;
+  return {x + first * g.in_channels + channel, g.in_channels, elements.count, count};
+}
+
+bool is_finite(const float* values, int64_t count) {
+  uint8_t finite = 0;
+  simd::kernels().all_finite_rows(values, count, count, 1, &finite);
+  return finite != 0;
+}
+
 Tile load_tile(const Blocking& blocking, const float* x, int64_t block, Elements elements, int64_t first, int64_t count,
                float* values) {
-  if (blocking.layout() == Layout::kPatch) {
+  if (blocking.geometry.attributes.input_order == DataOrder::kNhwc) {
+    const Rows rows = rows_in_place(blocking, x, block, elements, first, count);
+    const int64_t readable = x + blocking.vectors * blocking.geometry.in_channels - rows.values;
+    simd::kernels().transpose_rows(rows.values, rows.stride, rows.length, count, readable, values, kTileVectors);
+  } else if (blocking.layout() == Layout::kPatch) {
     load_patch_tile(blocking, x, block, elements, first, count, values);
   } else {
     load_channel_tile(blocking, x, block, elements, first, count, values);

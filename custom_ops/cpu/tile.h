@@ -1,4 +1,4 @@
-// Reads neuron vectors out of an NCHW tensor, a tile of them at a time.
+// Reads neuron vectors out of an image tensor, a tile of them at a time.
 #pragma once
 
 #include <cstdint>
@@ -20,5 +20,12 @@ Tile load_tile(const Blocking& blocking, const float* x, int64_t block, Elements
 
 // The same with all elements of the block.
 Tile load_tile(const Blocking& blocking, const float* x, int64_t block, int64_t first, int64_t count, float* values);
+
+// The vectors where a pixel-major input has them, without copying.
+Rows rows_in_place(const Blocking& blocking, const float* x, int64_t block, Elements elements, int64_t first,
+                   int64_t count);
+
+// Whether all values are finite.
+bool is_finite(const float* values, int64_t count);
 
 }  // namespace reuse

@@ -25,14 +25,14 @@ class WindowHasher {
         values_(allocator),
         scratch_(allocator) {
     if (by_rows_) return;
-    const int64_t elements = (length_ + simd::kLanes - 1) / simd::kLanes * simd::kLanes;
-    values_.resize(static_cast<size_t>(elements * kTileVectors));
+    values_.resize(static_cast<size_t>(length_ * kTileVectors));
     scratch_.resize(static_cast<size_t>(attributes.family->scratch_floats(length_, attributes.num_hashes)));
   }
 
   void hash(const Rows& rows, int64_t* codes) {
     if (by_rows_) return by_rows_->codes(rows, codes);
-    simd::kernels().transpose_rows(rows.values, rows.stride, block_length_, rows.count, values_.data(), kTileVectors);
+    simd::kernels().transpose_rows(rows.values, rows.stride, block_length_, rows.count, kTileVectors * rows.stride,
+                                   values_.data(), kTileVectors);
     attributes_.family->codes({values_.data(), kTileVectors, block_length_, rows.count}, block_, length_,
                               attributes_.num_hashes, parameters_, scratch_.data(), codes);
   }
@@ -81,10 +81,7 @@ void check_finite(const WindowRows& windows, const Rows& rows, uint8_t* finite) 
     std::fill_n(finite, rows.count, uint8_t{1});
     return;
   }
-  for (int64_t p = 0; p < rows.count; ++p) {
-    const float* row = rows.values + p * rows.stride;
-    finite[p] = std::all_of(row, row + rows.stride, [](float value) { return std::isfinite(value); }) ? 1 : 0;
-  }
+  simd::kernels().all_finite_rows(rows.values, rows.stride, rows.length, rows.count, finite);
 }
 
 }  // namespace

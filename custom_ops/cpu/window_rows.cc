@@ -1,22 +1,13 @@
 #include "window_rows.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "tile.h"
 
 namespace reuse {
 namespace {
 
 int64_t whole_lanes(int64_t floats) { return (floats + simd::kLanes - 1) / simd::kLanes * simd::kLanes; }
-
-bool is_finite(const float* values, int64_t count) {
-  uint32_t bad = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, values + i, sizeof(bits));
-    bad |= (bits & 0x7FFFFFFFu) >= 0x7F800000u ? 1u : 0u;
-  }
-  return bad == 0;
-}
 
 }  // namespace
 
@@ -102,7 +93,7 @@ Rows WindowRows::read(int64_t first, int64_t count) {
                                 rows_.data() + done * stride_, stride_);
     done += run;
   }
-  return {rows_.data(), stride_, count};
+  return {rows_.data(), stride_, stride_, count};
 }
 
 }  // namespace reuse

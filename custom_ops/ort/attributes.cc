@@ -164,6 +164,34 @@ ConvAttributes read_conv_attributes(const AttributeSource& source) {
   return a;
 }
 
+void read_data_orders(const AttributeSource& source, ConvAttributes& attributes) {
+  attributes.input_order = parse_data_order(source.text("input_order").value_or(""), "input_order");
+  attributes.output_order = parse_data_order(source.text("output_order").value_or(""), "output_order");
+  attributes.check();
+}
+
+PoolAttributes read_pool_attributes(const AttributeSource& source) {
+  if (!source.integers("kernel_shape")) throw std::invalid_argument("attribute kernel_shape is missing");
+  const auto kernel = sized(source.integers("kernel_shape"), {1, 1}, "kernel_shape");
+  const auto strides = sized(source.integers("strides"), {1, 1}, "strides");
+  const auto pads = sized(source.integers("pads"), {0, 0, 0, 0}, "pads");
+  PoolAttributes a;
+  a.mode = parse_pool_mode(required(source.text("mode"), "mode"));
+  a.kernel_h = kernel[0];
+  a.kernel_w = kernel[1];
+  a.stride_h = strides[0];
+  a.stride_w = strides[1];
+  a.pad_top = pads[0];
+  a.pad_left = pads[1];
+  a.pad_bottom = pads[2];
+  a.pad_right = pads[3];
+  a.auto_pad = parse_auto_pad(source.text("auto_pad").value_or(""));
+  a.ceil_mode = source.integer("ceil_mode").value_or(0) != 0;
+  a.count_include_pad = source.integer("count_include_pad").value_or(0) != 0;
+  a.check();
+  return a;
+}
+
 HashAttributes read_hash_attributes(const AttributeSource& source) {
   HashAttributes a;
   a.family = &find_hash_family(required(source.text("family"), "family"));

@@ -8,6 +8,7 @@
 
 #include "ort_abi.h"
 #include "reuse/operators.h"
+#include "reuse/pool.h"
 
 namespace reuse::ort {
 
@@ -55,5 +56,8 @@ HashAttributes read_hash_attributes(const AttributeSource& source);
 ClusterAttributes read_cluster_attributes(const AttributeSource& source);
 GatherAttributes read_gather_attributes(const AttributeSource& source);
 Layout read_layout(const AttributeSource& source);
+// Reads input_order and output_order, which ReuseConv alone has.
+void read_data_orders(const AttributeSource& source, ConvAttributes& attributes);
+PoolAttributes read_pool_attributes(const AttributeSource& source);
 
 }  // namespace reuse::ort

@@ -67,9 +67,16 @@ void require_rank(const TensorView& tensor, size_t rank, const char* name) {
                               std::to_string(rank));
 }
 
+ImageShape image_shape(const TensorView& x, DataOrder order) {
+  const std::vector<int64_t>& s = x.shape;
+  return order == DataOrder::kNchw ? ImageShape{s[0], s[1], s[2], s[3]} : ImageShape{s[0], s[3], s[1], s[2]};
+}
+
 Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, int64_t out_channels) {
   require_rank(x, 4, "X");
-  return Blocking::make(ConvGeometry::make(attributes, x.shape[0], x.shape[1], x.shape[2], x.shape[3], out_channels));
+  const ImageShape shape = image_shape(x, attributes.input_order);
+  return Blocking::make(
+      ConvGeometry::make(attributes, shape.batch, shape.channels, shape.height, shape.width, out_channels));
 }
 
 HashParameters read_hash_parameters(KernelContext* context, size_t first, const HashAttributes& attributes,

@@ -34,6 +34,12 @@ TensorView constant_input(const KernelInfo* info, size_t index);
 // Throws std::invalid_argument unless the tensor has that rank.
 void require_rank(const TensorView& tensor, size_t rank, const char* name);
 
+// The extents of an image tensor of rank 4.
+struct ImageShape {
+  int64_t batch, channels, height, width;
+};
+ImageShape image_shape(const TensorView& x, DataOrder order);
+
 // Geometry of a run from the input and the number of output channels.
 Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, int64_t out_channels);
 

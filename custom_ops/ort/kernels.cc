@@ -33,7 +33,10 @@ Blocking blocking_of_weights(const ConvAttributes& conv, const TensorView& w) {
   return Blocking::make(ConvGeometry::make(any_size, 1, w.shape[1] * conv.group, height, width, w.shape[0]));
 }
 
-std::vector<int64_t> output_shape(const ConvGeometry& g) { return {g.batch, g.out_channels, g.out_h, g.out_w}; }
+std::vector<int64_t> output_shape(const ConvGeometry& g) {
+  if (g.attributes.output_order == DataOrder::kNhwc) return {g.batch, g.out_h, g.out_w, g.out_channels};
+  return {g.batch, g.out_channels, g.out_h, g.out_w};
+}
 
 }  // namespace
 
@@ -129,6 +132,7 @@ ReuseConvKernel::ReuseConvKernel(const KernelInfo* info, std::string session)
       cluster_(read_cluster_attributes(KernelAttributes(info))),
       gather_(read_gather_attributes(KernelAttributes(info))),
       table_(parse_table_type(KernelAttributes(info).text("table").value_or("float"))) {
+  read_data_orders(KernelAttributes(info), conv_);
   const TensorView w = constant_input(info, 1);
   if (!w.present()) return;
   check_weights(w, conv_, std::nullopt);
@@ -139,7 +143,7 @@ ReuseConvKernel::ReuseConvKernel(const KernelInfo* info, std::string session)
 void ReuseConvKernel::run(KernelContext* tensors, Context& context) const {
   const TensorView x = input(tensors, 0), w = input(tensors, 1);
   require_rank(x, 4, "X");
-  check_weights(w, conv_, x.shape[1]);
+  check_weights(w, conv_, image_shape(x, conv_.input_order).channels);
   const Blocking blocking = make_blocking(conv_, x, w.shape[0]);
   const float* bias = read_bias(tensors, 2, w.shape[0]);
   const HashParameters parameters = read_hash_parameters(tensors, 3, hash_, blocking);
@@ -150,6 +154,19 @@ void ReuseConvKernel::run(KernelContext* tensors, Context& context) const {
   }
   const PackedWeights weights = pack_for_reuse_conv(context.allocator, blocking, table_, w.as<float>());
   reuse_conv(context, blocking, hash_, cluster_, table_, gather_, parameters, weights, x.as<float>(), bias, y);
+}
+
+PoolKernel::PoolKernel(const KernelInfo* info, std::string session)
+    : Kernel(info, "Pool", std::move(session)), pool_(read_pool_attributes(KernelAttributes(info))) {}
+
+void PoolKernel::run(KernelContext* tensors, Context& context) const {
+  const TensorView x = input(tensors, 0);
+  require_rank(x, 4, "X");
+  const ImageShape shape = image_shape(x, DataOrder::kNhwc);
+  const PoolAxis height = pool_axis(pool_, 0, shape.height), width = pool_axis(pool_, 1, shape.width);
+  float* y = output<float>(tensors, 0, {shape.batch, height.out, width.out, shape.channels});
+  Stopwatch watch(context.statistics.gather_ns);
+  pool(context, pool_, shape.batch, height, width, shape.channels, x.as<float>(), y);
 }
 
 }  // namespace reuse::ort

@@ -1,4 +1,4 @@
-// The kernels of the five operators, CPU provider.
+// The kernels of the operators, CPU provider.
 #pragma once
 
 #include <memory>
@@ -63,6 +63,15 @@ class ReuseConvKernel final : public Kernel {
   // Constant weights, packed once; their packing does not depend on the input's size.
   std::unique_ptr<ScratchAllocator> weights_allocator_;
   std::optional<PackedWeights> weights_;
+};
+
+class PoolKernel final : public Kernel {
+ public:
+  PoolKernel(const KernelInfo* info, std::string session);
+
+ private:
+  void run(KernelContext* tensors, Context& context) const override;
+  PoolAttributes pool_;
 };
 
 }  // namespace reuse::ort

@@ -83,6 +83,7 @@ std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session
       make_operator<GatherKernel, infer_gather>({"Gather", {kFloat, kInt32, kFloat, kFloat}, 3, {kFloat}}, session));
   ops.push_back(make_operator<ReuseConvKernel, infer_reuse_conv>(
       {"ReuseConv", with_parameters({kFloat, kFloat, kFloat}), 2, {kFloat}}, session));
+  ops.push_back(make_operator<PoolKernel, infer_pool>({"Pool", {kFloat}, 1, {kFloat}}, session));
   return ops;
 }
 

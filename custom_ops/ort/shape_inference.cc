@@ -93,6 +93,12 @@ struct Known {
     attributes = read_conv_attributes(InferenceAttributes(context));
   }
 
+  // Takes X for a tensor in the order of ReuseConv's attributes from here on; `x` is NCHW whatever the order.
+  void read_orders(const ShapeInferContext* context) {
+    read_data_orders(InferenceAttributes(context), attributes);
+    if (has_shape() && attributes.input_order == DataOrder::kNhwc) x = {x[0], x[3], x[1], x[2]};
+  }
+
   bool has_shape() const { return !x.empty(); }
 
   // Returns the output extent of axis 2 or 3.
@@ -132,7 +138,10 @@ struct Known {
     return {(channels * taps + length - 1) / length * attributes.group, ""};
   }
 
-  Shape y(const Dimension& channels) const { return {x[0], channels, out(2), out(3)}; }
+  Shape y(const Dimension& channels) const {
+    if (attributes.output_order == DataOrder::kNhwc) return {x[0], out(2), out(3), channels};
+    return {x[0], channels, out(2), out(3)};
+  }
 };
 
 }  // namespace
@@ -173,10 +182,22 @@ void infer_gather(ShapeInferContext* context) {
 }
 
 void infer_reuse_conv(ShapeInferContext* context) {
-  const Known known(context, 0);
+  Known known(context, 0);
+  known.read_orders(context);
   const Shape weights = input_shape(context, 1);
   if (!known.has_shape() || weights.size() != 4) return;
   set_output(context, 0, kFloat, known.y(weights[0]));
+}
+
+void infer_pool(ShapeInferContext* context) {
+  const PoolAttributes attributes = read_pool_attributes(InferenceAttributes(context));
+  Shape shape = input_shape(context, 0);
+  if (shape.size() != 4) return;
+  for (const int axis : {0, 1}) {
+    Dimension& extent = shape[static_cast<size_t>(1 + axis)];
+    extent = extent.known() ? Dimension{pool_axis(attributes, axis, extent.extent).out, ""} : unknown();
+  }
+  set_output(context, 0, kFloat, shape);
 }
 
 }  // namespace reuse::ort

@@ -12,5 +12,6 @@ void infer_cluster(ShapeInferContext* context);
 void infer_centroid_gemm(ShapeInferContext* context);
 void infer_gather(ShapeInferContext* context);
 void infer_reuse_conv(ShapeInferContext* context);
+void infer_pool(ShapeInferContext* context);
 
 }  // namespace reuse::ort

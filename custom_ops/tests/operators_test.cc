@@ -40,6 +40,54 @@ TEST(fused_equals_staged_for_any_number_of_threads) {
   }
 }
 
+TEST(orders_of_data_change_no_bit) {
+  const char* const families[] = {"sign", "pstable", "learned", "exact"};
+  for (int seed = 0; seed < 2 * kCases; ++seed) {
+    std::mt19937 random(static_cast<unsigned>(4000 + seed));
+    Problem problem = random_problem(random, families[seed % 4]);
+    if (seed % 8 >= 4) problem.table = TableType::kInt8;
+    const std::vector<float> expected = run_fused(problem, 1);
+    ConvAttributes& attributes = problem.blocking.geometry.attributes;
+    attributes.output_order = DataOrder::kNhwc;
+    EXPECT(run_fused(problem, 2) == expected, << "output, seed " << seed);
+    if (attributes.layout == Layout::kPatch) continue;
+    attributes.input_order = DataOrder::kNhwc;
+    EXPECT(run_fused(problem, 1) == expected, << "input and output, seed " << seed);
+    attributes.output_order = DataOrder::kNchw;
+    EXPECT(run_fused(problem, 3) == expected, << "input, seed " << seed);
+  }
+}
+
+// Vectors of many lengths, as the kernels have paths for 8, 16 and others, and channels that are not read.
+TEST(orders_of_data_change_no_bit_for_many_channels) {
+  for (const char* family : {"sign", "learned", "exact"}) {
+    for (const int64_t length : {3, 8, 11, 16, 20, 32, 48}) {
+      std::mt19937 random(static_cast<unsigned>(length));
+      Problem problem = channel_problem(random, family, length);
+      const std::vector<float> expected = run_fused(problem, 1);
+      ConvAttributes& attributes = problem.blocking.geometry.attributes;
+      attributes.input_order = attributes.output_order = DataOrder::kNhwc;
+      EXPECT(run_fused(problem, 2) == expected, << family << ", L " << length);
+    }
+  }
+}
+
+TEST(values_that_are_not_finite_are_found_in_pixel_major_data) {
+  const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const int64_t length : {3, 8, 16, 20}) {
+    for (const float value : {infinity, -infinity, nan}) {
+      std::mt19937 random(7);
+      Problem problem = channel_problem(random, "learned", length);
+      for (size_t i = 5; i < problem.x.size(); i += 97) problem.x[i] = value;
+      RunStatistics expected, actual;
+      run_fused(problem, 1, &expected);
+      problem.blocking.geometry.attributes.input_order = DataOrder::kNhwc;
+      run_fused(problem, 1, &actual);
+      EXPECT(expected.guarded > 0 && actual.guarded == expected.guarded && actual.clusters == expected.clusters);
+    }
+  }
+}
+
 TEST(int8_tables_are_near_float_ones_for_any_number_of_threads) {
   const char* const families[] = {"sign", "pstable", "learned", "exact"};
   for (int seed = 0; seed < kCases; ++seed) {

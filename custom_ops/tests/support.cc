@@ -145,20 +145,50 @@ std::vector<float> dense(const Problem& p) {
   return y;
 }
 
+Problem channel_problem(std::mt19937& random, const char* family, int64_t length) {
+  ConvAttributes a;
+  a.kernel_h = a.kernel_w = 3;
+  a.pad_top = a.pad_left = a.pad_bottom = a.pad_right = 1;
+  a.sub_vector_length = length;
+  Problem p;
+  p.blocking = Blocking::make(ConvGeometry::make(a, 2, 48, 9, 11, 40));
+  p.hash = {&find_hash_family(family), 5};
+  p.cluster.verify = std::string(family) == "exact";
+  p.x = normal(random, 2 * 48 * 9 * 11);
+  p.w = normal(random, 40 * 48 * 9);
+  p.bias = normal(random, 40);
+  draw_parameters(random, family, p);
+  return p;
+}
+
+std::vector<float> reordered(const std::vector<float>& values, int64_t batch, int64_t outer, int64_t inner) {
+  std::vector<float> result(values.size());
+  for (int64_t n = 0; n < batch; ++n) {
+    for (int64_t i = 0; i < outer * inner; ++i) {
+      const int64_t target = n * outer * inner + i % inner * outer + i / inner;
+      result[static_cast<size_t>(target)] = values[static_cast<size_t>(n * outer * inner + i)];
+    }
+  }
+  return result;
+}
+
 std::vector<float> run_fused(const Problem& p, int64_t threads, RunStatistics* statistics) {
   const ConvGeometry& g = p.blocking.geometry;
   PoisonedAllocator allocator;
   Threads parallel(threads);
   RunStatistics own;
   std::vector<float> y(static_cast<size_t>(g.rows() * g.out_channels));
+  const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
+  const std::vector<float> x = pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x;
   {
     Context context{allocator, parallel, own};
     const PackedWeights weights = pack_for_reuse_conv(allocator, p.blocking, p.table, p.w.data());
-    reuse_conv(context, p.blocking, p.hash, p.cluster, p.table, p.gather, p.parameters(), weights, p.x.data(),
+    reuse_conv(context, p.blocking, p.hash, p.cluster, p.table, p.gather, p.parameters(), weights, x.data(),
                p.bias.empty() ? nullptr : p.bias.data(), y.data());
   }
   EXPECT(allocator.held() == 0);
   if (statistics != nullptr) *statistics = own;
+  if (g.attributes.output_order == DataOrder::kNhwc) return reordered(y, g.batch, g.out_pixels(), g.out_channels);
   return y;
 }
 

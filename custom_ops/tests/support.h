@@ -68,10 +68,17 @@ struct Problem {
 // Draws a legal problem; the family is one of sign, pstable, learned, exact.
 Problem random_problem(std::mt19937& random, const char* family);
 
+// A 3x3 convolution of 48 channels in the channel layout.
+Problem channel_problem(std::mt19937& random, const char* family, int64_t length);
+
 // The convolution in float64, with bias and activation.
 std::vector<float> dense(const Problem& problem);
 
-// ReuseConv, and the four staged operators one after the other.
+// Each image's [outer, inner] as [inner, outer].
+std::vector<float> reordered(const std::vector<float>& values, int64_t batch, int64_t outer, int64_t inner);
+
+// ReuseConv (from and to NCHW whatever the orders of its attributes), and the four staged operators one after the
+// other.
 std::vector<float> run_fused(const Problem& problem, int64_t threads, RunStatistics* statistics = nullptr);
 std::vector<float> run_staged(const Problem& problem, int64_t threads);
 

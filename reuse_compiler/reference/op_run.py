@@ -7,6 +7,7 @@ from typing import Any, cast
 from onnx.reference.op_run import OpRun
 
 from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, gather_rows, hash_vectors, quantise_table
+from reuse_compiler.reference.pool import Pooling, pool
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvGeometry, Layout
 
@@ -112,6 +113,8 @@ class ReuseConv(ReuseOp):
     """Y = ReuseConv(X, W, bias?, projections?, thresholds?, coordinates?, widths?)"""
 
     def _run(self, x: Any, weights: Any, bias: Any = None, *parameters: Any, **_: Any) -> tuple[Any]:
+        if self.attribute("input_order") == "nhwc":
+            x = x.transpose(0, 3, 1, 2)
         blocking = self.blocking(x, weights.shape[0])
         codes = hash_vectors(x, blocking, self.attribute("family"), HashParameters(*map(present, parameters)))
         clusters = cluster_vectors(
@@ -129,9 +132,24 @@ class ReuseConv(ReuseOp):
         if table is None:
             table = centroid_gemm(clusters.centroids, clusters.counts, weights, blocking)
         params = tuple(self.attribute("activation_params", ()))
-        return (
-            gather_rows(table, clusters.ids, blocking, present(bias), self.attribute("activation", "none"), params),
+        y = gather_rows(table, clusters.ids, blocking, present(bias), self.attribute("activation", "none"), params)
+        return (y.transpose(0, 2, 3, 1) if self.attribute("output_order") == "nhwc" else y,)
+
+
+class Pool(ReuseOp):
+    """Y = Pool(X)"""
+
+    def _run(self, x: Any, **_: Any) -> tuple[Any]:
+        pooling = Pooling(
+            self.attribute("mode"),
+            tuple(self.attribute("kernel_shape")),
+            tuple(self.attribute("strides", (1, 1))),
+            tuple(self.attribute("pads", (0, 0, 0, 0))),
+            self.attribute("auto_pad", "NOTSET"),
+            bool(self.attribute("ceil_mode", 0)),
+            bool(self.attribute("count_include_pad", 0)),
         )
+        return (pool(x, pooling),)
 
 
-REFERENCE_OPS = cast("list[type[OpRun]]", [Hash, Cluster, CentroidGemm, Gather, ReuseConv])
+REFERENCE_OPS = cast("list[type[OpRun]]", [Hash, Cluster, CentroidGemm, Gather, ReuseConv, Pool])

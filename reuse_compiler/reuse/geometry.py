@@ -10,6 +10,8 @@ from typing import Literal
 
 Layout = Literal["patch", "channel"]
 AutoPad = Literal["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]
+DataOrder = Literal["nchw", "nhwc"]
+"""Order of an image tensor: [N, channels, H, W] or pixel-major [N, H, W, channels]."""
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int, upper: bool) -> tuple[int, int]:

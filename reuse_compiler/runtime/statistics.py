@@ -31,7 +31,7 @@ class NodeStatistics(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     node: str
-    op: Literal["ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather"]
+    op: Literal["ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "Pool"]
     runs: int
     blocks: int
     """Blocks of neuron vectors, as the layer has them."""

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reuse_compiler.reference.op_run import DOMAIN
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
-from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvGeometry, Layout
+from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvGeometry, DataOrder, Layout
 
 Array = npt.NDArray[Any]
 
@@ -39,6 +39,9 @@ class Case:
     seed: int = 0
     table: str = "float"
     """Of the fused form; the staged one has float tables only."""
+    input_order: DataOrder = "nchw"
+    output_order: DataOrder = "nchw"
+    """Of the fused form's X and Y."""
 
     @property
     def blocking(self) -> Blocking:
@@ -96,13 +99,15 @@ class Case:
         build = {"fused": self._fused, "staged": self._staged, "dense": self._dense}[lowering]
         g = self.geometry
         shape: list[Any] = [g.batch, g.in_channels, g.in_height, g.in_width]
+        if dynamic:
+            shape = ["N", g.in_channels, "H", "W"]
+        if self.input_order == "nhwc":
+            shape = [shape[axis] for axis in (0, 2, 3, 1)]
         graph = helper.make_graph(
             build(names),
             "case",
             [
-                helper.make_tensor_value_info(
-                    "X", TensorProto.FLOAT, ["N", g.in_channels, "H", "W"] if dynamic else shape
-                )
+                helper.make_tensor_value_info("X", TensorProto.FLOAT, shape),
             ],
             [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
             [numpy_helper.from_array(value, name) for name, value in constants.items()],
@@ -125,6 +130,9 @@ class Case:
         attributes |= {"family": self.family, "num_hashes": self.num_hashes}
         if self.table != "float":
             attributes["table"] = self.table
+        for name in ("input_order", "output_order"):
+            if getattr(self, name) != "nchw":
+                attributes[name] = getattr(self, name)
         return [
             helper.make_node("ReuseConv", ["X", "W", "bias", *parameters], ["Y"], "conv", domain=DOMAIN, **attributes)
         ]

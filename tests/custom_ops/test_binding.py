@@ -45,6 +45,16 @@ def test_output_shape_is_inferred_at_load(lowering: str, layout: Layout) -> None
     assert all(isinstance(extent, str) for extent in dynamic[2:])
 
 
+def test_pixel_major_shapes_are_inferred_at_load() -> None:
+    case = replace(CASE, input_order="nhwc", output_order="nhwc")
+    g = case.geometry
+    static = make_session(case.model("fused", dynamic=False)).get_outputs()[0].shape
+    assert static == [g.batch, g.out_height, g.out_width, g.out_channels]
+    dynamic = make_session(case.model("fused")).get_outputs()[0].shape
+    assert dynamic[0] == "N" and dynamic[3] == g.out_channels
+    assert all(isinstance(extent, str) for extent in dynamic[1:3])
+
+
 @pytest.mark.parametrize("layout", ["patch", "channel"])
 def test_intermediate_shapes_are_inferred_at_load(layout: Layout) -> None:
     case = replace(CASE, layout=layout)
@@ -86,6 +96,8 @@ def test_intermediate_shapes_are_inferred_at_load(layout: Layout) -> None:
         ("activation", "Clip", "activation_params has 0 values"),
         ("num_hashes", "seven", "num_hashes"),
         ("auto_pad", "SAME", "auto_pad is 'SAME'"),
+        ("input_order", "hwc", "input_order is 'hwc'"),
+        ("output_order", "NHWC", "output_order is 'NHWC'"),
     ],
 )
 def test_a_wrong_attribute_is_named_when_the_session_is_made(name: str, value: Any, message: str) -> None:
@@ -191,3 +203,9 @@ def test_a_chain_of_layers_of_unknown_size_runs() -> None:
     for size in (33, 64):
         result = session.run(None, {"t0": np.ones((2, 6, size, size), np.float32)})[0]
         assert result.shape == (2, 6, -(-size // 16), -(-size // 16))
+
+
+def test_a_pixel_major_input_needs_the_channel_layout() -> None:
+    case = replace(CASE, layout="patch", input_order="nhwc")
+    with pytest.raises(Exception, match="input_order nhwc needs layout channel"):
+        make_session(case.model("fused"))

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
 
 from reuse_compiler.reference.operators import block_bounds, cluster_vectors, hash_vectors
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.geometry import ConvGeometry, DataOrder
 from reuse_compiler.reuse.int8_tables import LARGEST_INT8_ENTRY
 from tests.comparison import assert_close
 from tests.custom_ops.cases import Case, cases
@@ -29,6 +30,21 @@ def test_fused_equals_staged_equals_reference(case: Case) -> None:
     reference = run_reference(case.model("fused"), x)
     assert_close(fused, reference, what=f"fused against reference, {case}")
     assert_close(staged, reference, what=f"staged against reference, {case}")
+
+
+@quick
+@given(case=cases(), table=st.sampled_from(["float", "int8"]), input_too=st.booleans())
+def test_orders_of_data_change_no_bit(case: Case, table: str, input_too: bool) -> None:
+    case = replace(case, table=table)
+    x = case.data()[0]
+    expected = run_kernels(case.model("fused"), x)
+    input_order: DataOrder = "nhwc" if input_too and case.layout == "channel" else "nchw"
+    other = replace(case, input_order=input_order, output_order="nhwc").model("fused")
+    own = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if input_order == "nhwc" else x
+    actual = run_kernels(other, own)
+    np.testing.assert_array_equal(actual.transpose(0, 3, 1, 2), expected, err_msg=repr(case))
+    if table == "float":
+        assert_close(actual, run_reference(other, own), what=f"pixel-major against reference, {case}")
 
 
 def int8_step(case: Case) -> float:

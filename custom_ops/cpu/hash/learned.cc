@@ -23,8 +23,8 @@ class TreeHasher final : public RowHasher {
     }
   }
 
-  void codes(const Rows& rows, int64_t* codes) override {
-    simd::kernels().subtree_leaves(rows.values, rows.stride, rows.count, subtrees_.data(), depth_, codes);
+  void codes(const Rows& rows, int64_t* codes) const override {
+    simd::kernels().subtree_leaves(rows.values, rows.stride, rows.length, rows.count, subtrees_.data(), depth_, codes);
   }
 
  private:

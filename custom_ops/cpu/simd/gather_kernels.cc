@@ -290,10 +290,31 @@ REUSE_INLINE void write_part(const Pixels& source, int64_t pixels, const OutputT
   for (int64_t c = 0; c < channels; ++c) store_first(target + c * output.plane, square[c], pixels);
 }
 
-// Writes `pixels` pixels, a long stretch of some channels after the other; `at(p)` tells where those from p on are
-// found.
+// Writes the channels of one pixel, which are neighbours in the output.
+template <Activation kActivation>
+REUSE_INLINE void write_pixel(const float* source, const OutputTile& output, float* target) {
+  int64_t c = 0;
+  for (; c + kLanes <= output.channels; c += kLanes) {
+    const Lanes bias = output.bias == nullptr ? Lanes{} : load(output.bias + c);
+    store(target + c, activate<kActivation>(load(source + c) + bias, output));
+  }
+  if (c < output.channels) {
+    const int64_t rest = output.channels - c;
+    const Lanes bias = output.bias == nullptr ? Lanes{} : load_first(output.bias + c, rest);
+    store_first(target + c, activate<kActivation>(load(source + c) + bias, output), rest);
+  }
+}
+
+// Writes `pixels` pixels, unless pixel-major a long stretch of some channels after the other; `at(p)` tells where those
+// from p on are found.
 template <Activation kActivation, typename At>
 REUSE_INLINE void write_activated(const At& at, int64_t pixels, const OutputTile& output) {
+  if (output.pixel_step > 1) {
+    for (int64_t p = 0; p < pixels; ++p) {
+      write_pixel<kActivation>(at(p)(0), output, output.y + p * output.pixel_step);
+    }
+    return;
+  }
   for (int64_t c = 0; c < output.channels; c += kLanes) {
     const int64_t channels = output.channels - c < kLanes ? output.channels - c : kLanes;
     float* target = output.y + c * output.plane;

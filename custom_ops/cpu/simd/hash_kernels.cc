@@ -135,17 +135,18 @@ REUSE_INLINE void walk_subtrees(const float* values, int64_t stride, const Subtr
 }
 
 #if defined(__AVX512F__)
-// The same for 16 vectors of kStride elements, which fit one or two registers each: all nodes of a vector's subtree
+// The same for 16 vectors of kLength elements, which fit one or two registers each: all nodes of a vector's subtree
 // compare at once, and the way down leads through the bits of a mask, for the 16 vectors side by side.
-template <int64_t kStride>
+template <int64_t kLength>
 struct Sixteen {
   const float* values;
+  int64_t stride;
 
   // Bit n: whether node n sends the vector to the right.
   REUSE_INLINE uint32_t compare(int64_t vector, const Subtree& subtree) const {
-    const float* row = values + vector * kStride;
+    const float* row = values + vector * stride;
     const __m512 chosen = _mm512_permutex2var_ps(_mm512_loadu_ps(row), _mm512_loadu_si512(subtree.coordinates),
-                                                 _mm512_loadu_ps(row + kStride - 16));
+                                                 _mm512_loadu_ps(row + kLength - 16));
     return _mm512_cmp_ps_mask(chosen, _mm512_loadu_ps(subtree.thresholds), _CMP_GT_OQ);
   }
 
@@ -171,14 +172,15 @@ struct Sixteen {
 };
 
 // Walks kSixteens times 16 vectors: what one sixteen waits for passes while others go on.
-template <int64_t kSixteens, int64_t kStride>
-REUSE_INLINE void walk_sixteens(const float* values, const Subtree* subtrees, int depth, int64_t* codes) {
+template <int64_t kSixteens, int64_t kLength>
+REUSE_INLINE void walk_sixteens(const float* values, int64_t stride, const Subtree* subtrees, int depth,
+                                int64_t* codes) {
   int levels = depth % 4 == 0 ? 4 : depth % 4;
   int64_t before = 1;
   int32_t index[kSixteens][16] = {};
   IntLanes leaves[kSixteens];
   for (int64_t s = 0; s < kSixteens; ++s) {
-    leaves[s] = Sixteen<kStride>{values + s * 16 * kStride}.descend(subtrees, index[s], levels);
+    leaves[s] = Sixteen<kLength>{values + s * 16 * stride, stride}.descend(subtrees, index[s], levels);
   }
   for (; levels < depth; levels += 4) {
     for (int64_t s = 0; s < kSixteens; ++s) store_bits(index[s], leaves[s]);
@@ -186,7 +188,7 @@ REUSE_INLINE void walk_sixteens(const float* values, const Subtree* subtrees, in
     __asm__ volatile("" : "+m"(index));
     for (int64_t s = 0; s < kSixteens; ++s) {
       leaves[s] =
-          (leaves[s] << 4) + Sixteen<kStride>{values + s * 16 * kStride}.descend(subtrees + before, index[s], 4);
+          (leaves[s] << 4) + Sixteen<kLength>{values + s * 16 * stride, stride}.descend(subtrees + before, index[s], 4);
     }
     before += int64_t{1} << levels;
   }
@@ -197,24 +199,34 @@ REUSE_INLINE void walk_sixteens(const float* values, const Subtree* subtrees, in
 }
 
 // Walks as many vectors as come in sixteens and returns their number.
-template <int64_t kStride>
-int64_t walk_most(const float* values, int64_t count, const Subtree* subtrees, int depth, int64_t* codes) {
+template <int64_t kLength>
+REUSE_INLINE int64_t walk_most(const float* values, int64_t stride, int64_t count, const Subtree* subtrees, int depth,
+                               int64_t* codes) {
   int64_t p = 0;
-  for (; p + 32 <= count; p += 32) walk_sixteens<2, kStride>(values + p * kStride, subtrees, depth, codes + p);
-  for (; p + 16 <= count; p += 16) walk_sixteens<1, kStride>(values + p * kStride, subtrees, depth, codes + p);
+  for (; p + 32 <= count; p += 32) walk_sixteens<2, kLength>(values + p * stride, stride, subtrees, depth, codes + p);
+  for (; p + 16 <= count; p += 16) walk_sixteens<1, kLength>(values + p * stride, stride, subtrees, depth, codes + p);
   return p;
 }
 #endif
 
 }  // namespace
 
-void subtree_leaves(const float* values, int64_t stride, int64_t count, const Subtree* subtrees, int64_t depth,
-                    int64_t* codes) {
+void subtree_leaves(const float* values, int64_t stride, int64_t length, int64_t count, const Subtree* subtrees,
+                    int64_t depth, int64_t* codes) {
   constexpr int64_t kWalkers = 8;
   int64_t p = 0;
 #if defined(__AVX512F__)
-  if (stride == 16) p = walk_most<16>(values, count, subtrees, static_cast<int>(depth), codes);
-  if (stride == 32) p = walk_most<32>(values, count, subtrees, static_cast<int>(depth), codes);
+  // Rows without gaps apart, so that offsets are constants.
+  const int levels = static_cast<int>(depth);
+  if (length == 16) {
+    p = stride == 16 ? walk_most<16>(values, 16, count, subtrees, levels, codes)
+                     : walk_most<16>(values, stride, count, subtrees, levels, codes);
+  } else if (length == 32) {
+    p = stride == 32 ? walk_most<32>(values, 32, count, subtrees, levels, codes)
+                     : walk_most<32>(values, stride, count, subtrees, levels, codes);
+  }
+#else
+  static_cast<void>(length);
 #endif
   for (; p + kWalkers <= count; p += kWalkers) {
     walk_subtrees<kWalkers>(values + p * stride, stride, subtrees, depth, codes + p);
@@ -233,6 +245,46 @@ void fingerprint(const float* values, int64_t stride, int64_t length, int64_t co
       states[p] = mix(states[p], bits);
     }
   }
+}
+
+namespace {
+
+// Whether all elements are finite, for any number of vectors beside each other.
+REUSE_INLINE bool are_finite(const float* values, int64_t stride, int64_t length, int64_t count) {
+  // Added to the bits of a magnitude, it sets the highest bit from infinity on.
+  constexpr uint32_t kMagnitudeBits = 0x7FFFFFFF, kToHighest = 0x00800000;
+  typedef uint32_t Half __attribute__((vector_size(32)));
+  Vector<uint32_t> bad{};
+  Half bad_half{};
+  uint32_t all = 0;
+  for (int64_t p = 0; p < count; ++p) {
+    const float* vector = values + p * stride;
+    int64_t l = 0;
+    for (; l + kLanes <= length; l += kLanes) bad |= (load_bits<uint32_t>(vector + l) & kMagnitudeBits) + kToHighest;
+    for (; l + 8 <= length; l += 8) {
+      Half bits;
+      memcpy(&bits, vector + l, sizeof(bits));
+      bad_half |= (bits & kMagnitudeBits) + kToHighest;
+    }
+    for (; l < length; ++l) {
+      uint32_t bits;
+      memcpy(&bits, vector + l, sizeof(bits));
+      all |= (bits & kMagnitudeBits) + kToHighest;
+    }
+  }
+  uint32_t lanes[kLanes];
+  store_bits(lanes, bad);
+  for (int64_t v = 0; v < kLanes; ++v) all |= lanes[v];
+  for (int64_t v = 0; v < 8; ++v) all |= bad_half[v];
+  return (all & 0x80000000u) == 0;
+}
+
+}  // namespace
+
+// Nearly always all are: one look at all vectors together, one by one only if not.
+void all_finite_rows(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite) {
+  const bool all = are_finite(values, stride, length, count);
+  for (int64_t p = 0; p < count; ++p) finite[p] = all || are_finite(values + p * stride, stride, length, 1) ? 1 : 0;
 }
 
 void all_finite(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite) {

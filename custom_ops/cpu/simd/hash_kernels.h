@@ -22,10 +22,11 @@ void sign_bits(const float* projected, int64_t stride, int64_t num_hashes, int64
                int64_t* codes);
 void tree_leaves(const float* values, int64_t stride, int64_t count, const int32_t* coordinates,
                  const float* thresholds, int64_t depth, int64_t* codes);
-void subtree_leaves(const float* values, int64_t stride, int64_t count, const Subtree* subtrees, int64_t depth,
-                    int64_t* codes);
+void subtree_leaves(const float* values, int64_t stride, int64_t length, int64_t count, const Subtree* subtrees,
+                    int64_t depth, int64_t* codes);
 void fingerprint(const float* values, int64_t stride, int64_t length, int64_t count, int64_t* codes);
 void all_finite(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite);
+void all_finite_rows(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite);
 }  // namespace REUSE_TARGET
 #endif
 

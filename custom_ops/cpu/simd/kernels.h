@@ -77,7 +77,20 @@ struct OutputTile {
   int64_t channels;
   const float* bias;  // of the tile's first channel, or null
   Activation activation;
-  float low, high;  // Clip; LeakyRelu's slope is `low`
+  float low, high;         // Clip; LeakyRelu's slope is `low`
+  int64_t pixel_step = 1;  // elements between neighbouring pixels; above 1 channels are neighbours, and `plane` is 1
+};
+
+// A row of pooling windows. `x` is column 0 of the first input row that the windows read; y is [out_w, channels].
+struct PoolRow {
+  const float* x;
+  int64_t rows;  // input rows that the windows read
+  int64_t in_w, channels;
+  int64_t kernel_w, stride_w;
+  int64_t left;  // first column of the first window, may be negative
+  int64_t out_w;
+  bool average;     // else the maximum
+  int64_t divisor;  // of an average; 0: the number of elements in the window that are not padding
 };
 
 // Tiles of values, and projections of them, have rows that are readable and writable up to the next multiple of
@@ -93,20 +106,29 @@ struct Kernels {
   // codes[p] = leaf that values[coordinate * stride + p] reaches in a tree of that depth.
   void (*tree_leaves)(const float* values, int64_t stride, int64_t count, const int32_t* coordinates,
                       const float* thresholds, int64_t depth, int64_t* codes);
-  // codes[p] = leaf that values[p * stride + coordinate] reaches in a tree of `depth` levels: those below a multiple of
-  // four levels, counted from the leaves, are one subtree per node, level by level; the first has only depth % 4 levels
-  // if that is not zero.
-  void (*subtree_leaves)(const float* values, int64_t stride, int64_t count, const Subtree* subtrees, int64_t depth,
-                         int64_t* codes);
+  // codes[p] = leaf that values[p * stride + coordinate], coordinate < length, reaches in a tree of `depth` levels:
+  // those below a multiple of four levels, counted from the leaves, are one subtree per node, level by level; the first
+  // has only depth % 4 levels if that is not zero.
+  void (*subtree_leaves)(const float* values, int64_t stride, int64_t length, int64_t count, const Subtree* subtrees,
+                         int64_t depth, int64_t* codes);
   // codes[p] = fold of the bits of values[l * stride + p].
   void (*fingerprint)(const float* values, int64_t stride, int64_t length, int64_t count, int64_t* codes);
   // finite[p] = 1 if all elements of vector p are finite, else 0.
   void (*all_finite)(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite);
+  // The same where element l of vector p is values[p * stride + l].
+  void (*all_finite_rows)(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite);
+  // out[l * out_stride + p] = values[p * stride + l], for l < length and p < count rounded up to whole lanes;
+  // `readable` floats can be read from `values` on.
+  void (*transpose_rows)(const float* values, int64_t stride, int64_t length, int64_t count, int64_t readable,
+                         float* out, int64_t out_stride);
   // sums[ids[p] * width + l] += values[l * stride + p] for p < count, l < length, in the order of p; width is
   // sum_width(length).
   void (*add_members)(const float* values, int64_t stride, int64_t length, int64_t count, const int32_t* ids,
                       double* sums);
-  // The same for vectors that lie one after the other, and sums of `width` elements, a multiple of 8, per cluster.
+  // The same where element l of vector p is values[p * stride + l], with vectors far apart.
+  void (*add_strips)(const float* values, int64_t stride, int64_t length, int64_t count, const int32_t* ids,
+                     double* sums);
+  // The same for whole vectors in the cache, and sums of `width` elements, a multiple of 8, per cluster.
   void (*add_rows)(const float* values, int64_t stride, int64_t count, const int32_t* ids, double* sums, int64_t width);
   // means[c * stride + l] = sums[c * width + l] / members[c] for l < length, at most `width`, a multiple of 8.
   void (*write_means)(const double* sums, int64_t width, const int32_t* members, int64_t clusters, int64_t length,
@@ -114,9 +136,6 @@ struct Kernels {
   // Puts `count` vectors of `stride` elements, a multiple of kLanes, together from pieces in the order of `to`; zeros
   // where there is none. Pieces are readable kLanes - 1 elements beyond both ends.
   void (*copy_pieces)(const Piece* pieces, int64_t num_pieces, int64_t count, float* rows, int64_t stride);
-  // out[l * out_stride + p] = values[p * stride + l] for l < length and p < count, both rounded up to whole lanes.
-  void (*transpose_rows)(const float* values, int64_t stride, int64_t length, int64_t count, float* out,
-                         int64_t out_stride);
   // out[r * out_stride + n] = sum over d of a[r * depth + d] * panel[n / kLanes][d][n % kLanes], for n < width; strips
   // of kLanes columns are `step` floats apart.
   void (*gemm)(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t step, int64_t width, float* out,
@@ -130,11 +149,13 @@ struct Kernels {
   void (*add_taps)(const Tables& tables, const TapRow& row, const Sums& sums);
   // The same for int8 tables of kInt8Channels channels, times scale[channel]. At most kMostInt8Rows rows per pixel.
   void (*add_taps_int8)(const Tables& tables, const TapRow& row, const float* scale, const Sums& sums);
-  // Writes `pixels` sums to the output with bias and activation, transposed.
+  // Writes `pixels` sums to the output with bias and activation, transposed where pixels are neighbours there.
   void (*write_output)(const Sums& sums, int64_t pixels, const OutputTile& output);
   // The same where one table row is a pixel's whole sum: that of ids[p] in `rows`, whose rows are `stride` apart and
   // readable up to the next multiple of kLanes channels.
   void (*write_rows)(const float* rows, int64_t stride, const int32_t* ids, int64_t pixels, const OutputTile& output);
+  // Pools one row of windows of a pixel-major input.
+  void (*pool_row)(const PoolRow& row, float* y);
 };
 
 // The kernels of the best instruction set that this machine has, or of the one named by the environment variable

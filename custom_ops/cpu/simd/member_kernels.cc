@@ -140,6 +140,50 @@ REUSE_INLINE void copy_lanes(const Piece* pieces, int64_t begin, int64_t count, 
   }
 }
 
+// Vectors to fetch ahead: the processor does not foresee reads that skip the other strips' elements.
+constexpr int64_t kAhead = 32;
+
+template <typename ClusterSums>
+REUSE_INLINE void add_row_strip(const float* values, int64_t stride, int64_t length, int64_t count, const int32_t* ids,
+                                double* sums) {
+  ClusterSums of_clusters(sums, ids[0]);
+  // What ClusterSums reads of a vector: shorter ones are padded with zeros.
+  const int64_t width = sum_width(length);
+  if (length == width) {
+    for (int64_t p = 0; p < count; ++p) {
+      __builtin_prefetch(values + (p + kAhead) * stride);
+      of_clusters.add(ids[p], values + p * stride);
+    }
+    return;
+  }
+  float own[kLanes] = {};
+  for (int64_t p = 0; p < count; ++p) {
+    for (int64_t l = 0; l < length; ++l) own[l] = values[p * stride + l];
+    of_clusters.add(ids[p], own);
+  }
+}
+
+// Transposes kLanes vectors, of which kElements elements are wanted and kLanes readable.
+template <int64_t kElements>
+REUSE_INLINE void transpose_square(const float* values, int64_t stride, float* out, int64_t out_stride) {
+  Lanes square[kLanes];
+  for (int64_t v = 0; v < kLanes; ++v) square[v] = load(values + v * stride);
+  transpose(square);
+  for (int64_t e = 0; e < kElements; ++e) store(out + e * out_stride, square[e]);
+}
+
+// The same for `elements` of up to kLanes vectors, of which no more need be readable unless they are `whole`.
+void transpose_part(const float* values, int64_t stride, int64_t elements, int64_t vectors, bool whole, float* out,
+                    int64_t out_stride) {
+  Lanes square[kLanes];
+  for (int64_t v = 0; v < kLanes; ++v) {
+    const float* vector = values + v * stride;
+    square[v] = whole ? load(vector) : v < vectors ? load_first(vector, elements) : Lanes{};
+  }
+  transpose(square);
+  for (int64_t e = 0; e < elements; ++e) store(out + e * out_stride, square[e]);
+}
+
 }  // namespace
 
 void add_rows(const float* values, int64_t stride, int64_t count, const int32_t* ids, double* sums, int64_t width) {
@@ -194,15 +238,32 @@ void copy_pieces(const Piece* pieces, int64_t num_pieces, int64_t count, float* 
   }
 }
 
-void transpose_rows(const float* values, int64_t stride, int64_t length, int64_t count, float* out,
+void transpose_rows(const float* values, int64_t stride, int64_t length, int64_t count, int64_t readable, float* out,
                     int64_t out_stride) {
-  for (int64_t p = 0; p < count; p += kLanes) {
-    for (int64_t l = 0; l < length; l += kLanes) {
-      Lanes square[kLanes];
-      for (int64_t i = 0; i < kLanes; ++i) square[i] = load(values + (p + i) * stride + l);
-      transpose(square);
-      for (int64_t i = 0; i < kLanes; ++i) store(out + (l + i) * out_stride + p, square[i]);
+  for (int64_t l = 0; l < length; l += kLanes) {
+    const int64_t elements = length - l < kLanes ? length - l : kLanes;
+    for (int64_t p = 0; p < count; p += kLanes) {
+      const float* from = values + p * stride + l;
+      float* to = out + l * out_stride + p;
+      // Whole vectors, whatever follows the elements, are much cheaper to load than parts.
+      const bool whole = (p + kLanes - 1) * stride + l + kLanes <= readable;
+      if (whole && elements == 8) {
+        transpose_square<8>(from, stride, to, out_stride);
+      } else if (whole && elements == kLanes) {
+        transpose_square<kLanes>(from, stride, to, out_stride);
+      } else {
+        transpose_part(from, stride, elements, count - p, whole, to, out_stride);
+      }
     }
+  }
+}
+
+void add_strips(const float* values, int64_t stride, int64_t length, int64_t count, const int32_t* ids, double* sums) {
+  if (count == 0) return;
+  if (sum_width(length) == 8) {
+    add_row_strip<RegisterSums>(values, stride, length, count, ids, sums);
+  } else {
+    add_row_strip<MemorySums>(values, stride, length, count, ids, sums);
   }
 }
 

@@ -8,10 +8,11 @@ namespace simd {
 namespace REUSE_TARGET {
 
 extern const Kernels kKernels;
-const Kernels kKernels = {REUSE_TARGET_NAME, project,        sign_bits,   tree_leaves, subtree_leaves,
-                          fingerprint,       all_finite,     add_members, add_rows,    write_means,
-                          copy_pieces,       transpose_rows, gemm,        gemm_int8,   add_taps,
-                          add_taps_int8,     write_output,   write_rows};
+const Kernels kKernels = {REUSE_TARGET_NAME, project,    sign_bits,       tree_leaves,    subtree_leaves,
+                          fingerprint,       all_finite, all_finite_rows, transpose_rows, add_members,
+                          add_strips,        add_rows,   write_means,     copy_pieces,    gemm,
+                          gemm_int8,         add_taps,   add_taps_int8,   write_output,   write_rows,
+                          pool_row};
 
 }  // namespace REUSE_TARGET
 }  // namespace simd

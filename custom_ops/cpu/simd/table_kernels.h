@@ -12,7 +12,9 @@ void add_rows(const float* values, int64_t stride, int64_t count, const int32_t*
 void write_means(const double* sums, int64_t width, const int32_t* members, int64_t clusters, int64_t length,
                  float* means, int64_t stride);
 void copy_pieces(const Piece* pieces, int64_t num_pieces, int64_t count, float* rows, int64_t stride);
-void transpose_rows(const float* values, int64_t stride, int64_t length, int64_t count, float* out, int64_t out_stride);
+void transpose_rows(const float* values, int64_t stride, int64_t length, int64_t count, int64_t readable, float* out,
+                    int64_t out_stride);
+void add_strips(const float* values, int64_t stride, int64_t length, int64_t count, const int32_t* ids, double* sums);
 void gemm(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t step, int64_t width, float* out,
           int64_t out_stride);
 void gemm_int8(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t width, const float* inverse,
@@ -21,6 +23,7 @@ void add_taps(const Tables& tables, const TapRow& row, const Sums& sums);
 void add_taps_int8(const Tables& tables, const TapRow& row, const float* scale, const Sums& sums);
 void write_output(const Sums& sums, int64_t pixels, const OutputTile& output);
 void write_rows(const float* rows, int64_t stride, const int32_t* ids, int64_t pixels, const OutputTile& output);
+void pool_row(const PoolRow& row, float* y);
 }  // namespace REUSE_TARGET
 }  // namespace simd
 }  // namespace reuse

@@ -9,10 +9,20 @@ namespace reuse {
 
 enum class Layout { kPatch, kChannel };
 enum class AutoPad { kNotSet, kSameUpper, kSameLower, kValid };
+// Order of an image tensor in memory: [N, channels, H, W] or pixel-major [N, H, W, channels].
+enum class DataOrder { kNchw, kNhwc };
 
 // Parse the attribute values of docs/operators.md; throw std::invalid_argument with the allowed ones.
 Layout parse_layout(const std::string& name);
 AutoPad parse_auto_pad(const std::string& name);
+DataOrder parse_data_order(const std::string& name, const char* attribute);
+
+struct AxisPads {
+  int64_t begin, end;
+};
+
+// Pads of one axis for SAME_UPPER (`upper`) or SAME_LOWER.
+AxisPads same_padding(int64_t size, int64_t kernel, int64_t stride, int64_t dilation, bool upper);
 
 // The attributes that every operator shares, before the input's size is known.
 struct ConvAttributes {
@@ -24,6 +34,8 @@ struct ConvAttributes {
   AutoPad auto_pad = AutoPad::kNotSet;
   Layout layout = Layout::kChannel;
   int64_t sub_vector_length = 1;
+  // Of X and Y; the staged operators know NCHW only.
+  DataOrder input_order = DataOrder::kNchw, output_order = DataOrder::kNchw;
 
   // Throws std::invalid_argument naming the attribute that no convolution can have.
   void check() const;

@@ -18,11 +18,11 @@ struct Tile {
   int64_t count;
 };
 
-// Neuron vectors of one block, one after the other: element l of vector p is values[p * stride + l]; zeros from the
-// block's own length to `stride`, a multiple of 16.
+// Neuron vectors of one block in the order of memory: element l of vector p is values[p * stride + l].
 struct Rows {
   const float* values;
   int64_t stride;
+  int64_t length;  // no more can be read of the last vector; zeros from the block's own length on
   int64_t count;
 };
 
@@ -42,11 +42,11 @@ struct HashParameterSizes {
   int64_t projections = -1, thresholds = -1, coordinates = -1, widths = -1;  // -1: absent
 };
 
-// Codes of one block's vectors, given as rows.
+// Codes of one block's vectors, given as rows of at least L elements.
 class RowHasher {
  public:
   virtual ~RowHasher() = default;
-  virtual void codes(const Rows& rows, int64_t* codes) = 0;
+  virtual void codes(const Rows& rows, int64_t* codes) const = 0;
 };
 
 class HashFamily {

@@ -1,0 +1,79 @@
+// Operator Pool: maximum or average over windows of a pixel-major tensor.
+#include "reuse/pool.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "heuristics.h"
+#include "simd/kernels.h"
+
+namespace reuse {
+namespace {
+
+void require(bool condition, const std::string& message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+// Largest extent of an attribute: keeps every product below in range of int64.
+constexpr int64_t kLargestExtent = int64_t{1} << 30;
+
+}  // namespace
+
+PoolMode parse_pool_mode(const std::string& name) {
+  if (name == "max") return PoolMode::kMax;
+  if (name == "average") return PoolMode::kAverage;
+  throw std::invalid_argument("mode is '" + name + "', must be max or average");
+}
+
+void PoolAttributes::check() const {
+  for (const int64_t size : {kernel_h, kernel_w}) {
+    require(size >= 1 && size <= kLargestExtent, "kernel_shape is " + std::to_string(size) + ", must be at least 1");
+  }
+  for (const int64_t stride : {stride_h, stride_w}) {
+    require(stride >= 1 && stride <= kLargestExtent, "strides is " + std::to_string(stride) + ", must be at least 1");
+  }
+  for (const int64_t pad : {pad_top, pad_left, pad_bottom, pad_right}) {
+    require(pad >= 0, "pads is " + std::to_string(pad) + ", must be at least 0");
+  }
+  require(std::max(pad_top, pad_bottom) < kernel_h && std::max(pad_left, pad_right) < kernel_w,
+          "pads must be smaller than the kernel");
+  require(!(ceil_mode && count_include_pad), "count_include_pad with ceil_mode is not defined");
+}
+
+PoolAxis pool_axis(const PoolAttributes& a, int axis, int64_t size) {
+  const bool vertical = axis == 0;
+  const int64_t kernel = vertical ? a.kernel_h : a.kernel_w, stride = vertical ? a.stride_h : a.stride_w;
+  AxisPads pads{0, 0};
+  if (a.auto_pad == AutoPad::kNotSet) {
+    pads = vertical ? AxisPads{a.pad_top, a.pad_bottom} : AxisPads{a.pad_left, a.pad_right};
+  } else if (a.auto_pad != AutoPad::kValid) {
+    pads = same_padding(size, kernel, stride, 1, a.auto_pad == AutoPad::kSameUpper);
+  }
+  const int64_t rest = size + pads.begin + pads.end - kernel;
+  require(size >= 1 && (rest >= 0 || a.ceil_mode),
+          "input " + std::string(vertical ? "height " : "width ") + std::to_string(size) +
+              " with its padding is smaller than the kernel, which spans " + std::to_string(kernel));
+  if (!a.ceil_mode) return {size, rest / stride + 1, pads.begin};
+  int64_t out = rest <= 0 ? 1 : (rest + stride - 1) / stride + 1;
+  // A window that would begin in the padding at the end is none.
+  if ((out - 1) * stride >= size + pads.begin) --out;
+  return {size, out, pads.begin};
+}
+
+void pool(Context& context, const PoolAttributes& a, int64_t batch, const PoolAxis& height, const PoolAxis& width,
+          int64_t channels, const float* x, float* y) {
+  const int64_t rows = batch * height.out, per_task = pieces_per_task(rows);
+  const int64_t divisor = a.count_include_pad ? a.kernel_h * a.kernel_w : 0;
+  context.parallel.run((rows + per_task - 1) / per_task, [&](int64_t task) {
+    for (int64_t row = task * per_task; row < std::min(rows, (task + 1) * per_task); ++row) {
+      const int64_t image = row / height.out, top = row % height.out * a.stride_h - height.begin_pad;
+      const int64_t begin = std::max<int64_t>(top, 0), end = std::min(top + a.kernel_h, height.in);
+      const float* first = x + (image * height.in + begin) * width.in * channels;
+      simd::kernels().pool_row({first, end - begin, width.in, channels, a.kernel_w, a.stride_w, -width.begin_pad,
+                                width.out, a.mode == PoolMode::kAverage, divisor},
+                               y + row * width.out * channels);
+    }
+  });
+}
+
+}  // namespace reuse

@@ -1,0 +1,143 @@
+"""Operator Pool: the kernels and our reference against MaxPool and AveragePool of onnxruntime and ONNX's reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from reuse_compiler.reference.op_run import DOMAIN
+from tests.comparison import assert_close
+from tests.running import make_session, run_kernels, run_reference
+
+Attributes = dict[str, Any]
+OPSET = 22
+ONNX_POOLS = {"max": "MaxPool", "average": "AveragePool"}
+quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def model(op: str, attributes: Attributes, shape: list[Any], domain: str = "") -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [helper.make_node(op, ["X"], ["Y"], "pool", domain=domain, **attributes)],
+        "pool",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
+    )
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def pool_model(attributes: Attributes, shape: list[Any] | None = None) -> onnx.ModelProto:
+    return model("Pool", attributes, shape or ["N", "H", "W", "C"], DOMAIN)
+
+
+def onnx_model(attributes: Attributes) -> onnx.ModelProto:
+    """Returns ONNX's pool of the same attributes, on NCHW data."""
+    own = {name: value for name, value in attributes.items() if name != "mode"}
+    return model(ONNX_POOLS[attributes["mode"]], own, ["N", "C", "H", "W"])
+
+
+def in_onnx_reference(attributes: Attributes) -> bool:
+    """Whether ONNX's reference is right: it is not where pads differ, with ceil_mode, or if windows skip pixels."""
+    pads, kernel = attributes.get("pads"), attributes["kernel_shape"]
+    even = pads is not None and len(set(pads)) == 1 and not attributes["ceil_mode"]
+    return even and all(stride <= size for stride, size in zip(attributes["strides"], kernel, strict=True))
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> tuple[Attributes, tuple[int, int, int, int]]:
+    """Draws attributes of Pool and a shape [N, H, W, channels] that they fit."""
+    kernel = [draw(st.integers(1, 4)) for _ in range(2)]
+    attributes: Attributes = {
+        "mode": draw(st.sampled_from(["max", "average"])),
+        "kernel_shape": kernel,
+        "strides": [draw(st.integers(1, 3)) for _ in range(2)],
+    }
+    auto_pad = draw(st.sampled_from(["NOTSET", "NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]))
+    if auto_pad == "NOTSET":
+        even = st.integers(0, min(kernel) - 1).map(lambda pad: [pad] * 4)
+        uneven = st.tuples(*(st.integers(0, kernel[axis % 2] - 1) for axis in range(4))).map(list)
+        attributes["pads"] = draw(st.one_of(even, uneven))
+        attributes["ceil_mode"] = draw(st.integers(0, 1))
+    else:
+        attributes["auto_pad"] = auto_pad
+        # onnxruntime takes no SAME padding where windows skip pixels.
+        attributes["strides"] = [min(pair) for pair in zip(attributes["strides"], kernel, strict=True)]
+    if attributes["mode"] == "average" and not attributes.get("ceil_mode"):
+        attributes["count_include_pad"] = draw(st.integers(0, 1))
+    height, width = (size + draw(st.integers(0, 7)) for size in kernel)
+    return attributes, (draw(st.integers(1, 3)), height, width, draw(st.integers(1, 70)))
+
+
+@quick
+@given(case=pools(), seed=st.integers(0, 2**16))
+def test_equals_onnx(case: tuple[Attributes, tuple[int, ...]], seed: int) -> None:
+    attributes, shape = case
+    x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    actual = run_kernels(pool_model(attributes), x)
+    assert_close(run_reference(pool_model(attributes), x), actual, what=f"kernel and our reference, {case}")
+    planes = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    theirs = run_kernels(onnx_model(attributes), planes)
+    assert_close(actual.transpose(0, 3, 1, 2), theirs, what=f"kernel and onnxruntime's pool, {case}")
+    if in_onnx_reference(attributes):
+        reference = run_reference(onnx_model(attributes), planes)
+        assert_close(actual.transpose(0, 3, 1, 2), reference, what=f"kernel and ONNX's reference, {case}")
+    if attributes["mode"] == "max":
+        assert np.isin(actual, x).all()
+
+
+@pytest.mark.parametrize("mode", ["max", "average"])
+def test_results_do_not_depend_on_threads(mode: str) -> None:
+    x = np.random.default_rng(1).standard_normal((3, 41, 37, 70)).astype(np.float32)
+    pool = pool_model({"mode": mode, "kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})
+    np.testing.assert_array_equal(run_kernels(pool, x), run_kernels(pool, x, threads=4))
+
+
+def test_an_empty_batch_gives_an_empty_output() -> None:
+    result = run_kernels(pool_model({"mode": "max", "kernel_shape": [2, 2]}), np.zeros((0, 5, 5, 3), np.float32))
+    assert result.shape == (0, 4, 4, 3)
+
+
+def test_shapes_are_inferred_at_load() -> None:
+    attributes = {"mode": "max", "kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1}
+    static = make_session(pool_model(attributes, [2, 8, 9, 5])).get_outputs()[0].shape
+    assert static == [2, 4, 5, 5]
+    dynamic = make_session(pool_model(attributes)).get_outputs()[0].shape
+    assert dynamic[0] == "N" and dynamic[3] == "C"
+    assert len({*dynamic, "H", "W"}) == 6, "extents of unknown sizes must not be taken for others"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"mode": None}, "mode is missing"),
+        ({"mode": "median"}, "mode is 'median'"),
+        ({"kernel_shape": None}, "kernel_shape is missing"),
+        ({"kernel_shape": [2]}, "kernel_shape has 1 values"),
+        ({"kernel_shape": [2, 0]}, "kernel_shape is 0"),
+        ({"strides": [0, 1]}, "strides is 0"),
+        ({"pads": [0, 2, 0, 0]}, "pads must be smaller than the kernel"),
+        ({"pads": [0, -1, 0, 0]}, "pads is -1"),
+        ({"auto_pad": "SAME"}, "auto_pad is 'SAME'"),
+        ({"ceil_mode": 1, "count_include_pad": 1}, "count_include_pad with ceil_mode"),
+    ],
+)
+def test_a_wrong_attribute_is_named_when_the_session_is_made(attributes: Attributes, message: str) -> None:
+    given = {"mode": "average", "kernel_shape": [2, 2]} | attributes
+    with pytest.raises(Exception, match=message):
+        make_session(pool_model({name: value for name, value in given.items() if value is not None}))
+
+
+def test_an_input_without_a_window_is_named() -> None:
+    pool = pool_model({"mode": "max", "kernel_shape": [4, 2]})
+    with pytest.raises(Exception, match=r"input height 3 .* spans 4"):
+        run_kernels(pool, np.zeros((1, 3, 5, 2), np.float32))
+    with pytest.raises(Exception, match=r"X has shape \[3x5x2\], needs rank 4"):
+        run_kernels(
+            model("Pool", {"mode": "max", "kernel_shape": [1, 1]}, [3, 5, 2], DOMAIN), np.zeros((3, 5, 2), np.float32)
+        )

@@ -210,7 +210,12 @@ def _warn(result: Verification) -> None:
 def layer_tensors(lowered: Lowered) -> list[LayerTensor]:
     """Returns the layers whose results can be compared, in graph order, with the bytes of a result."""
     return [
-        LayerTensor(layer.name, lowered.outputs[layer.name], 4 * layer.N * layer.M if layer.N and layer.M else None)
+        LayerTensor(
+            layer.name,
+            lowered.outputs[layer.name],
+            4 * layer.N * layer.M if layer.N and layer.M else None,
+            lowered.pixel_major.get(lowered.outputs[layer.name]),
+        )
         for layer in lowered.layers
         if layer.name in lowered.outputs
     ]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType
-from reuse_compiler.reuse.geometry import Layout
+from reuse_compiler.reuse.geometry import DataOrder, Layout
 
 
 def _check_regular_expression(value: str) -> str:
@@ -43,6 +43,9 @@ class CompileOptions(BaseModel):
     capacity: float | None = Field(default=None, gt=0.0, le=1.0)
     metric: Metric | None = None
     table: TableType | None = None
+    data_order: DataOrder | Literal["auto"] = "auto"
+    """Order of data between reuse convolutions where nothing else sees them: nhwc (pixel-major), nchw, or auto: nhwc
+    where pooling lies between, which is where it was measured to pay (docs/performance.md)."""
     force: bool = False
     """Rewrite also where the cost model predicts a slower layer."""
     seed: int = Field(default=0, ge=0)

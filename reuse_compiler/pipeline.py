@@ -15,6 +15,7 @@ from reuse_compiler.passes.choose_parameters import ChooseParameters
 from reuse_compiler.passes.fold_constants import FoldConstants
 from reuse_compiler.passes.infer_shapes import InferShapes
 from reuse_compiler.passes.inline_functions import InlineFunctions
+from reuse_compiler.passes.keep_pixel_major import KeepPixelMajor
 from reuse_compiler.passes.layer import Layer
 from reuse_compiler.passes.lower_to_reuse import LowerToReuse
 from reuse_compiler.passes.match_convolutions import MatchConvolutions
@@ -36,6 +37,7 @@ PASSES: tuple[Pass, ...] = (
     ChooseParameters(),
     ReplaceWeights(),
     LowerToReuse(),
+    KeepPixelMajor(),
     RecordSettings(),
     CheckResult(),
 )
@@ -50,7 +52,10 @@ class Lowered:
     layers: list[LayerReport]
     """Every Conv-like node of the model in graph order, those of If/Loop bodies too."""
     outputs: dict[str, str]
-    """By rewritten layer of the main graph: the tensor that holds its result in both models."""
+    """By rewritten layer of the main graph: the tensor that holds its result in the original, and in the rewritten
+    model unless `pixel_major` names another."""
+    pixel_major: dict[str, str]
+    """By tensor of the original: the one that holds the same in the rewritten model, but in the order NHWC."""
     modified: bool
     bound: dict[str, tuple[int, ...]]
     """Concrete input shapes for which parameters were chosen."""
@@ -78,6 +83,7 @@ def lower(
         model=context.model if context.chosen else model,
         layers=[layer.report() for layer in layers],
         outputs={layer.name: layer.output for layer in context.chosen if layer.in_main and layer.output in original},
+        pixel_major=context.pixel_major,
         modified=bool(context.chosen),
         bound=context.bound,
     )

@@ -170,6 +170,14 @@ def compile_model(
         Lowering,
         typer.Option(rich_help_panel=HOW, help="One operator per layer, or its four stages to look into."),
     ] = "fused",
+    data_order: Annotated[
+        Literal["auto", "nchw", "nhwc"],
+        typer.Option(
+            rich_help_panel=HOW,
+            help="Order of data between rewritten layers where only elementwise operators and pooling see them; auto: "
+            "nhwc where there is pooling.",
+        ),
+    ] = "auto",
     seed: Annotated[int, typer.Option(metavar="n", min=0, rich_help_panel=HOW, help="Seed of everything random.")] = 0,
     calibration_data: Annotated[
         str | None,
@@ -259,6 +267,7 @@ def compile_model(
         scope=scope,
         layout=layout,
         lowering=lowering,
+        data_order=data_order,
         capacity=capacity,
         metric=metric,
         table=table,

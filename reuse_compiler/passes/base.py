@@ -36,6 +36,8 @@ class PassContext:
     shapes: ShapeTable | None = None
     bound: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Concrete shapes of the inputs, for which parameters are chosen."""
+    pixel_major: dict[str, str] = field(default_factory=dict)
+    """By name in the original: the tensor that holds the same pixel-major in the rewritten main graph."""
     layers: list[Layer] | None = None
     """Every Conv-like node, in graph order; None before MatchConvolutions."""
 

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -46,11 +47,18 @@ class RunError(VerificationError):
 
 @dataclass(frozen=True)
 class LayerTensor:
-    """The result of a layer: the tensor has the same name in both models; bytes of one run, None if unknown."""
+    """The result of a layer: its tensor in the original; bytes of one run, None if unknown."""
 
     layer: str
     tensor: str
     size: int | None
+    pixel_major: str | None = None
+    """The tensor of the compiled model that holds it in the order NHWC; None: one of the same name and order."""
+
+    @property
+    def compiled(self) -> str:
+        """The tensor's name in the compiled model."""
+        return self.pixel_major or self.tensor
 
 
 @dataclass
@@ -91,7 +99,7 @@ class Verifier:
 
     def _compare(self, result: Verification) -> None:
         """Compares all outputs on all feeds and times both models, each going first in turn."""
-        dense, reuse = self._open_both([])
+        dense, reuse = self._open_both([], [])
         outputs = comparable_outputs(dense)
         names = list(outputs)
         differences = {name: Difference() for name in names}
@@ -114,22 +122,27 @@ class Verifier:
     def _compare_layers(self, layers: Sequence[LayerTensor], result: Verification) -> None:
         """Compares the outputs of some layers on the first feeds."""
         names = [item.tensor for item in layers]
-        dense, reuse = self._open_both(names)
+        compiled = {item.tensor: item.compiled for item in layers}
+        pixel_major = {item.tensor for item in layers if item.pixel_major}
+        dense, reuse = self._open_both(names, list(compiled.values()))
         differences = {name: Difference() for name in names}
         count = min(len(self.source), MAX_LAYER_FEEDS)
         what = f"measuring {layers[0].layer}" + (f" to {layers[-1].layer}" if len(layers) > 1 else "")
         for index, feed in enumerate(islice(self.source, count)):
             self.progress(what, index, count)
-            for name, expected, actual in _run_pair(dense, reuse, feed, names, _Times()):
-                _add(differences, name, expected, actual)
+            for name, expected, actual in _run_pair(dense, reuse, feed, names, _Times(), list(compiled.values())):
+                in_order = np.moveaxis(actual, -1, 1) if name in pixel_major else actual
+                _add(differences, name, expected, in_order)
         self.progress(what, count, count)
         result.layer_errors |= {
             item.layer: differences[item.tensor].rel_error for item in layers if item.tensor in differences
         }
 
-    def _open_both(self, tensors: Sequence[str]) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
-        """Opens the original and the compiled model with further tensors as outputs."""
-        return self._open(self.original, tensors, "original"), self._open(self.compiled, tensors, "compiled")
+    def _open_both(
+        self, original: Sequence[str], compiled: Sequence[str]
+    ) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
+        """Opens both models, each with further tensors as outputs."""
+        return self._open(self.original, original, "original"), self._open(self.compiled, compiled, "compiled")
 
     def _open(self, model: onnx.ModelProto, tensors: Sequence[str], label: str) -> onnxruntime.InferenceSession:
         with exposed(model, tensors):
@@ -218,14 +231,19 @@ def _run_pair(
     feed: Feed,
     names: list[str],
     times: _Times,
+    compiled_names: list[str] | None = None,
 ) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-    """Runs both models once; returns (name, original's output, compiled model's output)."""
+    """Runs both models once; returns (name, original's output, compiled model's output).
+
+    `compiled_names` are the names of the same outputs in the compiled model where they differ.
+    """
     first_is_dense = len(times.dense) % 2 == 0
     outputs: dict[bool, list[NDArray[Any]]] = {}
     for is_dense in (first_is_dense, not first_is_dense):
         start = time.perf_counter()
         label = "original" if is_dense else "compiled"
-        outputs[is_dense] = run_session(dense if is_dense else reuse, names, feed, label)
+        own_names = names if is_dense or compiled_names is None else compiled_names
+        outputs[is_dense] = run_session(dense if is_dense else reuse, own_names, feed, label)
         (times.dense if is_dense else times.reuse).append(time.perf_counter() - start)
     return zip(names, outputs[True], outputs[False], strict=False)  # without names all outputs come
 

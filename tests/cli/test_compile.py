@@ -74,12 +74,22 @@ class TestRewriting:
         assert operators(model.with_name("staged.onnx"))[:4] == ["Hash", "Cluster", "CentroidGemm", "Gather"]
         np.testing.assert_allclose(results[0], results[1], rtol=1e-4, atol=1e-5)
 
+    def test_the_order_of_data_changes_no_bit(self, run: Run, model: Path) -> None:
+        results: list[np.ndarray] = []
+        for order in ("nchw", "nhwc"):
+            output = model.with_name(f"{order}.onnx")
+            assert run(model, "-o", output, "--force", "--data-order", order).exit_code == 0
+            results.append(reuse_compiler.session(output).run(None, {"x": X})[0])
+            tensors = {name for node in onnx.load(output).graph.node for name in node.output}
+            assert any(name.endswith("/nhwc") for name in tensors) is (order == "nhwc")
+        np.testing.assert_array_equal(results[0], results[1])
+
     def test_every_flag_reaches_the_compiler(self, run: Run, model: Path) -> None:
         report = model.with_name("r.json")
         flags = (
             "--family pstable -L 3 -H 7 --scope image --layout patch --lowering staged --capacity 0.5 --metric angular"
         )
-        flags += " --seed 9 --force --layers conv[12] --exclude 2 --shape x:2,3,12,12 --threads 2"
+        flags += " --data-order nchw --seed 9 --force --layers conv[12] --exclude 2 --shape x:2,3,12,12 --threads 2"
         result = run(model, *flags.split(), "--report", report)
         assert result.exit_code == 0, result.stderr
         read = ModelReport.model_validate_json(report.read_text())
@@ -89,6 +99,7 @@ class TestRewriting:
         assert (second.decision, second.reason) == ("dense", "its name matches --exclude '2'")
         assert (third.decision, third.reason) == ("dense", "its name does not match --layers 'conv[12]'")
         given = {"lowering": "staged", "capacity": 0.5, "metric": "angular", "seed": 9, "shapes": {"x": [2, 3, 12, 12]}}
+        given["data_order"] = "nchw"
         assert read.options | given == read.options
         assert read.threads == 2 and read.verified_on == "random normal input x [2, 3, 12, 12], seed 9"
 
@@ -249,8 +260,8 @@ class TestHelp:
         result = run("--help")
         assert result.exit_code == 0
         flags = "-o --config --layers --exclude --family -L -H --scope --layout --lowering --capacity --force --dry-run"
-        flags += " --overwrite --verify-data --report --log-level --shape --threads --seed --no-verify --version"
-        flags += " --calibration-data --labels --calibration-metric --max-drop"
+        flags += " --data-order --overwrite --verify-data --report --log-level --shape --threads --seed --no-verify"
+        flags += " --version --calibration-data --labels --calibration-metric --max-drop"
         assert [flag for flag in flags.split() if flag not in result.stdout] == []
         for words in ("Examples", "Which layers", "Verification", "Exit codes", "reuse-compile net.onnx --dry-run"):
             assert words in result.stdout

@@ -140,3 +140,28 @@ def test_the_default_command_gives_a_model_that_runs(
     compiled, _ = compile_with(model, tmp_path, x)
     expected, actual = run(model, x), run(compiled, x)
     assert actual.shape == expected.shape and np.isfinite(actual).all()
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("name", "pools"),
+    [("cifarnet", 1), ("craft", 3), ("hed", 4), ("squeezenet", 1)],
+)
+def test_data_stay_pixel_major_between_layers(
+    name: str, pools: int, network: Callable[[str], Path], photos: Callable[[str, int], Batch], tmp_path: Path
+) -> None:
+    """The result is bit for bit that of the same layers in NCHW."""
+    model, x = network(name), photos(name, 2)
+    results = []
+    for order in ("nchw", "nhwc", "auto"):
+        (tmp_path / order).mkdir()
+        compiled, rewritten = compile_with(
+            model, tmp_path / order, x, family="sign", num_hashes=12, force=True, data_order=order
+        )
+        assert rewritten >= 2
+        results.append(run(compiled, x))
+    nodes = onnx.load(compiled).graph.node
+    assert sum(node.op_type == "Pool" for node in nodes) == pools
+    assert any(attribute.name == "input_order" for node in nodes for attribute in node.attribute)
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from reuse_compiler.compiler import layer_tensors
 from reuse_compiler.errors import VerificationError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
@@ -81,8 +82,7 @@ def test_known_errors_are_found_where_they_are(network: onnx.ModelProto, tmp_pat
 def test_a_compiled_model(network: onnx.ModelProto, tmp_path: Path, lowering: str) -> None:
     options = CompileOptions(force=True, family="sign", num_hashes=5, lowering=lowering)  # type: ignore[arg-type]
     lowered = lower(network, options)
-    layers = [LayerTensor(name, tensor, None) for name, tensor in lowered.outputs.items()]
-    result = Verifier(network, lowered.model, source_of(network), 2, tmp_path).run(layers)
+    result = Verifier(network, lowered.model, source_of(network), 2, tmp_path).run(layer_tensors(lowered))
     suffix = "" if lowering == "fused" else "/Cluster"
     assert set(result.layer_errors) == {"conv1", "conv2"}
     assert set(result.remaining_ratios) == {f"conv1{suffix}", f"conv2{suffix}"}
@@ -100,10 +100,11 @@ def test_external_data_is_verified_too(network: onnx.ModelProto, tmp_path: Path)
     copy.CopyFrom(network)
     onnx.save(copy, path, save_as_external_data=True, location="net.bin", size_threshold=0)
     model = load_model(path)
-    lowered = lower(model, CompileOptions(force=True, family="exact"))
-    layers = [LayerTensor(name, tensor, None) for name, tensor in lowered.outputs.items()]
-    result = Verifier(model, lowered.model, source_of(model), 1, tmp_path).run(layers)
+    lowered = lower(model, CompileOptions(force=True, family="exact", data_order="nhwc"))
+    result = Verifier(model, lowered.model, source_of(model), 1, tmp_path).run(layer_tensors(lowered))
     assert result.rel_error is not None and result.rel_error < 1e-5
+    assert lowered.pixel_major == {"relu1": "relu1/nhwc"}, "or the next line would not compare tensors of two orders"
+    assert set(result.layer_errors) == {"conv1", "conv2"} and max(result.layer_errors.values()) < 1e-5
     assert sorted(file.name for file in tmp_path.iterdir()) == ["net.bin", "net.onnx"]
 
 

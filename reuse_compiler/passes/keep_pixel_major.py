@@ -1,0 +1,193 @@
+"""Keeps data pixel-major (NHWC) between reuse convolutions, where nothing else needs to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import helper
+
+from reuse_compiler.graph.constants import NotConstantError
+from reuse_compiler.graph.edit import ModelEdit
+from reuse_compiler.graph.names import Names
+from reuse_compiler.graph.structure import STANDARD_DOMAINS
+from reuse_compiler.graph.view import NodeRef
+from reuse_compiler.passes.base import Pass, PassContext
+from reuse_compiler.passes.lower_to_reuse import DOMAIN
+
+UNARY = (
+    "Abs", "Celu", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish",
+    "Neg", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu",
+)  # fmt: skip
+"""Operators that treat each element of their first input alike; further inputs (Clip's limits) are scalars."""
+BINARY = ("Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub", "Sum")
+"""Operators that treat each element of their inputs alike if these have one shape, or a single element."""
+POOLS = {"MaxPool": "max", "AveragePool": "average"}
+POOL_ATTRIBUTES = ("kernel_shape", "strides", "pads", "auto_pad", "ceil_mode", "count_include_pad")
+"""Attributes that operator Pool has in common with ONNX's pools."""
+RANK = 4
+TO_PIXEL_MAJOR = (0, 2, 3, 1)
+
+
+class KeepPixelMajor(Pass):
+    """Requires nothing.
+
+    Ensures that a tensor is pixel-major if it comes from a reuse convolution and everything that reads it, through
+    elementwise operators and pooling, ends in reuse convolutions of layout `channel`. Such a tensor has a new name,
+    so that no name means another tensor than in the original; `context.pixel_major` maps the original's names in the
+    main graph to them. Graph outputs stay as they are, and, with data order `auto`, regions without pooling.
+    """
+
+    def run(self, context: PassContext) -> bool:
+        if not context.chosen or context.options.data_order == "nchw":
+            return False
+        context.read_graphs()
+        tensors = _Regions(context).find(pooled_only=context.options.data_order == "auto")
+        if not tensors:
+            return False
+        names = Names(context.model)
+        renamed = {id(tensor): names.new_tensor(f"{tensor.name}/nhwc") for tensor in tensors}
+        _move_value_info(context, tensors, renamed)
+        edit = ModelEdit(context.view)
+        for ref in context.view.nodes():
+            if any(id(tensor) in renamed for tensor in (*ref.node.inputs, *ref.node.outputs)):
+                edit.replace([ref], [_rewritten(ref, renamed)], [])
+        in_main = {
+            id(tensor) for ref in context.view.nodes() if ref.scope.parent is None for tensor in ref.node.outputs
+        }
+        context.pixel_major = {t.name: renamed[id(t)] for t in tensors if id(t) in in_main}
+        edit.apply()
+        context.read_graphs()
+        return True
+
+
+class _Regions:
+    """Finds the tensors that can be pixel-major: the largest set in which every producer and reader agrees."""
+
+    def __init__(self, context: PassContext) -> None:
+        self._view, self._constants = context.view, context.constants
+        self._inside: dict[int, gs.Tensor] = {}
+
+    def find(self, pooled_only: bool) -> list[gs.Tensor]:
+        """Returns the tensors in graph order; with `pooled_only` those that a pool connects with others."""
+        for ref in self._view.nodes():
+            if _is_reuse_conv(ref) or _is_pool(ref) or self._is_elementwise(ref):
+                self._inside[id(ref.node.outputs[0])] = ref.node.outputs[0]
+        while True:
+            outside = [key for key, tensor in self._inside.items() if not self._agrees(tensor)]
+            if not outside:
+                pooled = self._pooled() if pooled_only else self._inside.keys()
+                return [tensor for key, tensor in self._inside.items() if key in pooled]
+            for key in outside:
+                del self._inside[key]
+
+    def _pooled(self) -> set[int]:
+        """Returns the tensors of regions with a pool. Only convolutions, which can change the order, end a region."""
+        links = []
+        for ref in self._view.nodes():
+            ends = {id(tensor) for tensor in (*ref.node.inputs, *ref.node.outputs)} & self._inside.keys()
+            if ends and not _is_reuse_conv(ref):
+                links.append((ends, _is_pool(ref)))
+        pooled = {key for ends, is_pool in links if is_pool for key in ends}
+        while any(pooled & ends and not ends <= pooled for ends, _ in links):
+            pooled |= {key for ends, _ in links if pooled & ends for key in ends}
+        return pooled
+
+    def _agrees(self, tensor: gs.Tensor) -> bool:
+        """Tells whether producer and readers of `tensor` can do with it pixel-major, the other tensors being inside."""
+        producer, readers = self._view.producer(tensor), self._view.consumers(tensor)
+        if producer is None or not readers or self._view.is_output(tensor.name, producer.scope):
+            return False
+        if not _is_reuse_conv(producer) and not self._all_inside(producer.node.inputs, producer):
+            return False
+        return all(reader.scope is producer.scope and self._reads(reader, tensor) for reader in readers)
+
+    def _reads(self, reader: NodeRef, tensor: gs.Tensor) -> bool:
+        if _is_reuse_conv(reader):
+            first, *others = reader.node.inputs
+            is_channel = _attribute(reader.proto, "layout") == b"channel"
+            return is_channel and first is tensor and all(other is not tensor for other in others)
+        return id(reader.node.outputs[0]) in self._inside
+
+    def _all_inside(self, tensors: Iterable[gs.Tensor], reader: NodeRef) -> bool:
+        own = [tensor for tensor in tensors if not tensor.is_empty() and not self._is_scalar(tensor, reader)]
+        return bool(own) and all(id(tensor) in self._inside for tensor in own)
+
+    def _is_scalar(self, tensor: gs.Tensor, reader: NodeRef) -> bool:
+        try:
+            dims = self._constants.find(tensor, reader.scope).tensor.dims
+        except NotConstantError:
+            return False
+        return len(dims) <= RANK and all(size == 1 for size in dims)
+
+    def _is_elementwise(self, ref: NodeRef) -> bool:
+        if ref.proto.domain not in STANDARD_DOMAINS:
+            return False
+        if ref.proto.op_type in UNARY:
+            return True
+        if ref.proto.op_type == "Dropout":  # nothing but a copy, unless told to train or asked for its mask
+            return len(ref.proto.output) == 1 and len(ref.proto.input) < 3
+        # Before opset 7 attributes told how to broadcast.
+        return ref.proto.op_type in BINARY and not ref.proto.attribute
+
+
+def _is_reuse_conv(ref: NodeRef) -> bool:
+    return bool(ref.proto.domain == DOMAIN and ref.proto.op_type == "ReuseConv")
+
+
+def _is_pool(ref: NodeRef) -> bool:
+    """Tells whether operator Pool computes what the node does."""
+    node = ref.proto
+    if node.domain not in STANDARD_DOMAINS or node.op_type not in POOLS or len(node.output) > 1:
+        return False
+    kernel, dilations, pads = (_attribute(node, name) or [] for name in ("kernel_shape", "dilations", "pads"))
+    if len(kernel) != RANK - 2 or any(dilation != 1 for dilation in dilations):
+        return False
+    if any(pad < 0 or pad >= size for pad, size in zip(pads, [*kernel, *kernel], strict=False)):
+        return False
+    # What an average is divided by, where a window reaches beyond the padding, differs from version to version.
+    return not (_attribute(node, "ceil_mode") and _attribute(node, "count_include_pad"))
+
+
+def _attribute(node: onnx.NodeProto, name: str) -> Any:
+    """Returns the value of an attribute, or None."""
+    return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), None)
+
+
+def _rewritten(ref: NodeRef, renamed: dict[int, str]) -> onnx.NodeProto:
+    """Returns the node on the renamed tensors; a convolution is told the order of its data, a pool is replaced."""
+    node = onnx.NodeProto()
+    node.CopyFrom(ref.proto)
+    for index, tensor in enumerate(ref.node.inputs):
+        node.input[index] = renamed.get(id(tensor), node.input[index])
+    for index, tensor in enumerate(ref.node.outputs):
+        node.output[index] = renamed.get(id(tensor), node.output[index])
+    if _is_reuse_conv(ref):
+        for name, tensor in (("input_order", ref.node.inputs[0]), ("output_order", ref.node.outputs[0])):
+            if id(tensor) in renamed:
+                node.attribute.append(helper.make_attribute(name, "nhwc"))
+    elif node.op_type in POOLS:
+        kept = [attribute for attribute in node.attribute if attribute.name in POOL_ATTRIBUTES]
+        kept.append(helper.make_attribute("mode", POOLS[node.op_type]))
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        node.op_type, node.domain = "Pool", DOMAIN
+    return node
+
+
+def _move_value_info(context: PassContext, tensors: list[gs.Tensor], renamed: dict[int, str]) -> None:
+    """Declares the new tensors where the old ones were declared; the edit removes the old declarations."""
+    for tensor in tensors:
+        producer = context.view.producer(tensor)
+        assert producer is not None
+        values = producer.scope.proto.value_info
+        for old in [value for value in values if value.name == tensor.name]:
+            new = values.add()
+            new.CopyFrom(old)
+            new.name = renamed[id(tensor)]
+            dims = old.type.tensor_type.shape.dim
+            if len(dims) == RANK:
+                del new.type.tensor_type.shape.dim[:]
+                new.type.tensor_type.shape.dim.extend(dims[axis] for axis in TO_PIXEL_MAJOR)

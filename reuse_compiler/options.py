@@ -24,6 +24,11 @@ RegularExpression = Annotated[str, AfterValidator(_check_regular_expression)]
 """A pattern that is searched for in layer names."""
 
 
+DataOrderChoice = DataOrder | Literal["auto"]
+"""Order of data between reuse convolutions where nothing else sees them: nhwc (pixel-major), nchw, or auto: nhwc where
+pooling lies between, which is where it was measured to pay (docs/performance.md)."""
+
+
 class CompileOptions(BaseModel):
     """Choices for one compilation; None means that the compiler chooses (docs of `reuse-compile --help`)."""
 
@@ -43,9 +48,7 @@ class CompileOptions(BaseModel):
     capacity: float | None = Field(default=None, gt=0.0, le=1.0)
     metric: Metric | None = None
     table: TableType | None = None
-    data_order: DataOrder | Literal["auto"] = "auto"
-    """Order of data between reuse convolutions where nothing else sees them: nhwc (pixel-major), nchw, or auto: nhwc
-    where pooling lies between, which is where it was measured to pay (docs/performance.md)."""
+    data_order: DataOrderChoice = "auto"
     force: bool = False
     """Rewrite also where the cost model predicts a slower layer."""
     seed: int = Field(default=0, ge=0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 
-from reuse_compiler.calibration.activations import Activations
+from reuse_compiler.calibration.activations import Activations, Start
 from reuse_compiler.calibration.clusters import Clusterer
 from reuse_compiler.calibration.effort import Effort, reconstruction_rows
 from reuse_compiler.calibration.fit import HashFitter, VectorSampler
@@ -22,7 +22,7 @@ from reuse_compiler.calibration.reconstruct import (
     reconstruct,
 )
 from reuse_compiler.calibration.rows import Floats, Places, choose_places, pixels_at
-from reuse_compiler.options import CompileOptions
+from reuse_compiler.options import CompileOptions, DataOrderChoice
 from reuse_compiler.pipeline import lower
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
@@ -45,10 +45,16 @@ class Deployment:
     errors: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By layer: relative error of its output with the earlier layers' reuse on, as is and reconstructed."""
 
-    def model(self, work: Workpiece) -> onnx.ModelProto:
-        """Returns the model with these layers rewritten."""
-        config = ReuseConfig(layers=self.layers)
-        return lower(work.model, CompileOptions(shapes=work.shapes), config, self.fitted).model
+    def model(self, work: Workpiece, data_order: DataOrderChoice = "auto") -> onnx.ModelProto:
+        """Returns the model with these layers rewritten. With data order `nchw` it has all tensors of the original."""
+        options = CompileOptions(shapes=work.shapes, data_order=data_order)
+        return lower(work.model, options, ReuseConfig(layers=self.layers), self.fitted).model
+
+    def input_of(
+        self, work: Workpiece, layer: ConvLayer, feeds: Sequence[Feed], start: Start | None = None
+    ) -> Activations:
+        """Returns what these layers' reuse leaves to `layer` as its input, in the order NCHW, run by run."""
+        return Activations(self.model(work, "nchw"), [layer.input], feeds, "compiled", start)
 
 
 class Deployer:
@@ -58,11 +64,11 @@ class Deployer:
         self._work, self._feeds, self._effort, self._seed = work, feeds, effort, seed
         self._targets: dict[str, list[Floats]] = {}
 
-    def collect_targets(self, progress: ProgressCallback = silent) -> None:
+    def collect_targets(self, names: Iterable[str], progress: ProgressCallback = silent) -> None:
         """Runs the original model and keeps the layers' outputs at the places that reconstruction looks at."""
-        sizes = {layer.name: 4 * layer.geometry.rows * layer.geometry.out_channels for layer in self._work.layers}
-        layers = {layer.name: layer for layer in self._work.layers}
-        pieces = [LayerTensor(layer.name, layer.output, sizes[layer.name]) for layer in self._work.layers]
+        layers = {layer.name: layer for layer in self._work.layers if layer.name in names}
+        sizes = {name: 4 * layer.geometry.rows * layer.geometry.out_channels for name, layer in layers.items()}
+        pieces = [LayerTensor(name, layer.output, sizes[name]) for name, layer in layers.items()]
         done = 0
         for chunk in in_chunks(pieces):
             run = Activations(self._work.model, [piece.tensor for piece in chunk], self._feeds, "original")
@@ -83,12 +89,13 @@ class Deployer:
         what: str = "fitting",
     ) -> Deployment:
         """Fits the given layers in graph order; the others stay as they are."""
-        if how != "none" and not self._targets:
-            self.collect_targets(progress)
+        missing = settings.keys() - self._targets.keys()
+        if how != "none" and missing:
+            self.collect_targets(missing, progress)
         deployment, start = Deployment(), None
         for index, layer in enumerate(layer for layer in self._work.layers if layer.name in settings):
             progress(what, index, len(settings))
-            inputs = Activations(deployment.model(self._work), [layer.input], self._feeds, "compiled", start)
+            inputs = deployment.input_of(self._work, layer, self._feeds, start)
             self._add(deployment, layer, settings[layer.name], inputs, how)
             start = inputs.as_start()
         progress(what, len(settings), len(settings))

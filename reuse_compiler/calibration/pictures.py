@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.clusters import Clusterer
 from reuse_compiler.reports.calibration import ClusterPicture
 from reuse_compiler.verification.inputs import Feed
@@ -28,7 +27,7 @@ def cluster_pictures(calibration: Calibration) -> list[ClusterPicture]:
     for layer in [layer for layer in work.layers if layer.name in deployment.layers][:MOST_PICTURES]:
         settings, g = deployment.layers[layer.name], layer.geometry
         parameters = deployment.fitted.parameters[layer.name]
-        ((x,),) = Activations(deployment.model(work), [layer.input], [feed], "compiled")
+        ((x,),) = deployment.input_of(work, layer, [feed])
         ids, _ = Clusterer(work, layer, settings, parameters).ids_and_centroids(x)
         size = (g.out_height, g.out_width) if settings.layout == "patch" else (g.in_height, g.in_width)
         first = ids[0].reshape(g.batch, *size)[0]

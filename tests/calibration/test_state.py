@@ -113,7 +113,7 @@ class TestPath:
         other.graph.initializer[0].raw_data = np.zeros(8 * 3 * 9, np.float32).tobytes()
         options: list[dict[str, Any]] = [
             {"seed": 1}, {"family": "sign"}, {"scope": "image"}, {"budget": "quick"}, {"threads": 2}, {"holdout": 0.2},
-            {"layers": "a"}, {"exclude": "a"}, {"reconstruct": "none"}, {"shapes": {"x": (1, 3, 8, 8)}},
+            {"layers": "a"}, {"exclude": "a"}, {"shapes": {"x": (1, 3, 8, 8)}},
         ]  # fmt: skip
         paths = [path(), path(other), path(data="e"), *(path(**own) for own in options)]
         assert len(set(paths)) == len(paths)

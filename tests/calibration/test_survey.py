@@ -21,7 +21,6 @@ from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import Survey
 from reuse_compiler.progress import silent
-from reuse_compiler.reports.calibration import Measurement
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.verification.inputs import Feed
 from tests.calibration.networks import (
@@ -45,21 +44,16 @@ Wanted = dict[str, list[LayerSettings]]
 def survey_of(
     model: onnx.ModelProto, folder: Path, feeds: list[Feed] | None = None, resume: bool = False, effort: Effort = EFFORT
 ) -> Survey:
-    """The last run is the one that layers are measured on."""
+    """The last run is the one that layers are measured on, and the evaluator's first."""
     feeds = feeds or feeds_of(model)
     work, state = work_of(model, feeds[0]), State(folder / "state.json", resume)
-    return Survey(work, feeds[:-1], feeds[-1], CalibrationOptions(), effort, state, silent)
+    samples = samples_of(model, [feeds[-1], *feeds[:-1]])
+    evaluator = Evaluator(model, samples, make_metric("cosine", model_outputs(model), False), 1)
+    return Survey(work, feeds[:-1], feeds[-1], evaluator, CalibrationOptions(), effort, state, silent)
 
 
 def wanted_of(work: Workpiece, *hashes: int, family: str = "learned", **settings: Any) -> Wanted:
     return {layer.name: [settings_for(layer, family, h, **settings) for h in hashes] for layer in work.layers}
-
-
-def sensitivities_of(model: onnx.ModelProto, survey: Survey, found: dict[str, list[Measurement]]) -> dict[str, float]:
-    """The evaluator's first run is the one that layers are measured on, as in a calibration."""
-    samples = samples_of(model, [survey.other, *survey.feeds])
-    evaluator = Evaluator(model, samples, make_metric("cosine", model_outputs(model), False), 1)
-    return survey.sensitivities(found, Deployer(survey.work, survey.feeds, EFFORT, 0), evaluator)
 
 
 @pytest.mark.parametrize("model", [network(), network_1d()], ids=["2d", "1d"])
@@ -71,7 +65,7 @@ def test_measured_errors_are_those_in_the_model(model: onnx.ModelProto, scope: s
     found = survey.measure(wanted)
     deployer = Deployer(survey.work, survey.feeds, EFFORT, 0)
     for layer in survey.work.layers:
-        coarse, fine = found[layer.name]
+        coarse, fine = found[layer.name].measurements
         assert [coarse.settings, fine.settings] == wanted[layer.name]
         assert coarse.output_error > fine.output_error > 0 and 0 < coarse.r_c < fine.r_c < 1
         assert coarse.operations < fine.operations
@@ -84,8 +78,8 @@ def test_measured_errors_are_those_in_the_model(model: onnx.ModelProto, scope: s
 
 def test_exact_reuse_errs_by_rounding_only(tmp_path: Path) -> None:
     survey = survey_of(network(), tmp_path)
-    for (own,) in survey.measure(wanted_of(survey.work, 1, family="exact")).values():
-        assert own.output_error < 1e-5
+    for own in survey.measure(wanted_of(survey.work, 1, family="exact")).values():
+        assert own.measurements[0].output_error < 1e-5
 
 
 def test_operations_are_the_papers_formula() -> None:
@@ -99,8 +93,7 @@ def test_sensitivities_are_those_of_the_model(tmp_path: Path) -> None:
     """The last layer's result is the output."""
     model = network()
     survey = survey_of(model, tmp_path)
-    found = survey.measure(wanted_of(survey.work, 6))
-    sensitivities = sensitivities_of(model, survey, found)
+    sensitivities = {name: own.sensitivity for name, own in survey.measure(wanted_of(survey.work, 6)).items()}
     assert set(sensitivities) == {"first", "grouped", "last"}
     assert sensitivities["last"] == pytest.approx(1.0, rel=1e-3)
     assert all(0 < own < 5 for own in sensitivities.values())
@@ -117,8 +110,8 @@ def test_a_layer_that_the_output_hardly_sees_is_not_sensitive(tmp_path: Path) ->
     constants.append(tensor("small", np.float32(1e-3)))
     model = model_of(nodes, [value("x", ["N", 8, 8, 8])], [value("y", None)], constants)
     survey = survey_of(model, tmp_path)
-    sensitivities = sensitivities_of(model, survey, survey.measure(wanted_of(survey.work, 6)))
-    assert sensitivities["loud"] == pytest.approx(1.0, rel=0.01) and sensitivities["quiet"] < 1e-4
+    found = survey.measure(wanted_of(survey.work, 6))
+    assert found["loud"].sensitivity == pytest.approx(1.0, rel=0.01) and found["quiet"].sensitivity < 1e-4
 
 
 def test_resuming_measures_nothing_again(tmp_path: Path) -> None:
@@ -126,14 +119,12 @@ def test_resuming_measures_nothing_again(tmp_path: Path) -> None:
     survey = survey_of(model, tmp_path)
     wanted = wanted_of(survey.work, 4, 6)
     found = survey.measure(wanted)
-    sensitivities = sensitivities_of(model, survey, found)
     before = (tmp_path / "state.json").stat()
     again = survey_of(model, tmp_path, resume=True)
     assert again.measure(wanted) == found  # the very same milliseconds
-    assert sensitivities_of(model, again, found) == sensitivities
     assert (tmp_path / "state.json").stat() == before
     fewer = again.measure({name: own[:1] for name, own in wanted.items()})
-    assert {name: len(own) for name, own in fewer.items()} == dict.fromkeys(wanted, 1)
+    assert {name: len(own.measurements) for name, own in fewer.items()} == dict.fromkeys(wanted, 1)
 
 
 def test_layers_without_candidates_are_left_out(tmp_path: Path) -> None:
@@ -168,8 +159,8 @@ def test_odd_models(kind: str, tmp_path: Path) -> None:
     survey = survey_of(model, tmp_path)
     found = survey.measure(wanted_of(survey.work, 6))
     assert list(found) == ({"nameless": ["c", "y#2"]}.get(kind) or ["a", "b"])
-    assert all(0 < own.output_error < 0.9 and 0 < own.r_c < 0.6 for (own,) in found.values())
-    assert all(own > 0 for own in sensitivities_of(model, survey, found).values())
+    for own in found.values():
+        assert 0 < own.measurements[0].output_error < 0.9 and 0 < own.measurements[0].r_c < 0.6 and own.sensitivity > 0
 
 
 def test_many_candidates_are_measured_in_turns(tmp_path: Path) -> None:

@@ -131,6 +131,7 @@ void windows(Report& report) {
   const auto nodes = random_values<float>(kSubtrees * 16, -1.0f, 1.0f);
   const auto ids = random_values<int32_t>(kTileVectors, 0, static_cast<int32_t>(kClusters));
   std::vector<simd::Piece> pieces;
+  pieces.reserve(kPieces);
   for (int64_t i = 0; i < kPieces; ++i) {
     pieces.push_back({band.data() + simd::kLanes, kPieces, i * kPieceFloats, kPieceFloats});
   }

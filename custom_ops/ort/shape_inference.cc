@@ -194,7 +194,7 @@ void infer_pool(ShapeInferContext* context) {
   Shape shape = input_shape(context, 0);
   if (shape.size() != 4) return;
   for (const int axis : {0, 1}) {
-    Dimension& extent = shape[static_cast<size_t>(1 + axis)];
+    Dimension& extent = axis == 0 ? shape[1] : shape[2];
     extent = extent.known() ? Dimension{pool_axis(attributes, axis, extent.extent).out, ""} : unknown();
   }
   set_output(context, 0, kFloat, shape);

@@ -45,7 +45,7 @@ class Network:
 
 
 CIFAR_BATCH = 64
-CIFAR_CALIBRATION = photos("training images of CIFAR-10", "cifar10_train", 4096)
+CIFAR_CALIBRATION = photos("training images of CIFAR-10", "cifar10_train", 12_800)
 CIFAR_TEST = photos("test images of CIFAR-10", "cifar10_test", 5000)
 IMAGENET_CALIBRATION = photos(
     "photos of imagenet_sample, the first half, centre 224x224", "imagenet_sample", 300, 0, 224
@@ -77,7 +77,7 @@ _NETWORKS = (
         goal=Goal(largest_drop=0.0005, least_speedup=1.77),
         metric="top1",
         # On the images that it was trained on a network is surer than on others, so that drops there say less.
-        max_drop=0.012,
+        max_drop=0.01,
         batch=CIFAR_BATCH,
     ),
     Network(

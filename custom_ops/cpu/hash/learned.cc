@@ -10,16 +10,17 @@ class TreeHasher final : public RowHasher {
  public:
   TreeHasher(Allocator& allocator, const int32_t* coordinates, const float* thresholds, int64_t depth)
       : depth_(depth), subtrees_(allocator) {
-    const int64_t first = depth % 4 == 0 ? 4 : depth % 4;
+    const int64_t first = simd::first_levels(depth);
+    subtrees_.resize(1);
+    fill(coordinates, thresholds, 0, first, subtrees_.data());
     int64_t count = 1;
-    for (int64_t levels = first; levels < depth; levels += 4) count += int64_t{1} << levels;
-    subtrees_.resize(static_cast<size_t>(count));
-    simd::Subtree* next = subtrees_.data();
-    fill(coordinates, thresholds, 0, first, next++);
     for (int64_t levels = first; levels < depth; levels += 4) {
-      for (int64_t node = (int64_t{1} << levels) - 1; node < (int64_t{2} << levels) - 1; ++node) {
-        fill(coordinates, thresholds, node, 4, next++);
+      const int64_t width = int64_t{1} << levels;
+      subtrees_.resize(static_cast<size_t>(count + width));
+      for (int64_t i = 0; i < width; ++i) {
+        fill(coordinates, thresholds, width - 1 + i, 4, subtrees_.data() + count + i);
       }
+      count += width;
     }
   }
 

@@ -125,7 +125,7 @@ template <int64_t kWalkers>
 REUSE_INLINE void walk_subtrees(const float* values, int64_t stride, const Subtree* subtrees, int64_t depth,
                                 int64_t* codes) {
   int64_t index[kWalkers] = {};
-  int64_t levels = depth % 4 == 0 ? 4 : depth % 4, before = 1;  // subtrees above
+  int64_t levels = first_levels(depth), before = 1;  // subtrees above
   descend<kWalkers>(values, stride, subtrees, levels, index);
   for (; levels < depth; levels += 4) {
     descend<kWalkers>(values, stride, subtrees + before, 4, index);
@@ -175,7 +175,7 @@ struct Sixteen {
 template <int64_t kSixteens, int64_t kLength>
 REUSE_INLINE void walk_sixteens(const float* values, int64_t stride, const Subtree* subtrees, int depth,
                                 int64_t* codes) {
-  int levels = depth % 4 == 0 ? 4 : depth % 4;
+  int levels = static_cast<int>(first_levels(depth));
   int64_t before = 1;
   int32_t index[kSixteens][16] = {};
   IntLanes leaves[kSixteens];

@@ -68,6 +68,9 @@ struct Subtree {
   float thresholds[16];
 };
 
+// Levels of the first subtree of a tree of `depth` levels, 1 to 4: all below it have four.
+inline constexpr int64_t first_levels(int64_t depth) { return ((depth - 1) & 3) + 1; }
+
 enum class Activation : int { kNone, kRelu, kClip, kLeakyRelu };
 
 // Where a tile of output channels goes, and what is done on the way.
@@ -108,7 +111,7 @@ struct Kernels {
                       const float* thresholds, int64_t depth, int64_t* codes);
   // codes[p] = leaf that values[p * stride + coordinate], coordinate < length, reaches in a tree of `depth` levels:
   // those below a multiple of four levels, counted from the leaves, are one subtree per node, level by level; the first
-  // has only depth % 4 levels if that is not zero.
+  // subtree has first_levels(depth).
   void (*subtree_leaves)(const float* values, int64_t stride, int64_t length, int64_t count, const Subtree* subtrees,
                          int64_t depth, int64_t* codes);
   // codes[p] = fold of the bits of values[l * stride + p].

@@ -24,21 +24,26 @@ class Effort:
     """Runs of the model whose activations are fitted to, at most."""
     fit_vectors: int
     """Neuron vectors per block that trees are fitted to, at most."""
-    rows_per_column: int
-    """Rows of the unfolded input that weights are refitted to, over its columns."""
+    products: float
+    """Multiply-adds that the normal equations of a layer's weights may take: few columns get many rows."""
     trials: int
     """Choices for the whole model that are measured end to end, at most."""
 
 
 EFFORTS: Mapping[BudgetName, Effort] = {
-    "quick": Effort((8, 16, 32), (8, 10, 12), (10, 14), 3, 4, 16_384, 6, 5),
-    "default": Effort((4, 8, 16, 32, 64), (8, 9, 10, 11, 12, 13), (8, 10, 12, 14, 16), 5, 8, 32_768, 10, 12),
-    "extensive": Effort((4, 6, 8, 12, 16, 32, 64), tuple(range(7, 15)), tuple(range(6, 21, 2)), 9, 16, 65_536, 16, 32),
+    "quick": Effort((8, 16, 32), (8, 10, 12), (10, 14), 3, 4, 16_384, 5e10, 5),
+    "default": Effort((4, 6, 8, 16, 32, 64), (8, 9, 10, 11, 12, 13), (8, 10, 12, 14, 16), 5, 16, 32_768, 2e11, 12),
+    "extensive": Effort(
+        (4, 6, 8, 12, 16, 32, 64), tuple(range(7, 15)), tuple(range(6, 21, 2)), 9, 32, 65_536, 6e11, 32
+    ),
 }
-MIN_ROWS, MAX_ROWS = 8_192, 32_768
-"""Bounds of the rows that weights are refitted to, whatever the layer's columns."""
+ROWS_PER_COLUMN = 2
+"""Rows that weights are refitted to at least, over the unfolded input's columns."""
+MIN_ROWS, MAX_ROWS = 8_192, 131_072
+"""Bounds of the rows, whatever the layer's columns."""
 
 
 def reconstruction_rows(effort: Effort, columns: int) -> int:
     """Returns how many rows of an unfolded input with `columns` columns its weights are refitted to."""
-    return min(max(effort.rows_per_column * columns, MIN_ROWS), MAX_ROWS)
+    rows = max(int(effort.products / columns**2), ROWS_PER_COLUMN * columns)
+    return min(max(rows, MIN_ROWS), MAX_ROWS)

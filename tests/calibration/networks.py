@@ -27,7 +27,7 @@ EFFORT = Effort(
     repeats=1,
     fit_runs=4,
     fit_vectors=400,
-    rows_per_column=4,
+    products=1e6,
     trials=4,
 )
 BATCH, SIZE = 2, 8

@@ -48,12 +48,18 @@ class VectorSample:
         return Blocking(self.layer.geometry, self.layout, length)
 
 
+MOST_FLOATS = 2**25
+"""Sampled values of a layer, at most: 128 MiB."""
+
+
 class VectorSampler:
     """Collects neuron vectors from random places of a layer's inputs, as many from each of `runs` runs."""
 
     def __init__(self, layer: ConvLayer, layout: Layout, count: int, runs: int, seed: int) -> None:
         self._layer, self._layout, self._seed = layer, layout, seed
-        self._per_run = -(-count // runs)
+        g = layer.geometry
+        width = g.group * g.columns if layout == "patch" else g.in_channels
+        self._per_run = -(-min(count, MOST_FLOATS // width) // runs)
         self._random = layer_generator(seed, layer.name)
         self._parts: list[Floats] = []
 

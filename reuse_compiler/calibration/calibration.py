@@ -17,7 +17,7 @@ from reuse_compiler.calibration.metrics import Metric, Target
 from reuse_compiler.calibration.options import CalibrationOptions, Reconstruct
 from reuse_compiler.calibration.papers import papers_candidates, papers_choice
 from reuse_compiler.calibration.samples import Split
-from reuse_compiler.calibration.search import Choice, LayerChoices, Search, path_of, settings_of
+from reuse_compiler.calibration.search import Choice, LayerChoices, Search, settings_of
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import LayerSurvey, Survey
 from reuse_compiler.progress import ProgressCallback
@@ -95,9 +95,7 @@ class Calibration:
             LayerChoices(name, multiply_adds(layers[name]), survey.sensitivity, survey.measurements)
             for name, survey in self.surveys.items()
         ]
-        path = path_of(choices, self.options.objective)
-        choice = Search(path, self._try, self.effort.trials).run()
-        return self._worth_it(choice)
+        return self._worth_it(Search(choices, self.options.objective, self._try, self.effort.trials).run())
 
     def _worth_it(self, choice: Choice) -> Choice:
         """Returns the choice, or none if the whole model did not become faster with it."""

@@ -63,6 +63,16 @@ class LayerChoices:
             for before, after in pairwise(hull)
         ]
 
+    def between(self, chosen: Measurement | None, refused: Measurement, objective: Objective) -> list[Measurement]:
+        """Returns candidates that gain more than the chosen one and harm less than the refused one, best gain first.
+
+        None of them is on the hull, but steps along it are coarse where a layer has few of them.
+        """
+        least = 0.0 if chosen is None else self._gain(chosen, objective)
+        most = self._harm(refused)
+        found = [m for m in self.measurements if self._gain(m, objective) > least and self._harm(m) < most]
+        return sorted(found, key=lambda m: self._gain(m, objective), reverse=True)
+
     def _gain(self, measurement: Measurement, objective: Objective) -> float:
         if objective == "operations":
             return self.multiply_adds * (1.0 - measurement.operations)
@@ -95,16 +105,19 @@ TryChoice = Callable[[str, Choice], Trial]
 class Search:
     """Finds the furthest choice that keeps the budget, with at most `trials` measured end to end."""
 
-    path: Sequence[Step]
+    layers: Sequence[LayerChoices]
+    objective: Objective
     try_choice: TryChoice
     trials: int
-    _closed: set[str] = field(default_factory=set)
-    """Layers whose next step harms too much."""
+    _closed: dict[str, Measurement] = field(default_factory=dict)
+    """By layer: the next step that harms too much."""
+
+    def __post_init__(self) -> None:
+        self.path = path_of(self.layers, self.objective)
 
     def run(self) -> Choice:
         """Returns the fastest choice that was accepted; empty if none was."""
-        best, taken = self._bisect()
-        return self._win_back(best, taken)
+        return self._refine(self._win_back(*self._bisect()))
 
     def _bisect(self) -> tuple[Choice, list[Step]]:
         """Returns the furthest accepted choice along the path, and the steps to it; closes the layer after it."""
@@ -112,12 +125,12 @@ class Search:
         accepted: list[Step] = []
         while high - low > 1 and self.trials > 0:
             middle = (low + high) // 2
-            if self._accepted(f"the first {middle} of {len(self.path)} steps", self.path[:middle]):
+            if self._accepted(f"the first {middle} of {len(self.path)} steps", choice_after(self.path[:middle])):
                 low, accepted = middle, list(self.path[:middle])
             else:
                 high = middle
         if high - low == 1 and high <= len(self.path):
-            self._closed.add(self.path[low].layer)  # the choice with that step was refused
+            self._close(self.path[low])  # the choice with that step was refused
         return choice_after(accepted), accepted
 
     def _win_back(self, best: Choice, taken: list[Step]) -> Choice:
@@ -128,15 +141,32 @@ class Search:
             if step.layer in self._closed:
                 continue
             longer = [*taken, step]
-            if self._accepted(f"one more step for {step.layer}", longer):
+            if self._accepted(f"one more step for {step.layer}", choice_after(longer)):
                 taken, best = longer, choice_after(longer)
             else:
-                self._closed.add(step.layer)
+                self._close(step)
         return best
 
-    def _accepted(self, how: str, steps: Sequence[Step]) -> bool:
+    def _refine(self, best: Choice) -> Choice:
+        """Tries candidates between the accepted and the refused ones, a layer at a time."""
+        for layer in self.layers:
+            if layer.name not in self._closed:
+                continue
+            for measurement in layer.between(best.get(layer.name), self._closed[layer.name], self.objective):
+                if self.trials <= 0:
+                    return best
+                other = {**best, layer.name: measurement}
+                if self._accepted(f"other settings for {layer.name}", other):
+                    best = other
+                    break
+        return best
+
+    def _close(self, step: Step) -> None:
+        self._closed[step.layer] = step.measurement
+
+    def _accepted(self, how: str, choice: Choice) -> bool:
         self.trials -= 1
-        return self.try_choice(how, choice_after(steps)).accepted
+        return self.try_choice(how, choice).accepted
 
 
 def settings_of(choice: Choice) -> dict[str, LayerSettings]:

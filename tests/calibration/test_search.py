@@ -118,7 +118,7 @@ class TestSearch:
         self, layers: list[LayerChoices], budget: float, trials: int
     ) -> None:
         bench = Bench(lambda choice: harm_of(choice, layers) <= budget)
-        found = Search(path_of(layers, "latency"), bench, trials).run()
+        found = Search(layers, "latency", bench, trials).run()
         assert len(bench.tried) <= trials
         assert harm_of(found, layers) <= budget
         assert found == {} or found in bench.tried
@@ -133,31 +133,37 @@ class TestSearch:
         self, layers: list[LayerChoices], budget: float
     ) -> None:
         path = path_of(layers, "latency")
-        found = Search(path, Bench(lambda choice: harm_of(choice, layers) <= budget), 1000).run()
+        found = Search(layers, "latency", Bench(lambda choice: harm_of(choice, layers) <= budget), 1000).run()
         kept = [choice for n in range(len(path) + 1) if harm_of(choice := choice_after(path[:n]), layers) <= budget]
         assert gain_of(found) >= max(gain_of(choice) for choice in kept) - 1e-9
 
     def test_what_fits_after_a_step_that_does_not_is_won_back(self) -> None:
         layers = [choices("a", [(9, 0.5)]), choices("b", [(8, 1.0)]), choices("c", [(1, 0.4)])]
-        found = Search(path_of(layers, "latency"), Bench(lambda choice: "b" not in choice), 10).run()
+        found = Search(layers, "latency", Bench(lambda choice: "b" not in choice), 10).run()
         assert set(found) == {"a", "c"}
 
     def test_a_layer_that_harms_more_than_it_seemed_does_not_stand_in_the_way(self) -> None:
         """The first step breaks everything; the search still ends, and within its trials."""
         layers = [choices("a", [(9, 0.1)]), choices("b", [(8, 0.2)]), choices("c", [(7, 0.3)])]
         bench = Bench(lambda choice: "a" not in choice)
-        found = Search(path_of(layers, "latency"), bench, 10).run()
+        found = Search(layers, "latency", bench, 10).run()
         assert "a" not in found and set(found) == {"b", "c"}
+
+    def test_candidates_off_the_path_are_tried_between_its_steps(self) -> None:
+        """The hull goes from 2 to 9 milliseconds; what keeps the budget lies between, above it."""
+        layer = choices("conv", [(2, 0.1), (5, 0.6), (6, 0.65), (9, 0.7)])
+        bench = Bench(lambda choice: harm_of(choice, [layer]) <= 0.4)
+        assert gain_of(Search([layer], "latency", bench, 10).run()) == 5
 
     def test_nothing_to_try(self) -> None:
         bench = Bench(lambda choice: True)
-        assert Search([], bench, 5).run() == {} and bench.tried == []
+        assert Search([], "latency", bench, 5).run() == {} and bench.tried == []
 
     def test_all_that_gains_is_taken_at_once_where_nothing_harms(self) -> None:
         layers = [choices(f"conv{i}", [(1 + i, 0.1), (2 + i, 0.2)]) for i in range(20)]
         path = path_of(layers, "latency")
         bench = Bench(lambda choice: True)
-        assert Search(path, bench, 8).run() == choice_after(path)
+        assert Search(layers, "latency", bench, 8).run() == choice_after(path)
         assert len(bench.tried) <= 7
 
 

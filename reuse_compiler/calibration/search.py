@@ -64,14 +64,22 @@ class LayerChoices:
         ]
 
     def between(self, chosen: Measurement | None, refused: Measurement, objective: Objective) -> list[Measurement]:
-        """Returns candidates that gain more than the chosen one and harm less than the refused one, best gain first.
+        """Returns candidates that gain more than the chosen one and harm less than the refused one, least gain first.
 
-        None of them is on the hull, but steps along it are coarse where a layer has few of them.
+        They lie above the hull, whose steps are coarse where a layer has few of them; no other candidate gains more and
+        harms less than one of these.
         """
-        least = 0.0 if chosen is None else self._gain(chosen, objective)
-        most = self._harm(refused)
-        found = [m for m in self.measurements if self._gain(m, objective) > least and self._harm(m) < most]
-        return sorted(found, key=lambda m: self._gain(m, objective), reverse=True)
+        least, most = 0.0 if chosen is None else self._gain(chosen, objective), self._harm(refused)
+        found: list[Measurement] = []
+        for measurement in sorted(self.measurements, key=lambda m: self._gain(m, objective), reverse=True):
+            if self._gain(measurement, objective) > least and self._harm(measurement) < most:
+                most = self._harm(measurement)
+                found.append(measurement)
+        return found[::-1]
+
+    def most_gain(self, objective: Objective) -> float:
+        """Returns what the best candidate gains."""
+        return max((self._gain(measurement, objective) for measurement in self.measurements), default=0.0)
 
     def _gain(self, measurement: Measurement, objective: Objective) -> float:
         if objective == "operations":
@@ -148,17 +156,19 @@ class Search:
         return best
 
     def _refine(self, best: Choice) -> Choice:
-        """Tries candidates between the accepted and the refused ones, a layer at a time."""
-        for layer in self.layers:
+        """Tries candidates between the accepted and the refused ones, by bisection; layers that can gain most first."""
+        for layer in sorted(self.layers, key=lambda own: own.most_gain(self.objective), reverse=True):
             if layer.name not in self._closed:
                 continue
-            for measurement in layer.between(best.get(layer.name), self._closed[layer.name], self.objective):
-                if self.trials <= 0:
-                    return best
-                other = {**best, layer.name: measurement}
+            between = layer.between(best.get(layer.name), self._closed[layer.name], self.objective)
+            low, high = 0, len(between)
+            while low < high and self.trials > 0:
+                middle = (low + high) // 2
+                other = {**best, layer.name: between[middle]}
                 if self._accepted(f"other settings for {layer.name}", other):
-                    best = other
-                    break
+                    low, best = middle + 1, other
+                else:
+                    high = middle
         return best
 
     def _close(self, step: Step) -> None:

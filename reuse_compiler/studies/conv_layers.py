@@ -9,16 +9,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from reuse_compiler import pipeline
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.graph.tensors import to_array
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.base import PassContext, run_passes
-from reuse_compiler.passes.check_legality import CheckLegality
-from reuse_compiler.passes.fold_constants import FoldConstants
-from reuse_compiler.passes.infer_shapes import InferShapes
-from reuse_compiler.passes.inline_functions import InlineFunctions
 from reuse_compiler.passes.layer import ConvAttributes, Layer
-from reuse_compiler.passes.match_convolutions import MatchConvolutions
 from reuse_compiler.reference.op_run import blocking_from_attributes
 from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.verification.data import Shapes
@@ -69,11 +64,7 @@ class ConvModel:
 
 def find_layers(model: onnx.ModelProto, pattern: str, shapes: Shapes) -> ConvModel:
     """Finds the convolutions in whose names `pattern` is found; raises ConfigError if none can be studied."""
-    working = onnx.ModelProto()
-    working.CopyFrom(model)
-    context = PassContext(working, model, CompileOptions(shapes=dict(shapes)))
-    run_passes((InlineFunctions(), FoldConstants(), InferShapes(), MatchConvolutions(), CheckLegality()), context)
-    layers = context.layers or []
+    prepared, layers = pipeline.find_layers(model, CompileOptions(shapes=dict(shapes)))
     if not layers:
         raise ConfigError("the model has no convolution, so there are no neuron vectors to study")
     matching = [layer for layer in layers if re.search(pattern, layer.name)]
@@ -84,7 +75,7 @@ def find_layers(model: onnx.ModelProto, pattern: str, shapes: Shapes) -> ConvMod
     if not possible:
         reason = matching[0].refusal or "it stands in the body of an If or Loop"
         raise ConfigError(f"--layer: '{matching[0].name}' cannot be studied: {reason}")
-    return ConvModel(context.model, [_conv_layer(layer) for layer in possible])
+    return ConvModel(prepared, [_conv_layer(layer) for layer in possible])
 
 
 def _conv_layer(layer: Layer) -> ConvLayer:

@@ -101,6 +101,9 @@ void hashing(Report& report) {
     k.tree_leaves(values.data(), kTileVectors, kTileVectors, coordinates.data(), thresholds.data(), kHashes,
                   codes.data());
   });
+  std::vector<float> rows(kTileVectors * simd::kLanes);
+  report.add("tile_rows", kTileVectors * simd::kLanes, 4.0 * kTileVectors * simd::kLanes, "element, L=16; bytes",
+             [&] { k.tile_rows(values.data(), kTileVectors, simd::kLanes, kTileVectors, rows.data(), simd::kLanes); });
   report.add("fingerprint", elements, 4.0 * elements, "element; bytes",
              [&] { k.fingerprint(values.data(), kTileVectors, kLength, kTileVectors, codes.data()); });
   report.add("all_finite", elements, 4.0 * elements, "element; bytes",
@@ -187,7 +190,8 @@ void gathering(Report& report) {
   report.add("add_taps", adds, 4.0 * adds, "add, random ids; bytes",
              [&] { k.add_taps({&float_block, 1, width, kChannels, kChannels}, row, {sums.data(), kChannels, true}); });
   report.add("add_taps_int8", adds, adds, "add, random ids; bytes", [&] {
-    k.add_taps_int8({&int8_block, 1, width, kChannels, kChannels}, row, scale.data(), {sums.data(), kChannels, true});
+    k.add_taps_int8({&int8_block, 1, width, kChannels, kChannels}, row, scale.data(), {nullptr, 0, true},
+                    {sums.data(), kChannels, true});
   });
   const double outputs = static_cast<double>(kWidth * kChannels);
   report.add("write_output", outputs, 4.0 * outputs, "element with bias and Relu; bytes", [&] {

@@ -47,7 +47,8 @@ constexpr auto kNothing = [](int64_t, int64_t, int64_t) {};
 Clusters number_while_hashing(Context& context, const Blocking& blocking, const HashAttributes& hash_attributes,
                               const HashParameters& parameters, const ClusterAttributes& attributes, const float* x) {
   return number_blocks(context, blocking, [&](int64_t block, int32_t* ids) {
-    TileHasher hasher(context.allocator, blocking, hash_attributes, parameters, x, block);
+    const auto coder = make_tile_coder(context.allocator, blocking, hash_attributes, parameters, block);
+    TileHasher hasher(context.allocator, blocking, hash_attributes, parameters, x, block, coder.get());
     int64_t codes[kTileVectors];
     uint8_t finite[kTileVectors];
     return number_block(

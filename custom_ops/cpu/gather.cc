@@ -109,7 +109,8 @@ class TileAdder {
     const simd::Kernels& kernels = simd::kernels();
     const int64_t pixel = tile.row * g.out_w + tile.column;
     const bool kept = memory_.sums != nullptr;
-    float* first = kept ? memory_.sums + (tile.image * g.out_pixels() + pixel) * memory_.stride : own;
+    const int64_t index = tile.image * g.out_pixels() + pixel;
+    float* first = kept ? memory_.sums + index * memory_.stride : own;
     const int64_t row_stride = (kept ? g.out_w : tile.columns) * memory_.stride;
     if (output_ != nullptr) fetch(tile, output_tile(g, attributes_, *output_, tile.image, pixel));
     for (int64_t row = 0; row < tile.rows; ++row) {
@@ -118,7 +119,9 @@ class TileAdder {
       if (tables_.scale == nullptr) {
         kernels.add_taps(tables_.tables, taps, sums);
       } else {
-        kernels.add_taps_int8(tables_.tables, taps, tables_.scale, sums);
+        simd::WordSums words = memory_.words;
+        if (words.values != nullptr) words.values += (index + row * g.out_w) * simd::kWordSums;
+        kernels.add_taps_int8(tables_.tables, taps, tables_.scale, words, sums);
       }
     }
     if (output_ == nullptr) return;
@@ -189,7 +192,7 @@ void add_tables(Context& context, const Blocking& blocking, const GatherAttribut
   const TileAdder adder(blocking, attributes, tables, memory, output);
   const PixelTiles& tiles = adder.tiles();
   const int64_t per_task = pieces_per_task(tiles.count());
-  const int64_t own_size = memory.sums == nullptr ? tiles.most_pixels() * memory.stride : 0;
+  const int64_t own_size = memory.sums == nullptr && output != nullptr ? tiles.most_pixels() * memory.stride : 0;
   context.parallel.run((tiles.count() + per_task - 1) / per_task, [&](int64_t task) {
     Buffer<float> own(context.allocator, static_cast<size_t>(own_size));
     const int64_t end = std::min(tiles.count(), (task + 1) * per_task);

@@ -17,9 +17,10 @@ struct OutputChannels {
 
 // Where sums are kept from one call of add_tables to the next.
 struct SumsMemory {
-  float* sums;     // [N*Oh*Ow, stride], or null if one call adds all tables
-  int64_t stride;  // channels, padded to whole vectors
-  bool fresh;      // nothing has been added yet
+  float* sums;                             // [N*Oh*Ow, stride], or null if one call adds all tables
+  int64_t stride;                          // channels, padded to whole vectors
+  bool fresh;                              // nothing has been added yet
+  simd::WordSums words{nullptr, 0, true};  // of int8 tables
 };
 
 // Tables and, if they are of int8, the scales of their channels (else null).

@@ -10,22 +10,34 @@
 namespace reuse {
 
 TileHasher::TileHasher(Allocator& allocator, const Blocking& blocking, const HashAttributes& attributes,
-                       const HashParameters& parameters, const float* x, int64_t block)
+                       const HashParameters& parameters, const float* x, int64_t block, const TileCoder* coder)
     : blocking_(blocking),
       attributes_(attributes),
       parameters_(parameters),
       x_(x),
       block_(block),
+      coder_(coder),
       values_(allocator, static_cast<size_t>(blocking.sub_vector_length() * kTileVectors)),
       scratch_(allocator, static_cast<size_t>(attributes.family->scratch_floats(blocking.sub_vector_length(),
                                                                                 attributes.num_hashes))) {}
 
 Tile TileHasher::hash(int64_t first, int64_t count, int64_t* codes, uint8_t* finite) {
   const Tile tile = load_tile(blocking_, x_, block_, first, count, values_.data());
-  attributes_.family->codes(tile, block_, blocking_.sub_vector_length(), attributes_.num_hashes, parameters_,
-                            scratch_.data(), codes);
+  if (coder_ != nullptr) {
+    coder_->codes(tile, scratch_.data(), codes);
+  } else {
+    attributes_.family->codes(tile, block_, blocking_.sub_vector_length(), attributes_.num_hashes, parameters_,
+                              scratch_.data(), codes);
+  }
   if (finite != nullptr) simd::kernels().all_finite(tile.values, tile.stride, tile.length, tile.count, finite);
   return tile;
+}
+
+std::unique_ptr<TileCoder> make_tile_coder(Allocator& allocator, const Blocking& blocking,
+                                           const HashAttributes& attributes, const HashParameters& parameters,
+                                           int64_t block) {
+  return attributes.family->tile_coder(allocator, block, blocking.sub_vector_length(), attributes.num_hashes,
+                                       parameters, blocking.vectors);
 }
 
 namespace {
@@ -37,11 +49,16 @@ class PixelHasher {
               const HashParameters& parameters, const float* x)
       : blocking_(blocking), attributes_(attributes), parameters_(parameters), x_(x) {
     by_rows_.resize(static_cast<size_t>(blocking.num_blocks()));
+    coders_.resize(by_rows_.size());
     context.parallel.run(blocking.num_blocks(), [&](int64_t b) {
       // A short block's vectors count as padded with zeros, which do not lie there.
-      if (blocking.block_length(b) < blocking.sub_vector_length()) return;
-      by_rows_[static_cast<size_t>(b)] =
-          attributes.family->row_hasher(context.allocator, b, attributes.num_hashes, parameters, blocking.vectors);
+      if (blocking.block_length(b) == blocking.sub_vector_length()) {
+        by_rows_[static_cast<size_t>(b)] =
+            attributes.family->row_hasher(context.allocator, b, attributes.num_hashes, parameters, blocking.vectors);
+      }
+      if (by_rows_[static_cast<size_t>(b)] == nullptr) {
+        coders_[static_cast<size_t>(b)] = make_tile_coder(context.allocator, blocking, attributes, parameters, b);
+      }
     });
   }
 
@@ -51,7 +68,8 @@ class PixelHasher {
     for (int64_t b = 0; b < blocking_.num_blocks(); ++b) {
       const bool rows = by_rows_[static_cast<size_t>(b)] != nullptr;
       by_tiles.push_back(rows ? nullptr
-                              : std::make_unique<TileHasher>(allocator, blocking_, attributes_, parameters_, x_, b));
+                              : std::make_unique<TileHasher>(allocator, blocking_, attributes_, parameters_, x_, b,
+                                                             coders_[static_cast<size_t>(b)].get()));
     }
     const int64_t channels = blocking_.geometry.in_channels;
     for (int64_t first = begin; first < end; first += kTileVectors) {
@@ -83,6 +101,7 @@ class PixelHasher {
   const HashParameters& parameters_;
   const float* x_;
   std::vector<std::unique_ptr<RowHasher>> by_rows_;  // of each block, or null
+  std::vector<std::unique_ptr<TileCoder>> coders_;   // the same
 };
 
 }  // namespace
@@ -99,10 +118,15 @@ void hash_by_stretches(Context& context, const Blocking& blocking, const HashAtt
     });
     return;
   }
+  std::vector<std::unique_ptr<TileCoder>> coders(static_cast<size_t>(blocking.num_blocks()));
+  context.parallel.run(blocking.num_blocks(), [&](int64_t block) {
+    coders[static_cast<size_t>(block)] = make_tile_coder(context.allocator, blocking, attributes, parameters, block);
+  });
   context.parallel.run(tasks_per_block * blocking.num_blocks(), [&](int64_t task) {
     const int64_t block = task / tasks_per_block, begin = task % tasks_per_block * per_task;
     const int64_t end = std::min(begin + per_task, blocking.vectors), offset = block * blocking.vectors;
-    TileHasher hasher(context.allocator, blocking, attributes, parameters, x, block);
+    TileHasher hasher(context.allocator, blocking, attributes, parameters, x, block,
+                      coders[static_cast<size_t>(block)].get());
     for (int64_t first = begin; first < end; first += kTileVectors) {
       hasher.hash(first, std::min(kTileVectors, end - first), codes + offset + first,
                   finite == nullptr ? nullptr : finite + offset + first);

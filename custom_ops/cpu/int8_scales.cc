@@ -43,11 +43,12 @@ Int8Scales::Int8Scales(const Blocking& blocking, const PackedWeights& weights, c
   std::vector<double> norms;
   norms.reserve(clusters.blocks.size());
   for (const BlockClusters& own : clusters.blocks) norms.push_back(largest_norm(own, blocking.sub_vector_length()));
-  for (int64_t begin = 0; begin < blocking.num_blocks(); begin = next_group(begin)) {
+  for (int64_t begin = 0, end = 0; begin < blocking.num_blocks(); begin = end) {
+    end = group_of(begin).end;
     for (int64_t tile = 0; tile < num_tiles_; ++tile) {
       for (int64_t c = 0; c < weights.tile_size(tile); ++c) {
         double bound = 0.0;
-        for (int64_t b = begin; b < next_group(begin); ++b) {
+        for (int64_t b = begin; b < end; ++b) {
           const double of_block = norms[static_cast<size_t>(b)] * weights.norms(b, tile)[c];
           if (!(of_block <= bound) && !std::isnan(bound)) bound = of_block;
         }
@@ -57,16 +58,14 @@ Int8Scales::Int8Scales(const Blocking& blocking, const PackedWeights& weights, c
   }
 }
 
-int64_t Int8Scales::next_group(int64_t block) const {
-  const int64_t end = (block / blocks_per_group_ + 1) * blocks_per_group_;
+BlockRange Int8Scales::group_of(int64_t block) const {
   const int64_t within = block % blocks_per_group_;
-  return std::min(end, block - within + (within / blocks_per_scale_ + 1) * blocks_per_scale_);
+  const int64_t begin = block - within % blocks_per_scale_;
+  return {begin, std::min(block - within + blocks_per_group_, begin + blocks_per_scale_)};
 }
 
 size_t Int8Scales::offset(int64_t block, int64_t tile) const {
-  const int64_t within = block % blocks_per_group_;
-  const int64_t first = block - within % blocks_per_scale_;
-  return static_cast<size_t>((first * num_tiles_ + tile) * simd::kInt8Channels);
+  return static_cast<size_t>((group_of(block).begin * num_tiles_ + tile) * simd::kInt8Channels);
 }
 
 void Int8Scales::set(size_t index, double bound) {

@@ -8,6 +8,11 @@
 
 namespace reuse {
 
+// Consecutive blocks.
+struct BlockRange {
+  int64_t begin, end;
+};
+
 // The scales of all tables of a run (docs/operators.md, Int8 tables): one per output channel and group of consecutive
 // blocks. They come from norms, so tables are quantised while they are made and never exist in float32.
 class Int8Scales {
@@ -16,8 +21,8 @@ class Int8Scales {
 
   // Whether int8 tables can be used: all scales are finite, and the taps of one block fit an int16 sum.
   bool usable() const { return usable_; }
-  // The first block after `block` that has other scales.
-  int64_t next_group(int64_t block) const;
+  // The blocks that share a block's scales.
+  BlockRange group_of(int64_t block) const;
   // Scales of a tile's channels, and what to multiply products with; zero for channels that pad the tile.
   const float* scale(int64_t block, int64_t tile) const { return scales_.data() + offset(block, tile); }
   const float* inverse(int64_t block, int64_t tile) const { return inverses_.data() + offset(block, tile); }

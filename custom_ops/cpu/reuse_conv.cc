@@ -22,11 +22,6 @@ struct Strip {
   int64_t channels;  // padded to whole vectors
 };
 
-// Consecutive blocks whose tables are made and gathered from together.
-struct BlockRange {
-  int64_t begin, end;
-};
-
 // Computes one strip of output channels after the other.
 class StripComputer {
  public:
@@ -42,7 +37,8 @@ class StripComputer {
         bias_(bias),
         y_(y),
         tables_(context.allocator),
-        sums_(context.allocator) {}
+        sums_(context.allocator),
+        words_(context.allocator) {}
 
   // Channels per strip.
   int64_t strip_channels(int64_t group, int64_t tile) const {
@@ -60,11 +56,10 @@ class StripComputer {
   void compute(const Strip& strip) {
     const BlockRange all{first_block(strip.group), first_block(strip.group + 1)};
     for (BlockRange range{all.begin, all.begin}; range.end < all.end; range.begin = range.end) {
-      const int64_t end = scales_ == nullptr ? all.end : scales_->next_group(range.begin);
-      range.end = cached_until(range.begin, end, strip.channels);
-      const bool first = range.begin == all.begin, last = range.end == all.end;
+      const BlockRange one_scale = scales_ == nullptr ? all : scales_->group_of(range.begin);
+      range.end = cached_until(range.begin, one_scale.end, strip.channels);
       make_tables(strip, range);
-      add(strip, range.begin, first, last);
+      add(strip, all, one_scale, range);
     }
   }
 
@@ -109,19 +104,27 @@ class StripComputer {
                        whole ? 1 : taps, padded, taps * strip.channels);
   }
 
-  void add(const Strip& strip, int64_t block, bool first, bool last) {
+  void add(const Strip& strip, BlockRange all, BlockRange one_scale, BlockRange range) {
     Stopwatch watch(context_.statistics.gather_ns);
-    const bool alone = first && last;
-    if (!alone) sums_.resize(static_cast<size_t>(blocking_.geometry.rows() * strip.channels));
+    const size_t rows = static_cast<size_t>(blocking_.geometry.rows());
+    const bool last = range.end == all.end;
+    // Between tables of one scale sums of int8 tables are kept as words.
+    const BlockRange& begun = scales_ == nullptr ? range : one_scale;
+    const bool alone = begun.begin == all.begin && begun.end == all.end;
+    if (!alone) sums_.resize(rows * static_cast<size_t>(strip.channels));
+    SumsMemory memory{alone ? nullptr : sums_.data(), strip.channels, begun.begin == all.begin};
+    if (range.begin != begun.begin || range.end != begun.end) {
+      words_.resize(rows * simd::kWordSums);
+      memory.words = {words_.data(), range.begin - begun.begin, range.end == begun.end};
+    }
     const int64_t channel =
         strip.group * blocking_.geometry.group_out_channels() + weights_.tile_start(strip.tile) + strip.first;
     const int64_t count = std::min(strip.channels, weights_.tile_size(strip.tile) - strip.first);
     const OutputChannels output{channel, count, bias_, y_};
     const simd::Tables tables{block_tables_.data(), static_cast<int64_t>(block_tables_.size()),
                               blocking_.taps_per_block() * strip.channels, strip.channels, strip.channels};
-    const float* scale = scales_ == nullptr ? nullptr : scales_->scale(block, strip.tile);
-    add_tables(context_, blocking_, attributes_, {tables, scale},
-               {alone ? nullptr : sums_.data(), strip.channels, first}, last ? &output : nullptr);
+    const float* scale = scales_ == nullptr ? nullptr : scales_->scale(range.begin, strip.tile);
+    add_tables(context_, blocking_, attributes_, {tables, scale}, memory, last ? &output : nullptr);
   }
 
   Context& context_;
@@ -134,6 +137,7 @@ class StripComputer {
   float* y_;
   Buffer<uint8_t> tables_;
   Buffer<float> sums_;
+  Buffer<uint16_t> words_;
   std::vector<simd::BlockTable> block_tables_;
 };
 

@@ -1,17 +1,19 @@
 // Hashing of vectors, tile by tile: what Hash and ReuseConv share.
 #pragma once
 
+#include <memory>
+
 #include "reuse/operators.h"
 #include "reuse/runtime.h"
 #include "tile.h"
 
 namespace reuse {
 
-// Reads and hashes tiles of a block.
+// Reads and hashes tiles of a block. `coder` is what the family has prepared for it, or null; it must outlive this.
 class TileHasher {
  public:
   TileHasher(Allocator& allocator, const Blocking& blocking, const HashAttributes& attributes,
-             const HashParameters& parameters, const float* x, int64_t block);
+             const HashParameters& parameters, const float* x, int64_t block, const TileCoder* coder);
 
   // Writes the codes of vectors first .. first+count-1 and, unless `finite` is null, whether each is finite.
   Tile hash(int64_t first, int64_t count, int64_t* codes, uint8_t* finite);
@@ -22,8 +24,14 @@ class TileHasher {
   const HashParameters& parameters_;
   const float* x_;
   int64_t block_;
+  const TileCoder* coder_;
   Buffer<float> values_, scratch_;
 };
+
+// Returns what the family prepares to hash all vectors of a block in tiles, or null.
+std::unique_ptr<TileCoder> make_tile_coder(Allocator& allocator, const Blocking& blocking,
+                                           const HashAttributes& attributes, const HashParameters& parameters,
+                                           int64_t block);
 
 // Hashes all vectors, shared out by stretches of them: codes [B, V] and, unless `finite` is null, finite [B, V].
 void hash_by_stretches(Context& context, const Blocking& blocking, const HashAttributes& attributes,

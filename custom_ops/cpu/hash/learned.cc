@@ -5,7 +5,7 @@
 namespace reuse {
 namespace {
 
-// A tree in subtrees, without rotation: see subtree_leaves.
+// A tree in subtrees: see subtree_leaves.
 class TreeHasher final : public RowHasher {
  public:
   TreeHasher(Allocator& allocator, const int32_t* coordinates, const float* thresholds, int64_t depth)
@@ -46,6 +46,36 @@ class TreeHasher final : public RowHasher {
   Buffer<simd::Subtree> subtrees_;
 };
 
+// Width of the rows that a tile is brought into: what whole subtrees are compared with.
+int64_t row_width(int64_t length) { return (length + simd::kLanes - 1) / simd::kLanes * simd::kLanes; }
+constexpr int64_t kWidestRow = 2 * simd::kLanes;
+
+// Tiles, rotated where the tree wants it, brought into rows.
+class TreeCoder final : public TileCoder {
+ public:
+  // `rotation` [L, L] may be null.
+  TreeCoder(TreeHasher tree, const float* rotation, int64_t length)
+      : tree_(std::move(tree)), rotation_(rotation), length_(length) {}
+
+  void codes(const Tile& tile, float* scratch, int64_t* codes) const override {
+    const simd::Kernels& kernels = simd::kernels();
+    float* rows = scratch + length_ * kTileVectors;
+    Tile own = tile;
+    if (rotation_ != nullptr) {
+      kernels.project(tile.values, tile.stride, tile.length, tile.count, rotation_, length_, scratch);
+      own = Tile{scratch, tile.stride, length_, tile.count};
+    }
+    const int64_t width = row_width(length_);
+    kernels.tile_rows(own.values, own.stride, own.length, own.count, rows, width);
+    tree_.codes({rows, width, width, own.count}, codes);
+  }
+
+ private:
+  TreeHasher tree_;
+  const float* rotation_;
+  int64_t length_;
+};
+
 class Learned final : public HashFamily {
  public:
   void check(const HashParameterSizes& sizes, int64_t num_blocks, int64_t length, int64_t num_hashes) const override {
@@ -82,14 +112,32 @@ class Learned final : public HashFamily {
 
   std::unique_ptr<RowHasher> row_hasher(Allocator& allocator, int64_t block, int64_t num_hashes,
                                         const HashParameters& parameters, int64_t vectors) const override {
-    const int64_t nodes = (int64_t{1} << num_hashes) - 1;
-    // Few vectors do not make up for the rearrangement of the tree.
-    if (parameters.projections != nullptr || vectors < nodes) return nullptr;
-    return std::make_unique<TreeHasher>(allocator, parameters.coordinates + block * nodes,
-                                        parameters.thresholds + block * nodes, num_hashes);
+    if (parameters.projections != nullptr || !pays(num_hashes, vectors)) return nullptr;
+    return std::make_unique<TreeHasher>(make_tree(allocator, block, num_hashes, parameters));
   }
 
-  int64_t scratch_floats(int64_t length, int64_t) const override { return length * kTileVectors; }
+  std::unique_ptr<TileCoder> tile_coder(Allocator& allocator, int64_t block, int64_t length, int64_t num_hashes,
+                                        const HashParameters& parameters, int64_t vectors) const override {
+    if (!simd::kernels().whole_subtrees || length > kWidestRow || !pays(num_hashes, vectors)) return nullptr;
+    const float* rotation =
+        parameters.projections == nullptr ? nullptr : parameters.projections + block * length * length;
+    return std::make_unique<TreeCoder>(make_tree(allocator, block, num_hashes, parameters), rotation, length);
+  }
+
+  int64_t scratch_floats(int64_t length, int64_t) const override {
+    return (length + (length > kWidestRow ? 0 : row_width(length))) * kTileVectors;
+  }
+
+ private:
+  // Few vectors do not make up for the rearrangement of the tree.
+  static bool pays(int64_t num_hashes, int64_t vectors) { return vectors >= int64_t{1} << num_hashes; }
+
+  static TreeHasher make_tree(Allocator& allocator, int64_t block, int64_t num_hashes,
+                              const HashParameters& parameters) {
+    const int64_t nodes = (int64_t{1} << num_hashes) - 1;
+    return TreeHasher(allocator, parameters.coordinates + block * nodes, parameters.thresholds + block * nodes,
+                      num_hashes);
+  }
 };
 
 }  // namespace

@@ -63,7 +63,7 @@ struct FloatSums {
     REUSE_INLINE void add(int64_t p, const float* source) {
       for (int64_t v = 0; v < kVectors; ++v) own[p][v] += load(source + of.offset + v * kLanes);
     }
-    REUSE_INLINE void finish(const int64_t*) const {
+    REUSE_INLINE void finish(int64_t, const int64_t*) const {
       for (int64_t p = 0; p < kCount; ++p) {
         for (int64_t v = 0; v < kVectors; ++v) store(target + p * of.sums.stride + v * kLanes, own[p][v]);
       }
@@ -90,7 +90,7 @@ struct TailSums {
       own = of.sums.fresh ? Lanes{} : load(target);
     }
     REUSE_INLINE void add(int64_t, const float* source) { own += load_first(source + of.offset, of.channels); }
-    REUSE_INLINE void finish(const int64_t*) const { store(target, own); }
+    REUSE_INLINE void finish(int64_t, const int64_t*) const { store(target, own); }
   };
 };
 
@@ -106,25 +106,40 @@ struct Int8Sums {
 
   const Sums& sums;
   const float* scale;
+  const WordSums& kept;
 
   template <int64_t kCount>
   struct Group {
     const Int8Sums& of;
-    float* target;
+    int64_t x;
     Words words[kCount], high[kCount];
 
-    REUSE_INLINE Group(const Int8Sums& all, int64_t x) : of(all), target(all.sums.values + x * all.sums.stride) {
-      for (int64_t p = 0; p < kCount; ++p) words[p] = high[p] = Words{};
+    REUSE_INLINE Group(const Int8Sums& all, int64_t first) : of(all), x(first) {
+      for (int64_t p = 0; p < kCount; ++p) {
+        const bool fresh = of.kept.blocks_before == 0;
+        words[p] = fresh ? Words{} : load_bits<uint16_t>(kept_words(p));
+        high[p] = fresh ? Words{} : load_bits<uint16_t>(kept_words(p) + kWordSums / 2);
+      }
     }
+    REUSE_INLINE uint16_t* kept_words(int64_t p) const { return of.kept.values + (x + p) * kWordSums; }
     REUSE_INLINE void add(int64_t p, const uint8_t* source) {
       const Words row = load_bits<uint16_t>(source);
       words[p] += row;
       high[p] += bits_as<uint16_t>(bits_as<int16_t>(row) >> 8);
     }
-    // Adds the sums of rows[p] rows, times the scale, to the channels' float sums.
-    REUSE_INLINE void finish(const int64_t* rows) const {
+    // Keeps the words, or adds the sums, times the scale, to the channels' float sums. A block has taps[p] rows.
+    REUSE_INLINE void finish(int64_t blocks, const int64_t* taps) const {
+      if (!of.kept.finish) {
+        for (int64_t p = 0; p < kCount; ++p) {
+          store_bits(kept_words(p), words[p]);
+          store_bits(kept_words(p) + kWordSums / 2, high[p]);
+        }
+        return;
+      }
+      float* target = of.sums.values + x * of.sums.stride;
       for (int64_t p = 0; p < kCount; ++p) {
-        const Words low = words[p] - (high[p] << 8) - static_cast<uint16_t>(rows[p] * 128);
+        const int64_t rows = (of.kept.blocks_before + blocks) * taps[p];
+        const Words low = words[p] - (high[p] << 8) - static_cast<uint16_t>(rows * 128);
         const IntLanes pair[2] = {bits_as<int32_t>(low), bits_as<int32_t>(high[p])};
         for (int64_t r = 0; r < 4; ++r) {
           const IntLanes value = r < 2 ? (pair[r] << 16) >> 16 : pair[r - 2] >> 16;
@@ -153,8 +168,8 @@ REUSE_INLINE void add_pixel(const Tables& tables, const TapRow& row, Range rows,
       }
     }
   }
-  const int64_t added = tables.num_blocks * (rows.end - rows.begin) * (columns.end - columns.begin);
-  group.finish(&added);
+  const int64_t taps = (rows.end - rows.begin) * (columns.end - columns.begin);
+  group.finish(tables.num_blocks, &taps);
 }
 
 // The same for kPixels neighbouring pixels with kTaps neighbouring taps a row. `inside` are the columns, counted from
@@ -185,13 +200,13 @@ REUSE_INLINE void add_pixels(const Tables& tables, const TapRow& row, Range rows
       }
     }
   }
-  int64_t added[kPixels];
+  int64_t taps[kPixels];
   for (int64_t p = 0; p < kPixels; ++p) {
     const int64_t begin = inside.begin > p ? inside.begin : p;
     const int64_t end = inside.end < p + kTaps ? inside.end : p + kTaps;
-    added[p] = tables.num_blocks * (rows.end - rows.begin) * (end > begin ? end - begin : 0);
+    taps[p] = (rows.end - rows.begin) * (end > begin ? end - begin : 0);
   }
-  group.finish(added);
+  group.finish(tables.num_blocks, taps);
 }
 
 template <int64_t kTaps, typename AllSums>
@@ -357,8 +372,9 @@ void add_taps(const Tables& tables, const TapRow& row, const Sums& sums) {
   if (offset < tables.channels) add_stretch(tables, row, TailSums{sums, offset, tables.channels - offset});
 }
 
-void add_taps_int8(const Tables& tables, const TapRow& row, const float* scale, const Sums& sums) {
-  add_stretch(tables, row, Int8Sums{sums, scale});
+void add_taps_int8(const Tables& tables, const TapRow& row, const float* scale, const WordSums& words,
+                   const Sums& sums) {
+  add_stretch(tables, row, Int8Sums{sums, scale, words});
 }
 
 void write_output(const Sums& sums, int64_t pixels, const OutputTile& output) {

@@ -234,6 +234,26 @@ void subtree_leaves(const float* values, int64_t stride, int64_t length, int64_t
   for (; p < count; ++p) walk_subtrees<1>(values + p * stride, stride, subtrees, depth, codes + p);
 }
 
+#if defined(__AVX512F__)
+extern const bool kWholeSubtrees = true;
+#else
+extern const bool kWholeSubtrees = false;
+#endif
+
+void tile_rows(const float* values, int64_t stride, int64_t length, int64_t count, float* rows, int64_t row_stride) {
+  for (int64_t l = 0; l < row_stride; l += kLanes) {
+    const int64_t elements = length - l < kLanes ? length - l : kLanes;
+    for (int64_t p = 0; p < count; p += kLanes) {
+      Lanes square[kLanes];
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kLanes; ++i) square[i] = i < elements ? load(values + (l + i) * stride + p) : Lanes{};
+      transpose(square);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kLanes; ++i) store(rows + (p + i) * row_stride + l, square[i]);
+    }
+  }
+}
+
 void fingerprint(const float* values, int64_t stride, int64_t length, int64_t count, int64_t* codes) {
   uint64_t* states = reinterpret_cast<uint64_t*>(codes);
   for (int64_t p = 0; p < count; ++p) states[p] = kMixSeed;

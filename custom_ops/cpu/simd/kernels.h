@@ -56,6 +56,14 @@ struct Sums {
   bool fresh;  // nothing has been added yet: what `values` holds is not read
 };
 
+// Sums of rows of int8 tables between calls with tables of the same scales, each as kWordSums words.
+struct WordSums {
+  uint16_t* values;       // [pixels, kWordSums], or null: the sums begin and end with one call
+  int64_t blocks_before;  // blocks whose rows they hold; 0: what `values` holds is not read
+  bool finish;            // whether they are turned into sums of float32; else they are kept
+};
+constexpr int64_t kWordSums = kInt8Channels;  // 32 of both bytes and 32 of the high ones
+
 // Elements that neighbouring vectors read: `count` of vector p from from[p * step] on go to element `to` and following.
 struct Piece {
   const float* from;
@@ -114,6 +122,13 @@ struct Kernels {
   // subtree has first_levels(depth).
   void (*subtree_leaves)(const float* values, int64_t stride, int64_t length, int64_t count, const Subtree* subtrees,
                          int64_t depth, int64_t* codes);
+  // Whether subtree_leaves compares all nodes of a subtree at once for rows of up to two vectors of lanes, which makes
+  // up for bringing tiles into rows.
+  bool whole_subtrees;
+  // rows[p * row_stride + l] = values[l * stride + p] for p < count, l < length; row_stride is a multiple of kLanes,
+  // and zeros follow. Rows are writable up to the next multiple of kLanes vectors.
+  void (*tile_rows)(const float* values, int64_t stride, int64_t length, int64_t count, float* rows,
+                    int64_t row_stride);
   // codes[p] = fold of the bits of values[l * stride + p].
   void (*fingerprint)(const float* values, int64_t stride, int64_t length, int64_t count, int64_t* codes);
   // finite[p] = 1 if all elements of vector p are finite, else 0.
@@ -150,8 +165,10 @@ struct Kernels {
   // Adds to each pixel's sums the table rows of its taps in all blocks. Lanes beyond `channels` up to the next
   // multiple of kLanes become zero or stay what they were.
   void (*add_taps)(const Tables& tables, const TapRow& row, const Sums& sums);
-  // The same for int8 tables of kInt8Channels channels, times scale[channel]. At most kMostInt8Rows rows per pixel.
-  void (*add_taps_int8)(const Tables& tables, const TapRow& row, const float* scale, const Sums& sums);
+  // The same for int8 tables of kInt8Channels channels, times scale[channel] once all rows of that scale, at most
+  // kMostInt8Rows per pixel, are added up in `words`.
+  void (*add_taps_int8)(const Tables& tables, const TapRow& row, const float* scale, const WordSums& words,
+                        const Sums& sums);
   // Writes `pixels` sums to the output with bias and activation, transposed where pixels are neighbours there.
   void (*write_output)(const Sums& sums, int64_t pixels, const OutputTile& output);
   // The same where one table row is a pixel's whole sum: that of ids[p] in `rows`, whose rows are `stride` apart and

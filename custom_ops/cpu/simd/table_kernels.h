@@ -20,7 +20,8 @@ void gemm(const float* a, int64_t rows, int64_t depth, const float* panel, int64
 void gemm_int8(const float* a, int64_t rows, int64_t depth, const float* panel, int64_t width, const float* inverse,
                uint8_t* out, int64_t out_stride);
 void add_taps(const Tables& tables, const TapRow& row, const Sums& sums);
-void add_taps_int8(const Tables& tables, const TapRow& row, const float* scale, const Sums& sums);
+void add_taps_int8(const Tables& tables, const TapRow& row, const float* scale, const WordSums& words,
+                   const Sums& sums);
 void write_output(const Sums& sums, int64_t pixels, const OutputTile& output);
 void write_rows(const float* rows, int64_t stride, const int32_t* ids, int64_t pixels, const OutputTile& output);
 void pool_row(const PoolRow& row, float* y);

@@ -49,6 +49,14 @@ class RowHasher {
   virtual void codes(const Rows& rows, int64_t* codes) const = 0;
 };
 
+// Codes of one block's vectors, given as tiles: prepared for many of them.
+class TileCoder {
+ public:
+  virtual ~TileCoder() = default;
+  // Writes the code of each of the tile's vectors. `scratch` holds HashFamily::scratch_floats(L, H) floats.
+  virtual void codes(const Tile& tile, float* scratch, int64_t* codes) const = 0;
+};
+
 class HashFamily {
  public:
   virtual ~HashFamily() = default;
@@ -62,6 +70,13 @@ class HashFamily {
   // does.
   virtual std::unique_ptr<RowHasher> row_hasher(Allocator&, int64_t /*block*/, int64_t /*num_hashes*/,
                                                 const HashParameters&, int64_t /*vectors*/) const {
+    return nullptr;
+  }
+  // Returns what gives the same codes as `codes` faster if `vectors` vectors of the block are hashed, or null if
+  // nothing does. It refers to the parameters.
+  virtual std::unique_ptr<TileCoder> tile_coder(Allocator&, int64_t /*block*/, int64_t /*length*/,
+                                                int64_t /*num_hashes*/, const HashParameters&,
+                                                int64_t /*vectors*/) const {
     return nullptr;
   }
 };

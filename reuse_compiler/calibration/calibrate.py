@@ -150,15 +150,15 @@ def _open(
 
 def _shapes(samples: Samples, specs: list[InputSpec]) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of the dynamic inputs; raises DataError unless all runs have the same."""
-    shapes = {name: array.shape for name, array in samples.first_feed.items()}
-    for index, (feed, _) in enumerate(samples):
-        for name, array in feed.items():
-            if array.shape != shapes[name]:
+    first, *others = samples.shapes()
+    for number, shapes in enumerate(others, start=2):
+        for name, shape in shapes.items():
+            if shape != first[name]:
                 raise DataError(
-                    f"run {index + 1} has an input '{name}' of shape {list(array.shape)}, the first one of "
-                    f"{list(shapes[name])}: layers are measured at one size, so all runs must have the same"
+                    f"run {number} has an input '{name}' of shape {list(shape)}, the first one of "
+                    f"{list(first[name])}: layers are measured at one size, so all runs must have the same"
                 )
-    return {spec.name: shapes[spec.name] for spec in specs if spec.is_dynamic and spec.dims is not None}
+    return {spec.name: first[spec.name] for spec in specs if spec.is_dynamic and spec.dims is not None}
 
 
 def _try_metric(model: onnx.ModelProto, samples: Samples, metric: Metric) -> None:

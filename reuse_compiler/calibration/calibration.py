@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +15,7 @@ from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.evaluate import Evaluator, Score
 from reuse_compiler.calibration.layers import ConvLayer, Workpiece
 from reuse_compiler.calibration.metrics import Metric, Target
-from reuse_compiler.calibration.options import CalibrationOptions, Reconstruct
+from reuse_compiler.calibration.options import DEFAULT_MAX_DROP, CalibrationOptions, Reconstruct
 from reuse_compiler.calibration.papers import papers_candidates, papers_choice
 from reuse_compiler.calibration.samples import Split
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, settings_of
@@ -25,6 +26,9 @@ from reuse_compiler.reports.calibration import Check, LayerCalibration, Measurem
 from reuse_compiler.verification.inputs import Feed
 
 logger = logging.getLogger(__name__)
+
+LEAST_SPEEDUP = 1.03
+"""Of the whole model: less is within what times vary by, and not worth any accuracy."""
 
 
 @dataclass
@@ -53,6 +57,7 @@ class Calibration:
         logger.info(
             "%s %.6g of the original, %.6g to be kept", self.metric.name, self.evaluator.original, self.target.value
         )
+        self._warn_of_few_rows()
         if self.options.strategy == "papers":
             self.surveys = self.survey.measure(papers_candidates(self.work.layers, self.options))
             measurements = {name: survey.measurements for name, survey in self.surveys.items()}
@@ -98,14 +103,32 @@ class Calibration:
         return self._worth_it(Search(choices, self.options.objective, self._try, self.effort.trials).run())
 
     def _worth_it(self, choice: Choice) -> Choice:
-        """Returns the choice, or none if the whole model did not become faster with it."""
+        """Returns the choice, or none if the whole model became hardly faster with it."""
         if not choice or self.options.objective == "operations":
             return choice
         trial = next(trial for trial in self.trials if trial.accepted and trial.layers == settings_of(choice))
-        if trial.reuse_ms < trial.dense_ms:
+        if trial.dense_ms > LEAST_SPEEDUP * trial.reuse_ms:
             return choice
-        logger.warning("the layers that gain alone do not make the whole model faster, so all stay dense")
+        logger.warning(
+            "with reuse the whole model is %.3g times as fast, less than %.3g, so all layers stay dense",
+            trial.dense_ms / trial.reuse_ms,
+            LEAST_SPEEDUP,
+        )
         return {}
+
+    def _warn_of_few_rows(self) -> None:
+        rows = self.evaluator.rows
+        if rows is None or not self.target.is_below_a_row(rows):
+            return
+        logger.warning(
+            "one of the %d labelled samples for selection is worth %.2g of %s, more than may be lost (%.2g): so "
+            "none that the original gets right may be lost at all; for more reuse give at least %d for selection",
+            rows.rows,
+            1.0 / rows.rows,
+            self.metric.name,
+            self.target.allowed_drop,
+            math.ceil(1.0 / max(self.target.allowed_drop, DEFAULT_MAX_DROP)),
+        )
 
     def _try(self, step: str, choice: Choice) -> Trial:
         """Fits a choice and measures it end to end on the samples for selection."""
@@ -121,14 +144,15 @@ class Calibration:
         metric = f"{self.metric.name} {self.options.metric}"
         key = f"{metric} {self.options.reconstruct} {json.dumps(by_layer, sort_keys=True)}"
         found = self.state.remember("trials", key, Score, score)
-        trial = Trial(step=step, layers=settings, accepted=self.target.accepts(found.value), **found.model_dump())
+        accepted = self.target.accepts(found.value, found.flips)
+        trial = Trial(step=step, layers=settings, accepted=accepted, **found.model_dump())
         self.trials.append(trial)
         logger.info(
             "%s: %s %.6g (%s), %.4g ms in place of %.4g ms",
             step,
             self.metric.name,
             found.value,
-            "accepted" if trial.accepted else "refused",
+            "accepted" if accepted else "refused",
             found.reuse_ms,
             found.dense_ms,
         )
@@ -198,7 +222,7 @@ class Calibration:
         if best.reuse_ms >= best.dense_ms:
             return f"no settings are faster: the best are {best.reuse_ms / best.dense_ms:.2g} times as slow"
         if not self.choice and any(trial.accepted for trial in self.trials):
-            return "it gains alone, but the whole model does not become faster"
+            return "it gains alone, but the whole model hardly becomes faster"
         return "what it gains is not worth what it costs of the accuracy budget"
 
 

@@ -17,6 +17,7 @@ from reuse_compiler.calibration.activations import HELD_BYTES
 from reuse_compiler.calibration.metrics import Metric, Outputs
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.reports.calibration import Flips
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.verify import open_session, run_session
 
@@ -39,6 +40,7 @@ class Score(BaseModel):
     """Relative L2 error of the model's outputs, the largest of them."""
     dense_ms: float
     reuse_ms: float
+    flips: Flips | None = None
 
 
 class Evaluator:
@@ -64,6 +66,8 @@ class Evaluator:
         progress(what, len(samples), len(samples))
         self.original = accumulator.value()
         """The metric of the original model."""
+        self.rows = accumulator.flips()
+        """How many rows the metric counts, if it does."""
 
     def score(self, model: onnx.ModelProto, progress: ProgressCallback = silent, what: str = "evaluating") -> Score:
         """Runs a model on all samples; raises VerificationError if it does not run."""
@@ -83,6 +87,7 @@ class Evaluator:
             output_error=_largest(differences),
             dense_ms=dense_ms,
             reuse_ms=reuse_ms,
+            flips=accumulator.flips(),
         )
 
     def output_error(self, model: onnx.ModelProto, runs: int) -> float:

@@ -14,6 +14,7 @@ from reuse_compiler.calibration.labels import Labels
 from reuse_compiler.calibration.outputs import Outputs
 from reuse_compiler.calibration.user_code import describe_exception, load_function
 from reuse_compiler.errors import ConfigError, DataError
+from reuse_compiler.reports.calibration import Flips
 
 PYTHON = "python:"
 SMALLEST_PROBABILITY = 1e-12
@@ -30,6 +31,10 @@ class Accumulator(ABC):
     @abstractmethod
     def value(self) -> float:
         """Returns the metric over all that was added."""
+
+    def flips(self) -> Flips | None:
+        """Returns what has become of single rows, if the metric counts right ones."""
+        return None
 
 
 class Metric(ABC):
@@ -82,10 +87,10 @@ class Top1(Metric):
         self.name, self._output = "top1", output
 
     def start(self) -> Accumulator:
-        return _Mean(self._measure)
+        return _RightRows(self._right)
 
-    def _measure(self, expected: Outputs, actual: Outputs, labels: Labels | None) -> tuple[float, float]:
-        scores = actual[self._output]
+    def _right(self, outputs: Outputs, labels: Labels | None) -> NDArray[np.bool_]:
+        scores = outputs[self._output]
         scores = scores.reshape(len(scores), -1)
         if labels is None or len(labels) != len(scores):
             given = "none" if labels is None else len(labels)
@@ -95,7 +100,29 @@ class Top1(Metric):
                 f"labels from {labels.min()} to {labels.max()} do not fit the {scores.shape[1]} classes of the output "
                 f"'{self._output}': they must be 0 to {scores.shape[1] - 1}"
             )
-        return float(np.count_nonzero(_classes(scores) == labels)), len(scores)
+        right: NDArray[np.bool_] = _classes(scores) == labels
+        return right
+
+
+class _RightRows(Accumulator):
+    """Counts the rows that a model gets right, beside the original."""
+
+    def __init__(self, right: Callable[[Outputs, Labels | None], NDArray[np.bool_]]) -> None:
+        self._right = right
+        self._rows = self._kept = self._lost = self._gained = 0
+
+    def add(self, expected: Outputs, actual: Outputs, labels: Labels | None) -> None:
+        before, after = self._right(expected, labels), self._right(actual, labels)
+        self._rows += len(after)
+        self._kept += int(np.count_nonzero(before & after))
+        self._lost += int(np.count_nonzero(before & ~after))
+        self._gained += int(np.count_nonzero(~before & after))
+
+    def value(self) -> float:
+        return (self._kept + self._gained) / self._rows if self._rows else math.nan
+
+    def flips(self) -> Flips | None:
+        return Flips(rows=self._rows, lost=self._lost, gained=self._gained) if self._rows else None
 
 
 class Agreement(Metric):

@@ -75,18 +75,25 @@ class Samples:
         return Samples(self._source, self._labels, [self._runs[index] for index in indices])
 
     def digest(self) -> str:
-        """Returns the SHA-256 of all inputs and labels, in order; read once."""
-        return self._digest
+        """Returns the SHA-256 of all inputs and labels, in order."""
+        return self._read_once[0]
+
+    def shapes(self) -> list[Shapes]:
+        """Returns the shapes of every run's inputs."""
+        return self._read_once[1]
 
     @cached_property
-    def _digest(self) -> str:
+    def _read_once(self) -> tuple[str, list[Shapes]]:
+        """Digest and shapes in one pass, as reading may mean decoding pictures."""
         state = hashlib.sha256()
+        shapes: list[Shapes] = []
         for feed, labels in self:
+            shapes.append({name: array.shape for name, array in feed.items()})
             for name, array in sorted(feed.items()):
                 _hash_array(state, name, array)
             if labels is not None:
                 _hash_array(state, "labels", labels)
-        return state.hexdigest()
+        return state.hexdigest(), shapes
 
 
 class Split(NamedTuple):

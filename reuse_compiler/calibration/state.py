@@ -24,7 +24,7 @@ from reuse_compiler.graph.tensors import is_external, raw_bytes, tensors_of
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Part of the name: a change of what is measured must not meet old files."""
 INDEPENDENT = {"metric", "max_drop", "at_least", "strategy", "objective", "reconstruct"}
 """Options that no stored number depends on; what depends on the metric has it in its key."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from reuse_compiler.calibration.metric_kinds import Metric
 from reuse_compiler.calibration.options import DEFAULT_MAX_DROP
 from reuse_compiler.errors import ConfigError
+from reuse_compiler.reports.calibration import Flips
 
 ROUNDING = 1e-9
 """Two ways to sum up the same metric may differ by so much."""
@@ -19,6 +20,8 @@ class Target:
 
     metric: Metric
     value: float
+    allowed_drop: float
+    """From the original's value; infinite where that is."""
 
     @staticmethod
     def make(metric: Metric, original: float, max_drop: float | None = None, at_least: float | None = None) -> Target:
@@ -29,8 +32,8 @@ class Target:
         check_wish(metric, max_drop, at_least)
         if at_least is None:
             drop = DEFAULT_MAX_DROP if max_drop is None else max_drop
-            return Target(metric, original - drop if metric.higher_is_better else original + drop)
-        target = Target(metric, at_least)
+            return Target(metric, original - drop if metric.higher_is_better else original + drop, drop)
+        target = Target(metric, at_least, metric.drop(original, at_least))
         if not target.accepts(original):
             raise ConfigError(
                 f"--at-least {at_least:g} cannot be had: the original model itself has {metric.name} {original:.6g} on "
@@ -38,8 +41,17 @@ class Target:
             )
         return target
 
-    def accepts(self, value: float) -> bool:
-        """Whether a value is good enough; NaN never is."""
+    def is_below_a_row(self, flips: Flips) -> bool:
+        """Whether a single row counts more than may be lost, so that chance decides which model is better."""
+        return 1.0 / flips.rows > max(self.allowed_drop, DEFAULT_MAX_DROP)
+
+    def accepts(self, value: float, flips: Flips | None = None) -> bool:
+        """Whether a value is good enough; NaN never is.
+
+        With `flips`, rows that come out right by chance do not make up for lost ones where the rows are too few.
+        """
+        if flips is not None and self.is_below_a_row(flips):
+            value -= flips.gained / flips.rows
         if self.metric.higher_is_better:
             return value >= self.value - ROUNDING
         return value <= self.value + ROUNDING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,6 +53,23 @@ class LayerCalibration(BaseModel):
     """The same after it, on samples that did not take part in it."""
 
 
+class Flips(BaseModel):
+    """Rows of the output that a model gets right and the original does not, or the other way round."""
+
+    model_config = CONFIG
+
+    rows: int
+    lost: int
+    gained: int
+
+    @property
+    def standard_error(self) -> float:
+        """Of the difference in the share of right rows, were other rows drawn."""
+        difference = (self.gained - self.lost) / self.rows
+        variance = (self.gained + self.lost) / self.rows - difference * difference
+        return math.sqrt(max(variance, 0.0) / self.rows)
+
+
 class Trial(BaseModel):
     """One choice for the whole model, measured end to end on the samples for selection."""
 
@@ -67,6 +85,8 @@ class Trial(BaseModel):
     """Relative L2 error of the model's outputs."""
     dense_ms: float
     reuse_ms: float
+    flips: Flips | None = None
+    """Of metrics that count right rows."""
     accepted: bool
     """Whether it keeps the accuracy budget."""
 
@@ -85,6 +105,7 @@ class Check(BaseModel):
     output_error: float
     dense_ms: float
     reuse_ms: float
+    flips: Flips | None = None
     within_budget: bool
 
 

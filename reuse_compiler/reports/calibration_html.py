@@ -88,7 +88,7 @@ def _tiles(report: CalibrationReport) -> list[Markup]:
     if check is not None and rewritten(report):
         speed = f"{milliseconds(check.dense_ms)} → {milliseconds(check.reuse_ms)} ms, end to end"
         values = f"{metric_value(check.original)} → {metric_value(check.value)}"
-        drop = f"drop {_drop(check.drop)}" if math.isfinite(check.drop) else f"target {metric_value(report.target)}"
+        drop = f"drop {_drop(check)}" if math.isfinite(check.drop) else f"target {metric_value(report.target)}"
         tiles += [
             _tile("Speed-up", times_as_fast(check.dense_ms, check.reuse_ms), speed),
             _tile(f"{report.metric}, held out", values, drop),
@@ -115,8 +115,9 @@ def _duration(seconds: float) -> tuple[str, str]:
     )
 
 
-def _drop(drop: float) -> str:
-    return "none" if drop == 0 else metric_value(drop)
+def _drop(check: Check) -> str:
+    drop = "none" if check.drop == 0 else metric_value(check.drop)
+    return drop if check.flips is None else f"{drop} ± {metric_value(check.flips.standard_error)}"
 
 
 def _trials(report: CalibrationReport) -> Markup | None:
@@ -183,7 +184,7 @@ def _reconstruction_row(name: str, check: Check) -> list[Markup]:
     return [
         join(tag("strong", words[0]), tag("small", words[1])),
         join(metric_value(check.value)),
-        join(_drop(check.drop)),
+        join(_drop(check)),
         join(errors_words(check.output_error)),
         join(milliseconds(check.reuse_ms)),
         kept,

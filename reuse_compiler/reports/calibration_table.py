@@ -66,9 +66,11 @@ def totals(report: CalibrationReport, folder: Path | None = None) -> list[str]:
 def _check_lines(report: CalibrationReport, check: Check) -> list[str]:
     runs = f"{check.samples} run{'' if check.samples == 1 else 's'}"
     verdict = "within the budget" if check.within_budget else f"MORE THAN THE BUDGET ALLOWS ({_value(report.target)})"
+    # Only where rows are counted it is known how far the figure depends on which ones were drawn.
+    spread = f" (± {number(check.flips.standard_error)})" if check.flips is not None else ""
+    values = f"{_value(check.original)} before, {_value(check.value)} after{spread}"
     return [
-        f"accuracy      {report.metric} {_value(check.original)} before, {_value(check.value)} after, on {runs} held "
-        f"out: {verdict}",
+        f"accuracy      {report.metric} {values}, on {runs} held out: {verdict}",
         f"output error  relative {number(check.output_error)}",
         f"time          {speed(check.dense_ms, check.reuse_ms, report.options.get('threads'))}",
     ]

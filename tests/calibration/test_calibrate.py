@@ -112,6 +112,22 @@ def test_trials_keep_the_target(path: Path) -> None:
     assert len(found.trials) <= 5
 
 
+def test_few_labelled_samples_are_warned_of(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("GlobalAveragePool", ["y"], ["g"]))
+    model.graph.node.append(helper.make_node("Flatten", ["g"], ["logits"]))
+    model.graph.output[0].CopyFrom(value("logits", ["N", 64]))
+    onnx.save(model, path)
+    labels = np.concatenate([run(model, {"x": x})[0].argmax(axis=1) for x in np.split(inputs(), RUNS)])
+    options = CalibrationOptions(**LOOSE | {"metric": "top1", "max_drop": 0.05})
+    found = calibrate_file(path, Reader(inputs()), None, options, labels=labels)
+    rows = found.trials[0].flips.rows if found.trials and found.trials[0].flips else 0
+    assert 0 < rows < 20
+    assert f"one of the {rows} labelled samples for selection is worth" in caplog.text
+    assert "give at least 20 for selection" in caplog.text
+    assert all(trial.flips is not None and (not trial.accepted or trial.flips.lost == 0) for trial in found.trials)
+
+
 def test_a_budget_that_nothing_keeps_leaves_all_dense(path: Path) -> None:
     found = calibrate(path, max_drop=0.0)
     assert found.trials and not any(trial.accepted for trial in found.trials)

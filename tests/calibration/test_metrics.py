@@ -46,8 +46,18 @@ def measure(metric: Metric, *runs: tuple[Outputs, Outputs] | tuple[Outputs, Outp
 class TestValues:
     def test_top1_counts_rows_of_unequal_batches(self) -> None:
         metric = make_metric("top1", [LOGITS], True)
-        runs = (logits(A), logits(A, B, C), [0, 1, 0]), (logits(A), logits(B), [0])
+        runs = (logits(A, A, A), logits(A, B, C), [0, 1, 0]), (logits(A), logits(B), [0])
         assert measure(metric, *runs) == 2 / 4
+
+    def test_top1_counts_what_is_lost_and_gained_beside_the_original(self) -> None:
+        accumulator = make_metric("top1", [LOGITS], True).start()
+        assert accumulator.flips() is None
+        accumulator.add(logits(A, B, C, A), logits(B, B, A, B), np.array([0, 1, 0, 2]))
+        accumulator.add(logits(A), logits(B), np.array([0]))
+        flips = accumulator.flips()
+        assert flips is not None and (flips.rows, flips.lost, flips.gained) == (5, 2, 1)
+        # Differences of single rows: -1, 0, +1, 0, -1.
+        assert flips.standard_error == pytest.approx(np.std([-1, 0, 1, 0, -1]) / 5**0.5)
 
     def test_top1_of_outputs_with_trailing_axes(self) -> None:
         metric = make_metric("top1", [OutputInfo("logits", ("N", 3, 1, 1), FLOAT)], True)

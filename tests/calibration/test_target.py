@@ -7,6 +7,7 @@ import pytest
 
 from reuse_compiler.calibration.metrics import Metric, OutputInfo, Target, check_wish, make_metric
 from reuse_compiler.errors import ConfigError
+from reuse_compiler.reports.calibration import Flips
 
 
 def metric(name: str) -> Metric:
@@ -24,6 +25,14 @@ def test_drops_of_metrics_of_which_less_is_better() -> None:
     target = Target.make(metric("kl"), 0.0, max_drop=0.01)
     assert target.value == 0.01
     assert target.accepts(0.01) and target.accepts(0.0) and not target.accepts(0.011) and not target.accepts(math.inf)
+
+
+def test_few_rows_gained_by_chance_do_not_make_up_for_lost_ones() -> None:
+    target = Target.make(metric("top1"), 0.8, max_drop=0.01)
+    few, many = Flips(rows=50, lost=2, gained=2), Flips(rows=200, lost=8, gained=8)
+    assert target.is_below_a_row(few) and not target.is_below_a_row(many)
+    assert target.accepts(0.8, many) and not target.accepts(0.8, few)
+    assert target.accepts(0.82, Flips(rows=50, lost=0, gained=1))
 
 
 def test_no_drop_at_all() -> None:

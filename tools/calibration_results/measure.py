@@ -17,6 +17,7 @@ from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.calibration.metrics import Metric, Outputs
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.reports.calibration import Flips
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
 from reuse_compiler.verification.compare import Difference
@@ -84,12 +85,13 @@ def compare(
     rounds = max(len(samples), LEAST_ROUNDS)
     times = interleave(runs, rounds, progress, "comparing on held-out data", before_round=judge.advance)
     judge.judge()
-    original_ms, values = statistics.median(times[ORIGINAL]), judge.values()
+    original_ms, values, flips = statistics.median(times[ORIGINAL]), judge.values(), judge.flips()
     return [
         VariantResult(
             name=name,
             metric=values[name],
             change=_change(metric, values[ORIGINAL], values[name]),
+            flips=flips[name],
             output_error=judge.output_error(name),
             median_ms=statistics.median(times[name]),
             samples_ms=[round(sample, 4) for sample in times[name]],
@@ -141,6 +143,10 @@ class _Judge:
     def values(self) -> dict[str, float]:
         """Returns the metric by model."""
         return {name: accumulator.value() for name, accumulator in self._accumulators.items()}
+
+    def flips(self) -> dict[str, Flips | None]:
+        """Returns what became of single rows, by model."""
+        return {name: accumulator.flips() for name, accumulator in self._accumulators.items()}
 
     def output_error(self, name: str) -> float:
         """Returns a model's largest relative L2 error."""

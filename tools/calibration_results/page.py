@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from reuse_compiler.reports.calibration import Flips
 from reuse_compiler.reports.calibration_words import metric_value, parameters_words, settings_words
 from reuse_compiler.reports.table import number
 from reuse_compiler.reuse.config import LayerSettings
@@ -21,9 +22,10 @@ Made by `tools/calibration_results` from the `calibration_*.json` files beside i
 part of its data and judged on another, which took no part. There, all forms take turns in one process, one thread, on
 the same run of the model; `ms` is the median of those runs, `speed-up` is over the original model in onnxruntime.
 `change` is the metric's from the original's (top-1 is accuracy by the labels, all others compare with the original's
-output), `error` the relative L2 error of the output. `onnxruntime int8` is its static quantisation (weights per
-channel, ranges of the activations from the same calibration data), in whichever of its forms runs fastest. `learned`
-is what reuse-calibrate finds, `sign` the same with the papers' random hyperplanes and `--budget quick`.
+output), with its standard error, were other pictures drawn; `error` is the relative L2 error of the output.
+`onnxruntime int8` is its static quantisation (weights per channel, ranges of the activations from the same calibration
+data), in whichever of its forms runs fastest. `learned` is what reuse-calibrate finds, `sign` the same with the papers'
+random hyperplanes and `--budget quick`.
 """
 RECONSTRUCTION = (
     "The same choice with each `--reconstruct`, on the runs for calibration that only the last check sees:\n"
@@ -74,7 +76,7 @@ def _variants(result: NetworkResult) -> Iterator[str]:
             [
                 _name(result, variant),
                 metric_value(variant.metric),
-                _change(variant.change),
+                _change(variant.change, variant.flips),
                 f"{variant.speedup:.2f}",
                 f"{variant.median_ms:.4g}",
                 number(variant.output_error),
@@ -128,7 +130,13 @@ def _reconstruction(result: NetworkResult) -> Iterator[str]:
     for run in runs:
         for how, check in run.report.reconstruction.items():
             yield _row(
-                [run.variant, how, metric_value(check.value), _change(0.0 - check.drop), number(check.output_error)]
+                [
+                    run.variant,
+                    how,
+                    metric_value(check.value),
+                    _change(0.0 - check.drop, check.flips),
+                    number(check.output_error),
+                ]
             )
     yield ""
 
@@ -153,8 +161,11 @@ def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.2g} GB"
 
 
-def _change(value: float) -> str:
-    return "–" if not math.isfinite(value) else f"{value:+.4f}".replace("-", "−") if value else "0"
+def _change(value: float, flips: Flips | None) -> str:
+    if not math.isfinite(value):
+        return "–"
+    words = f"{value:+.4f}".replace("-", "−") if value else "0"
+    return words if flips is None or flips.standard_error == 0.0 else f"{words} ± {flips.standard_error:.4f}"
 
 
 def _threads(count: int) -> str:

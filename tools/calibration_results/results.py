@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from reuse_compiler.benchmark.report import Machine
-from reuse_compiler.reports.calibration import CONFIG, CalibrationReport
+from reuse_compiler.reports.calibration import CONFIG, CalibrationReport, Flips
 from reuse_compiler.reuse.config import LayerSettings
 
 
@@ -46,6 +46,8 @@ class VariantResult(Result):
     metric: float
     change: float
     """Of the metric, from the original's: negative is worse. Infinite where the original's is."""
+    flips: Flips | None = None
+    """Of metrics that count right rows."""
     output_error: float
     """Relative L2 error of the outputs against the original's, the largest of them."""
     median_ms: float

@@ -13,6 +13,7 @@ from reuse_compiler.passes.check_legality import CheckLegality
 from reuse_compiler.passes.check_result import CheckResult
 from reuse_compiler.passes.choose_parameters import ChooseParameters
 from reuse_compiler.passes.fold_constants import FoldConstants
+from reuse_compiler.passes.fold_normalizations import FoldNormalizations
 from reuse_compiler.passes.infer_shapes import InferShapes
 from reuse_compiler.passes.inline_functions import InlineFunctions
 from reuse_compiler.passes.keep_pixel_major import KeepPixelMajor
@@ -31,6 +32,7 @@ FIND_LAYERS: tuple[Pass, ...] = (
     InferShapes(),
     MatchConvolutions(),
     CheckLegality(),
+    FoldNormalizations(),
 )
 PASSES: tuple[Pass, ...] = (
     *FIND_LAYERS,

@@ -14,6 +14,7 @@ from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.graph.tensors import to_array
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.convolution_operators import is_convolution
 from reuse_compiler.passes.layer import Layer
 from reuse_compiler.pipeline import find_layers
 from reuse_compiler.reuse.geometry import ConvGeometry
@@ -29,7 +30,7 @@ class ConvLayer:
     input: str
     """Name of the tensor that it reads."""
     output: str
-    """Name of the convolution's own result."""
+    """Name of the convolution's own result, normalized if the model does that."""
     result: str
     """Name of the result after the activation that reuse takes in; `output` if there is none."""
     geometry: ConvGeometry
@@ -88,10 +89,10 @@ class Workpiece:
     """Sizes of the dynamic inputs."""
 
     def layer_model(self, layer: ConvLayer) -> onnx.ModelProto:
-        """Returns the layer alone, with its activation."""
+        """Returns the layer alone, with its normalization and activation."""
         part = cut_model(self.model, [layer.input], [layer.result])
         # A layer without a node name, or whose name another node has too, would be named otherwise without the others.
-        next(node for node in part.graph.node if layer.output in node.output).name = layer.name
+        next(node for node in part.graph.node if is_convolution(node)).name = layer.name
         return part
 
 
@@ -129,7 +130,7 @@ def _describe(layer: Layer) -> ConvLayer:
     return ConvLayer(
         name=layer.name,
         input=str(layer.ref.node.inputs[0].name),
-        output=str(layer.ref.node.outputs[0].name),
+        output=layer.linear_output,
         result=layer.output,
         geometry=layer.geometry,
         weight=weight[:, :, None] if weight.ndim == 3 else weight,

@@ -120,6 +120,8 @@ def _channels(layer: Layer, context: PassContext) -> str | None:
         return f"it is malformed: its {dims[0]} output channels cannot be divided into {group} groups"
     if layer.bias is not None and list(layer.bias.tensor.dims) != [dims[0]]:
         return f"it is malformed: its bias has shape {list(layer.bias.tensor.dims)} for {dims[0]} output channels"
+    if layer.normalization is not None and len(layer.normalization.scale) != dims[0]:
+        return f"it is malformed: {len(layer.normalization.scale)} channels of its {dims[0]} are normalized"
     shape = _input_shape(layer, context)
     if shape is not None and len(shape) != len(dims):
         return f"it is malformed: its input has {len(shape)} dimensions, its weights have {len(dims)}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from reuse_compiler.graph.constants import Constant
 from reuse_compiler.graph.view import NodeRef
@@ -28,6 +30,15 @@ class Activation:
 
 
 @dataclass(frozen=True)
+class Normalization:
+    """A BatchNormalization of the layer's result with constants: result * scale + shift, by output channel."""
+
+    ref: NodeRef
+    scale: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class ConvAttributes:
     """A Conv's attributes with ONNX's defaults filled in, lifted to two dimensions if it has one."""
 
@@ -47,6 +58,7 @@ class Layer:
 
     name: str
     ref: NodeRef
+    normalization: Normalization | None = None
     activation: Activation | None = None
     refusal: str | None = None
     """Why it stays dense, as the sentence of the report; None as long as nothing speaks against rewriting it."""
@@ -68,10 +80,21 @@ class Layer:
         return self.ref.proto
 
     @property
+    def taken_in(self) -> list[NodeRef]:
+        """The node and those after it that the rewritten layer computes, too, in order."""
+        after = (self.normalization, self.activation)
+        return [self.ref, *(each.ref for each in after if each is not None)]
+
+    @property
+    def linear_output(self) -> str:
+        """The tensor that holds the layer's result before the activation."""
+        last = self.normalization.ref if self.normalization else self.ref
+        return str(last.node.outputs[0].name)
+
+    @property
     def output(self) -> str:
         """The tensor that holds the layer's result in the original and in the rewritten model."""
-        last = self.activation.ref if self.activation else self.ref
-        return str(last.node.outputs[0].name)
+        return str(self.taken_in[-1].node.outputs[0].name)
 
     @property
     def in_main(self) -> bool:

@@ -1,4 +1,4 @@
-"""Replaces each chosen convolution (and its activation) by the operators of domain `ai.reuse`."""
+"""Replaces each chosen convolution (with its normalization and activation) by the operators of domain `ai.reuse`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ HEIGHT_AXIS = 2
 class LowerToReuse(Pass):
     """Requires settings for every chosen layer.
 
-    Ensures that their Convs and activations are gone and their results have the names they had. All other nodes stay
-    byte for byte, in order; constants that only replaced nodes read are removed. The view is not valid afterwards.
+    Ensures that their Convs, normalizations and activations are gone and their results have the names they had. All
+    other nodes stay byte for byte, in order; constants that only replaced nodes read are removed. The view is not valid
+    afterwards.
     """
 
     def requires(self, context: PassContext) -> str | None:
@@ -45,7 +46,7 @@ class LowerToReuse(Pass):
             nodes, constants = _Builder(layer, names, context.view.opset).build(context.options.lowering)
             nodes[-1].doc_string = layer.proto.doc_string
             nodes[-1].metadata_props.extend(layer.proto.metadata_props)
-            edit.replace([layer.ref, *([layer.activation.ref] if layer.activation else [])], nodes, constants)
+            edit.replace(layer.taken_in, nodes, constants)
         edit.apply()
         if all(opset.domain != DOMAIN for opset in context.model.opset_import):
             context.model.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)

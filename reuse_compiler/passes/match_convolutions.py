@@ -1,4 +1,4 @@
-"""Finds every convolution of a model and the activation that can be computed with it."""
+"""Finds every convolution of a model, and the normalization and the activation that can be computed with it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from reuse_compiler.graph.view import NodeRef
 from reuse_compiler.passes.base import Pass, PassContext
 from reuse_compiler.passes.convolution_operators import declined_operator, is_convolution
 from reuse_compiler.passes.inline_functions import functions_with_convolutions
-from reuse_compiler.passes.layer import Activation, Layer
+from reuse_compiler.passes.layer import Activation, Layer, Normalization
 
 CLIP_INPUTS_SINCE_OPSET = 11
 """From this opset on, Clip's bounds are inputs; before, attributes."""
 DEFAULT_LEAKY_RELU_ALPHA = 0.01
+DEFAULT_EPSILON = 1e-5
+"""Of BatchNormalization."""
+BATCH_NORM_INPUTS = 5
+BATCH_NORM_INFERS_SINCE_OPSET = 7
+"""Before, it computed statistics of its own unless told otherwise."""
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -52,7 +57,8 @@ def _match(ref: NodeRef, context: PassContext) -> Layer:
         return Layer("", ref, refusal=refusal)
     layer = Layer("", ref, refusal=declined_operator(ref.proto))
     if layer.refusal is None and len(ref.node.outputs) == 1:
-        layer.activation = _activation(ref, context)
+        layer.normalization = _normalization(ref, context)
+        layer.activation = _activation(layer.taken_in[-1], context)
     return layer
 
 
@@ -65,15 +71,46 @@ def _name_layers(context: PassContext) -> None:
         layer.name = names.new_node(layer.proto.name or next(iter(layer.proto.output), "") or layer.proto.op_type)
 
 
-def _activation(conv: NodeRef, context: PassContext) -> Activation | None:
-    """Returns the activation that alone reads the Conv's result, which nothing else sees; else None."""
-    output = conv.node.outputs[0]
+def _only_reader(producer: NodeRef, context: PassContext) -> NodeRef | None:
+    """Returns the standard node that alone reads a node's result, which nothing else sees; else None."""
+    output = producer.node.outputs[0]
     consumers = context.view.consumers(output)
-    if len(consumers) != 1 or context.view.is_output(output.name, conv.scope):
+    if len(consumers) != 1 or context.view.is_output(output.name, producer.scope):
         return None
     ref = consumers[0]
     standard = ref.proto.domain in STANDARD_DOMAINS
-    if not standard or ref.scope is not conv.scope or ref.node.inputs[0] is not output or len(ref.node.outputs) != 1:
+    if not standard or ref.scope is not producer.scope or ref.node.inputs[0] is not output:
+        return None
+    return ref
+
+
+def _normalization(conv: NodeRef, context: PassContext) -> Normalization | None:
+    """Returns the BatchNormalization of the Conv's result, if what it does is the same in every run."""
+    ref = _only_reader(conv, context)
+    if ref is None or ref.proto.op_type != "BatchNormalization" or len(ref.node.inputs) != BATCH_NORM_INPUTS:
+        return None
+    if context.view.opset < BATCH_NORM_INFERS_SINCE_OPSET:
+        return None
+    # Further outputs, and attributes of old opsets, belong to training and to statistics by pixel.
+    in_training = any(a.name == "training_mode" and a.i for a in ref.proto.attribute)
+    by_pixel = any(a.name == "spatial" and not a.i for a in ref.proto.attribute)
+    if in_training or by_pixel or len([name for name in ref.proto.output if name]) != 1:
+        return None
+    try:
+        found = [context.constants.find(tensor, ref.scope) for tensor in ref.node.inputs[1:]]
+    except NotConstantError:
+        return None
+    gamma, beta, mean, variance = (to_array(constant.tensor).astype(np.float64) for constant in found)
+    if not gamma.shape == beta.shape == mean.shape == variance.shape or gamma.ndim != 1:
+        return None
+    scale = gamma / np.sqrt(variance + _float_attribute(ref.proto, "epsilon", DEFAULT_EPSILON))
+    return Normalization(ref, scale, beta - mean * scale)
+
+
+def _activation(last: NodeRef, context: PassContext) -> Activation | None:
+    """Returns the activation of what the layer's last node computes, or None."""
+    ref = _only_reader(last, context)
+    if ref is None or len(ref.node.outputs) != 1:
         return None
     if ref.proto.op_type == "Relu":
         return Activation(ref, "Relu", ())

@@ -84,7 +84,7 @@ def _conv_layer(layer: Layer) -> ConvLayer:
     return ConvLayer(
         name=layer.name,
         input=layer.proto.input[0],
-        output=layer.proto.output[0],
+        output=layer.linear_output,
         weights=weights[:, :, None, :] if layer.attributes.one_dimensional else weights,
         bias=None if layer.bias is None else to_array(layer.bias.tensor).astype(np.float32),
         attributes=layer.attributes,

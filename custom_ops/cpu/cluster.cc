@@ -6,6 +6,7 @@
 #include "block_numbering.h"
 #include "centroids.h"
 #include "heuristics.h"
+#include "pixel_clusters.h"
 #include "reuse/operators.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
@@ -16,17 +17,20 @@
 namespace reuse {
 namespace {
 
-// Numbers all blocks' clusters in parallel; `number(block, ids)` does it for one.
+// Numbers all blocks' clusters in parallel; `number(range, ids)` does it for some, `ids` being [B, V] of all blocks.
 template <typename Number>
-Clusters number_blocks(Context& context, const Blocking& blocking, const Number& number) {
+Clusters number_ranges(Context& context, const Blocking& blocking, int64_t together, const Number& number) {
   const int64_t blocks = blocking.num_blocks(), vectors = blocking.vectors;
   Clusters result{Buffer<int32_t>(context.allocator, static_cast<size_t>(blocks * vectors)), {}};
   result.blocks.reserve(static_cast<size_t>(blocks));
   std::vector<std::unique_ptr<BlockClusters>> done(static_cast<size_t>(blocks));
   if (vectors > 0) {
-    context.parallel.run(blocks, [&](int64_t block) {
-      done[static_cast<size_t>(block)] =
-          std::make_unique<BlockClusters>(number(block, result.ids.data() + block * vectors));
+    context.parallel.run((blocks + together - 1) / together, [&](int64_t task) {
+      const BlockRange range{task * together, std::min(blocks, (task + 1) * together)};
+      std::vector<BlockClusters> found = number(range, result.ids.data());
+      for (size_t i = 0; i < found.size(); ++i) {
+        done[static_cast<size_t>(range.begin) + i] = std::make_unique<BlockClusters>(std::move(found[i]));
+      }
     });
   }
   context.statistics.blocks = blocks;
@@ -38,6 +42,16 @@ Clusters number_blocks(Context& context, const Blocking& blocking, const Number&
     context.statistics.guarded += result.blocks.back().guarded;
   }
   return result;
+}
+
+// The same block by block: `number(block, ids)` gets the block's own ids.
+template <typename Number>
+Clusters number_blocks(Context& context, const Blocking& blocking, const Number& number) {
+  return number_ranges(context, blocking, 1, [&](BlockRange range, int32_t* ids) {
+    std::vector<BlockClusters> found;
+    found.push_back(number(range.begin, ids + range.begin * blocking.vectors));
+    return found;
+  });
 }
 
 // What needs no look at vectors once they are numbered.
@@ -114,10 +128,16 @@ Clusters cluster(Context& context, const Blocking& blocking, const ClusterAttrib
 
 Clusters hash_and_cluster(Context& context, const Blocking& blocking, const HashAttributes& hash_attributes,
                           const HashParameters& parameters, const ClusterAttributes& attributes, const float* x) {
-  if (in_one_pass(blocking, attributes)) {
+  if (windows_in_one_pass(blocking, attributes)) {
     Stopwatch watch(context.statistics.hash_ns);
     return number_blocks(context, blocking, [&](int64_t block, int32_t* ids) {
       return cluster_windows(context.allocator, blocking, hash_attributes, parameters, attributes, x, block, ids);
+    });
+  }
+  if (pixels_in_one_pass(blocking, attributes)) {
+    Stopwatch watch(context.statistics.hash_ns);
+    return number_ranges(context, blocking, pixel_blocks_together(blocking), [&](BlockRange range, int32_t* ids) {
+      return cluster_pixels(context.allocator, blocking, hash_attributes, parameters, attributes, x, range, ids);
     });
   }
   Clusters result = [&] {

@@ -9,27 +9,35 @@
 
 namespace reuse {
 
-TileHasher::TileHasher(Allocator& allocator, const Blocking& blocking, const HashAttributes& attributes,
-                       const HashParameters& parameters, const float* x, int64_t block, const TileCoder* coder)
-    : blocking_(blocking),
-      attributes_(attributes),
+BlockHasher::BlockHasher(Allocator& allocator, const Blocking& blocking, const HashAttributes& attributes,
+                         const HashParameters& parameters, int64_t block, const TileCoder* coder)
+    : attributes_(attributes),
       parameters_(parameters),
-      x_(x),
       block_(block),
+      length_(blocking.sub_vector_length()),
       coder_(coder),
-      values_(allocator, static_cast<size_t>(blocking.sub_vector_length() * kTileVectors)),
-      scratch_(allocator, static_cast<size_t>(attributes.family->scratch_floats(blocking.sub_vector_length(),
-                                                                                attributes.num_hashes))) {}
+      scratch_(allocator, static_cast<size_t>(attributes.family->scratch_floats(length_, attributes.num_hashes))) {}
 
-Tile TileHasher::hash(int64_t first, int64_t count, int64_t* codes, uint8_t* finite) {
-  const Tile tile = load_tile(blocking_, x_, block_, first, count, values_.data());
+void BlockHasher::hash(const Tile& tile, int64_t* codes, uint8_t* finite) {
   if (coder_ != nullptr) {
     coder_->codes(tile, scratch_.data(), codes);
   } else {
-    attributes_.family->codes(tile, block_, blocking_.sub_vector_length(), attributes_.num_hashes, parameters_,
-                              scratch_.data(), codes);
+    attributes_.family->codes(tile, block_, length_, attributes_.num_hashes, parameters_, scratch_.data(), codes);
   }
   if (finite != nullptr) simd::kernels().all_finite(tile.values, tile.stride, tile.length, tile.count, finite);
+}
+
+TileHasher::TileHasher(Allocator& allocator, const Blocking& blocking, const HashAttributes& attributes,
+                       const HashParameters& parameters, const float* x, int64_t block, const TileCoder* coder)
+    : blocking_(blocking),
+      x_(x),
+      block_(block),
+      hasher_(allocator, blocking, attributes, parameters, block, coder),
+      values_(allocator, static_cast<size_t>(blocking.sub_vector_length() * kTileVectors)) {}
+
+Tile TileHasher::hash(int64_t first, int64_t count, int64_t* codes, uint8_t* finite) {
+  const Tile tile = load_tile(blocking_, x_, block_, first, count, values_.data());
+  hasher_.hash(tile, codes, finite);
   return tile;
 }
 

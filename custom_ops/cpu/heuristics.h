@@ -94,6 +94,12 @@ inline int64_t task_centroids(int64_t total) {
 // threads idle: then hashing is shared out by stretches of vectors, and only the numbering goes by block.
 constexpr int64_t kBlocksToShareOut = 16;
 
+// From this many tasks on, a task hashes and numbers all blocks of a few cache lines of a pixel-major input.
+constexpr int64_t kPixelTasksToShareOut = 4;
+
+// Channels of a pixel-major input that such a task reads at most.
+constexpr int64_t kMostPixelChannels = 48;
+
 // Elements of windows that are hashed, numbered and summed in one pass, block by block, however few the blocks are. It
 // takes little more than half the time of unfolding twice; more than two threads would be needed to make up for that,
 // and the sums of so short vectors fall into four tasks at most.

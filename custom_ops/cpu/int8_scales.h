@@ -8,11 +8,6 @@
 
 namespace reuse {
 
-// Consecutive blocks.
-struct BlockRange {
-  int64_t begin, end;
-};
-
 // The scales of all tables of a run (docs/operators.md, Int8 tables): one per output channel and group of consecutive
 // blocks. They come from norms, so tables are quantised while they are made and never exist in float32.
 class Int8Scales {

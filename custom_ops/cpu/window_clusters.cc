@@ -5,6 +5,7 @@
 
 #include "block_numbering.h"
 #include "heuristics.h"
+#include "member_sums.h"
 #include "simd/kernels.h"
 #include "window_rows.h"
 
@@ -45,36 +46,6 @@ class WindowHasher {
   Buffer<float> values_, scratch_;
 };
 
-// The members' sums in float64, in the order of the vectors.
-class WindowSums {
- public:
-  WindowSums(Allocator& allocator, int64_t block_length, int64_t vectors)
-      : width_((block_length + 7) / 8 * 8), sums_(allocator, static_cast<size_t>(vectors / kFewVectors * width_)) {
-    sums_.resize(0);
-  }
-
-  void add(const Rows& rows, const int32_t* ids, int64_t clusters) {
-    const size_t before = sums_.size();
-    sums_.resize(static_cast<size_t>(clusters * width_));
-    std::fill(sums_.data() + before, sums_.data() + sums_.size(), 0.0);
-    simd::kernels().add_rows(rows.values, rows.stride, rows.count, ids, sums_.data(), width_);
-  }
-
-  void write_means(int64_t length, int64_t block_length, BlockClusters& clusters) const {
-    clusters.centroids.resize(static_cast<size_t>(clusters.count * length));
-    if (block_length < length) std::fill_n(clusters.centroids.data(), clusters.centroids.size(), 0.0f);
-    simd::kernels().write_means(sums_.data(), width_, clusters.members.data(), clusters.count, block_length,
-                                clusters.centroids.data(), length);
-  }
-
- private:
-  // Vectors per cluster for which there is memory from the start: fewer hardly pay, and sums must move then.
-  static constexpr int64_t kFewVectors = 8;
-
-  int64_t width_;
-  Buffer<double> sums_;
-};
-
 // Writes whether each row is finite.
 void check_finite(const WindowRows& windows, const Rows& rows, uint8_t* finite) {
   if (windows.all_finite()) {
@@ -86,7 +57,7 @@ void check_finite(const WindowRows& windows, const Rows& rows, uint8_t* finite) 
 
 }  // namespace
 
-bool in_one_pass(const Blocking& blocking, const ClusterAttributes& attributes) {
+bool windows_in_one_pass(const Blocking& blocking, const ClusterAttributes& attributes) {
   return blocking.layout() == Layout::kPatch && !attributes.verify && attributes.metric == Metric::kEuclidean &&
          blocking.sub_vector_length() <= kOnePassElements;
 }
@@ -96,7 +67,7 @@ BlockClusters cluster_windows(Allocator& allocator, const Blocking& blocking, co
                               int64_t block, int32_t* ids) {
   WindowRows windows(allocator, blocking, x, block);
   WindowHasher hasher(allocator, blocking, hash_attributes, parameters, block);
-  WindowSums sums(allocator, blocking.block_length(block), blocking.vectors);
+  MemberSums sums(allocator, blocking.block_length(block), blocking.vectors);
   int64_t codes[kTileVectors];
   uint8_t finite[kTileVectors];
   Rows rows{};

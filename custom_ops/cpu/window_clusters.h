@@ -8,7 +8,7 @@
 namespace reuse {
 
 // Whether cluster_windows is meant for these vectors and does what the attributes say.
-bool in_one_pass(const Blocking& blocking, const ClusterAttributes& attributes);
+bool windows_in_one_pass(const Blocking& blocking, const ClusterAttributes& attributes);
 
 // Clusters one block: writes its vectors' ids and returns its clusters with their centroids, the members' means.
 BlockClusters cluster_windows(Allocator& allocator, const Blocking& blocking, const HashAttributes& hash_attributes,

@@ -58,26 +58,35 @@ TEST(orders_of_data_change_no_bit) {
   }
 }
 
-// Vectors of many lengths, as the kernels have paths for 8, 16 and others, and channels that are not read.
+// Vectors of many lengths, as the kernels have paths for 8, 16 and others, and channels that are not read; so many
+// channels that short vectors are clustered in one pass, and fewer.
 TEST(orders_of_data_change_no_bit_for_many_channels) {
   for (const char* family : {"sign", "learned", "exact"}) {
-    for (const int64_t length : {3, 8, 11, 16, 20, 32, 48}) {
-      std::mt19937 random(static_cast<unsigned>(length));
-      Problem problem = channel_problem(random, family, length);
-      const std::vector<float> expected = run_fused(problem, 1);
-      ConvAttributes& attributes = problem.blocking.geometry.attributes;
-      attributes.input_order = attributes.output_order = DataOrder::kNhwc;
-      EXPECT(run_fused(problem, 2) == expected, << family << ", L " << length);
+    for (const int64_t channels : {48, 200}) {
+      for (const int64_t length : {3, 4, 6, 8, 11, 16, 20, 32, 48}) {
+        for (const Scope scope : {Scope::kBatch, Scope::kImage}) {
+          std::mt19937 random(static_cast<unsigned>(length));
+          Problem problem = channel_problem(random, family, length, channels);
+          problem.cluster.scope = scope;
+          if (length % 4 == 0) problem.cluster.capacity = 0.1f;
+          RunStatistics before, after;
+          const std::vector<float> expected = run_fused(problem, 1, &before);
+          ConvAttributes& attributes = problem.blocking.geometry.attributes;
+          attributes.input_order = attributes.output_order = DataOrder::kNhwc;
+          EXPECT(run_fused(problem, 2, &after) == expected, << family << ", L " << length << " of " << channels);
+          EXPECT(after.clusters == before.clusters && after.guarded == before.guarded);
+        }
+      }
     }
   }
 }
 
 TEST(values_that_are_not_finite_are_found_in_pixel_major_data) {
   const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-  for (const int64_t length : {3, 8, 16, 20}) {
+  for (const int64_t length : {3, 4, 8, 16, 20}) {
     for (const float value : {infinity, -infinity, nan}) {
       std::mt19937 random(7);
-      Problem problem = channel_problem(random, "learned", length);
+      Problem problem = channel_problem(random, "learned", length, 200);
       for (size_t i = 5; i < problem.x.size(); i += 97) problem.x[i] = value;
       RunStatistics expected, actual;
       run_fused(problem, 1, &expected);

@@ -145,17 +145,17 @@ std::vector<float> dense(const Problem& p) {
   return y;
 }
 
-Problem channel_problem(std::mt19937& random, const char* family, int64_t length) {
+Problem channel_problem(std::mt19937& random, const char* family, int64_t length, int64_t channels) {
   ConvAttributes a;
   a.kernel_h = a.kernel_w = 3;
   a.pad_top = a.pad_left = a.pad_bottom = a.pad_right = 1;
   a.sub_vector_length = length;
   Problem p;
-  p.blocking = Blocking::make(ConvGeometry::make(a, 2, 48, 9, 11, 40));
+  p.blocking = Blocking::make(ConvGeometry::make(a, 2, channels, 9, 11, 40));
   p.hash = {&find_hash_family(family), 5};
   p.cluster.verify = std::string(family) == "exact";
-  p.x = normal(random, 2 * 48 * 9 * 11);
-  p.w = normal(random, 40 * 48 * 9);
+  p.x = normal(random, 2 * channels * 9 * 11);
+  p.w = normal(random, 40 * channels * 9);
   p.bias = normal(random, 40);
   draw_parameters(random, family, p);
   return p;

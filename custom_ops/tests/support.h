@@ -68,8 +68,8 @@ struct Problem {
 // Draws a legal problem; the family is one of sign, pstable, learned, exact.
 Problem random_problem(std::mt19937& random, const char* family);
 
-// A 3x3 convolution of 48 channels in the channel layout.
-Problem channel_problem(std::mt19937& random, const char* family, int64_t length);
+// A 3x3 convolution in the channel layout.
+Problem channel_problem(std::mt19937& random, const char* family, int64_t length, int64_t channels);
 
 // The convolution in float64, with bias and activation.
 std::vector<float> dense(const Problem& problem);

@@ -65,7 +65,7 @@ TEST(one_pass_finds_the_clusters_of_the_staged_form_to_the_bit) {
   int64_t shared = 0;
   for (unsigned seed = 0; seed < 160; ++seed) {
     const Problem p = windows(seed, families[seed % 4]);
-    EXPECT(in_one_pass(p.blocking, p.cluster));
+    EXPECT(windows_in_one_pass(p.blocking, p.cluster));
     PoisonedAllocator allocator;
     Threads parallel(2);
     RunStatistics statistics;

@@ -86,4 +86,9 @@ struct Blocking {
   int64_t table_width() const { return taps_per_block() * geometry.group_out_channels(); }
 };
 
+// Consecutive blocks.
+struct BlockRange {
+  int64_t begin, end;
+};
+
 }  // namespace reuse

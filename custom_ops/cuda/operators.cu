@@ -1,0 +1,183 @@
+// The operators on a GPU: element types and modes chosen, kernels launched.
+#include <optional>
+
+#include "device_launcher.h"
+#include "pipeline.h"
+
+namespace reuse::cuda {
+namespace {
+
+template <typename T>
+struct Type {
+  using Own = T;
+};
+
+// Calls body(Type<T>{}) with the element type.
+template <typename Body>
+auto with_element(Element element, const Body& body) {
+  return element == Element::kHalf ? body(Type<Half>{}) : body(Type<float>{});
+}
+
+// Calls body(Type<Run>{}) with the form of ReuseConv that the element type and the provider's settings ask for.
+template <typename Body>
+auto with_fused(const Execution& execution, Element element, const Body& body) {
+  if (element == Element::kHalf) return body(Type<TensorFused<Half>>{});
+  return execution.tf32 ? body(Type<TensorFused<float>>{}) : body(Type<StrictFused<float>>{});
+}
+
+template <typename T>
+const T* as(const void* pointer) {
+  return static_cast<const T*>(pointer);
+}
+template <typename T>
+T* as(void* pointer) {
+  return static_cast<T*>(pointer);
+}
+
+Panels fused_panels(const Shape& shape) { return make_panels(shape, tile_channels_of(shape)); }
+
+FusedPlan plan_of(const FusedCall& call) { return FusedPlan::make(call.blocking, call.hash, call.cluster); }
+
+}  // namespace
+
+size_t packed_weights_bytes(Element element, const Blocking& blocking) {
+  return with_element(element, [&](auto type) {
+    using T = typename decltype(type)::Own;
+    Arena arena(nullptr);
+    PackedWeightsView<T>::take(arena, fused_panels(make_shape(blocking)));
+    return arena.used();
+  });
+}
+
+void pack_weights(const Execution& execution, Element element, const Blocking& blocking, const void* weights,
+                  void* packed) {
+  with_element(element, [&](auto type) {
+    using T = typename decltype(type)::Own;
+    DeviceLauncher launcher(execution, nullptr);
+    Arena arena(packed);
+    const Shape shape = make_shape(blocking);
+    const Panels panels = fused_panels(shape);
+    pack_weights(launcher, shape, panels, as<T>(weights), PackedWeightsView<T>::take(arena, panels));
+  });
+}
+
+size_t reuse_conv_scratch(const Execution& execution, const FusedCall& call) {
+  return with_fused(execution, call.element, [&](auto type) {
+    using Run = typename decltype(type)::Own;
+    return Run(plan_of(call)).scratch_bytes();
+  });
+}
+
+void reuse_conv(const Execution& execution, const FusedCall& call, void* scratch, RunStatistics* times) {
+  std::optional<StageTimes> stages;
+  if (times != nullptr) stages.emplace(static_cast<cudaStream_t>(execution.stream), *times);
+  DeviceLauncher launcher(execution, stages ? &*stages : nullptr);
+  with_fused(execution, call.element, [&](auto type) {
+    using Run = typename decltype(type)::Own;
+    using T = typename Run::Packed;
+    const FusedPlan plan = plan_of(call);
+    Arena arena(const_cast<void*>(call.packed_weights));
+    const auto weights = PackedWeightsView<T>::take(arena, plan.panels);
+    const FusedOperands<T> operands{as<T>(call.x), as<T>(call.bias), make_hash(call.hash, call.parameters),
+                                    make_activation(call.gather), as<T>(call.y), call.statistics};
+    Run(plan).run(launcher, operands, weights, scratch);
+  });
+}
+
+void hash(const Execution& execution, Element element, const Blocking& blocking, const HashAttributes& attributes,
+          const HashParameters& parameters, const void* x, int64_t* codes) {
+  with_element(element, [&](auto type) {
+    using T = typename decltype(type)::Own;
+    DeviceLauncher launcher(execution, nullptr);
+    run_hash(launcher, make_shape(blocking), make_hash(attributes, parameters), as<T>(x), codes);
+  });
+}
+
+int64_t cluster_rows(const Blocking& blocking) { return StagedCluster<float>(blocking, {}).rows(); }
+
+size_t cluster_scratch(Element element, const Blocking& blocking, const ClusterAttributes& attributes) {
+  return with_element(element, [&](auto type) {
+    using T = typename decltype(type)::Own;
+    return StagedCluster<T>(blocking, attributes).scratch_bytes();
+  });
+}
+
+void cluster(const Execution& execution, Element element, const Blocking& blocking, const ClusterAttributes& attributes,
+             const void* x, const int64_t* codes, int32_t* ids, void* centroids, int32_t* counts, int64_t* statistics,
+             void* scratch) {
+  with_element(element, [&](auto type) {
+    using T = typename decltype(type)::Own;
+    DeviceLauncher launcher(execution, nullptr);
+    StagedCluster<T>(blocking, attributes)
+        .run(launcher, as<T>(x), codes, ids, as<T>(centroids), counts, statistics, scratch);
+  });
+}
+
+size_t centroid_gemm_scratch(Element element, const Blocking& blocking) {
+  return with_element(element, [&](auto type) {
+    using T = typename decltype(type)::Own;
+    return StagedProduct<T, TensorProduct<T>>(blocking, 1).scratch_bytes();
+  });
+}
+
+void centroid_gemm(const Execution& execution, Element element, const Blocking& blocking, const void* centroids,
+                   const int32_t* counts, const void* weights, int64_t capacity, void* table, void* scratch) {
+  DeviceLauncher launcher(execution, nullptr);
+  const auto run = [&](auto type, auto product) {
+    using T = typename decltype(type)::Own;
+    using Product = typename decltype(product)::Own;
+    StagedProduct<T, Product>(blocking, capacity)
+        .run(launcher, as<T>(centroids), counts, as<T>(weights), as<T>(table), scratch);
+  };
+  if (element == Element::kHalf) {
+    run(Type<Half>{}, Type<TensorProduct<Half>>{});
+  } else if (execution.tf32) {
+    run(Type<float>{}, Type<TensorProduct<float>>{});
+  } else {
+    run(Type<float>{}, Type<StrictProduct>{});
+  }
+}
+
+void gather(const Execution& execution, Element element, const Blocking& blocking, const GatherAttributes& attributes,
+            const void* table, int64_t capacity, const int32_t* ids, const void* bias, void* y) {
+  with_element(element, [&](auto type) {
+    using T = typename decltype(type)::Own;
+    DeviceLauncher launcher(execution, nullptr);
+    run_gather(launcher, make_shape(blocking), make_activation(attributes), as<T>(table), capacity, ids, as<T>(bias),
+               as<T>(y));
+  });
+}
+
+void pool(const Execution& execution, Element element, const PoolAttributes& attributes, int64_t batch,
+          const PoolAxis& height, const PoolAxis& width, int64_t channels, const void* x, void* y) {
+  with_element(element, [&](auto type) {
+    using T = typename decltype(type)::Own;
+    DeviceLauncher launcher(execution, nullptr);
+    run_pool(launcher, attributes, batch, height, width, channels, as<T>(x), as<T>(y));
+  });
+}
+
+void copy(void* to, const void* from, size_t bytes) {
+  // The kind is told from the pointers.
+  check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "copying memory");
+  check(cudaDeviceSynchronize(), "waiting for the device");
+}
+
+void clear(void* memory, size_t bytes) {
+  check(cudaMemset(memory, 0, bytes), "clearing memory");
+  check(cudaDeviceSynchronize(), "waiting for the device");
+}
+
+int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "asking for the device");
+  return device;
+}
+
+bool is_capturing(void* stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &status), "asking a stream for its capture");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+}  // namespace reuse::cuda

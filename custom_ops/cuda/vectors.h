@@ -1,0 +1,92 @@
+// A convolution as the kernels see it, and where the elements of neuron vectors lie (docs/operators.md, Terms).
+#pragma once
+
+#include <cstdint>
+
+#include "execution.h"
+#include "numbers.h"
+
+namespace reuse::cuda {
+
+// The numbers of reuse/geometry.h's Blocking that kernels need; made by make_shape.
+struct Shape {
+  int32_t batch, in_channels, in_h, in_w, out_channels, out_h, out_w;
+  int32_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
+  int32_t group, group_in_channels, group_out_channels;
+  int32_t length;  // L
+  int32_t group_width, blocks_per_group, num_blocks;
+  int32_t vectors;         // V, per block
+  int32_t taps;            // table rows of a block that are added for one output pixel
+  int32_t rows;            // output pixels of the whole batch
+  bool patch;              // layout
+  bool input_pixel_major;  // orders of X and Y
+  bool output_pixel_major;
+
+  REUSE_BOTH int32_t in_pixels() const { return in_h * in_w; }
+  REUSE_BOTH int32_t out_pixels() const { return out_h * out_w; }
+  REUSE_BOTH int32_t group_of(int32_t block) const { return block / blocks_per_group; }
+  REUSE_BOTH int32_t block_start(int32_t block) const { return block % blocks_per_group * length; }
+  REUSE_BOTH int32_t block_length(int32_t block) const { return smaller(length, group_width - block_start(block)); }
+  REUSE_BOTH int64_t table_width() const { return static_cast<int64_t>(taps) * group_out_channels; }
+};
+
+// An output pixel of an image, and where its window begins.
+struct OutputPixel {
+  int32_t image, row, column;  // of the input, before taps are added
+
+  REUSE_BOTH static OutputPixel of(const Shape& s, int32_t index) {
+    const int32_t image = index / s.out_pixels(), pixel = index % s.out_pixels();
+    return {image, pixel / s.out_w * s.stride_h - s.pad_top, pixel % s.out_w * s.stride_w - s.pad_left};
+  }
+};
+
+// One neuron vector in an input tensor.
+template <typename T>
+class NeuronVector {
+ public:
+  REUSE_BOTH NeuronVector(const Shape& shape, const T* x, int32_t block, int32_t vector) : shape_(shape) {
+    length_ = shape.block_length(block);
+    start_ = shape.block_start(block);
+    const int64_t channel = static_cast<int64_t>(shape.group_of(block)) * shape.group_in_channels;
+    if (shape.patch) {
+      const OutputPixel pixel = OutputPixel::of(shape, vector);
+      row_ = pixel.row;
+      column_ = pixel.column;
+      first_ = x + (pixel.image * static_cast<int64_t>(shape.in_channels) + channel) * shape.in_pixels();
+      return;
+    }
+    const int32_t image = vector / shape.in_pixels(), pixel = vector % shape.in_pixels();
+    if (shape.input_pixel_major) {
+      first_ = x + static_cast<int64_t>(vector) * shape.in_channels + channel + start_;
+      step_ = 1;
+    } else {
+      first_ = x + (image * static_cast<int64_t>(shape.in_channels) + channel + start_) * shape.in_pixels() + pixel;
+      step_ = shape.in_pixels();
+    }
+  }
+
+  // Elements of the block's own, at most L.
+  REUSE_BOTH int32_t length() const { return length_; }
+
+  REUSE_BOTH float operator[](int32_t l) const {
+    if (!shape_.patch) return to_float(first_[l * step_]);
+    const int32_t column = start_ + l, tap = column / shape_.group_in_channels;
+    const int32_t row = row_ + tap / shape_.kernel_w * shape_.dilation_h;
+    const int32_t across = column_ + tap % shape_.kernel_w * shape_.dilation_w;
+    if (row < 0 || row >= shape_.in_h || across < 0 || across >= shape_.in_w) return 0.0f;
+    const int64_t channel = column % shape_.group_in_channels;
+    return to_float(first_[channel * shape_.in_pixels() + static_cast<int64_t>(row) * shape_.in_w + across]);
+  }
+
+  // The same for an element that may be padding of a short block.
+  REUSE_BOTH float padded(int32_t l) const { return l < length_ ? (*this)[l] : 0.0f; }
+
+ private:
+  const Shape& shape_;
+  const T* first_;
+  int64_t step_ = 0;
+  int32_t length_, start_;
+  int32_t row_ = 0, column_ = 0;  // layout patch: the window's corner
+};
+
+}  // namespace reuse::cuda

@@ -1,0 +1,184 @@
+// The CUDA kernels, run on the host, against the CPU's.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "../cuda/numbers.h"
+#include "cuda_host.h"
+#include "test.h"
+
+namespace reuse::testing {
+namespace {
+
+using Order = cuda::HostLauncher::Order;
+
+constexpr int kCases = 120;
+const char* const kFamilies[] = {"sign", "pstable", "learned", "exact"};
+const Order kOrders[] = {Order::kForwards, Order::kBackwards, Order::kShuffled};
+
+// The error of all values over the size of all values.
+void expect_near(const std::vector<float>& actual, const std::vector<float>& expected, double tolerance,
+                 const char* what, int seed) {
+  EXPECT(actual.size() == expected.size());
+  double error = 0.0, size = 0.0;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    EXPECT(std::isfinite(actual[i]) == std::isfinite(expected[i]), << what << " at " << i << ", seed " << seed);
+    if (!std::isfinite(expected[i])) continue;
+    error += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
+    size += std::pow(static_cast<double>(expected[i]), 2);
+  }
+  EXPECT(error <= tolerance * tolerance * std::max(size, 1e-6),
+         << what << ": relative error " << std::sqrt(error / std::max(size, 1e-6)) << ", seed " << seed);
+}
+
+TEST(cuda_fused_equals_cpu) {
+  for (int seed = 0; seed < kCases; ++seed) {
+    std::mt19937 random(static_cast<unsigned>(5000 + seed));
+    const Problem problem = random_problem(random, kFamilies[seed % 4]);
+    RunStatistics expected, actual;
+    const std::vector<float> cpu = run_fused(problem, 1, &expected);
+    expect_near(run_cuda_fused(problem, CudaMode::kStrict, kOrders[seed % 3], &actual), cpu, 1e-5, "fused", seed);
+    EXPECT(actual.clusters == expected.clusters && actual.guarded == expected.guarded,
+           << actual.clusters << " clusters, expected " << expected.clusters << "; " << actual.guarded
+           << " guarded, expected " << expected.guarded << ", seed " << seed);
+    expect_near(run_cuda_fused(problem, CudaMode::kTf32, kOrders[seed % 3]), cpu, 3e-3, "TF32", seed);
+  }
+}
+
+TEST(cuda_staged_equals_cpu) {
+  for (int seed = 0; seed < kCases; ++seed) {
+    std::mt19937 random(static_cast<unsigned>(6000 + seed));
+    const Problem problem = random_problem(random, kFamilies[seed % 4]);
+    RunStatistics expected, actual;
+    const std::vector<float> cpu = run_fused(problem, 1, &expected);
+    expect_near(run_cuda_staged(problem, CudaMode::kStrict, kOrders[seed % 3], &actual), cpu, 1e-5, "staged", seed);
+    EXPECT(actual.clusters == expected.clusters && actual.guarded == expected.guarded, << "seed " << seed);
+    expect_near(run_cuda_staged(problem, CudaMode::kTf32, kOrders[seed % 3]), cpu, 3e-3, "TF32", seed);
+  }
+}
+
+TEST(cuda_half_is_near_cpu) {
+  for (int seed = 0; seed < kCases; ++seed) {
+    std::mt19937 random(static_cast<unsigned>(7000 + seed));
+    const Problem problem = rounded_to_half(random_problem(random, kFamilies[seed % 4]));
+    const std::vector<float> cpu = run_fused(problem, 1);
+    expect_near(run_cuda_fused(problem, CudaMode::kHalf, kOrders[seed % 3]), cpu, 3e-3, "fused", seed);
+    expect_near(run_cuda_staged(problem, CudaMode::kHalf, kOrders[seed % 3]), cpu, 3e-3, "staged", seed);
+  }
+}
+
+TEST(cuda_results_do_not_depend_on_the_order_of_blocks) {
+  for (int seed = 0; seed < kCases; ++seed) {
+    std::mt19937 random(static_cast<unsigned>(8000 + seed));
+    const Problem problem = random_problem(random, kFamilies[seed % 4]);
+    const std::vector<float> fused = run_cuda_fused(problem, CudaMode::kStrict, Order::kForwards);
+    const std::vector<float> staged = run_cuda_staged(problem, CudaMode::kStrict, Order::kForwards);
+    for (const Order order : {Order::kBackwards, Order::kShuffled}) {
+      EXPECT(run_cuda_fused(problem, CudaMode::kStrict, order) == fused, << "fused, seed " << seed);
+      EXPECT(run_cuda_staged(problem, CudaMode::kStrict, order) == staged, << "staged, seed " << seed);
+    }
+  }
+}
+
+TEST(cuda_orders_of_data_change_no_bit) {
+  for (int seed = 0; seed < kCases; ++seed) {
+    std::mt19937 random(static_cast<unsigned>(9000 + seed));
+    Problem problem = random_problem(random, kFamilies[seed % 4]);
+    const std::vector<float> expected = run_cuda_fused(problem, CudaMode::kStrict, Order::kForwards);
+    ConvAttributes& attributes = problem.blocking.geometry.attributes;
+    attributes.output_order = DataOrder::kNhwc;
+    EXPECT(run_cuda_fused(problem, CudaMode::kStrict, Order::kShuffled) == expected, << "output, seed " << seed);
+    if (attributes.layout == Layout::kPatch) continue;
+    attributes.input_order = DataOrder::kNhwc;
+    EXPECT(run_cuda_fused(problem, CudaMode::kStrict, Order::kShuffled) == expected, << "both, seed " << seed);
+  }
+}
+
+// More channels, vectors and clusters than one tile of any kernel has.
+TEST(cuda_tiles_are_put_together) {
+  for (const char* family : kFamilies) {
+    for (const int64_t length : {16, 20, 48}) {
+      std::mt19937 random(static_cast<unsigned>(length));
+      Problem problem = channel_problem(random, family, length);
+      problem.blocking = Blocking::make(
+          ConvGeometry::make(problem.blocking.geometry.attributes, 3, 48, 21, 23, 150));
+      std::normal_distribution<float> normal;
+      problem.x.resize(3 * 48 * 21 * 23);
+      problem.w.resize(150 * 48 * 9);
+      problem.bias.resize(150);
+      for (auto* values : {&problem.x, &problem.w, &problem.bias}) {
+        for (float& value : *values) value = normal(random);
+      }
+      RunStatistics expected, actual;
+      const std::vector<float> cpu = run_fused(problem, 1, &expected);
+      expect_near(run_cuda_fused(problem, CudaMode::kStrict, Order::kShuffled, &actual), cpu, 1e-5, family, 0);
+      EXPECT(actual.clusters == expected.clusters);
+      expect_near(run_cuda_fused(problem, CudaMode::kTf32, Order::kForwards), cpu, 2e-3, family, 0);
+      const Problem half = rounded_to_half(problem);
+      expect_near(run_cuda_fused(half, CudaMode::kHalf, Order::kForwards), run_fused(half, 1), 2e-3, family, 0);
+    }
+  }
+}
+
+TEST(cuda_guards_what_is_not_finite) {
+  const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const char* family : {"sign", "learned", "exact"}) {
+    for (const float value : {infinity, -infinity, nan}) {
+      std::mt19937 random(7);
+      Problem problem = channel_problem(random, family, 16);
+      for (size_t i = 5; i < problem.x.size(); i += 97) problem.x[i] = value;
+      RunStatistics expected, actual;
+      const std::vector<float> cpu = run_fused(problem, 1, &expected);
+      for (const CudaMode mode : {CudaMode::kStrict, CudaMode::kTf32, CudaMode::kHalf}) {
+        expect_near(run_cuda_fused(problem, mode, Order::kShuffled, &actual), cpu, 5e-3, family, 0);
+        EXPECT(actual.guarded == expected.guarded && actual.clusters == expected.clusters);
+        expect_near(run_cuda_staged(problem, mode, Order::kShuffled), cpu, 5e-3, family, 0);
+      }
+    }
+  }
+}
+
+TEST(cuda_half_tables_do_not_overflow) {
+  for (const float size : {1e-30f, 1e-3f, 3e4f, 1e15f}) {
+    std::mt19937 random(11);
+    Problem problem = channel_problem(random, "learned", 16);
+    for (float& value : problem.x) value *= size;
+    problem.thresholds.assign(problem.thresholds.size(), 0.0f);
+    problem.bias.clear();
+    const std::vector<float> cpu = run_fused(problem, 1), own = run_cuda_fused(problem, CudaMode::kTf32, Order::kForwards);
+    std::vector<float> actual, expected;
+    for (const float value : own) actual.push_back(value / size);
+    for (const float value : cpu) expected.push_back(value / size);
+    expect_near(actual, expected, 2e-3, "scaled", 0);
+  }
+}
+
+TEST(cuda_ids_and_counts_are_the_cpus_for_an_empty_batch) {
+  std::mt19937 random(3);
+  Problem problem = channel_problem(random, "sign", 16);
+  problem.blocking = Blocking::make(ConvGeometry::make(problem.blocking.geometry.attributes, 0, 48, 9, 11, 40));
+  problem.x.clear();
+  EXPECT(run_cuda_fused(problem, CudaMode::kStrict, Order::kForwards).empty());
+  EXPECT(run_cuda_staged(problem, CudaMode::kStrict, Order::kForwards).empty());
+}
+
+TEST(cuda_half_converts_as_it_should) {
+  for (uint32_t bits = 0; bits < 0x10000u; ++bits) {
+    const cuda::Half half{static_cast<uint16_t>(bits)};
+    const float value = cuda::to_float(half);
+    if (std::isnan(value)) continue;
+    EXPECT(cuda::to_half(value).bits == half.bits, << bits);
+    const float next = cuda::to_float(cuda::Half{static_cast<uint16_t>(bits + 1)});
+    if (!std::isfinite(next) || !std::isfinite(value) || (bits & 0x7FFFu) == 0x7FFFu) continue;
+    // Half way between neighbours the even one is taken.
+    const uint32_t even = bits % 2 == 0 ? bits : bits + 1;
+    EXPECT(cuda::to_half((value + next) / 2.0f).bits == even, << bits);
+  }
+  EXPECT(std::isinf(cuda::to_float(cuda::to_half(65520.0f))) && cuda::to_float(cuda::to_half(65519.0f)) == 65504.0f);
+  EXPECT(std::isnan(cuda::to_float(cuda::to_half(std::numeric_limits<float>::quiet_NaN()))));
+  EXPECT(cuda::exponent_above(0.0f) == -149 && cuda::exponent_above(1.0f) == 1 && cuda::exponent_above(0.75f) == 0);
+  EXPECT(cuda::exponent_above(std::numeric_limits<float>::denorm_min()) == -148);
+}
+
+}  // namespace
+}  // namespace reuse::testing

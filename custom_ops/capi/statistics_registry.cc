@@ -35,6 +35,19 @@ void write_node(std::ostream& out, const std::string& node, const NodeStatistics
       << "},\"scratch_bytes\":" << t.scratch_bytes << "}";
 }
 
+void add_to(RunStatistics& t, const RunStatistics& run) {
+  t.blocks = std::max(t.blocks, run.blocks);
+  t.rows += run.rows;
+  t.vectors += run.vectors;
+  t.clusters += run.clusters;
+  t.guarded += run.guarded;
+  t.hash_ns += run.hash_ns;
+  t.cluster_ns += run.cluster_ns;
+  t.gemm_ns += run.gemm_ns;
+  t.gather_ns += run.gather_ns;
+  t.scratch_bytes = std::max(t.scratch_bytes, run.scratch_bytes);
+}
+
 }  // namespace
 
 StatisticsRegistry& StatisticsRegistry::instance() {
@@ -54,21 +67,43 @@ void StatisticsRegistry::add(const std::string& session, const std::string& node
   NodeStatistics& statistics = nodes_[{session, node}];
   statistics.op = op;
   ++statistics.runs;
-  RunStatistics& t = statistics.total;
-  t.blocks = std::max(t.blocks, run.blocks);
-  t.rows += run.rows;
-  t.vectors += run.vectors;
-  t.clusters += run.clusters;
-  t.guarded += run.guarded;
-  t.hash_ns += run.hash_ns;
-  t.cluster_ns += run.cluster_ns;
-  t.gemm_ns += run.gemm_ns;
-  t.gather_ns += run.gather_ns;
-  t.scratch_bytes = std::max(t.scratch_bytes, run.scratch_bytes);
+  add_to(statistics.total, run);
+}
+
+void StatisticsRegistry::attach(const std::string& session, const std::string& node,
+                                const std::shared_ptr<DeviceCounts>& counts) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  device_counts_[{session, node}].push_back(counts);
+}
+
+void StatisticsRegistry::detach(const std::string& session, const std::string& node,
+                                const std::shared_ptr<DeviceCounts>& counts) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const Key key{session, node};
+  collect(key, *counts);
+  auto& all = device_counts_[key];
+  all.erase(std::remove(all.begin(), all.end(), counts), all.end());
+  if (all.empty()) device_counts_.erase(key);
+}
+
+void StatisticsRegistry::collect(const Key& key, DeviceCounts& counts) {
+  const NodeStatistics fresh = counts.take();
+  const auto found = nodes_.find(key);
+  if (found == nodes_.end()) return;
+  found->second.runs += fresh.runs;
+  add_to(found->second.total, fresh.total);
+}
+
+void StatisticsRegistry::collect(const std::string& session) {
+  for (const auto& [key, all] : device_counts_) {
+    if (key.first != session) continue;
+    for (const auto& counts : all) collect(key, *counts);
+  }
 }
 
 void StatisticsRegistry::reset(const std::string& session) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  collect(session);
   for (auto& [key, statistics] : nodes_) {
     if (key.first == session) statistics = NodeStatistics{statistics.op, 0, {}};
   }
@@ -80,8 +115,9 @@ void StatisticsRegistry::forget(const std::string& session) {
     it = it->first.first == session ? nodes_.erase(it) : std::next(it);
 }
 
-std::string StatisticsRegistry::to_json(const std::string& session) const {
+std::string StatisticsRegistry::to_json(const std::string& session) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  collect(session);
   std::ostringstream out;
   out.imbue(std::locale::classic());
   out.precision(9);

@@ -299,7 +299,8 @@ struct NumberKernel {
   }
 };
 
-// Adds a run's counts to those that a node keeps on the device: clusters, then guarded vectors, summed over blocks.
+// Adds a run's counts to those that a node keeps on the device: clusters and guarded vectors, summed over blocks, and
+// the run itself.
 struct StatisticsKernel {
   static constexpr int kThreads = 128;
   using Shared = NothingShared;
@@ -308,13 +309,14 @@ struct StatisticsKernel {
   bool guarded_are_counted;     // whether `counts` has the guarded vectors, too
   const int32_t* counts;   // [B]
   const int32_t* guarded;  // [B]
-  int64_t* sums;           // [2]
+  int64_t* sums;           // [3]
 
   REUSE_BOTH int64_t blocks() const { return divide_up(num_blocks, kThreads); }
   REUSE_BOTH void run(const Group<kThreads>& group, Shared&) const {
     group.phase([&](int thread) {
       const int64_t block = group.block * kThreads + thread;
       if (block >= num_blocks) return;
+      if (block == 0) atomic_add(sums + 2, int64_t{1});
       const int32_t own = guarded[block];
       atomic_add(sums, static_cast<int64_t>(counts[block]) + (guarded_are_counted ? 0 : own));
       if (own > 0) atomic_add(sums + 1, static_cast<int64_t>(own));

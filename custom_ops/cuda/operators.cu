@@ -157,15 +157,19 @@ void pool(const Execution& execution, Element element, const PoolAttributes& att
   });
 }
 
+void wait() { check(cudaDeviceSynchronize(), "waiting for the device"); }
+
 void copy(void* to, const void* from, size_t bytes) {
-  // The kind is told from the pointers.
+  // ONNX Runtime's streams do not wait for the default one, nor it for them.
+  wait();
+  // The kind of copy is told from the pointers.
   check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "copying memory");
-  check(cudaDeviceSynchronize(), "waiting for the device");
+  wait();
 }
 
 void clear(void* memory, size_t bytes) {
   check(cudaMemset(memory, 0, bytes), "clearing memory");
-  check(cudaDeviceSynchronize(), "waiting for the device");
+  wait();
 }
 
 int current_device() {

@@ -297,7 +297,7 @@ struct FusedOperands {
   HashOperands hash;
   ActivationOperands activation;
   T* y;
-  int64_t* statistics;  // [2], see StatisticsKernel; or null
+  int64_t* statistics;  // [3], see StatisticsKernel; or null
 };
 
 // Product and table of a mode: strict float32, TF32 with float16 tables, or float16.

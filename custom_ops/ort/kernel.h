@@ -1,7 +1,9 @@
 // What every operator's kernel has: its name, its statistics, and the memory and threads of a run.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "api.h"
 #include "reuse/operators.h"
@@ -22,6 +24,8 @@ class Kernel {
  protected:
   virtual void run(KernelContext* tensors, Context& context) const = 0;
   const KernelAllocator& allocator() const { return allocator_; }
+  const std::string& session() const { return session_; }
+  const std::string& node() const { return node_; }
 
  private:
   std::string op_, session_, node_;
@@ -43,11 +47,29 @@ ImageShape image_shape(const TensorView& x, DataOrder order);
 // Geometry of a run from the input and the number of output channels.
 Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, int64_t out_channels);
 
-// The family's parameters of a run, checked against the blocking; inputs from `first` on.
+// Throws std::invalid_argument unless all split coordinates, which index a vector's elements, are within `length`.
+void check_coordinates(const int32_t* coordinates, int64_t count, int64_t length);
+
+// The family's parameters of a run, checked against the blocking; inputs from `first` on. The coordinates' values can be
+// checked only if they are in the host's memory.
 HashParameters read_hash_parameters(KernelContext* context, size_t first, const HashAttributes& attributes,
-                                    const Blocking& blocking);
+                                    const Blocking& blocking, bool on_host = true);
 
 // The bias, or null if it is absent. Throws std::invalid_argument if its size is not M.
-const float* read_bias(KernelContext* context, size_t index, int64_t out_channels);
+const void* read_bias(KernelContext* context, size_t index, int64_t out_channels);
+
+// Throws std::invalid_argument unless the tensor has that shape.
+void require_shape(const TensorView& tensor, const std::vector<int64_t>& shape, const char* name);
+
+// Throws std::invalid_argument unless the weights fit the attributes and, if it is known, the input.
+void check_weights(const TensorView& w, const ConvAttributes& conv, std::optional<int64_t> in_channels);
+
+// A blocking that is right in all that packing weights needs, for an input of any size.
+Blocking blocking_of_weights(const ConvAttributes& conv, const TensorView& w);
+
+// The convolution that a CentroidGemm's operands are of.
+ConvAttributes conv_of_tables(Layout layout, int64_t group, const TensorView& centroids, const TensorView& w);
+
+std::vector<int64_t> output_shape(const ConvGeometry& g);
 
 }  // namespace reuse::ort

@@ -1,45 +1,10 @@
 #include "kernels.h"
 
 #include <algorithm>
-#include <stdexcept>
 
 #include "../cpu/stopwatch.h"
 
 namespace reuse::ort {
-namespace {
-
-void require_shape(const TensorView& tensor, const std::vector<int64_t>& shape, const char* name) {
-  if (tensor.shape == shape) return;
-  throw std::invalid_argument(std::string(name) + " has shape " + to_string(tensor.shape) + ", needs " +
-                              to_string(shape));
-}
-
-// Throws std::invalid_argument unless the weights fit the attributes and, if it is known, the input.
-void check_weights(const TensorView& w, const ConvAttributes& conv, std::optional<int64_t> in_channels) {
-  require_rank(w, 4, "W");
-  const bool fits = w.shape[2] == conv.kernel_h && w.shape[3] == conv.kernel_w &&
-                    (!in_channels || w.shape[1] * conv.group == *in_channels);
-  if (fits) return;
-  throw std::invalid_argument("W has shape " + to_string(w.shape) +
-                              ", which does not fit kernel_shape and the input's " +
-                              (in_channels ? std::to_string(*in_channels) : "unknown") + " channels");
-}
-
-// A blocking that is right in all that packing weights needs, for an input of any size.
-Blocking blocking_of_weights(const ConvAttributes& conv, const TensorView& w) {
-  ConvAttributes any_size = conv;
-  any_size.auto_pad = AutoPad::kNotSet;
-  const int64_t height = conv.kernel_h * conv.dilation_h, width = conv.kernel_w * conv.dilation_w;
-  return Blocking::make(ConvGeometry::make(any_size, 1, w.shape[1] * conv.group, height, width, w.shape[0]));
-}
-
-std::vector<int64_t> output_shape(const ConvGeometry& g) {
-  if (g.attributes.output_order == DataOrder::kNhwc) return {g.batch, g.out_h, g.out_w, g.out_channels};
-  return {g.batch, g.out_channels, g.out_h, g.out_w};
-}
-
-}  // namespace
-
 HashKernel::HashKernel(const KernelInfo* info, std::string session)
     : Kernel(info, "Hash", std::move(session)),
       conv_(read_conv_attributes(KernelAttributes(info))),
@@ -88,15 +53,7 @@ CentroidGemmKernel::CentroidGemmKernel(const KernelInfo* info, std::string sessi
 
 void CentroidGemmKernel::run(KernelContext* tensors, Context& context) const {
   const TensorView centroids = input(tensors, 0), counts = input(tensors, 1), w = input(tensors, 2);
-  require_rank(centroids, 3, "centroids");
-  require_rank(w, 4, "W");
-  ConvAttributes conv;
-  conv.kernel_h = w.shape[2];
-  conv.kernel_w = w.shape[3];
-  conv.group = group_;
-  conv.layout = layout_;
-  conv.sub_vector_length = centroids.shape[2];
-  conv.check();
+  const ConvAttributes conv = conv_of_tables(layout_, group_, centroids, w);
   const Blocking blocking = blocking_of_weights(conv, w);
   const int64_t capacity = centroids.shape[1];
   require_shape(centroids, {blocking.num_blocks(), capacity, conv.sub_vector_length}, "centroids");
@@ -119,7 +76,7 @@ void GatherKernel::run(KernelContext* tensors, Context& context) const {
   const Blocking blocking = make_blocking(conv_, x, table.shape[2] / taps * conv_.group);
   require_shape(table, {blocking.num_blocks(), table.shape[1], blocking.table_width()}, "table");
   require_shape(ids, {blocking.num_blocks(), blocking.vectors}, "ids");
-  const float* bias = read_bias(tensors, 3, blocking.geometry.out_channels);
+  const float* bias = static_cast<const float*>(read_bias(tensors, 3, blocking.geometry.out_channels));
   float* y = output<float>(tensors, 0, output_shape(blocking.geometry));
   Stopwatch watch(context.statistics.gather_ns);
   gather(context, blocking, gather_, table.as<float>(), table.shape[1], ids.as<int32_t>(), bias, y);
@@ -145,7 +102,7 @@ void ReuseConvKernel::run(KernelContext* tensors, Context& context) const {
   require_rank(x, 4, "X");
   check_weights(w, conv_, image_shape(x, conv_.input_order).channels);
   const Blocking blocking = make_blocking(conv_, x, w.shape[0]);
-  const float* bias = read_bias(tensors, 2, w.shape[0]);
+  const float* bias = static_cast<const float*>(read_bias(tensors, 2, w.shape[0]));
   const HashParameters parameters = read_hash_parameters(tensors, 3, hash_, blocking);
   float* y = output<float>(tensors, 0, output_shape(blocking.geometry));
   if (weights_) {

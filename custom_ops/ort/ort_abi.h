@@ -31,7 +31,7 @@ struct CustomOpDomain;
 struct OrtAllocatorHandle;
 
 enum ErrorCode : int { kOk = 0, kFail = 1, kInvalidArgument = 2, kRuntimeException = 6 };
-enum ElementType : int { kUndefined = 0, kFloat = 1, kInt32 = 6, kInt64 = 7 };
+enum ElementType : int { kUndefined = 0, kFloat = 1, kInt32 = 6, kInt64 = 7, kFloat16 = 10 };
 enum AttributeType : int {
   kAttributeInt = 1,
   kAttributeInts = 2,
@@ -53,6 +53,7 @@ enum Slot : size_t {
   kCreateTensorTypeAndShapeInfo = 57,
   kSetTensorElementType = 58,
   kSetDimensions = 59,
+  kGetTensorElementType = 60,
   kGetDimensionsCount = 61,
   kGetDimensions = 62,
   kGetSymbolicDimensions = 63,
@@ -70,11 +71,13 @@ enum Slot : size_t {
   kReleaseAllocator = 132,
   kKernelInfoGetAttributeArrayFloat = 162,
   kKernelInfoGetAttributeArrayInt64 = 163,
+  kKernelContextGetGpuComputeStream = 193,
   kKernelInfoGetInputCount = 230,
   kHasSessionConfigEntry = 237,
   kGetSessionConfigEntry = 238,
   kKernelInfoGetNodeName = 244,
   kKernelInfoGetConstantInputTensor = 249,
+  kKernelContextGetResource = 265,
   kShapeInferContextGetInputCount = 267,
   kShapeInferContextGetInputTypeShape = 268,
   kShapeInferContextGetAttribute = 269,

@@ -1,9 +1,13 @@
 // The entry point that ONNX Runtime looks for, and the table of operators.
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#ifdef REUSE_HAVE_CUDA
+#include "cuda_kernels.h"
+#endif
 #include "kernels.h"
 #include "reuse/capi.h"
 #include "shape_inference.h"
@@ -24,20 +28,24 @@ struct Signature {
 // An operator as the runtime sees it: function pointers first, so that a CustomOp* is an Operator*.
 struct Operator : CustomOp {
   Signature signature;
-  std::string session;
+  const char* provider;  // null: the CPU's
+  std::function<std::unique_ptr<Kernel>(const KernelInfo*)> create;
 };
 
 const Operator& self(const CustomOp* op) { return *static_cast<const Operator*>(op); }
 
-template <typename KernelType, void (*infer)(ShapeInferContext*)>
-std::unique_ptr<Operator> make_operator(Signature signature, const std::string& session) {
+using Create = std::function<std::unique_ptr<Kernel>(const KernelInfo*)>;
+
+template <void (*infer)(ShapeInferContext*)>
+std::unique_ptr<Operator> make_operator(Signature signature, const char* provider, Create create) {
   auto op = std::make_unique<Operator>();
   static_cast<CustomOp&>(*op) = CustomOp{};
   op->signature = std::move(signature);
-  op->session = session;
+  op->provider = provider;
+  op->create = std::move(create);
   op->version = kApiVersion;
   op->get_name = [](const CustomOp* o) { return self(o).signature.name; };
-  op->get_execution_provider = [](const CustomOp*) -> const char* { return nullptr; };
+  op->get_execution_provider = [](const CustomOp* o) { return self(o).provider; };
   op->get_input_type = [](const CustomOp* o, size_t i) { return self(o).signature.inputs[i]; };
   op->get_input_count = [](const CustomOp* o) { return self(o).signature.inputs.size(); };
   op->get_output_type = [](const CustomOp* o, size_t i) { return self(o).signature.outputs[i]; };
@@ -48,7 +56,7 @@ std::unique_ptr<Operator> make_operator(Signature signature, const std::string& 
   op->get_output_characteristic = [](const CustomOp*, size_t) { return kRequired; };
   op->get_input_memory_type = [](const CustomOp*, size_t) { return kMemoryDefault; };
   op->create_kernel_v2 = [](const CustomOp* o, const Api*, const KernelInfo* info, void** kernel) -> Status* {
-    return guarded([&] { *kernel = static_cast<Kernel*>(new KernelType(info, self(o).session)); });
+    return guarded([&] { *kernel = self(o).create(info).release(); });
   };
   op->kernel_compute_v2 = [](void* kernel, KernelContext* context) -> Status* {
     return guarded([&] { static_cast<const Kernel*>(kernel)->compute(context); });
@@ -67,23 +75,78 @@ std::unique_ptr<Operator> make_operator(Signature signature, const std::string& 
   return op;
 }
 
-std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session) {
+// Makes the kernels of each operator, in the order of `make_operators`.
+struct Creators {
+  Create hash, cluster, centroid_gemm, gather, reuse_conv, pool;
+};
+
+// Adds all operators for images, weights and tables of type `element`; parameters of hashing are float32 always.
+void add_operators(ElementType element, const char* provider, Creators create,
+                   std::vector<std::unique_ptr<Operator>>& ops) {
   // projections, thresholds, coordinates, widths
   const auto with_parameters = [](std::vector<ElementType> inputs) {
     inputs.insert(inputs.end(), {kFloat, kFloat, kInt32, kFloat});
     return inputs;
   };
+  const ElementType e = element;
+  ops.push_back(
+      make_operator<infer_hash>({"Hash", with_parameters({e}), 1, {kInt64}}, provider, std::move(create.hash)));
+  ops.push_back(make_operator<infer_cluster>({"Cluster", {e, kInt64}, 2, {kInt32, e, kInt32}}, provider,
+                                             std::move(create.cluster)));
+  ops.push_back(make_operator<infer_centroid_gemm>({"CentroidGemm", {e, kInt32, e}, 3, {e}}, provider,
+                                                   std::move(create.centroid_gemm)));
+  ops.push_back(
+      make_operator<infer_gather>({"Gather", {e, kInt32, e, e}, 3, {e}}, provider, std::move(create.gather)));
+  ops.push_back(make_operator<infer_reuse_conv>({"ReuseConv", with_parameters({e, e, e}), 2, {e}}, provider,
+                                                std::move(create.reuse_conv)));
+  ops.push_back(make_operator<infer_pool>({"Pool", {e}, 1, {e}}, provider, std::move(create.pool)));
+}
+
+template <typename KernelType>
+Create cpu_creator(const std::string& session) {
+  return [session](const KernelInfo* info) { return std::make_unique<KernelType>(info, session); };
+}
+
+#ifdef REUSE_HAVE_CUDA
+// Memory that all kernels of the session share, for as long as one of them lives.
+class SharedScratch {
+ public:
+  std::shared_ptr<StreamScratch> get() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::shared_ptr<StreamScratch> scratch = scratch_.lock();
+    if (scratch == nullptr) scratch_ = scratch = std::make_shared<StreamScratch>();
+    return scratch;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::weak_ptr<StreamScratch> scratch_;
+};
+
+void add_cuda_operators(const std::string& session, std::vector<std::unique_ptr<Operator>>& ops) {
+  const auto scratch = std::make_shared<SharedScratch>();
+  for (const cuda::Element element : {cuda::Element::kFloat, cuda::Element::kHalf}) {
+    const auto creator = [&](OperatorName name) -> Create {
+      return [=](const KernelInfo* info) { return make_cuda_kernel(name, info, {session, element, scratch->get()}); };
+    };
+    add_operators(element == cuda::Element::kHalf ? kFloat16 : kFloat, "CUDAExecutionProvider",
+                  {creator(OperatorName::kHash), creator(OperatorName::kCluster), creator(OperatorName::kCentroidGemm),
+                   creator(OperatorName::kGather), creator(OperatorName::kReuseConv), creator(OperatorName::kPool)},
+                  ops);
+  }
+}
+#endif
+
+std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session) {
   std::vector<std::unique_ptr<Operator>> ops;
-  ops.push_back(make_operator<HashKernel, infer_hash>({"Hash", with_parameters({kFloat}), 1, {kInt64}}, session));
-  ops.push_back(
-      make_operator<ClusterKernel, infer_cluster>({"Cluster", {kFloat, kInt64}, 2, {kInt32, kFloat, kInt32}}, session));
-  ops.push_back(make_operator<CentroidGemmKernel, infer_centroid_gemm>(
-      {"CentroidGemm", {kFloat, kInt32, kFloat}, 3, {kFloat}}, session));
-  ops.push_back(
-      make_operator<GatherKernel, infer_gather>({"Gather", {kFloat, kInt32, kFloat, kFloat}, 3, {kFloat}}, session));
-  ops.push_back(make_operator<ReuseConvKernel, infer_reuse_conv>(
-      {"ReuseConv", with_parameters({kFloat, kFloat, kFloat}), 2, {kFloat}}, session));
-  ops.push_back(make_operator<PoolKernel, infer_pool>({"Pool", {kFloat}, 1, {kFloat}}, session));
+  add_operators(kFloat, nullptr,
+                {cpu_creator<HashKernel>(session), cpu_creator<ClusterKernel>(session),
+                 cpu_creator<CentroidGemmKernel>(session), cpu_creator<GatherKernel>(session),
+                 cpu_creator<ReuseConvKernel>(session), cpu_creator<PoolKernel>(session)},
+                ops);
+#ifdef REUSE_HAVE_CUDA
+  add_cuda_operators(session, ops);
+#endif
   return ops;
 }
 

@@ -46,6 +46,15 @@ Shape input_shape(const ShapeInferContext* context, size_t index) {
   return shape;
 }
 
+// The element type of the first input, which images, centroids and tables have alike.
+ElementType element_type(const ShapeInferContext* context) {
+  TypeAndShape* info = nullptr;  // belongs to the context
+  call(kShapeInferContextGetInputTypeShape, context, size_t{0}, &info);
+  ElementType type = kUndefined;
+  call(kGetTensorElementType, static_cast<const TypeAndShape*>(info), &type);
+  return type;
+}
+
 void set_output(const ShapeInferContext* context, size_t index, ElementType type, const Shape& shape) {
   std::vector<int64_t> extents;
   std::vector<std::string> names;
@@ -155,7 +164,7 @@ void infer_cluster(ShapeInferContext* context) {
   const Known known(context, 0);
   const Dimension blocks = known.blocks(), length{known.attributes.sub_vector_length, ""};
   set_output(context, 0, kInt32, {blocks, known.vectors()});
-  set_output(context, 1, kFloat, {blocks, unknown(), length});
+  set_output(context, 1, element_type(context), {blocks, unknown(), length});
   set_output(context, 2, kInt32, {blocks});
 }
 
@@ -165,7 +174,7 @@ void infer_centroid_gemm(ShapeInferContext* context) {
   if (centroids.size() != 3 || weights.size() != 4 || !weights[0].known()) return;
   Dimension width{weights[0].extent / attributes.integer("group").value_or(1), ""};
   if (read_layout(attributes) == Layout::kChannel) width = product({width, weights[2], weights[3]});
-  set_output(context, 0, kFloat, {centroids[0], centroids[1], width});
+  set_output(context, 0, element_type(context), {centroids[0], centroids[1], width});
 }
 
 void infer_gather(ShapeInferContext* context) {
@@ -178,7 +187,7 @@ void infer_gather(ShapeInferContext* context) {
         known.attributes.layout == Layout::kPatch ? 1 : known.attributes.kernel_h * known.attributes.kernel_w;
     channels.extent = table[2].extent / taps * known.attributes.group;
   }
-  set_output(context, 0, kFloat, known.y(channels));
+  set_output(context, 0, element_type(context), known.y(channels));
 }
 
 void infer_reuse_conv(ShapeInferContext* context) {
@@ -186,7 +195,7 @@ void infer_reuse_conv(ShapeInferContext* context) {
   known.read_orders(context);
   const Shape weights = input_shape(context, 1);
   if (!known.has_shape() || weights.size() != 4) return;
-  set_output(context, 0, kFloat, known.y(weights[0]));
+  set_output(context, 0, element_type(context), known.y(weights[0]));
 }
 
 void infer_pool(ShapeInferContext* context) {
@@ -197,7 +206,7 @@ void infer_pool(ShapeInferContext* context) {
     Dimension& extent = axis == 0 ? shape[1] : shape[2];
     extent = extent.known() ? Dimension{pool_axis(attributes, axis, extent.extent).out, ""} : unknown();
   }
-  set_output(context, 0, kFloat, shape);
+  set_output(context, 0, element_type(context), shape);
 }
 
 }  // namespace reuse::ort

@@ -80,7 +80,7 @@ std::vector<float> run_fused_as(const Problem& p, HostLauncher::Order order, Run
   cuda::pack_weights(launcher, plan.shape, plan.panels, w.data(), weights);
   const ConvGeometry& g = p.blocking.geometry;
   std::vector<T> y = poisoned<T>(g.rows() * g.out_channels);
-  std::vector<int64_t> sums(2);
+  std::vector<int64_t> sums(3);
   const Run run(plan);
   Scratch scratch(run.scratch_bytes());
   run.run(launcher,
@@ -98,7 +98,7 @@ std::vector<float> run_staged_as(const Problem& p, HostLauncher::Order order, Ru
   const cuda::Shape shape = cuda::make_shape(p.blocking);
   const std::vector<T> w = converted<T>(p.w), bias = converted<T>(p.bias), x = input_of<T>(p);
   const int64_t blocks = p.blocking.num_blocks(), all = blocks * p.blocking.vectors;
-  std::vector<int64_t> codes = poisoned<int64_t>(all), sums(2);
+  std::vector<int64_t> codes = poisoned<int64_t>(all), sums(3);
   cuda::run_hash(launcher, shape, cuda::make_hash(p.hash, p.parameters()), x.data(), codes.data());
   const cuda::StagedCluster<T> cluster(p.blocking, p.cluster);
   std::vector<int32_t> ids = poisoned<int32_t>(all), counts = poisoned<int32_t>(blocks);

@@ -39,7 +39,7 @@ struct FusedCall {
   const void* bias;  // or null
   const void* packed_weights;
   void* y;
-  int64_t* statistics;  // [2]: clusters and guarded vectors are added; or null
+  int64_t* statistics;  // [3]: clusters, guarded vectors and runs are added; or null
 };
 
 // Weights [M, Ic/group, kh, kw] in the order that reuse_conv needs; the blocking may be of an input of any size.
@@ -71,9 +71,10 @@ void gather(const Execution& execution, Element element, const Blocking& blockin
 void pool(const Execution& execution, Element element, const PoolAttributes& attributes, int64_t batch,
           const PoolAxis& height, const PoolAxis& width, int64_t channels, const void* x, void* y);
 
-// Device and host memory. `copy` takes pointers of either; both wait for the device.
+// Device and host memory. `copy` takes pointers of either; all wait for the device.
 void copy(void* to, const void* from, size_t bytes);
 void clear(void* memory, size_t bytes);
+void wait();
 int current_device();
 // Whether the stream is being captured in a CUDA graph: then nothing may be waited for.
 bool is_capturing(void* stream);

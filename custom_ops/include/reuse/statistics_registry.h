@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "reuse/runtime.h"
 
@@ -18,6 +20,14 @@ struct NodeStatistics {
   RunStatistics total;  // `blocks` and `scratch_bytes` are the largest of any run, the rest are sums
 };
 
+// Counts that a kernel's runs leave on a device, where nobody waits for them.
+class DeviceCounts {
+ public:
+  virtual ~DeviceCounts() = default;
+  // Returns what is new since the last call, and the runs of it that were not added by `add`: replays of a graph.
+  virtual NodeStatistics take() = 0;
+};
+
 class StatisticsRegistry {
  public:
   static StatisticsRegistry& instance();
@@ -25,17 +35,24 @@ class StatisticsRegistry {
   // Makes the node known, so that it is reported before its first run.
   void announce(const std::string& session, const std::string& node, const std::string& op);
   void add(const std::string& session, const std::string& node, const std::string& op, const RunStatistics& run);
+  // Asks `counts` for what is new whenever a node's statistics are wanted, until it is detached.
+  void attach(const std::string& session, const std::string& node, const std::shared_ptr<DeviceCounts>& counts);
+  void detach(const std::string& session, const std::string& node, const std::shared_ptr<DeviceCounts>& counts);
   // Sets all sums of a session to zero.
   void reset(const std::string& session);
   // Forgets a session's nodes.
   void forget(const std::string& session);
   // Returns a JSON array with an object per node of the session (docs/operators.md, Statistics).
-  std::string to_json(const std::string& session) const;
+  std::string to_json(const std::string& session);
 
  private:
   using Key = std::pair<std::string, std::string>;  // session tag, node
-  mutable std::mutex mutex_;
+  void collect(const Key& key, DeviceCounts& counts);
+  void collect(const std::string& session);
+
+  std::mutex mutex_;
   std::map<Key, NodeStatistics> nodes_;
+  std::map<Key, std::vector<std::shared_ptr<DeviceCounts>>> device_counts_;
 };
 
 }  // namespace reuse

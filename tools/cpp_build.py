@@ -24,13 +24,13 @@ def program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def build(folder: Path, options: list[str]) -> None:
-    """Configures `folder` with the given CMake options and builds all targets."""
+def build(folder: Path, options: list[str], target: str = "all") -> None:
+    """Configures `folder` with the given CMake options and builds all targets, or one."""
     cmake, ninja = program("cmake"), program("ninja")
     configure = [cmake, "-S", str(ROOT / "custom_ops"), "-B", str(folder), "-G", "Ninja"]
     configure += [f"-DCMAKE_MAKE_PROGRAM={ninja}", "--log-level=WARNING", *options]
     subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([cmake, "--build", str(folder)], check=True)
+    subprocess.run([cmake, "--build", str(folder), "--target", target], check=True)
 
 
 if __name__ == "__main__":

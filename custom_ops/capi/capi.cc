@@ -11,6 +11,14 @@
 
 extern "C" {
 
+int32_t reuse_has_cuda(void) {
+#ifdef REUSE_HAVE_CUDA
+  return 1;
+#else
+  return 0;
+#endif
+}
+
 const char* reuse_version(void) { return REUSE_VERSION; }
 
 const char* reuse_isa(void) { return reuse::simd::kernels().name; }

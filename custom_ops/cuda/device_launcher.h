@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "execution.h"
 #include "reuse/cuda_operators.h"
@@ -16,8 +17,14 @@ inline void check(cudaError_t status, const char* what) {
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
 }
 
+// Blocks that a multiprocessor shall have registers for at once: the kernel's kResident, or 1.
+template <typename Kernel, typename = void>
+constexpr int kResidentBlocks = 1;
 template <typename Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads) run_kernel(const Kernel kernel) {
+constexpr int kResidentBlocks<Kernel, std::void_t<decltype(Kernel::kResident)>> = Kernel::kResident;
+
+template <typename Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, kResidentBlocks<Kernel>) run_kernel(const Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
   kernel.run(Group<Kernel::kThreads>{blockIdx.x, gridDim.x, false}, shared);
 }

@@ -4,6 +4,7 @@
 //
 // A kernel is a struct of operands with
 //   kThreads                       threads of a block
+//   kResident                      optional: blocks that a multiprocessor shall have registers for at once
 //   struct Shared                  shared memory of a block; trivial
 //   run(group, shared)             the block's work, as calls of group.phase(body) where body(thread) is one thread's
 // Code between phases is run by every thread on a GPU and once on the host: it may read operands that the kernel does not

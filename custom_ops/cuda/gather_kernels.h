@@ -80,6 +80,7 @@ struct DenseView {
 template <typename T, typename Packed, typename Entry>
 struct GatherKernel {
   static constexpr int kThreads = 256;
+  static constexpr int kResident = 2;
   static constexpr int32_t kAtOnce = kEntriesAtOnce<Entry>;
   static constexpr int kItems = 4;  // of a thread: a pixel and as many channels as one load brings
   static constexpr int32_t kPixels = kItems * kThreads * kAtOnce / kMostTileChannels;
@@ -113,6 +114,7 @@ struct GatherKernel {
  private:
   REUSE_BOTH void gather(int32_t own_group, int32_t first, int thread, Shared& shared) const {
     const int32_t lanes = divide_up(tile_channels, kAtOnce);
+    const int32_t tap_rows = shape.patch ? 1 : shape.kernel_h, tap_columns = shape.patch ? 1 : shape.kernel_w;
     Sums sums;
     int32_t channel[kItems], pixel[kItems];
     OutputPixel at[kItems];
@@ -129,8 +131,11 @@ REUSE_UNROLL
     for (int32_t b = 0; b < shape.blocks_per_group; ++b) {
       const int32_t block = own_group * shape.blocks_per_group + b;
       const float factor = static_cast<float>(power_of_two(-scale.exponent(block)));
-      for (int32_t tap = 0; tap < shape.taps; ++tap) {
-        add_tap(block, tap, first, pixel, channel, at, factor, sums);
+      for (int32_t tap_row = 0; tap_row < tap_rows; ++tap_row) {
+        for (int32_t tap_column = 0; tap_column < tap_columns; ++tap_column) {
+          const Tap tap{tap_row * tap_columns + tap_column, tap_row * shape.dilation_h, tap_column * shape.dilation_w};
+          add_tap(block, tap, first, pixel, channel, at, factor, sums);
+        }
       }
     }
 REUSE_UNROLL
@@ -141,17 +146,21 @@ REUSE_UNROLL
     }
   }
 
+  // A tap: its number, and where it reads from a window's corner on.
+  struct Tap {
+    int32_t index, row, column;
+  };
+
   // The neuron vector that a tap of an output pixel reads, or -1 in the padding.
-  REUSE_BOTH int32_t vector_at(const OutputPixel& at, int32_t index, int32_t tap) const {
+  REUSE_BOTH int32_t vector_at(const OutputPixel& at, int32_t index, const Tap& tap) const {
     if (shape.patch) return index;
-    const int32_t row = at.row + tap / shape.kernel_w * shape.dilation_h;
-    const int32_t column = at.column + tap % shape.kernel_w * shape.dilation_w;
+    const int32_t row = at.row + tap.row, column = at.column + tap.column;
     if (row < 0 || row >= shape.in_h || column < 0 || column >= shape.in_w) return -1;
     return (at.image * shape.in_h + row) * shape.in_w + column;
   }
 
   // Adds one tap of all items: first all ids are read, then all rows, so that loads wait side by side.
-  REUSE_BOTH void add_tap(int32_t block, int32_t tap, int32_t first, const int32_t (&pixel)[kItems],
+  REUSE_BOTH void add_tap(int32_t block, const Tap& tap, int32_t first, const int32_t (&pixel)[kItems],
                           const int32_t (&channel)[kItems], const OutputPixel (&at)[kItems], float factor,
                           Sums& sums) const {
     const int32_t* of_block = ids + static_cast<int64_t>(block) * shape.vectors;
@@ -162,7 +171,7 @@ REUSE_UNROLL
       id[i] = vector[i] < 0 ? 0 : of_block[vector[i]];
     }
     const Entry* entries = table.entries + static_cast<int64_t>(block) * table.rows * table.row_stride +
-                           static_cast<int64_t>(tap) * table.tap_stride + table.first;
+                           static_cast<int64_t>(tap.index) * table.tap_stride + table.first;
 REUSE_UNROLL
     for (int i = 0; i < kItems; ++i) {
       const bool used = vector[i] >= 0 && id[i] >= 0 && id[i] < table.rows;
@@ -171,7 +180,7 @@ REUSE_UNROLL
                    used ? tile_channels - channel[i] : 0, table.aligned, own);
 REUSE_UNROLL
       for (int j = 0; j < kAtOnce; ++j) sums.values[i][j] += own[j] * factor;
-      if (!used && vector[i] >= 0) add_without_row(block, tap, vector[i], channel[i], sums.values[i]);
+      if (!used && vector[i] >= 0) add_without_row(block, tap.index, vector[i], channel[i], sums.values[i]);
     }
   }
 

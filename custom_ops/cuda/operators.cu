@@ -36,7 +36,9 @@ T* as(void* pointer) {
 
 Panels fused_panels(const Shape& shape) { return make_panels(shape, tile_channels_of(shape)); }
 
-FusedPlan plan_of(const FusedCall& call) { return FusedPlan::make(call.blocking, call.hash, call.cluster); }
+FusedPlan plan_of(const FusedCall& call) {
+  return FusedPlan::make(call.blocking, make_hash(call.hash, call.parameters), call.cluster);
+}
 
 }  // namespace
 

@@ -105,10 +105,8 @@ inline ActivationOperands make_activation(const GatherAttributes& attributes) {
 }
 
 // Bits that a family's codes have at most, or 64.
-inline int32_t code_bits(const HashAttributes& attributes) {
-  const Family family = family_of(attributes.family);
-  const bool few = family == Family::kSign || family == Family::kLearned;
-  return few ? static_cast<int32_t>(attributes.num_hashes) : 64;
+inline int32_t code_bits(const HashOperands& hash) {
+  return hash.family == Family::kSign || hash.family == Family::kLearned ? hash.num_hashes : 64;
 }
 
 // How clusters are numbered, and how many can be.
@@ -254,7 +252,7 @@ struct FusedPlan {
   Panels panels;
   int32_t rows;  // of sums, centroids and tables, per block
 
-  static FusedPlan make(const Blocking& blocking, const HashAttributes& hash, const ClusterAttributes& cluster) {
+  static FusedPlan make(const Blocking& blocking, const HashOperands& hash, const ClusterAttributes& cluster) {
     FusedPlan p{};
     p.shape = make_shape(blocking);
     p.panels = make_panels(p.shape, tile_channels_of(p.shape));

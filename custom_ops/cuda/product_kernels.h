@@ -243,6 +243,7 @@ REUSE_UNROLL
 template <typename Product, typename Centroid, typename Packed, typename Entry>
 struct ProductKernel {
   static constexpr int kThreads = 256;
+  static constexpr int kResident = 2;
   static constexpr int32_t kRows = 128, kColumns = 64;
   union Shared {
     typename Product::Tiles tiles;

@@ -1,7 +1,6 @@
 #include "cuda_host.h"
 
 #include "../cuda/pipeline.h"
-#include "test.h"
 
 namespace reuse::testing {
 namespace {
@@ -46,29 +45,13 @@ class Scratch {
   std::vector<uint8_t> memory_;
 };
 
-template <typename T>
-std::vector<T> input_of(const Problem& p) {
-  const ConvGeometry& g = p.blocking.geometry;
-  const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
-  return converted<T>(pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x);
-}
-
-template <typename T>
-std::vector<float> output_of(const Problem& p, const std::vector<T>& y) {
-  const ConvGeometry& g = p.blocking.geometry;
-  const std::vector<float> values = as_floats(y);
-  if (g.attributes.output_order == DataOrder::kNchw) return values;
-  return reordered(values, g.batch, g.out_pixels(), g.out_channels);
-}
-
-void count(RunStatistics* statistics, const std::vector<int64_t>& sums) {
-  if (statistics == nullptr) return;
-  statistics->clusters = sums[0];
-  statistics->guarded = sums[1];
+void count(RunStatistics& statistics, const std::vector<int64_t>& sums) {
+  statistics.clusters = sums[0];
+  statistics.guarded = sums[1];
 }
 
 template <typename T, typename Run>
-std::vector<float> run_fused_as(const Problem& p, HostLauncher::Order order, RunStatistics* statistics) {
+std::vector<float> run_fused_as(const CudaProblem& p, HostLauncher::Order order, RunStatistics& statistics) {
   HostLauncher launcher(order);
   const auto plan = cuda::FusedPlan::make(p.blocking, p.hash, p.cluster);
   cuda::Arena measure(nullptr);
@@ -76,7 +59,7 @@ std::vector<float> run_fused_as(const Problem& p, HostLauncher::Order order, Run
   Scratch weights_memory(measure.used());
   cuda::Arena arena(weights_memory.data());
   const auto weights = cuda::PackedWeightsView<T>::take(arena, plan.panels);
-  const std::vector<T> w = converted<T>(p.w), bias = converted<T>(p.bias), x = input_of<T>(p);
+  const std::vector<T> w = converted<T>(p.w), bias = converted<T>(p.bias), x = converted<T>(p.x);
   cuda::pack_weights(launcher, plan.shape, plan.panels, w.data(), weights);
   const ConvGeometry& g = p.blocking.geometry;
   std::vector<T> y = poisoned<T>(g.rows() * g.out_channels);
@@ -84,22 +67,22 @@ std::vector<float> run_fused_as(const Problem& p, HostLauncher::Order order, Run
   const Run run(plan);
   Scratch scratch(run.scratch_bytes());
   run.run(launcher,
-          {x.data(), bias.empty() ? nullptr : bias.data(), cuda::make_hash(p.hash, p.parameters()),
-           cuda::make_activation(p.gather), y.data(), sums.data()},
+          {x.data(), bias.empty() ? nullptr : bias.data(), p.hash,
+           p.activation, y.data(), sums.data()},
           weights, scratch.data());
   count(statistics, sums);
-  return output_of(p, y);
+  return as_floats(y);
 }
 
 template <typename T, typename Product>
-std::vector<float> run_staged_as(const Problem& p, HostLauncher::Order order, RunStatistics* statistics) {
+std::vector<float> run_staged_as(const CudaProblem& p, HostLauncher::Order order, RunStatistics& statistics) {
   HostLauncher launcher(order);
   const ConvGeometry& g = p.blocking.geometry;
   const cuda::Shape shape = cuda::make_shape(p.blocking);
-  const std::vector<T> w = converted<T>(p.w), bias = converted<T>(p.bias), x = input_of<T>(p);
+  const std::vector<T> w = converted<T>(p.w), bias = converted<T>(p.bias), x = converted<T>(p.x);
   const int64_t blocks = p.blocking.num_blocks(), all = blocks * p.blocking.vectors;
   std::vector<int64_t> codes = poisoned<int64_t>(all), sums(3);
-  cuda::run_hash(launcher, shape, cuda::make_hash(p.hash, p.parameters()), x.data(), codes.data());
+  cuda::run_hash(launcher, shape, p.hash, x.data(), codes.data());
   const cuda::StagedCluster<T> cluster(p.blocking, p.cluster);
   std::vector<int32_t> ids = poisoned<int32_t>(all), counts = poisoned<int32_t>(blocks);
   std::vector<T> centroids = poisoned<T>(blocks * cluster.rows() * shape.length);
@@ -111,22 +94,18 @@ std::vector<float> run_staged_as(const Problem& p, HostLauncher::Order order, Ru
   Scratch packed(product.scratch_bytes());
   product.run(launcher, centroids.data(), counts.data(), w.data(), table.data(), packed.data());
   std::vector<T> y = poisoned<T>(g.rows() * g.out_channels);
-  cuda::run_gather(launcher, shape, cuda::make_activation(p.gather), table.data(), cluster.rows(), ids.data(),
+  cuda::run_gather(launcher, shape, p.activation, table.data(), cluster.rows(), ids.data(),
                    bias.empty() ? nullptr : bias.data(), y.data());
   count(statistics, sums);
-  return output_of(p, y);
+  return as_floats(y);
 }
 
 }  // namespace
 
-Problem rounded_to_half(const Problem& problem) {
-  Problem result = problem;
-  for (auto* values : {&result.x, &result.w, &result.bias}) *values = as_floats(converted<Half>(*values));
-  return result;
-}
+std::vector<float> rounded_to_half(const std::vector<float>& values) { return as_floats(converted<Half>(values)); }
 
-std::vector<float> run_cuda_fused(const Problem& problem, CudaMode mode, HostLauncher::Order order,
-                                  RunStatistics* statistics) {
+std::vector<float> run_cuda_fused(const CudaProblem& problem, CudaMode mode, HostLauncher::Order order,
+                                  RunStatistics& statistics) {
   switch (mode) {
     case CudaMode::kStrict:
       return run_fused_as<float, cuda::StrictFused<float>>(problem, order, statistics);
@@ -138,8 +117,8 @@ std::vector<float> run_cuda_fused(const Problem& problem, CudaMode mode, HostLau
   return {};
 }
 
-std::vector<float> run_cuda_staged(const Problem& problem, CudaMode mode, HostLauncher::Order order,
-                                   RunStatistics* statistics) {
+std::vector<float> run_cuda_staged(const CudaProblem& problem, CudaMode mode, HostLauncher::Order order,
+                                   RunStatistics& statistics) {
   switch (mode) {
     case CudaMode::kStrict:
       return run_staged_as<float, cuda::StrictProduct>(problem, order, statistics);

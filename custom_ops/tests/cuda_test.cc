@@ -3,8 +3,9 @@
 #include <cmath>
 #include <limits>
 
-#include "../cuda/numbers.h"
+#include "../cuda/pipeline.h"
 #include "cuda_host.h"
+#include "support.h"
 #include "test.h"
 
 namespace reuse::testing {
@@ -15,6 +16,41 @@ using Order = cuda::HostLauncher::Order;
 constexpr int kCases = 120;
 const char* const kFamilies[] = {"sign", "pstable", "learned", "exact"};
 const Order kOrders[] = {Order::kForwards, Order::kBackwards, Order::kShuffled};
+
+CudaProblem cuda_problem(const Problem& p) {
+  const ConvGeometry& g = p.blocking.geometry;
+  const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
+  return {p.blocking,
+          cuda::make_hash(p.hash, p.parameters()),
+          p.cluster,
+          cuda::make_activation(p.gather),
+          pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x,
+          p.w,
+          p.bias};
+}
+
+// Y of a form in the order NCHW.
+using Run = std::vector<float>(const CudaProblem&, CudaMode, Order, RunStatistics&);
+std::vector<float> run_as_nchw(Run* run, const Problem& p, CudaMode mode, Order order, RunStatistics* statistics) {
+  RunStatistics own;
+  std::vector<float> y = run(cuda_problem(p), mode, order, statistics == nullptr ? own : *statistics);
+  const ConvGeometry& g = p.blocking.geometry;
+  if (g.attributes.output_order == DataOrder::kNchw) return y;
+  return reordered(y, g.batch, g.out_pixels(), g.out_channels);
+}
+std::vector<float> run_cuda_fused(const Problem& p, CudaMode mode, Order order, RunStatistics* statistics = nullptr) {
+  return run_as_nchw(testing::run_cuda_fused, p, mode, order, statistics);
+}
+std::vector<float> run_cuda_staged(const Problem& p, CudaMode mode, Order order, RunStatistics* statistics = nullptr) {
+  return run_as_nchw(testing::run_cuda_staged, p, mode, order, statistics);
+}
+
+// Rounds X, W and bias to float16.
+Problem rounded_to_half(const Problem& problem) {
+  Problem result = problem;
+  for (auto* values : {&result.x, &result.w, &result.bias}) *values = testing::rounded_to_half(*values);
+  return result;
+}
 
 // The error of all values over the size of all values.
 void expect_near(const std::vector<float>& actual, const std::vector<float>& expected, double tolerance,

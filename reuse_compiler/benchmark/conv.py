@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from statistics import median
 
@@ -31,12 +32,14 @@ from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import Lowering
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.runtime import reset_statistics, statistics
+from reuse_compiler.runtime import NodeStatistics, Provider, current_provider, reset_statistics, statistics
 from reuse_compiler.verification.compare import Difference
 
 CLUSTERING = ("ReuseConv", "Cluster")
 WARM_UPS = 2
 THREAD_ROUNDS = 3
+STAGES_VARIABLE = "REUSE_CUDA_STAGES"
+"""With 1 in the environment, the CUDA kernels of a new session time their stages."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ def measure_conv(case: ConvCase, how: Circumstances, progress: ProgressCallback 
     quantised = _quantised(case, data, dense, how.threads) if how.int8 else None
     if quantised is not None:
         runs["int8"] = quantised.run
-    progress("measuring the machine's peaks", 0, 0)
-    measure_peaks(how.threads)
+    if current_provider().name == "cpu":
+        progress("measuring the machine's peaks", 0, 0)
+        measure_peaks(how.threads)
     interleave(runs, WARM_UPS)
     for lowering in lowerings:
         reset_statistics(runs[lowering].session)
@@ -123,7 +127,8 @@ class _Measurement:
     def report(self) -> ConvReport:
         """Returns the report, after checking that the operators did what they were asked."""
         case, data, how = self.case, self.data, self.how
-        peaks, fused = measure_peaks(how.threads), self._reuse("fused")
+        provider, fused = current_provider(), self._reuse("fused")
+        peaks = measure_peaks(how.threads) if provider.name == "cpu" else None
         clusters = self._clusters("fused") / case.blocking.num_blocks
         return ConvReport(
             layer=_layer_shape(case),
@@ -139,10 +144,12 @@ class _Measurement:
             staged=self._reuse("staged") if "staged" in self.runs else None,
             fused=fused,
             int8=self._int8(self.quantised) if self.quantised else None,
-            predicted_speedup=_predicted_speedup(case, data, clusters / case.geometry.rows),
+            predicted_speedup=_predicted_speedup(case, data, clusters / case.geometry.rows) if peaks else None,
             centroid_gflops=_gflops(centroid_multiply_adds(case, data), fused.stages_ms.gemm),
             peaks=peaks,
-            floor=compute_floor(case, data, peaks),
+            floor=compute_floor(case, data, peaks) if peaks else None,
+            provider=provider.name,
+            tf32=_tf32(provider),
             machine=describe_machine(),
         )
 
@@ -152,13 +159,12 @@ class _Measurement:
     def _reuse(self, lowering: Lowering) -> ReuseTiming:
         self._clusters(lowering)
         nodes = statistics(self.runs[lowering].session)
-        stages = {
-            stage: 1e3 * sum(getattr(node.seconds, stage) / node.runs for node in nodes)
-            for stage in StageTimes.model_fields
-        }
+        stages = _stages(nodes)
+        if lowering == "fused" and current_provider().name == "cuda":
+            stages = _stages_on_cuda(self.case, self.data, self.how)
         return ReuseTiming(
             **self._timing(lowering).model_dump(),
-            stages_ms=StageTimes(**stages),
+            stages_ms=stages,
             scratch_bytes=max(node.scratch_bytes for node in nodes),
             relative_error=self._error(lowering),
         )
@@ -186,6 +192,35 @@ class _Measurement:
                 f"guarded) in an input that has {expected}: this is a defect of reuse-compiler, please report it"
             )
         return node.clusters / node.runs
+
+
+def _stages(nodes: list[NodeStatistics]) -> StageTimes:
+    """Returns the stages' times per run, summed over the nodes."""
+    sums = {
+        stage: 1e3 * sum(getattr(node.seconds, stage) / node.runs for node in nodes)
+        for stage in StageTimes.model_fields
+    }
+    return StageTimes(**sums)
+
+
+def _stages_on_cuda(case: ConvCase, data: LayerInput, how: Circumstances) -> StageTimes:
+    """Returns the fused form's stages, from runs apart: timing them makes the host wait for each."""
+    before = os.environ.get(STAGES_VARIABLE)
+    os.environ[STAGES_VARIABLE] = "1"
+    try:
+        run = _bind(case, data, reuse_model(dense_model(case), case, data, "fused"), how.threads)
+    finally:
+        os.environ.pop(STAGES_VARIABLE)
+        if before is not None:
+            os.environ[STAGES_VARIABLE] = before
+    interleave({"fused": run}, WARM_UPS)
+    reset_statistics(run.session)
+    interleave({"fused": run}, how.repeats)
+    return _stages(statistics(run.session))
+
+
+def _tf32(provider: Provider) -> bool | None:
+    return provider.tf32 if provider.name == "cuda" else None
 
 
 def _predicted_speedup(case: ConvCase, data: LayerInput, remaining_ratio: float) -> float:

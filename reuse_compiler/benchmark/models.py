@@ -27,7 +27,7 @@ from reuse_compiler.errors import ModelError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.shapes import bind_shapes
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.runtime import reset_statistics, statistics
+from reuse_compiler.runtime import current_provider, reset_statistics, statistics
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
@@ -90,6 +90,7 @@ def compare_models(
     return ModelComparison(
         first=times[0],
         second=times[1],
+        provider=current_provider().name,
         differences=differences,
         measured_on=source.description,
         threads=threads,

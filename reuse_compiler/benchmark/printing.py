@@ -28,7 +28,7 @@ def print_conv(report: ConvReport, console: Console) -> None:
     r, s = report, report.setting
     _line(
         console,
-        f"{r.layer.name}, {_threads(r.threads)}, {r.repeats} run{'' if r.repeats == 1 else 's'} of each in turn",
+        f"{r.layer.name}, {_where(r)}, {r.repeats} run{'' if r.repeats == 1 else 's'} of each in turn",
         "bold",
     )
     _line(console, f"family {s.family}, layout {s.layout}, L={s.L}, H={s.H}, {s.table} tables, order {s.order}")
@@ -43,7 +43,8 @@ def print_conv(report: ConvReport, console: Console) -> None:
     console.print()
     console.print(_forms_table(r))
     _line(console, "GFLOP/s: the dense convolution's operations over the form's time", "dim")
-    _line(console, f"the cost model predicts a speed-up of {r.predicted_speedup:.2f} for the fused form", "dim")
+    if r.predicted_speedup is not None:
+        _line(console, f"the cost model predicts a speed-up of {r.predicted_speedup:.2f} for the fused form", "dim")
     if r.int8:
         _line(console, f"int8: onnxruntime's {r.int8.form}; inner nodes: without those from and to float", "dim")
     console.print()
@@ -55,7 +56,8 @@ def print_conv(report: ConvReport, console: Console) -> None:
 
 def print_comparison(report: ModelComparison, console: Console) -> None:
     """Prints errors, times and the profile of two models."""
-    _line(console, f"{_threads(report.threads)}, measured on {report.measured_on}", "bold")
+    where = _threads(report.threads) if report.provider == "cpu" else "CUDA"
+    _line(console, f"{where}, measured on {report.measured_on}", "bold")
     console.print()
     table = _table("", "model", "ms", "fastest", "speed-up", left=2)
     for label, times in (("A", report.first), ("B", report.second)):
@@ -106,8 +108,8 @@ def _goal_cells(row: TableRow) -> list[str]:
         dense = row.scaling.dense_ms
         cells[0] += f" (the dense Conv: {dense[0] / dense[-1]:.2f})"
     if r := row.report:
-        cells.append(f"{r.predicted_speedup:.2f}")
-        cells += [f"{ms:.2f}" for ms in (r.dense.median_ms, r.fused.median_ms, r.floor.total_ms)]
+        floor_ms = r.floor.total_ms if r.floor else None
+        cells += [_number(x) for x in (r.predicted_speedup, r.dense.median_ms, r.fused.median_ms, floor_ms)]
         cells.append(f"{r.fused.relative_error:.1g}")
         cells += [f"{r.int8.speedup:.2f}", f"{r.int8.relative_error:.1g}"] if r.int8 else ["-", "-"]
     return cells
@@ -133,17 +135,23 @@ def _forms_table(r: ConvReport) -> Table:
 
 
 def _stages_table(r: ConvReport) -> Table:
-    table = _table("stage", "floor ms", "fused ms", *(["staged ms"] if r.staged else []), left=1)
+    # The stages of the staged form are timed on the CPU only.
+    staged = r.staged if r.provider == "cpu" else None
+    floor = ["floor ms"] if r.floor else []
+    table = _table("stage", *floor, "fused ms", *(["staged ms"] if staged else []), left=1)
     for stage in STAGES:
-        cells = [getattr(r.floor, stage).ms, getattr(r.fused.stages_ms, stage)]
-        if r.staged:
-            cells.append(getattr(r.staged.stages_ms, stage))
+        cells = [getattr(r.floor, stage).ms] if r.floor else []
+        cells.append(getattr(r.fused.stages_ms, stage))
+        if staged:
+            cells.append(getattr(staged.stages_ms, stage))
         table.add_row(stage, *(f"{cell:.3f}" for cell in cells))
     return table
 
 
 def _print_floor(r: ConvReport, console: Console) -> None:
     floor, peaks = r.floor, r.peaks
+    if floor is None or peaks is None:
+        return
     _line(
         console,
         f"floor {floor.total_ms:.3f} ms: the fused form takes {r.fused.median_ms / floor.total_ms:.2f} times as long, "
@@ -205,6 +213,16 @@ def _table(*headings: str, left: int) -> Table:
 
 def _threads(count: int) -> str:
     return f"{count} thread{'' if count == 1 else 's'}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _where(r: ConvReport) -> str:
+    if r.provider == "cpu":
+        return _threads(r.threads)
+    return f"CUDA, TF32 {'on' if r.tf32 else 'off'}"
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

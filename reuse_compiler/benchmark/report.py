@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from reuse_compiler.graph.files import FileTransaction
+from reuse_compiler.runtime import ProviderName
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -152,12 +153,16 @@ class ConvReport(Report):
     staged: ReuseTiming | None = None
     fused: ReuseTiming
     int8: Int8Timing | None = None
-    predicted_speedup: float
-    """What the cost model expects of the fused form over the dense one at the r_c that was measured."""
+    predicted_speedup: float | None
+    """What the cost model, which is of CPUs, expects of the fused form over the dense one at the r_c measured."""
     centroid_gflops: float | None
     """10^9 operations per second of the fused form's centroid products."""
-    peaks: MachinePeaks
-    floor: Floor
+    peaks: MachinePeaks | None
+    """Of the CPU only, as is the floor."""
+    floor: Floor | None
+    provider: ProviderName = "cpu"
+    tf32: bool | None = None
+    """Whether CUDA's products may be rounded to TF32; None on the CPU."""
     machine: Machine
 
 
@@ -206,6 +211,7 @@ class ModelComparison(Report):
     version: Literal[1] = 1
     first: ModelTimes
     second: ModelTimes
+    provider: ProviderName = "cpu"
     differences: list[OutputDifference]
     measured_on: str
     threads: int

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import ReuseError
-from reuse_compiler.runtime import import_onnxruntime, session
+from reuse_compiler.runtime import current_provider, import_onnxruntime, session
 from reuse_compiler.verification.verify import RunError, one_line
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ def open_session(
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
     try:
         if plain:
-            return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            provider = current_provider()
+            opened = runtime.InferenceSession(source, options, providers=provider.for_onnxruntime())
+            provider.check(opened)
+            return opened
         return session(source, sess_options=options)
     except ReuseError:
         raise
@@ -47,19 +50,18 @@ def open_session(
 
 
 class BoundRun:
-    """Runs of a session with one input and one float output, both in memory that stays the same.
+    """Runs of a session with one input and one output, both in memory of the provider's device that stays the same.
 
     A layer inside a network gets and leaves its tensors this way: no copy to or from Python is timed.
     """
 
-    def __init__(
-        self, opened: onnxruntime.InferenceSession, x: NDArray[np.float32], output_shape: Sequence[int]
-    ) -> None:
-        self._session, self._x = opened, x
-        runtime = import_onnxruntime()
-        self._output = runtime.OrtValue.ortvalue_from_shape_and_type(list(output_shape), np.float32, "cpu")
+    def __init__(self, opened: onnxruntime.InferenceSession, x: NDArray[Any], output_shape: Sequence[int]) -> None:
+        runtime, device = import_onnxruntime(), current_provider().device
+        self._session = opened
+        self._input = runtime.OrtValue.ortvalue_from_numpy(x, device, 0)
+        self._output = runtime.OrtValue.ortvalue_from_shape_and_type(list(output_shape), x.dtype.type, device, 0)
         self._binding = opened.io_binding()
-        self._binding.bind_cpu_input(opened.get_inputs()[0].name, x)
+        self._binding.bind_ortvalue_input(opened.get_inputs()[0].name, self._input)
         self._binding.bind_ortvalue_output(opened.get_outputs()[0].name, self._output)
 
     def __call__(self) -> None:

@@ -30,6 +30,7 @@ from reuse_compiler.reports.calibration_html import write_html
 from reuse_compiler.reports.inline_svg import check_drawing
 from reuse_compiler.reports.json_file import write_report
 from reuse_compiler.reuse.config import ReuseConfig
+from reuse_compiler.runtime import Provider, running_on
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
 from reuse_compiler.verification.verify import open_session, run_session
 
@@ -72,10 +73,11 @@ def calibrate_file(
     parts = split(samples, options.holdout, options.seed)
     options = options.model_copy(update={"shapes": _shapes(samples, specs) | options.shapes})
     work = examine(model, options)
-    _try_metric(model, samples, metric)
-    state = State(state_path(model, samples.digest(), options), resume)
-    calibration = Calibration(model, work, parts, metric, options, state, progress)
-    calibration.run()
+    with running_on(Provider(options.provider)):
+        _try_metric(model, samples, metric)
+        state = State(state_path(model, samples.digest(), options), resume)
+        calibration = Calibration(model, work, parts, metric, options, state, progress)
+        calibration.run()
     progress("writing the result", 0, 0)
     write_configuration(calibration.deployment, options.seed, output, overwrite)
     found = CalibrationReport(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reuse_compiler.options import RegularExpression
 from reuse_compiler.reuse.config import FamilyName, Scope
+from reuse_compiler.runtime import ProviderName
 
 FamilyChoice = Literal[FamilyName, "all"]
 Objective = Literal["latency", "operations"]
@@ -42,6 +43,8 @@ class CalibrationOptions(BaseModel):
     """Regular expression searched in layer names: these Convs stay dense."""
     holdout: float = Field(default=0.3, gt=0.0, lt=1.0)
     """Share of the data that takes no part but in the last check."""
+    provider: ProviderName = "cpu"
+    """Where everything runs that is measured."""
     threads: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
     shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict)

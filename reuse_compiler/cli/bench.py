@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,6 +37,12 @@ Threads = Annotated[int, typer.Option(metavar="n", min=1, help="Threads of every
 Repeats = Annotated[int, typer.Option(metavar="n", min=1, help="Timed runs of each form; the median is reported.")]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write everything measured to this file, replacing it.")
+]
+ProviderChoice = Annotated[
+    Literal["cpu", "cuda"], typer.Option("--provider", help="Where everything runs that is timed.")
+]
+Tf32 = Annotated[
+    bool, typer.Option("--tf32/--no-tf32", help="With --provider cuda: whether products may be rounded to TF32.")
 ]
 Seed = Annotated[int, typer.Option(metavar="n", min=0, help="Seed of everything random.")]
 
@@ -115,6 +122,8 @@ def conv(
         bool, typer.Option("--staged/--no-staged", help="Also time the staged form (float tables only).")
     ] = True,
     int8: Annotated[bool, typer.Option("--int8", help="Also time onnxruntime's statically quantised Conv.")] = False,
+    provider: ProviderChoice = "cpu",
+    tf32: Tf32 = True,
     threads: Threads = 1,
     repeats: Repeats = 9,
     seed: Seed = 0,
@@ -127,6 +136,8 @@ def conv(
     """
     shape = parse_shape(input_shape, "--input", "NxCxHxW, as in 1x256x56x56")
     weights = parse_shape(weight, "--weight", "MxCxHxW, as in 256x256x3x3")
+    if int8 and provider == "cuda":
+        raise typer.BadParameter("onnxruntime's quantised Conv is measured on the CPU only", param_hint="'--int8'")
     strides, dilations = parse_pair(stride, "--stride"), parse_pair(dilation, "--dilation")
     pads = None if pad is None else parse_pads(pad)
     from reuse_compiler.benchmark.case import make_case  # late: onnx takes longer to import than --help should
@@ -151,7 +162,7 @@ def conv(
     )
     _check_json(json_file)
     console = stderr_console()
-    with logging_to(console, "warning"), ProgressBars(console) as progress:
+    with logging_to(console, "warning"), ProgressBars(console) as progress, _running_on(provider, tf32):
         report = measure_conv(case, Circumstances(threads, repeats, staged, int8), progress)
     _write_json(report, json_file)
     print_conv(report, stdout_console())
@@ -173,6 +184,8 @@ def model(
         list[str] | None,
         typer.Option(metavar="NAME:SIZES", help="Sizes of a dynamic input, as in images:1,3,224,224; may be repeated."),
     ] = None,
+    provider: ProviderChoice = "cpu",
+    tf32: Tf32 = True,
     threads: Threads = 1,
     repeats: Repeats = 9,
     seed: Seed = 0,
@@ -188,7 +201,7 @@ def model(
 
     _check_json(json_file, first, second)
     console = stderr_console()
-    with logging_to(console, "warning"), ProgressBars(console) as progress:
+    with logging_to(console, "warning"), ProgressBars(console) as progress, _running_on(provider, tf32):
         report = compare_models(
             first, second, data=data, shapes=shapes, threads=threads, repeats=repeats, seed=seed, progress=progress
         )
@@ -216,6 +229,12 @@ def table(
         report = goals.measure_goals(how, goals.GOALS, goals.SCALING, progress)
     _write_json(report, json_file)
     print_goals(report, stdout_console())
+
+
+def _running_on(provider: Literal["cpu", "cuda"], tf32: bool) -> AbstractContextManager[None]:
+    from reuse_compiler.runtime import Provider, running_on
+
+    return running_on(Provider(provider, tf32=tf32))
 
 
 def _check_json(path: Path | None, *models: Path) -> None:

@@ -29,6 +29,7 @@ from reuse_compiler.cli.flags import make_options, parse_shapes, print_version
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.reports.calibration_table import print_calibration
 from reuse_compiler.reuse.config import Scope
+from reuse_compiler.runtime import ProviderName
 
 NO_LAYER_GAINS = 3
 
@@ -172,6 +173,9 @@ def calibrate(
         str | None,
         typer.Option(metavar="RE", rich_help_panel=SEARCH, help="No layers in whose name this is found."),
     ] = None,
+    provider: Annotated[
+        ProviderName, typer.Option(rich_help_panel=SEARCH, help="Where everything runs that is measured.")
+    ] = "cpu",
     threads: Annotated[
         int, typer.Option(metavar="n", min=1, rich_help_panel=SEARCH, help="Threads of everything that is timed.")
     ] = 1,
@@ -215,6 +219,7 @@ def calibrate(
         layers=layers,
         exclude=exclude,
         holdout=holdout,
+        provider=provider,
         threads=threads,
         seed=seed,
         shapes=parse_shapes(shape or []),

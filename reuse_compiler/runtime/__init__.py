@@ -4,7 +4,8 @@ Compiled models need nothing of this in production: `SessionOptions.register_cus
 """
 
 from reuse_compiler.runtime.engine import import_onnxruntime
-from reuse_compiler.runtime.library import library_path, library_version
+from reuse_compiler.runtime.library import has_cuda, library_path, library_version
+from reuse_compiler.runtime.providers import Provider, ProviderName, current_provider, running_on
 from reuse_compiler.runtime.sessions import session
 from reuse_compiler.runtime.statistics import (
     NodeStatistics,
@@ -16,12 +17,17 @@ from reuse_compiler.runtime.statistics import (
 
 __all__ = [
     "NodeStatistics",
+    "Provider",
+    "ProviderName",
     "StageSeconds",
+    "current_provider",
+    "has_cuda",
     "import_onnxruntime",
     "library_path",
     "library_version",
     "remaining_ratios",
     "reset_statistics",
+    "running_on",
     "session",
     "statistics",
 ]

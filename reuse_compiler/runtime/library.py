@@ -45,6 +45,11 @@ def library_version() -> str:
     return version.decode()
 
 
+def has_cuda() -> bool:
+    """Returns whether the operator library was built with CUDA kernels."""
+    return bool(load_library().reuse_has_cuda())
+
+
 def load_library() -> ctypes.CDLL:
     """Returns the operator library, the one instance that onnxruntime's sessions in this process use too."""
     return _load(library_path())
@@ -56,6 +61,8 @@ def _load(path: Path) -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
         library.reuse_version.argtypes = []
         library.reuse_version.restype = ctypes.c_char_p
+        library.reuse_has_cuda.argtypes = []
+        library.reuse_has_cuda.restype = ctypes.c_int32
         library.reuse_statistics_json.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int64]
         library.reuse_statistics_json.restype = ctypes.c_int64
         for clear in (library.reuse_statistics_reset, library.reuse_statistics_forget):

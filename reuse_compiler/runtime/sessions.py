@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reuse_compiler.errors import LibraryError
 from reuse_compiler.runtime.engine import import_onnxruntime
 from reuse_compiler.runtime.library import library_path, load_library
+from reuse_compiler.runtime.providers import current_provider
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -33,7 +34,8 @@ def session(
 ) -> onnxruntime.InferenceSession:
     """Returns an `onnxruntime.InferenceSession` with the operators of domain `ai.reuse`.
 
-    `path` is a model file or a serialized model. Without `providers` the model runs on the CPU. `sess_options` is
+    `path` is a model file or a serialized model. Without `providers` the model runs on the CPU (inside `running_on`, on
+    the provider named there). `sess_options` is
     changed: the operator library is registered in it and it gets a configuration entry that names its statistics, both
     once only, so sessions made from one `sess_options` share their statistics.
     Raises LibraryError if the library or onnxruntime is missing or unfit; errors in the model are onnxruntime's own.
@@ -43,7 +45,12 @@ def session(
     register(options)
     model = path if isinstance(path, bytes) else os.fspath(path)
     try:
-        return runtime.InferenceSession(model, options, providers=list(providers or ["CPUExecutionProvider"]))
+        made = runtime.InferenceSession(
+            model, options, providers=list(providers or current_provider().for_onnxruntime())
+        )
+        if not providers:
+            current_provider().check(made)
+        return made
     except Exception as error:
         if REGISTERED_TWICE in str(error):
             raise LibraryError(

@@ -55,6 +55,7 @@ class TestConv:
         for form in ("dense", "staged", "fused", "int8"):
             timing = getattr(report, form)
             assert rows[form][:3] == [f"{timing.median_ms:.3f}", f"{timing.fastest_ms:.3f}", f"{timing.speedup:.2f}"]
+        assert report.floor
         for stage in ("hash", "cluster", "gemm", "gather"):
             assert rows[stage][:2] == [
                 f"{getattr(report.floor, stage).ms:.3f}",

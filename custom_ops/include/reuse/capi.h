@@ -19,6 +19,9 @@ REUSE_EXPORT const char* reuse_version(void);
 /* Name of the instruction set in use: baseline, avx2 or avx512 (REUSE_ISA in the environment forces one). */
 REUSE_EXPORT const char* reuse_isa(void);
 
+/* 1 if the library has CUDA kernels, else 0. */
+REUSE_EXPORT int32_t reuse_has_cuda(void);
+
 /* Writes the statistics of a session's nodes as JSON (docs/operators.md, Statistics) and a terminating 0 to `buffer`,
  * at most `size` bytes. Returns the bytes that the whole text needs, or -1 on failure. The session is the one whose
  * options had the config entry `ai.reuse.session` set to `session_tag` when the library was registered; "" for those

@@ -1,0 +1,89 @@
+"""The execution provider that models run on: the CPU's, or CUDA's with the operators' CUDA kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from reuse_compiler.errors import LibraryError
+from reuse_compiler.runtime.engine import import_onnxruntime
+from reuse_compiler.runtime.library import has_cuda
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+ProviderName = Literal["cpu", "cuda"]
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A choice of provider, with the settings of CUDA's."""
+
+    name: ProviderName = "cpu"
+    tf32: bool = True
+    """Whether float32 products may be rounded to TF32, as onnxruntime's own default is."""
+    cuda_graph: bool = False
+    """Whether runs are captured in a CUDA graph: only with inputs and outputs bound to the device."""
+
+    @property
+    def device(self) -> str:
+        """What onnxruntime calls the memory that tensors are bound in."""
+        return self.name
+
+    def for_onnxruntime(self) -> list[Any]:
+        """Returns the list that an InferenceSession takes; raises LibraryError where CUDA cannot be."""
+        if self.name == "cpu":
+            return [CPU]
+        _require_cuda()
+        options = {
+            "use_tf32": str(int(self.tf32)),
+            "enable_cuda_graph": str(int(self.cuda_graph)),
+            "cudnn_conv_algo_search": "EXHAUSTIVE",
+        }
+        return [(CUDA, options), CPU]
+
+    def check(self, session: onnxruntime.InferenceSession) -> None:
+        """Raises LibraryError if onnxruntime silently made the session without the provider."""
+        if self.name == "cuda" and CUDA not in session.get_providers():
+            raise LibraryError(
+                "onnxruntime could not start its CUDA provider (no GPU or driver, or cuDNN and cuBLAS are not found: "
+                "`pip install nvidia-cudnn-cu13 nvidia-cublas`, or set LD_LIBRARY_PATH); run with --provider cpu"
+            )
+
+
+_current = Provider()
+
+
+def current_provider() -> Provider:
+    """Returns the provider of sessions that are opened without naming one."""
+    return _current
+
+
+@contextmanager
+def running_on(provider: Provider) -> Iterator[None]:
+    """Makes `provider` that of all sessions that this process opens meanwhile."""
+    global _current
+    before, _current = _current, provider
+    try:
+        yield
+    finally:
+        _current = before
+
+
+def _require_cuda() -> None:
+    runtime = import_onnxruntime()
+    if CUDA not in runtime.get_available_providers():
+        raise LibraryError(
+            f"this onnxruntime has no CUDA provider: install reuse-compiler with extra [gpu] in place of [cpu] "
+            f"(`pip install 'onnxruntime-gpu'`, here is {runtime.__version__}), or run with --provider cpu"
+        )
+    if not has_cuda():
+        raise LibraryError(
+            "the operator library was built without CUDA kernels: install it where nvcc is found, or with extra "
+            "[cuda] and `-C cmake.define.REUSE_CUDA=ON`"
+        )
+    if hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()  # cuDNN and cuBLAS of the PyPI packages

@@ -1,0 +1,34 @@
+"""Tests of this folder run on a GPU; without one, or without what it needs, they skip and say what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reuse_compiler.errors import LibraryError
+from reuse_compiler.reuse.geometry import ConvGeometry
+from tests.cuda.running import cuda_session
+from tests.custom_ops.cases import Case
+
+HERE = Path(__file__).parent
+
+
+def missing() -> str | None:
+    """Returns why no model runs on CUDA here, or None."""
+    case = Case(ConvGeometry(1, 4, 4, 4, 4, (1, 1)), "channel", 4, "exact", 1)
+    try:
+        cuda_session(case.model("fused")).run(None, {"X": case.data()[0]})
+    except LibraryError as error:
+        return str(error)
+    except Exception as error:
+        return f"onnxruntime's CUDA provider fails: {error}"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    own = [item for item in items if HERE in item.path.parents]
+    reason = missing() if own else None
+    if reason is not None:
+        for item in own:
+            item.add_marker(pytest.mark.skip(reason=reason))

@@ -1,0 +1,79 @@
+"""The CUDA kernels, run on the host, against the reference, over all geometries and settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from reuse_compiler.reuse.geometry import ConvGeometry, DataOrder
+from tests.comparison import assert_close
+from tests.custom_ops import cuda_host
+from tests.custom_ops.cases import Case, cases
+from tests.running import run_kernels, run_reference
+
+quick = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+HALF = 4e-3
+"""Relative to the largest output: what rounding operands and table entries to 11 bits may change."""
+
+
+@quick
+@given(case=cases(), order=st.sampled_from(cuda_host.ORDERS))
+def test_fused_and_staged_equal_the_reference(case: Case, order: Any) -> None:
+    note(repr(case))
+    reference = run_reference(case.model("fused"), case.data()[0])
+    for lowering in ("fused", "staged"):
+        actual = cuda_host.run(case, lowering, "strict", order)
+        assert_close(actual, reference, what=f"{lowering} against reference, {case}")
+
+
+@quick
+@given(case=cases(), lowering=st.sampled_from(["fused", "staged"]))
+def test_tf32_is_near_the_reference(case: Case, lowering: str) -> None:
+    reference = run_reference(case.model("fused"), case.data()[0])
+    assert_close(cuda_host.run(case, lowering, "tf32"), reference, rtol=HALF, what=f"TF32 {lowering}, {case}")
+
+
+@quick
+@given(case=cases(), order=st.sampled_from(["nchw", "nhwc"]))
+def test_orders_of_data_are_the_references(case: Case, order: DataOrder) -> None:
+    case = replace(case, input_order=order if case.layout == "channel" else "nchw", output_order="nhwc")
+    x = case.data()[0]
+    x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if case.input_order == "nhwc" else x
+    assert_close(cuda_host.run(case, x=x), run_reference(case.model("fused"), x), what=f"orders, {case}")
+
+
+@settings(quick, max_examples=60)
+@given(case=cases(families=("exact",)))
+def test_lossless_where_every_vector_may_have_its_cluster(case: Case) -> None:
+    dense = run_kernels(case.model("dense"), case.data()[0])
+    assert_close(cuda_host.run(case), dense, what=f"exact against Conv, {case}")
+
+
+@pytest.mark.parametrize("layout", ["patch", "channel"])
+@pytest.mark.parametrize("mode", ["strict", "tf32", "half"])
+def test_many_channels_and_clusters(mode: cuda_host.Mode, layout: Any) -> None:
+    """More of everything than one tile of a kernel has; float16 data are compared within what they can hold."""
+    geometry = ConvGeometry(2, 48, 15, 17, 150, (5, 5), pads=(2, 2, 1, 1))
+    case = Case(geometry, layout, 20, "learned", 9, seed=4)
+    reference = run_reference(case.model("fused"), case.data()[0])
+    error = np.linalg.norm(cuda_host.run(case, mode=mode) - reference) / np.linalg.norm(reference)
+    # Codes of inputs rounded to float16 differ for the few vectors that lie on a threshold.
+    assert error < {"strict": 1e-6, "tf32": 1e-3, "half": 0.05}[mode]
+
+
+def test_few_rows_of_memory_guard_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clusters beyond the memory of tables are computed densely: the result moves towards the dense one."""
+    geometry = ConvGeometry(2, 32, 30, 31, 64, (3, 3), pads=(1, 1, 1, 1))
+    case = Case(geometry, "channel", 32, "sign", 16, seed=1)
+    x = case.data()[0]
+    dense, shared = run_kernels(case.model("dense"), x), cuda_host.run(case)
+    monkeypatch.setenv("REUSE_CUDA_TABLE_MIB", "1")
+    guarded = cuda_host.run(case)
+    errors = [np.linalg.norm(y - dense) / np.linalg.norm(dense) for y in (shared, guarded)]
+    assert 0 < errors[1] < 0.7 * errors[0]
+    assert_close(shared, run_reference(case.model("fused"), x), what="with memory for all")

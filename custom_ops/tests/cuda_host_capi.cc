@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <exception>
 
-#include "cuda_host.h"
+#include "cuda_problem.h"
 
 namespace {
 
@@ -67,7 +67,7 @@ __attribute__((visibility("default"))) int32_t reuse_cuda_host_conv(
     RunStatistics statistics;
     const auto run = s.staged != 0 ? run_cuda_staged : run_cuda_fused;
     const std::vector<float> result =
-        run(p, static_cast<CudaMode>(s.mode), static_cast<cuda::HostLauncher::Order>(s.order), statistics);
+        run(p, static_cast<CudaMode>(s.mode), static_cast<BlockOrder>(s.order), statistics);
     std::copy(result.begin(), result.end(), y);
     return 0;
   } catch (const std::exception& error) {

@@ -1,19 +1,25 @@
-// The CUDA kernels, run on the host, against the CPU's.
+// The CUDA kernels, on the host or on a GPU (cuda_problem.h), against the CPU's.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include "../cuda/pipeline.h"
-#include "cuda_host.h"
+#include "cuda_problem.h"
 #include "support.h"
 #include "test.h"
 
 namespace reuse::testing {
 namespace {
 
-using Order = cuda::HostLauncher::Order;
+using Order = BlockOrder;
 
-constexpr int kCases = 120;
+// Random problems per test; REUSE_CUDA_CASES of the environment, where each takes long.
+int cases() {
+  const char* text = std::getenv("REUSE_CUDA_CASES");
+  return text == nullptr ? 120 : std::atoi(text);
+}
+
 const char* const kFamilies[] = {"sign", "pstable", "learned", "exact"};
 const Order kOrders[] = {Order::kForwards, Order::kBackwards, Order::kShuffled};
 
@@ -68,7 +74,7 @@ void expect_near(const std::vector<float>& actual, const std::vector<float>& exp
 }
 
 TEST(cuda_fused_equals_cpu) {
-  for (int seed = 0; seed < kCases; ++seed) {
+  for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(5000 + seed));
     const Problem problem = random_problem(random, kFamilies[seed % 4]);
     RunStatistics expected, actual;
@@ -82,7 +88,7 @@ TEST(cuda_fused_equals_cpu) {
 }
 
 TEST(cuda_staged_equals_cpu) {
-  for (int seed = 0; seed < kCases; ++seed) {
+  for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(6000 + seed));
     const Problem problem = random_problem(random, kFamilies[seed % 4]);
     RunStatistics expected, actual;
@@ -94,7 +100,7 @@ TEST(cuda_staged_equals_cpu) {
 }
 
 TEST(cuda_half_is_near_cpu) {
-  for (int seed = 0; seed < kCases; ++seed) {
+  for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(7000 + seed));
     const Problem problem = rounded_to_half(random_problem(random, kFamilies[seed % 4]));
     const std::vector<float> cpu = run_fused(problem, 1);
@@ -104,7 +110,7 @@ TEST(cuda_half_is_near_cpu) {
 }
 
 TEST(cuda_results_do_not_depend_on_the_order_of_blocks) {
-  for (int seed = 0; seed < kCases; ++seed) {
+  for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(8000 + seed));
     const Problem problem = random_problem(random, kFamilies[seed % 4]);
     const std::vector<float> fused = run_cuda_fused(problem, CudaMode::kStrict, Order::kForwards);
@@ -117,7 +123,7 @@ TEST(cuda_results_do_not_depend_on_the_order_of_blocks) {
 }
 
 TEST(cuda_orders_of_data_change_no_bit) {
-  for (int seed = 0; seed < kCases; ++seed) {
+  for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(9000 + seed));
     Problem problem = random_problem(random, kFamilies[seed % 4]);
     const std::vector<float> expected = run_cuda_fused(problem, CudaMode::kStrict, Order::kForwards);

@@ -1,13 +1,15 @@
-// The CUDA kernels on host memory (cuda/host_launcher.h): whole operators, element types and modes as on a GPU.
+// Problems for the CUDA kernels: whole operators in every element type and mode, on the host or on a GPU.
 #pragma once
 
 #include <vector>
 
+#include "../cuda/gather_kernels.h"
 #include "../cuda/hash_kernels.h"
 #include "../cuda/host_launcher.h"
-#include "../cuda/gather_kernels.h"
 
 namespace reuse::testing {
+
+using BlockOrder = cuda::HostLauncher::Order;
 
 enum class CudaMode { kStrict, kTf32, kHalf };
 
@@ -25,9 +27,9 @@ std::vector<float> rounded_to_half(const std::vector<float>& values);
 
 // The fused and the staged form, whose tables are float32 in mode kTf32. Of `statistics` clusters and guarded vectors
 // are set.
-std::vector<float> run_cuda_fused(const CudaProblem& problem, CudaMode mode, cuda::HostLauncher::Order order,
+std::vector<float> run_cuda_fused(const CudaProblem& problem, CudaMode mode, BlockOrder order,
                                   RunStatistics& statistics);
-std::vector<float> run_cuda_staged(const CudaProblem& problem, CudaMode mode, cuda::HostLauncher::Order order,
+std::vector<float> run_cuda_staged(const CudaProblem& problem, CudaMode mode, BlockOrder order,
                                    RunStatistics& statistics);
 
 }  // namespace reuse::testing

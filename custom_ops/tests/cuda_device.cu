@@ -1,0 +1,60 @@
+// The functions of cuda_problem.h on a GPU: with cuda_test.cc they make the program that checks a machine's GPU.
+#include "../cuda/device_launcher.h"
+#include "cuda_run.h"
+
+namespace reuse::testing {
+namespace {
+
+class DeviceMachine {
+ public:
+  // Memory of its own, so that compute-sanitizer sees what leaves it; filled with what would show as NaN.
+  template <typename T>
+  class Memory {
+   public:
+    explicit Memory(int64_t count) : count_(static_cast<size_t>(count)) {
+      cuda::check(cudaMalloc(reinterpret_cast<void**>(&data_), bytes() == 0 ? 1 : bytes()), "allocating");
+      cuda::check(cudaMemset(data_, 0xFF, bytes()), "filling memory");
+    }
+    explicit Memory(const std::vector<T>& values) : Memory(static_cast<int64_t>(values.size())) {
+      cuda::check(cudaMemcpy(data_, values.data(), bytes(), cudaMemcpyHostToDevice), "copying to the device");
+    }
+    ~Memory() { cudaFree(data_); }
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+
+    T* data() { return data_; }
+    std::vector<T> to_host() const {
+      std::vector<T> values(count_);
+      cuda::check(cudaMemcpy(values.data(), data_, bytes(), cudaMemcpyDeviceToHost), "copying from the device");
+      return values;
+    }
+
+   private:
+    size_t bytes() const { return count_ * sizeof(T); }
+    size_t count_;
+    T* data_ = nullptr;
+  };
+
+  DeviceMachine() : launcher_({nullptr, false}, nullptr) {}
+  cuda::DeviceLauncher& launcher() { return launcher_; }
+
+ private:
+  cuda::DeviceLauncher launcher_;
+};
+
+}  // namespace
+
+std::vector<float> rounded_to_half(const std::vector<float>& values) { return as_floats(converted<cuda::Half>(values)); }
+
+// The order of blocks is the GPU's own.
+std::vector<float> run_cuda_fused(const CudaProblem& problem, CudaMode mode, BlockOrder, RunStatistics& statistics) {
+  DeviceMachine machine;
+  return run_fused_on(machine, problem, mode, statistics);
+}
+
+std::vector<float> run_cuda_staged(const CudaProblem& problem, CudaMode mode, BlockOrder, RunStatistics& statistics) {
+  DeviceMachine machine;
+  return run_staged_on(machine, problem, mode, statistics);
+}
+
+}  // namespace reuse::testing

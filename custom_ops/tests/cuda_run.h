@@ -1,0 +1,149 @@
+// Whole operators by the CUDA kernels, on a machine: the host (cuda_host.cc) or a GPU (cuda_device.cu).
+//
+// A machine has `launcher()` and Memory<T>: Memory(count) is poisoned, Memory(values) a copy; data(), to_host().
+#pragma once
+
+#include "../cuda/pipeline.h"
+#include "cuda_problem.h"
+
+namespace reuse::testing {
+
+template <typename T>
+std::vector<T> converted(const std::vector<float>& values) {
+  std::vector<T> result;
+  result.reserve(values.size());
+  for (const float value : values) result.push_back(cuda::from_float<T>(value));
+  return result;
+}
+
+template <typename T>
+std::vector<float> as_floats(const std::vector<T>& values) {
+  std::vector<float> result;
+  result.reserve(values.size());
+  for (const T value : values) result.push_back(cuda::to_float(value));
+  return result;
+}
+
+template <typename Machine, typename T>
+using Memory = typename Machine::template Memory<T>;
+
+// A family's parameters where the kernels can read them.
+template <typename Machine>
+class HashMemory {
+ public:
+  explicit HashMemory(const CudaProblem& p)
+      : hash_(p.hash),
+        projections_(values(p.hash.projections, blocks(p) * length(p) * (is_learned(p) ? length(p) : hashes(p)))),
+        thresholds_(values(p.hash.thresholds, blocks(p) * (is_learned(p) ? nodes(p) : hashes(p)))),
+        coordinates_(values(p.hash.coordinates, blocks(p) * nodes(p))),
+        widths_(values(p.hash.widths, blocks(p))) {}
+
+  cuda::HashOperands operands() {
+    cuda::HashOperands result = hash_;
+    if (hash_.projections != nullptr) result.projections = projections_.data();
+    if (hash_.thresholds != nullptr) result.thresholds = thresholds_.data();
+    if (hash_.coordinates != nullptr) result.coordinates = coordinates_.data();
+    if (hash_.widths != nullptr) result.widths = widths_.data();
+    return result;
+  }
+
+ private:
+  static int64_t blocks(const CudaProblem& p) { return p.blocking.num_blocks(); }
+  static int64_t length(const CudaProblem& p) { return p.blocking.sub_vector_length(); }
+  static int64_t hashes(const CudaProblem& p) { return p.hash.num_hashes; }
+  static bool is_learned(const CudaProblem& p) { return p.hash.family == cuda::Family::kLearned; }
+  static int64_t nodes(const CudaProblem& p) { return is_learned(p) ? (int64_t{1} << p.hash.num_hashes) - 1 : 0; }
+
+  template <typename T>
+  static std::vector<T> values(const T* from, int64_t count) {
+    return from == nullptr ? std::vector<T>{} : std::vector<T>(from, from + count);
+  }
+
+  cuda::HashOperands hash_;
+  Memory<Machine, float> projections_, thresholds_;
+  Memory<Machine, int32_t> coordinates_;
+  Memory<Machine, float> widths_;
+};
+
+inline void count(RunStatistics& statistics, const std::vector<int64_t>& sums) {
+  statistics.clusters = sums[0];
+  statistics.guarded = sums[1];
+}
+
+template <typename Run, typename Machine, typename T = typename Run::Packed>
+std::vector<float> run_fused_as(Machine& machine, const CudaProblem& p, RunStatistics& statistics) {
+  const auto plan = cuda::FusedPlan::make(p.blocking, p.hash, p.cluster);
+  cuda::Arena measure(nullptr);
+  cuda::PackedWeightsView<T>::take(measure, plan.panels);
+  Memory<Machine, char> weights_memory(static_cast<int64_t>(measure.used()));
+  cuda::Arena arena(weights_memory.data());
+  const auto weights = cuda::PackedWeightsView<T>::take(arena, plan.panels);
+  Memory<Machine, T> w(converted<T>(p.w)), bias(converted<T>(p.bias)), x(converted<T>(p.x));
+  cuda::pack_weights(machine.launcher(), plan.shape, plan.panels, w.data(), weights);
+  const ConvGeometry& g = p.blocking.geometry;
+  Memory<Machine, T> y(g.rows() * g.out_channels);
+  Memory<Machine, int64_t> sums(std::vector<int64_t>(3));
+  HashMemory<Machine> hash(p);
+  const Run run(plan);
+  Memory<Machine, char> scratch(static_cast<int64_t>(run.scratch_bytes()));
+  run.run(machine.launcher(),
+          {x.data(), p.bias.empty() ? nullptr : bias.data(), hash.operands(), p.activation, y.data(), sums.data()},
+          weights, scratch.data());
+  count(statistics, sums.to_host());
+  return as_floats(y.to_host());
+}
+
+template <typename T, typename Product, typename Machine>
+std::vector<float> run_staged_as(Machine& machine, const CudaProblem& p, RunStatistics& statistics) {
+  auto& launcher = machine.launcher();
+  const ConvGeometry& g = p.blocking.geometry;
+  const cuda::Shape shape = cuda::make_shape(p.blocking);
+  Memory<Machine, T> w(converted<T>(p.w)), bias(converted<T>(p.bias)), x(converted<T>(p.x));
+  const int64_t blocks = p.blocking.num_blocks(), all = blocks * p.blocking.vectors;
+  Memory<Machine, int64_t> codes(all), sums(std::vector<int64_t>(3));
+  HashMemory<Machine> hash(p);
+  cuda::run_hash(launcher, shape, hash.operands(), static_cast<const T*>(x.data()), codes.data());
+  const cuda::StagedCluster<T> cluster(p.blocking, p.cluster);
+  Memory<Machine, int32_t> ids(all), counts(blocks);
+  Memory<Machine, T> centroids(blocks * cluster.rows() * shape.length);
+  Memory<Machine, char> scratch(static_cast<int64_t>(cluster.scratch_bytes()));
+  cluster.run(launcher, x.data(), codes.data(), ids.data(), centroids.data(), counts.data(), sums.data(),
+              scratch.data());
+  const cuda::StagedProduct<T, Product> product(p.blocking, cluster.rows());
+  Memory<Machine, T> table(blocks * cluster.rows() * p.blocking.table_width());
+  Memory<Machine, char> packed(static_cast<int64_t>(product.scratch_bytes()));
+  product.run(launcher, centroids.data(), counts.data(), w.data(), table.data(), packed.data());
+  Memory<Machine, T> y(g.rows() * g.out_channels);
+  cuda::run_gather(launcher, shape, p.activation, static_cast<const T*>(table.data()), cluster.rows(), ids.data(),
+                   p.bias.empty() ? nullptr : static_cast<const T*>(bias.data()), y.data());
+  count(statistics, sums.to_host());
+  return as_floats(y.to_host());
+}
+
+template <typename Machine>
+std::vector<float> run_fused_on(Machine& machine, const CudaProblem& p, CudaMode mode, RunStatistics& statistics) {
+  switch (mode) {
+    case CudaMode::kStrict:
+      return run_fused_as<cuda::StrictFused<float>>(machine, p, statistics);
+    case CudaMode::kTf32:
+      return run_fused_as<cuda::TensorFused<float>>(machine, p, statistics);
+    case CudaMode::kHalf:
+      return run_fused_as<cuda::TensorFused<cuda::Half>>(machine, p, statistics);
+  }
+  return {};
+}
+
+template <typename Machine>
+std::vector<float> run_staged_on(Machine& machine, const CudaProblem& p, CudaMode mode, RunStatistics& statistics) {
+  switch (mode) {
+    case CudaMode::kStrict:
+      return run_staged_as<float, cuda::StrictProduct>(machine, p, statistics);
+    case CudaMode::kTf32:
+      return run_staged_as<float, cuda::TensorProduct<float>>(machine, p, statistics);
+    case CudaMode::kHalf:
+      return run_staged_as<cuda::Half, cuda::TensorProduct<cuda::Half>>(machine, p, statistics);
+  }
+  return {};
+}
+
+}  // namespace reuse::testing

@@ -24,7 +24,8 @@ simd::Activation activation_of(const GatherAttributes& attributes) {
   return simd::Activation::kNone;
 }
 
-// Where the taps of a row of output pixels read, from `column` on.
+}  // namespace
+
 simd::TapRow tap_row(const Blocking& blocking, int64_t image, int64_t row, int64_t column, int64_t columns) {
   const ConvGeometry& g = blocking.geometry;
   const ConvAttributes& a = g.attributes;
@@ -43,6 +44,8 @@ simd::TapRow tap_row(const Blocking& blocking, int64_t image, int64_t row, int64
           column * a.stride_w - a.pad_left,
           columns};
 }
+
+namespace {
 
 void check_ids(const int32_t* ids, int64_t count, int64_t capacity) {
   for (int64_t i = 0; i < count; ++i) {

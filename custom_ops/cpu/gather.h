@@ -32,6 +32,9 @@ struct ScaledTables {
 // Whether each output pixel is a single table row: that of its own vector.
 bool rows_are_outputs(const Blocking& blocking);
 
+// Where the taps of a row of output pixels read, from `column` on.
+simd::TapRow tap_row(const Blocking& blocking, int64_t image, int64_t row, int64_t column, int64_t columns);
+
 // Adds to each output pixel the table rows that its vectors point to. With `output`, the sums are then written to it.
 void add_tables(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
                 const ScaledTables& tables, const SumsMemory& memory, const OutputChannels* output);

@@ -109,6 +109,24 @@ constexpr int64_t kOnePassElements = 64;
 // together.
 constexpr int64_t kChannelsTogether = 32;
 
+// Backward: bytes of a block's sums by cluster that are added to in a core's L2 cache.
+constexpr int64_t kCachedDeltas = int64_t{1} << 20;
+
+// Backward: clusters whose sums are packed for one product with their centroids.
+constexpr int64_t kClustersAtOnce = 256;
+
+// Backward: output channels of a strip of a block, each of `bytes` of sums; a strip is one task. Of few blocks there
+// are to be at least four strips, as far as whole vectors allow it.
+inline int64_t choose_sum_channels(int64_t padded_channels, int64_t bytes, int64_t num_blocks) {
+  constexpr int64_t kFewestStrips = 4;
+  int64_t channels = std::min<int64_t>(kTileChannels, padded_channels);
+  const auto strips = [&] { return num_blocks * ((padded_channels + channels - 1) / channels); };
+  while (channels % (2 * kNarrowestStrip) == 0 && (bytes * channels > kCachedDeltas || strips() < kFewestStrips)) {
+    channels /= 2;
+  }
+  return channels;
+}
+
 // Vectors of a block that one task hashes in the latter case: about a sixteenth, whole tiles, and enough of them to
 // make up for the task's buffers.
 inline int64_t task_vectors(int64_t vectors) {

@@ -161,6 +161,12 @@ void reuse_conv(Context& context, const Blocking& blocking, const HashAttributes
                 const HashParameters& parameters, const PackedWeights& weights, const float* x, const float* bias,
                 float* y) {
   const Clusters clusters = hash_and_cluster(context, blocking, hash_attributes, parameters, cluster_attributes, x);
+  multiply_and_gather(context, blocking, table, gather_attributes, weights, clusters, bias, y);
+}
+
+void multiply_and_gather(Context& context, const Blocking& blocking, TableType table,
+                         const GatherAttributes& gather_attributes, const PackedWeights& weights,
+                         const Clusters& clusters, const float* bias, float* y) {
   if (blocking.vectors == 0) return;
   std::optional<Int8Scales> scales;
   if (table == TableType::kInt8) scales.emplace(blocking, weights, clusters);

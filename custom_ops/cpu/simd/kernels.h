@@ -104,6 +104,20 @@ struct PoolRow {
   int64_t divisor;  // of an average; 0: the number of elements in the window that are not padding
 };
 
+// Sums of output deltas by cluster of one block: the transpose of a BlockTable.
+struct SumTable {
+  const int32_t* ids;  // [V]
+  float* rows;         // first element of the strip of output channels
+  int64_t row_stride;  // elements between rows
+  int64_t tap_stride;  // elements between taps within a row
+};
+
+// Neighbouring elements of a row of the unfolded input that are neighbours in a pixel-major input, too: elements from
+// `from` on go to `to`, counted from the window's first pixel.
+struct FoldPiece {
+  int64_t from, to, count;
+};
+
 // Tiles of values, and projections of them, have rows that are readable and writable up to the next multiple of
 // 2 * kLanes vectors; what lies beyond `count` is not used.
 struct Kernels {
@@ -176,6 +190,15 @@ struct Kernels {
   void (*write_rows)(const float* rows, int64_t stride, const int32_t* ids, int64_t pixels, const OutputTile& output);
   // Pools one row of windows of a pixel-major input.
   void (*pool_row)(const PoolRow& row, float* y);
+  // The transpose of add_taps for one block: adds values[x * stride + c], c < channels (a multiple of kLanes), of each
+  // pixel x of the stretch to the rows of its taps.
+  void (*scatter_taps)(const SumTable& table, const TapRow& row, const float* values, int64_t stride, int64_t channels);
+  // out[p * stride + c] = planes[c * plane + p] for p < pixels, c < channels; zeros from there to the next multiple of
+  // kLanes.
+  void (*pack_pixels)(const float* planes, int64_t plane, int64_t channels, int64_t pixels, float* out, int64_t stride);
+  // windows[p * step + to + l] += rows[ids[p] * stride + from + l] for p < count and all pieces {from, to, count}.
+  void (*fold_rows)(const float* rows, int64_t stride, const int32_t* ids, int64_t count, const FoldPiece* pieces,
+                    int64_t num_pieces, float* windows, int64_t step);
 };
 
 // The kernels of the best instruction set that this machine has, or of the one named by the environment variable

@@ -25,6 +25,10 @@ void add_taps_int8(const Tables& tables, const TapRow& row, const float* scale, 
 void write_output(const Sums& sums, int64_t pixels, const OutputTile& output);
 void write_rows(const float* rows, int64_t stride, const int32_t* ids, int64_t pixels, const OutputTile& output);
 void pool_row(const PoolRow& row, float* y);
+void scatter_taps(const SumTable& table, const TapRow& row, const float* values, int64_t stride, int64_t channels);
+void pack_pixels(const float* planes, int64_t plane, int64_t channels, int64_t pixels, float* out, int64_t stride);
+void fold_rows(const float* rows, int64_t stride, const int32_t* ids, int64_t count, const FoldPiece* pieces,
+               int64_t num_pieces, float* windows, int64_t step);
 }  // namespace REUSE_TARGET
 }  // namespace simd
 }  // namespace reuse

@@ -115,4 +115,9 @@ void reuse_conv(Context& context, const Blocking& blocking, const HashAttributes
                 const HashParameters& parameters, const PackedWeights& weights, const float* x, const float* bias,
                 float* y);
 
+// The part of ReuseConv that follows clustering; `weights` from pack_for_reuse_conv.
+void multiply_and_gather(Context& context, const Blocking& blocking, TableType table,
+                         const GatherAttributes& gather_attributes, const PackedWeights& weights,
+                         const Clusters& clusters, const float* bias, float* y);
+
 }  // namespace reuse

@@ -1,0 +1,292 @@
+"""`ReuseConv2d`: a drop-in for Conv2d that clusters its input and computes from centroids, forwards and backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reuse_compiler.errors import ConfigError, DataError
+from reuse_compiler.reuse.config import LayerSettings, check_parameters
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.seeds import layer_generator
+from reuse_compiler.training.cluster_memory import ClusterMemory
+from reuse_compiler.training.clusters import InputClusters, cluster
+from reuse_compiler.training.function import Gradient, ReuseConvolution
+from reuse_compiler.training.shapes import geometry_of
+from reuse_compiler.training.soft_hash import SoftHash
+from reuse_compiler.training.torch_clusters import neuron_vectors
+
+SOFT_SAMPLE = 512
+"""Vectors of a block that the gradient through the soft hash looks at."""
+
+
+@dataclass
+class ReuseCounts:
+    """What a layer's forward passes did since they were counted from."""
+
+    runs: int = 0
+    rows: int = 0
+    """Rows of the unfolded input (N)."""
+    vectors: int = 0
+    """Neuron vectors, summed over blocks."""
+    clusters: int = 0
+    """Summed over blocks."""
+    known: int = 0
+    """Vectors whose cluster an earlier batch had made; counted with cluster reuse only."""
+    blocks: int = 0
+
+    @property
+    def remaining_ratio(self) -> float:
+        """r_c, the mean over blocks and runs."""
+        return self.clusters / (self.blocks * self.rows) if self.rows else 0.0
+
+    @property
+    def reuse_rate(self) -> float:
+        """R of Eq. 6."""
+        return self.known / self.vectors if self.vectors else 0.0
+
+
+class ReuseConv2d(nn.Conv2d):
+    """A convolution with reuse; weights, bias and state_dict are those of Conv2d.
+
+    `settings` say how its input is clustered. Hash parameters are drawn from `seed` and `name` unless given (they are
+    no part of the state_dict: `training.state`). With `reuse` off it is a plain Conv2d. `cluster_reuse` is the papers'
+    flag CR. `soft_hash` (family `sign` only) makes the hyperplanes parameters that are trained; its temperature is in
+    units of the projections. Tensors of float32 on the CPU are computed by the operator library, on as many threads as
+    PyTorch uses, others in PyTorch.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        *arguments: Any,
+        settings: LayerSettings,
+        name: str = "",
+        seed: int = 0,
+        gradient: Gradient = "averaged",
+        soft_hash: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, *arguments, **options)
+        self._begin(settings, name, seed, gradient, soft_hash)
+
+    @staticmethod
+    def of(
+        conv: nn.Conv2d,
+        settings: LayerSettings,
+        name: str = "",
+        seed: int = 0,
+        gradient: Gradient = "averaged",
+        soft_hash: float | None = None,
+    ) -> ReuseConv2d:
+        """Returns a layer with the very parameters of `conv`, so that optimizers keep knowing them."""
+        layer = ReuseConv2d.__new__(ReuseConv2d)
+        nn.Module.__init__(layer)
+        _take_over(conv, layer)
+        layer._begin(settings, name, seed, gradient, soft_hash)
+        return layer
+
+    def to_conv(self) -> nn.Conv2d:
+        """Returns a plain Conv2d with the very parameters of this layer."""
+        conv = nn.Conv2d.__new__(nn.Conv2d)
+        nn.Module.__init__(conv)
+        _take_over(self, conv)
+        return conv
+
+    def _begin(
+        self, settings: LayerSettings, name: str, seed: int, gradient: Gradient, soft_hash: float | None
+    ) -> None:
+        if refusal := refusal_of(self):
+            raise ConfigError(f"layer '{name}': {refusal}")
+        if soft_hash is not None and (settings.family != "sign" or not soft_hash > 0.0):
+            raise ConfigError("soft_hash is a temperature above 0, and needs family 'sign'")
+        self.layer_name, self.seed, self.gradient, self.soft_hash = name, seed, gradient, soft_hash
+        self.reuse = True
+        self.counts = ReuseCounts()
+        self.geometry: ConvGeometry | None = None
+        """Of the last input."""
+        self._memory: ClusterMemory | None = None
+        self.set_settings(settings)
+
+    @property
+    def settings(self) -> LayerSettings:
+        """How the input is clustered."""
+        return self._settings
+
+    @property
+    def parameters_of_hash(self) -> HashParameters:
+        """The hash parameters; those of a soft hash as they have been trained so far."""
+        if self.soft_hash is None:
+            return self._hash
+        trained = self.hyperplanes.detach().cpu().contiguous().numpy()
+        return HashParameters(projections=trained, thresholds=self._hash.thresholds)
+
+    def set_settings(self, settings: LayerSettings, parameters: HashParameters | None = None) -> None:
+        """Changes how the input is clustered; without `parameters` they are drawn anew (not for family `learned`)."""
+        blocking = self.blocking(settings, (1, self.in_channels, *self._smallest_input()))
+        if parameters is None:
+            generator = layer_generator(self.seed, self.layer_name)
+            parameters = FAMILIES[settings.family].random_parameters(
+                generator, blocking.num_blocks, settings.sub_vector_length, settings.num_hashes
+            )
+        check_parameters(parameters, settings, blocking, self.layer_name)
+        if self._memory is not None:
+            check_cluster_reuse(settings)
+            self._memory = ClusterMemory()
+        self._settings, self._hash = settings, parameters
+        if self.soft_hash is not None:
+            self._set_hyperplanes(torch.from_numpy(parameters.projections))
+
+    @property
+    def cluster_reuse(self) -> bool:
+        """The papers' CR: clusters of earlier batches keep their centroids. What is known is forgotten with it."""
+        return self._memory is not None
+
+    @cluster_reuse.setter
+    def cluster_reuse(self, wanted: bool) -> None:
+        if wanted:
+            check_cluster_reuse(self._settings)
+        if wanted != self.cluster_reuse:
+            self._memory = ClusterMemory() if wanted else None
+
+    def blocking(self, settings: LayerSettings, shape: Sequence[int]) -> Blocking:
+        """Returns how settings cut an input `[N, Ic, H, W]`; raises ConfigError if L does not fit."""
+        blocking = Blocking(geometry_of(self, shape), settings.layout, settings.sub_vector_length)
+        if settings.sub_vector_length > blocking.group_width:
+            what = "columns" if settings.layout == "patch" else "channels"
+            raise ConfigError(
+                f"layer '{self.layer_name}': L={settings.sub_vector_length}, but a group has only "
+                f"{blocking.group_width} {what}"
+            )
+        return blocking
+
+    def clusters_of(self, x: Tensor) -> InputClusters:
+        """Clusters an input `[N, Ic, H, W]` as the forward pass does, without counting or remembering it."""
+        keep_codes = self.cluster_reuse or self.soft_hash is not None
+        blocking = self.blocking(self._settings, x.shape)
+        return cluster(x, blocking, self._settings, self.parameters_of_hash, keep_codes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the convolution of `[N, Ic, H, W]`; without reuse, or in an empty batch, as Conv2d computes it."""
+        if x.dim() != 4:
+            raise DataError(f"layer '{self.layer_name}': the input has shape {list(x.shape)}, must be [N, Ic, H, W]")
+        self.geometry = geometry_of(self, x.shape)
+        if not self.reuse or not self.geometry.rows:
+            return super().forward(x)
+        if x.dtype != self.weight.dtype:  # autocast: the kernels compute in the precision of the weights
+            x = x.to(self.weight.dtype)
+        clusters = self.clusters_of(x)
+        known = 0 if self._memory is None else self._memory.recall(clusters)
+        if self.training:
+            self._count(clusters, known)
+        soft = self._soft(x, clusters) if self.soft_hash is not None and torch.is_grad_enabled() else None
+        projections = None if soft is None else self.hyperplanes
+        y: Tensor = ReuseConvolution.apply(
+            x, self.weight, self.bias, projections, clusters, self.gradient, soft
+        )
+        return y
+
+    def extra_repr(self) -> str:
+        s = self._settings
+        state = "" if self.reuse else ", reuse off"
+        return f"{super().extra_repr()}, {s.family}, {s.layout}, L={s.sub_vector_length}, H={s.num_hashes}{state}"
+
+    def _count(self, clusters: InputClusters, known: int) -> None:
+        blocking = clusters.blocking
+        self.counts.runs += 1
+        self.counts.rows += blocking.geometry.rows
+        self.counts.blocks = blocking.num_blocks
+        self.counts.vectors += blocking.num_blocks * blocking.vectors
+        self.counts.clusters += clusters.count
+        self.counts.known += known
+
+    def _soft(self, x: Tensor, clusters: InputClusters) -> SoftHash:
+        blocking = clusters.blocking
+        places = torch.randint(blocking.vectors, (min(SOFT_SAMPLE, blocking.vectors),), device=x.device)
+        assert self.soft_hash is not None
+        return SoftHash(
+            projections=self.hyperplanes,
+            thresholds=torch.as_tensor(self._hash.thresholds, dtype=x.dtype, device=x.device),
+            vectors=neuron_vectors(x.detach(), blocking)[:, places],
+            places=places,
+            temperature=self.soft_hash,
+        )
+
+    def _set_hyperplanes(self, values: Tensor) -> None:
+        if "hyperplanes" not in self._parameters:
+            self.hyperplanes = nn.Parameter(values.to(self.weight))
+        elif self.hyperplanes.shape == values.shape:
+            with torch.no_grad():  # the same parameter, which an optimizer may know
+                self.hyperplanes.copy_(values)
+        else:
+            raise ConfigError("with soft_hash L and H are fixed: their hyperplanes are parameters that are trained")
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination.pop(f"{prefix}hyperplanes", None)  # Conv2d has none
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        own: list[str] = []
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, own, unexpected_keys, error_msgs
+        )
+        missing_keys += [key for key in own if key != f"{prefix}hyperplanes"]
+
+    def _smallest_input(self) -> tuple[int, int]:
+        """Height and width of one window: how many blocks there are does not depend on the size."""
+        height, width = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
+        return height, width
+
+
+def refusal_of(conv: nn.Conv2d) -> str | None:
+    """Returns why a convolution cannot be computed with reuse, or None."""
+    if conv.padding_mode != "zeros":
+        return f"its padding is '{conv.padding_mode}', reuse knows padding with zeros only"
+    if conv.groups > 1 and conv.in_channels == conv.groups:
+        return "it is depthwise: every output channel reads one input channel only"
+    if not conv.weight.dtype.is_floating_point:
+        return f"its weights are {conv.weight.dtype}"
+    return None
+
+
+def check_cluster_reuse(settings: LayerSettings) -> None:
+    """Raises ConfigError unless clusters of settings have a meaning beyond their batch."""
+    if settings.family == "exact" or settings.scope != "batch" or settings.capacity < 1.0:
+        raise ConfigError("cluster reuse across batches needs a family other than 'exact', scope 'batch', capacity 1")
+
+
+def _take_over(source: nn.Conv2d, target: nn.Conv2d) -> None:
+    """Gives `target` the configuration, parameters and mode of `source`."""
+    for name in (
+        "in_channels",
+        "out_channels",
+        "kernel_size",
+        "stride",
+        "padding",
+        "dilation",
+        "transposed",
+        "output_padding",
+        "groups",
+        "padding_mode",
+        "_reversed_padding_repeated_twice",
+    ):
+        setattr(target, name, getattr(source, name))
+    target.weight = source.weight
+    target.bias = source.bias
+    target.training = source.training

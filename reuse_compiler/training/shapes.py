@@ -1,0 +1,41 @@
+"""The geometry of a PyTorch convolution on an input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from reuse_compiler.reuse.geometry import ConvGeometry
+
+
+def geometry_of(conv: nn.Conv2d, shape: Sequence[int]) -> ConvGeometry:
+    """Returns the convolution on an input `[N, Ic, H, W]` of that shape, pads resolved."""
+    batch, _, height, width = shape
+    return ConvGeometry(
+        batch=batch,
+        in_channels=conv.in_channels,
+        in_height=height,
+        in_width=width,
+        out_channels=conv.out_channels,
+        kernel=_pair(conv.kernel_size),
+        strides=_pair(conv.stride),
+        pads=pads_of(conv),
+        dilations=_pair(conv.dilation),
+        group=conv.groups,
+    )
+
+
+def pads_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
+    """Returns begin h, begin w, end h, end w; of 'same' padding, what is odd goes to the end, as in PyTorch."""
+    if conv.padding == "valid":
+        return (0, 0, 0, 0)
+    if conv.padding == "same":
+        totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+        return (totals[0] // 2, totals[1] // 2, totals[0] - totals[0] // 2, totals[1] - totals[1] // 2)
+    height, width = conv.padding
+    return (int(height), int(width), int(height), int(width))
+
+
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    return (int(values[0]), int(values[1]))

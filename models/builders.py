@@ -119,7 +119,36 @@ def lay_cifar_vgg(net: Layers) -> None:
     net.fully_connected("fc2", 10, relu=False)
 
 
-TRAINABLE: Mapping[str, Callable[[Layers], None]] = {"cifarnet": lay_cifarnet, "cifar_vgg": lay_cifar_vgg}
+def lay_cifar_alexnet(net: Layers) -> None:
+    """AlexNet for CIFAR-10: the first layer is 5x5 with stride 1 in place of 11x11 with stride 4, and a smaller head."""
+    net.conv("conv1", 64, kernel=5, pad=2)
+    net.max_pool("pool1", kernel=3, stride=2)
+    net.conv("conv2", 192, kernel=5, pad=2)
+    net.max_pool("pool2", kernel=3, stride=2)
+    for index, channels in ((3, 384), (4, 384), (5, 256)):
+        net.conv(f"conv{index}", channels, kernel=3, pad=1)
+    net.max_pool("pool5", kernel=3, stride=2)
+    net.flatten()
+    net.fully_connected("fc1", 1024)
+    net.fully_connected("fc2", 512)
+    net.fully_connected("fc3", 10, relu=False)
+
+
+def lay_cifar_vgg19(net: Layers) -> None:
+    """VGG-19 for CIFAR-10: its sixteen convolutions, and a smaller head on the 512 numbers that five pools leave."""
+    _lay_vgg19_convolutions(net)
+    net.flatten()
+    net.fully_connected("fc1", 512)
+    net.fully_connected("fc2", 512)
+    net.fully_connected("fc3", 10, relu=False)
+
+
+TRAINABLE: Mapping[str, Callable[[Layers], None]] = {
+    "cifarnet": lay_cifarnet,
+    "cifar_vgg": lay_cifar_vgg,
+    "alexnet": lay_cifar_alexnet,
+    "vgg19": lay_cifar_vgg19,
+}
 """The networks for CIFAR-10 (images of 32x32) whose weights `models.train` makes."""
 
 
@@ -147,10 +176,7 @@ def alexnet(size: int = 224, classes: int = 1000, weights: Weights | None = None
 def vgg19(size: int = 224, classes: int = 1000, weights: Weights | None = None, seed: int = 0) -> onnx.ModelProto:
     """VGG-19: sixteen 3x3 convolutions `conv1_1` to `conv5_4`, K = 27 to 4608, M = 64 to 512."""
     net = SequentialBuilder("vgg19", size, weights, seed)
-    for block, (channels, depth) in enumerate(VGG19_BLOCKS, 1):
-        for index in range(1, depth + 1):
-            net.conv(f"conv{block}_{index}", channels, kernel=3, pad=1)
-        net.max_pool(f"pool{block}", kernel=2, stride=2)
+    _lay_vgg19_convolutions(net)
     _classifier(net, classes)
     return net.build()
 
@@ -176,6 +202,13 @@ def load_weights(path: Path) -> dict[str, NDArray[np.float32]]:
     """Weights stored in an NPZ file, in float32."""
     with np.load(path, allow_pickle=False) as archive:
         return {key: archive[key].astype(np.float32) for key in archive.files}
+
+
+def _lay_vgg19_convolutions(net: Layers) -> None:
+    for block, (channels, depth) in enumerate(VGG19_BLOCKS, 1):
+        for index in range(1, depth + 1):
+            net.conv(f"conv{block}_{index}", channels, kernel=3, pad=1)
+        net.max_pool(f"pool{block}", kernel=2, stride=2)
 
 
 def _classifier(net: SequentialBuilder, classes: int) -> None:

@@ -1,15 +1,21 @@
 """Trains one of `builders.TRAINABLE` on CIFAR-10 and stores weights that `builders.trained` puts into its ONNX model.
 
 Training uses batch normalisation, which is folded into the layer before it when the weights are stored. The reported
-accuracy is that of the stored (rounded) weights in the ONNX model run by ONNX Runtime.
+accuracy is that of the stored (rounded) weights in the ONNX model run by ONNX Runtime. With `--strategy` convolutions
+are trained with reuse (reuse_compiler.training).
 """
 # mypy: disable-error-code="no-untyped-call", warn_unused_ignores=False, disallow_subclassing_any=False
 # (PyTorch leaves Tensor.split and Tensor.backward without annotations, and mypy also runs where PyTorch is absent.)
 
+import shlex
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import onnxruntime
@@ -21,9 +27,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from models import builders, datasets, preprocessing
+from models.reuse_training import ReuseOptions, ReuseTraining, StrategyName
+from models.training_log import Row, TrainingLog
+from reuse_compiler.reuse.config import FamilyName
 
 console = Console()
 CROP_PADDING = 4
+LOG_STEPS = 20
+Precision = Literal["float32", "bfloat16"]
 DATA_HELP = "Folder of cifar10_train.npz and cifar10_test.npz; default: $REUSE_DATA or ../shared/data."
 
 
@@ -129,33 +140,92 @@ def torch_accuracy(net: nn.Sequential, images: Tensor, labels: Tensor) -> float:
     return float(sum(hits)) / len(labels)
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how a network is trained."""
+
+    epochs: int
+    batch: int
+    seed: int
+    precision: Precision = "bfloat16"
+
+
+@dataclass
+class Clock:
+    """Time of training alone, without tests and logging: on the wall, and of this process's threads together."""
+
+    wall: float = 0.0
+    threads: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Adds what happens within."""
+        wall, threads = time.monotonic(), time.process_time()
+        yield
+        self.wall += time.monotonic() - wall
+        self.threads += time.process_time() - threads
+
+
 def train(
-    net: nn.Sequential, images: Tensor, labels: Tensor, test: tuple[Tensor, Tensor], epochs: int, batch: int, seed: int
-) -> None:
-    """SGD with Nesterov momentum, one learning-rate cycle, label smoothing, bfloat16 autocast."""
-    steps = len(images) // batch
+    net: nn.Sequential,
+    images: Tensor,
+    labels: Tensor,
+    test: tuple[Tensor, Tensor],
+    schedule: Schedule,
+    reuse: ReuseTraining | None = None,
+    log: TrainingLog | None = None,
+) -> Clock:
+    """SGD with Nesterov momentum, one learning-rate cycle, label smoothing; returns what it took."""
+    steps, log, clock = len(images) // schedule.batch, log or TrainingLog(None, []), Clock()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.15, total_steps=epochs * steps, pct_start=0.2)
-    generator = torch.Generator().manual_seed(seed)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task("training", total=epochs * steps)
-        for epoch in range(1, epochs + 1):
-            net.train()
-            started, running = time.monotonic(), 0.0
-            for chosen in torch.randperm(len(images), generator=generator)[: steps * batch].split(batch):
+    total = schedule.epochs * steps
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.15, total_steps=total, pct_start=0.2)
+    generator = torch.Generator().manual_seed(schedule.seed)
+    step, since = 0, [0.0]
+    with progress_bar() as progress:
+        task = progress.add_task("training", total=total)
+        for epoch in range(1, schedule.epochs + 1):
+            running, started = 0.0, time.monotonic()
+            for chosen in torch.randperm(len(images), generator=generator)[: steps * schedule.batch].split(
+                schedule.batch
+            ):
                 inputs = augment(images[chosen], generator)
-                with torch.autocast("cpu", dtype=torch.bfloat16):
-                    logits = net(inputs)
-                loss = nn.functional.cross_entropy(logits.float(), labels[chosen], label_smoothing=0.05)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                running += loss.item()
+                net.train()
+                with clock.running():
+                    loss = _step(net, optimizer, inputs, labels[chosen], schedule.precision)
+                    rates.step()
+                    if reuse is not None:
+                        reuse.step(loss)
+                step, running = step + 1, running + loss
+                since.append(loss)
+                if step % LOG_STEPS == 0 or step == total:
+                    row: Row = {"step": step, "epoch": epoch, "seconds": round(clock.wall, 3)}
+                    row["loss"] = round(sum(since[1:]) / (len(since) - 1), 5)
+                    log.add(row | ({} if reuse is None else reuse.row(len(since) - 1)))
+                    since = [0.0]
                 progress.advance(task)
             top1, seconds = torch_accuracy(net, *test), time.monotonic() - started
+            log.add({"step": step, "epoch": epoch, "seconds": round(clock.wall, 3), "test_accuracy": top1})
             console.print(f"epoch {epoch:2d}  loss {running / steps:.3f}  test top-1 {top1:.4f}  {seconds:.0f} s")
+    return clock
+
+
+def _step(
+    net: nn.Sequential, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, precision: Precision
+) -> float:
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        logits = net(inputs)
+    loss = nn.functional.cross_entropy(logits.float(), labels, label_smoothing=0.05)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def progress_bar() -> Progress:
+    """Steps done, time taken and time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console)
 
 
 def store(weights: dict[str, NDArray[np.float16]], path: Path) -> None:
@@ -177,6 +247,23 @@ def main(
     dropout: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.2,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     seed: Annotated[int, typer.Option()] = 0,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Of the layers without reuse; default: float32 with a strategy.")
+    ] = None,
+    strategy: Annotated[
+        StrategyName, typer.Option(help="The training paper's: 1 fixed {L,H}, 2 adaptive {L,H}, 3 cluster reuse.")
+    ] = "none",
+    layers: Annotated[str | None, typer.Option(help="Regular expression: layers with reuse; default: all.")] = None,
+    family: Annotated[FamilyName, typer.Option(help="Hash family of the layers with reuse.")] = "sign",
+    setting: Annotated[
+        list[str] | None, typer.Option(help="LAYER=L,H for strategies 1 and 3; default: the middle candidate.")
+    ] = None,
+    dense_last: Annotated[bool, typer.Option("--dense-last", help="Strategy 2 may end without reuse.")] = False,
+    window: Annotated[int, typer.Option(min=1, help="Steps over which losses are averaged.")] = 50,
+    patience: Annotated[int, typer.Option(min=1, help="Windows without a lower loss until a switch.")] = 1,
+    refit: Annotated[int, typer.Option(min=0, help="Steps between new trees (family learned); 0: none.")] = 100,
+    log: Annotated[Path | None, typer.Option(help="Folder for CSV, JSON and plot (needs the extra report).")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Use so many training images only, to try this out.")] = None,
 ) -> None:
     """Train a network, store its weights and report their test top-1."""
     if network not in builders.TRAINABLE:
@@ -187,18 +274,34 @@ def main(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     console.print(f"decoding {folder}")
-    train_photos, train_labels = datasets.read_archive(folder / "cifar10_train.npz")
+    train_photos, train_labels = datasets.read_archive(folder / "cifar10_train.npz", limit)
     test_photos, test_labels = datasets.read_archive(folder / "cifar10_test.npz")
     test_images = normalised(test_photos)
     border = ((CROP_PADDING, CROP_PADDING), (CROP_PADDING, CROP_PADDING), (0, 0))
     images = normalised([np.pad(photo, border, mode="reflect") for photo in train_photos])
 
     net = trainable(network, dropout).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    test = test_images, torch.from_numpy(test_labels)
-    train(net, images, torch.from_numpy(train_labels), test, epochs, batch, seed)
+    test, targets = (test_images, torch.from_numpy(test_labels)), torch.from_numpy(train_labels)
+    reuse = None
+    if strategy != "none":
+        options = ReuseOptions(strategy, family, layers, tuple(setting or ()), dense_last, window, patience, refit)
+        inner = images[:batch, :, CROP_PADDING:-CROP_PADDING, CROP_PADDING:-CROP_PADDING]
+        reuse = ReuseTraining(net, inner.contiguous(memory_format=torch.channels_last), targets[:batch], options, seed)
+    schedule = Schedule(epochs, batch, seed, precision or ("bfloat16" if reuse is None else "float32"))
+    records = TrainingLog(log, [] if reuse is None else list(reuse.layers))
+    clock = train(net, images, targets, test, schedule, reuse, records)
+    result = {"command": shlex.join(["python", "-m", "models.train", *sys.argv[1:]]), "threads": threads}
+    result |= {"steps": epochs * (len(images) // batch), "seconds": clock.wall, "thread_seconds": clock.threads}
+    result |= asdict(schedule) | {"test_accuracy": torch_accuracy(net, *test)}
+    if reuse is not None:
+        result |= reuse.result() | {"test_accuracy_dense": reuse.dense_accuracy(lambda: torch_accuracy(net, *test))}
+        console.print(f"{result['switches']!s}\n{result['operations_saved']:.1%} of the operations saved")
+        reuse.finish()
     output = output or builders.weights_path(network)
     store(folded_weights(net), output)
     top1 = onnx_accuracy(network, output, np.ascontiguousarray(test_images.numpy()), test_labels, threads)
+    records.finish(result | {"onnx_accuracy": top1})
+    console.print(f"{clock.wall:.1f} s of training, {clock.threads:.1f} s over all threads")
     console.print(f"{output}: test top-1 {top1:.4f} on {len(test_labels)} images (stored weights, ONNX Runtime)")
 
 

@@ -42,24 +42,28 @@ class Clusterer:
 
     def reused_rows(self, x: Floats, places: Places) -> list[Floats]:
         """Returns, per group, rows `[n, K]` of the unfolded input with every vector replaced by its centroid."""
-        ids, centroids = self.ids_and_centroids(x)
-        if self._blocking.layout == "patch":
-            return [self._joined(group, ids[:, places], centroids) for group in range(self._layer.geometry.group)]
-        g = self._layer.geometry
-        groups = [self._joined(group, ids, centroids) for group in range(g.group)]
-        pixels = groups[0] if g.group == 1 else np.concatenate(groups, axis=1)
-        image = pixels.reshape(g.batch, g.in_height, g.in_width, g.in_channels).transpose(0, 3, 1, 2)
-        return [unfold_at(image, g, group, places) for group in range(g.group)]
+        return reused_rows(*self.ids_and_centroids(x), self._blocking, places)
 
-    def _joined(self, group: int, ids: NDArray[np.int32], centroids: Floats) -> Floats:
-        """Returns the vectors `[n, group width]` that the blocks of a group make up."""
-        blocking = self._blocking
-        joined = np.empty((ids.shape[1], blocking.group_width), np.float32)
-        for index in range(blocking.blocks_per_group):
-            block = group * blocking.blocks_per_group + index
-            start, length = blocking.block_start(block), blocking.block_length(block)
-            joined[:, start : start + length] = centroids[block, ids[block], :length]
-        return joined
+
+def reused_rows(ids: NDArray[np.int32], centroids: Floats, blocking: Blocking, places: Places) -> list[Floats]:
+    """Returns, per group, rows `[n, K]` of the unfolded input put together from centroids `[B, C, L]` by ids `[B, V]`."""
+    g = blocking.geometry
+    if blocking.layout == "patch":
+        return [_joined(group, ids[:, places], centroids, blocking) for group in range(g.group)]
+    groups = [_joined(group, ids, centroids, blocking) for group in range(g.group)]
+    pixels = groups[0] if g.group == 1 else np.concatenate(groups, axis=1)
+    image = pixels.reshape(g.batch, g.in_height, g.in_width, g.in_channels).transpose(0, 3, 1, 2)
+    return [unfold_at(image, g, group, places) for group in range(g.group)]
+
+
+def _joined(group: int, ids: NDArray[np.int32], centroids: Floats, blocking: Blocking) -> Floats:
+    """Returns the vectors `[n, group width]` that the blocks of a group make up."""
+    joined = np.empty((ids.shape[1], blocking.group_width), np.float32)
+    for index in range(blocking.blocks_per_group):
+        block = group * blocking.blocks_per_group + index
+        start, length = blocking.block_start(block), blocking.block_length(block)
+        joined[:, start : start + length] = centroids[block, ids[block], :length]
+    return joined
 
 
 def _clustering_model(

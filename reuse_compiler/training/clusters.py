@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reuse_compiler.reuse.config import LayerSettings
@@ -51,6 +53,14 @@ class InputClusters(ABC):
     @abstractmethod
     def backward(self, weight: Tensor, grad_y: Tensor, for_weight: bool, for_x: bool) -> Gradients:
         """Returns the gradients by Eq. 8-10 and 13-18 of the training paper."""
+
+    def centroid_array(self) -> NDArray[np.float32]:
+        """Returns the centroids of all blocks, `[B, Cmax, L]`."""
+        own = [self.centroids(block).float().cpu().numpy() for block in range(self.blocking.num_blocks)]
+        array = np.zeros((len(own), max(map(len, own)), self.blocking.sub_vector_length), np.float32)
+        for block, centroids in enumerate(own):
+            array[block, : len(centroids)] = centroids
+        return array
 
     @property
     def count(self) -> int:

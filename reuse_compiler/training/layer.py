@@ -111,7 +111,7 @@ class ReuseConv2d(nn.Conv2d):
         self.reuse = True
         self.counts = ReuseCounts()
         self.geometry: ConvGeometry | None = None
-        """Of the last input."""
+        """Of the last input in training."""
         self._memory: ClusterMemory | None = None
         self.set_settings(settings)
 
@@ -177,8 +177,10 @@ class ReuseConv2d(nn.Conv2d):
         """Returns the convolution of `[N, Ic, H, W]`; without reuse, or in an empty batch, as Conv2d computes it."""
         if x.dim() != 4:
             raise DataError(f"layer '{self.layer_name}': the input has shape {list(x.shape)}, must be [N, Ic, H, W]")
-        self.geometry = geometry_of(self, x.shape)
-        if not self.reuse or not self.geometry.rows:
+        geometry = geometry_of(self, x.shape)
+        if self.training or self.geometry is None:
+            self.geometry = geometry
+        if not self.reuse or not geometry.rows:
             return super().forward(x)
         if x.dtype != self.weight.dtype:  # autocast: the kernels compute in the precision of the weights
             x = x.to(self.weight.dtype)

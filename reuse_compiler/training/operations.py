@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.training.layer import ReuseConv2d, ReuseCounts
 
 
 def training_cost(
@@ -35,3 +38,40 @@ def training_cost(
     adds = (1.0 - remaining_ratio) * blocking.gathers_per_output / geometry.columns
     backward = adds + remaining_ratio + (remaining_ratio if input_gradient else 0.0)
     return (forward + backward) / (3.0 if input_gradient else 2.0)
+
+
+class OperationMeter:
+    """Adds up the operations of a converted model's convolutions over training, and what they would be without reuse.
+
+    Call `add(steps)` every so often: what layers counted since the last call is taken for each of those steps. It
+    needs the layers' `counts`, and resets them.
+    """
+
+    def __init__(self, layers: Mapping[str, ReuseConv2d], first: str | None = None) -> None:
+        """`first` is the layer whose input needs no gradient."""
+        self._layers, self._first = layers, first
+        self.done, self.dense = 0.0, 0.0
+        self.by_layer: dict[str, tuple[float, float]] = {}
+        """r_c and R of each layer with reuse on, since the last call but one."""
+
+    def add(self, steps: int) -> None:
+        """Takes note of so many training steps."""
+        self.by_layer = {}
+        for name, layer in self._layers.items():
+            g = layer.geometry
+            if g is None:
+                continue
+            passes = 2 if name == self._first else 3
+            dense = float(passes * steps) * g.rows * g.columns * g.out_channels
+            counts, layer.counts = layer.counts, ReuseCounts()
+            cost = 1.0
+            if layer.reuse and counts.runs:
+                self.by_layer[name] = (counts.remaining_ratio, counts.reuse_rate)
+                cost = training_cost(layer.settings, g, *self.by_layer[name], input_gradient=name != self._first)
+            self.done += cost * dense
+            self.dense += dense
+
+    @property
+    def saved(self) -> float:
+        """The share of operations that reuse has saved; below 0 if it has taken more."""
+        return 1.0 - self.done / self.dense if self.dense else 0.0

@@ -1,0 +1,218 @@
+"""Tuning an existing model so that it tolerates more reuse: reconstruction, then distillation with reuse switched on.
+
+The teacher is the original model; samples need no labels. What the student is pulled towards are the teacher's features,
+the outputs of all layers that were converted, and its outputs: a layer's gradient does not have to find its way
+through all later layers' clustering. Rates are small, since reconstruction is a good start, and they fall to zero;
+hashes are fitted anew every so often; normalisation keeps its statistics.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reuse_compiler.calibration.options import Reconstruct
+from reuse_compiler.errors import ConfigError, DataError
+from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.training.conversion import geometries, reuse_layers
+from reuse_compiler.training.layer import ReuseConv2d
+from reuse_compiler.training.reconstruction import reconstruct_model
+from reuse_compiler.training.refit import fit_to
+from reuse_compiler.training.state import load_reuse_state, reuse_state
+
+OutputLoss = Literal["relative", "kl"]
+
+__all__ = ["OutputLoss", "TuneOptions", "TuneReport", "reconstruct_model", "tune"]
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How a model is tuned."""
+
+    steps: int = 400
+    rate: float = 2e-4
+    """Learning rate of Adam at the beginning; it falls to zero as a cosine."""
+    features: float = 1.0
+    """Weight of the converted layers' outputs, beside the model's output at 1."""
+    output: OutputLoss = "relative"
+    """Squared error over the teacher's energy, or for class scores the Kullback-Leibler divergence of their softmax."""
+    refit_every: int = 100
+    """Steps between hashes that are fitted anew; 0: never."""
+    reconstruct: Reconstruct = "weights"
+    reconstruction_batches: int = 8
+    held_out: int = 2
+    """Batches at the end of the data that take no part but to choose between reconstructed and tuned."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.rate <= 0.0 or self.features < 0.0 or self.refit_every < 0:
+            raise ConfigError(f"steps, features and refit_every must not be below 0, rate must be above it: {self}")
+        if self.reconstruction_batches < 1 or self.held_out < 1:
+            raise ConfigError(f"reconstruction_batches and held_out must be at least 1: {self}")
+
+
+@dataclass
+class TuneReport:
+    """What tuning did; losses are those of distillation on the held-out batches."""
+
+    loss_as_is: float = 0.0
+    loss_reconstructed: float = 0.0
+    loss_tuned: float = 0.0
+    layer_errors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Relative error of each layer's output before and after reconstruction."""
+    kept: Literal["as_is", "reconstructed", "tuned"] = "as_is"
+    """What the model is now: whatever had the least loss."""
+
+
+def tune(
+    model: nn.Module,
+    data: Iterable[Tensor],
+    teacher: nn.Module,
+    options: TuneOptions | None = None,
+    progress: ProgressCallback = silent,
+) -> TuneReport:
+    """Tunes a converted model in place, towards `teacher`, the original one, on unlabelled batches.
+
+    `data` are inputs of the same shape; they are kept in memory and gone through in turn, in an order drawn from the
+    seed. The model ends as the best of what it was (with fitted hashes), reconstructed and tuned, in evaluation mode.
+    """
+    options = options or TuneOptions()
+    batches = list(data)
+    if len(batches) <= options.held_out:
+        raise DataError(f"tuning needs more than {options.held_out} batches, got {len(batches)}")
+    if not any(layer.reuse for layer in reuse_layers(model).values()):
+        raise ConfigError("the model has no layer with reuse: convert it first")
+    held_out, batches = batches[-options.held_out :], batches[: -options.held_out]
+    few = batches[: options.reconstruction_batches]
+    model.eval()
+    teacher.eval()
+    report = TuneReport()
+    tuner = _Tuner(model, teacher, options)
+    reconstruct_model(model, few, teacher, "none", options.seed)
+    report.loss_as_is = report.loss_reconstructed = report.loss_tuned = tuner.loss_on(held_out)
+    best = _Snapshot(model)
+    if options.reconstruct != "none":
+        report.layer_errors = reconstruct_model(model, few, teacher, options.reconstruct, options.seed, progress)
+        report.loss_reconstructed = report.loss_tuned = tuner.loss_on(held_out)
+        if report.loss_reconstructed < report.loss_as_is:
+            best, report.kept = _Snapshot(model), "reconstructed"
+        else:
+            best.restore(model)
+    if options.steps:
+        tuner.run(batches, few, progress)
+        report.loss_tuned = tuner.loss_on(held_out)
+        if report.loss_tuned < min(report.loss_reconstructed, report.loss_as_is):
+            report.kept = "tuned"
+        else:
+            best.restore(model)
+    model.eval()
+    return report
+
+
+class _Tuner:
+    """Distils one model into another."""
+
+    def __init__(self, model: nn.Module, teacher: nn.Module, options: TuneOptions) -> None:
+        self._model, self._teacher, self._options = model, teacher, options
+        self._layers = {name: layer for name, layer in reuse_layers(model).items() if layer.reuse}
+
+    def run(self, batches: Sequence[Tensor], few: Sequence[Tensor], progress: ProgressCallback) -> None:
+        """Takes all steps. Hashes are fitted in the order of execution, to the batches `few`."""
+        options = self._options
+        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(parameters, options.rate)
+        rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
+        generator = torch.Generator().manual_seed(options.seed)
+        order: list[int] = []
+        for step in range(options.steps):
+            progress("tuning", step, options.steps)
+            if options.refit_every and step and step % options.refit_every == 0:
+                self._refit(few, step)
+            if not order:
+                order = torch.randperm(len(batches), generator=generator).tolist()
+            loss = self._loss(batches[order.pop()])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rates.step()
+        progress("tuning", options.steps, options.steps)
+
+    def loss_on(self, batches: Sequence[Tensor]) -> float:
+        """Returns the mean loss."""
+        with torch.no_grad():
+            return sum(float(self._loss(batch)) for batch in batches) / len(batches)
+
+    def _refit(self, batches: Sequence[Tensor], step: int) -> None:
+        names = [name for name in geometries(self._model, batches[0]) if name in self._layers]
+        settings = {name: self._layers[name].settings for name in names}
+        fit_to(self._model, self._layers, settings, batches, self._options.seed + step)
+
+    def _loss(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted, wanted_features = _run(self._teacher, self._layers, x)
+        found, features = _run(self._model, self._layers, x)
+        outputs = zip(_tensors(found), _tensors(wanted), strict=True)
+        loss = sum((self._output_loss(a, b) for a, b in outputs), torch.zeros((), device=x.device))
+        if self._options.features:
+            pulls = [relative_error(features[name], wanted_features[name]) for name in self._layers if name in features]
+            loss = loss + self._options.features * torch.stack(pulls).mean()
+        return loss
+
+    def _output_loss(self, found: Tensor, wanted: Tensor) -> Tensor:
+        if self._options.output == "kl":
+            return functional.kl_div(
+                found.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True
+            )
+        return relative_error(found, wanted)
+
+
+def relative_error(found: Tensor, wanted: Tensor) -> Tensor:
+    """Returns |found - wanted|^2 / |wanted|^2."""
+    return (found - wanted).square().sum() / wanted.square().sum().clamp_min(1e-12)
+
+
+class _Snapshot:
+    """A model's parameters, settings and hashes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._state, self._reuse = copy.deepcopy(model.state_dict()), reuse_state(model)
+
+    def restore(self, model: nn.Module) -> None:
+        for name, layer in reuse_layers(model).items():
+            if f"{name}.bias" not in self._state:
+                layer.bias = None  # reconstruction gave it one
+        model.load_state_dict(self._state)
+        load_reuse_state(model, self._reuse)
+
+
+def _run(model: nn.Module, layers: Mapping[str, ReuseConv2d], x: Tensor) -> tuple[Any, dict[str, Tensor]]:
+    """Returns a model's output, and the outputs of the modules with the names of `layers`."""
+    features: dict[str, Tensor] = {}
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda module, inputs, y, name=name: features.__setitem__(name, y)
+        )
+        for name in layers
+    ]
+    try:
+        return model(x), features
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """The floating point tensors in a model's output, in order."""
+    if isinstance(output, Tensor):
+        return [output] if output.is_floating_point() else []
+    if isinstance(output, Mapping):
+        return [tensor for value in output.values() for tensor in _tensors(value)]
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        return [tensor for value in output for tensor in _tensors(value)]
+    return []

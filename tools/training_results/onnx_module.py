@@ -1,0 +1,133 @@
+"""An ONNX model of convolutions as a PyTorch module, so that networks which come as ONNX can be tuned.
+
+Each Conv node becomes a Conv2d with the node's name ('.' replaced by '_'); other nodes are run one after the other by a
+function. Only what the networks of the results need is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+Attributes = dict[str, Any]
+
+
+class OnnxModule(nn.Module):
+    """Runs the graph of a model with one input; returns its outputs, or the only one."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__()
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        self._nodes = list(model.graph.node)
+        self._input = next(value.name for value in model.graph.input if value.name not in constants)
+        self._outputs = [value.name for value in model.graph.output]
+        self.names: dict[str, str] = {}
+        """Names of modules by those of Conv nodes."""
+        used = {name for node in self._nodes if node.op_type != "Conv" for name in node.input}
+        self._constants = {name: torch.from_numpy(array.copy()) for name, array in constants.items() if name in used}
+        for node in self._nodes:
+            if node.op_type == "Conv":
+                self.names[node.name] = node.name.replace(".", "_").replace("/", "_")
+                arrays = [torch.from_numpy(constants[name].copy()) for name in node.input[1:]]
+                self.add_module(self.names[node.name], _convolution(_attributes(node), *arrays))
+
+    def forward(self, x: Tensor) -> Any:
+        """Computes the outputs for the only input."""
+        values = self._constants | {self._input: x}
+        for node in self._nodes:
+            inputs = [values[name] if name else None for name in node.input if name in values or not name]
+            if node.op_type == "Conv":
+                result = self.get_submodule(self.names[node.name])(inputs[0])
+            else:
+                result = _FUNCTIONS[node.op_type](_attributes(node), *inputs)
+            values[node.output[0]] = result
+        outputs = [values[name] for name in self._outputs]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _attributes(node: onnx.NodeProto) -> Attributes:
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _convolution(attributes: Attributes, weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
+    pads = attributes.get("pads", [0, 0, 0, 0])
+    if attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
+        pads = [size // 2 for size in weight.shape[2:]] * 2
+        if any(size % 2 == 0 for size in weight.shape[2:]) or max(attributes.get("strides", [1])) > 1:
+            raise ValueError("auto_pad of a Conv with even kernels or strides is not known here")
+    if pads[:2] != pads[2:]:
+        raise ValueError(f"a Conv has pads {pads}, which Conv2d does not know")
+    group = attributes.get("group", 1)
+    conv = nn.Conv2d(
+        weight.shape[1] * group,
+        weight.shape[0],
+        tuple(weight.shape[2:]),
+        tuple(attributes.get("strides", [1, 1])),
+        tuple(pads[:2]),
+        tuple(attributes.get("dilations", [1, 1])),
+        group,
+        bias is not None,
+    )
+    with torch.no_grad():
+        conv.weight.copy_(weight)
+        if bias is not None:
+            assert conv.bias is not None
+            conv.bias.copy_(bias)
+    return conv
+
+
+def _max_pool(attributes: Attributes, x: Tensor) -> Tensor:
+    top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
+    padded = functional.pad(x, (left, right, top, bottom), value=float("-inf"))
+    kernel, strides = attributes["kernel_shape"], attributes.get("strides", [1, 1])
+    # SAME_UPPER of windows that do not overlap pads at the end only, which is what ceil_mode does.
+    ceil = attributes.get("auto_pad") == b"SAME_UPPER" or bool(attributes.get("ceil_mode", 0))
+    return functional.max_pool2d(padded, kernel, strides, ceil_mode=ceil)
+
+
+def _resize(attributes: Attributes, x: Tensor, *sizes: Tensor) -> Tensor:
+    """By scales or sizes, whichever is the last input."""
+    last = sizes[-1]
+    height, width = (int(s) for s in last[2:]) if not last.is_floating_point() else (
+        int(x.shape[2 + axis] * float(last[2 + axis])) for axis in (0, 1)
+    )  # fmt: skip
+    mode = attributes.get("mode", b"nearest").decode()
+    if mode == "nearest":
+        return functional.interpolate(x, size=(height, width), mode="nearest")
+    corners = attributes.get("coordinate_transformation_mode", b"half_pixel") == b"align_corners"
+    return functional.interpolate(x, size=(height, width), mode="bilinear", align_corners=corners)
+
+
+def _gemm(attributes: Attributes, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    if not attributes.get("transB", 0) or attributes.get("transA", 0):
+        raise ValueError("only Gemm with transB is known")
+    return functional.linear(a, b, c)
+
+
+def _shape(attributes: Attributes, x: Tensor) -> Tensor:
+    return torch.tensor(x.shape)
+
+
+def _slice(attributes: Attributes, x: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+    """Of the first axes, as exporters cut shapes."""
+    return x[tuple(slice(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True))]
+
+
+_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "Add": lambda attributes, a, b: a + b,
+    "Concat": lambda attributes, *parts: torch.cat(parts, attributes["axis"]),
+    "Flatten": lambda attributes, x: x.flatten(attributes.get("axis", 1)),
+    "Gemm": _gemm,
+    "MaxPool": _max_pool,
+    "Relu": lambda attributes, x: torch.relu(x),
+    "Resize": _resize,
+    "Shape": _shape,
+    "Sigmoid": lambda attributes, x: torch.sigmoid(x),
+    "Slice": _slice,
+}

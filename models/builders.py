@@ -120,7 +120,7 @@ def lay_cifar_vgg(net: Layers) -> None:
 
 
 def lay_cifar_alexnet(net: Layers) -> None:
-    """AlexNet for CIFAR-10: the first layer is 5x5 with stride 1 in place of 11x11 with stride 4, and a smaller head."""
+    """AlexNet for CIFAR-10: a first layer of 5x5 with stride 1 in place of 11x11 with stride 4, and a smaller head."""
     net.conv("conv1", 64, kernel=5, pad=2)
     net.max_pool("pool1", kernel=3, stride=2)
     net.conv("conv2", 192, kernel=5, pad=2)

@@ -46,7 +46,7 @@ class Clusterer:
 
 
 def reused_rows(ids: NDArray[np.int32], centroids: Floats, blocking: Blocking, places: Places) -> list[Floats]:
-    """Returns, per group, rows `[n, K]` of the unfolded input put together from centroids `[B, C, L]` by ids `[B, V]`."""
+    """Returns, per group, rows `[n, K]` of the unfolded input, made of centroids `[B, C, L]` by ids `[B, V]`."""
     g = blocking.geometry
     if blocking.layout == "patch":
         return [_joined(group, ids[:, places], centroids, blocking) for group in range(g.group)]

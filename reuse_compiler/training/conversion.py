@@ -165,5 +165,5 @@ def _replace(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> N
     """Replaces modules wherever they stand: one may be used in several places."""
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):  # named_children leaves out what stands twice
-            if child in replacements:
+            if child is not None and child in replacements:
                 setattr(parent, name, replacements[child])

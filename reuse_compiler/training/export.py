@@ -111,5 +111,7 @@ def _name_convolutions(exported: onnx.ModelProto, plain: nn.Module, executed: Se
     taken = {node.name for node in exported.graph.node if node.op_type != "Conv"}
     for node, name in zip(nodes, executed, strict=True):
         if name in taken:
-            raise ModelError(f"another node of the exported model is named '{name}' like a convolution: rename the module")
+            raise ModelError(
+                f"another node of the exported model is named '{name}' like a convolution: rename the module"
+            )
         node.name = name

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_input
 
 from reuse_compiler.reuse.geometry import ConvGeometry
 from reuse_compiler.training.clusters import InputClusters
@@ -56,5 +57,5 @@ def exact_input_gradient(weight: Tensor, grad_y: Tensor, g: ConvGeometry) -> Ten
     """Returns Eq. 3: the delta of the input of the dense convolution, `[N, Ic, H, W]`."""
     top, left, bottom, right = g.pads
     shape = (g.batch, g.in_channels, g.in_height + top + bottom, g.in_width + left + right)
-    padded = torch.nn.grad.conv2d_input(shape, weight, grad_y, g.strides, 0, g.dilations, g.group)
+    padded: Tensor = conv2d_input(shape, weight, grad_y, g.strides, 0, g.dilations, g.group)
     return padded[:, :, top : top + g.in_height, left : left + g.in_width]

@@ -190,9 +190,7 @@ class ReuseConv2d(nn.Conv2d):
             self._count(clusters, known)
         soft = self._soft(x, clusters) if self.soft_hash is not None and torch.is_grad_enabled() else None
         projections = None if soft is None else self.hyperplanes
-        y: Tensor = ReuseConvolution.apply(
-            x, self.weight, self.bias, projections, clusters, self.gradient, soft
-        )
+        y: Tensor = ReuseConvolution.apply(x, self.weight, self.bias, projections, clusters, self.gradient, soft)
         return y
 
     def extra_repr(self) -> str:
@@ -245,9 +243,7 @@ class ReuseConv2d(nn.Conv2d):
         error_msgs: list[str],
     ) -> None:
         own: list[str] = []
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, own, unexpected_keys, error_msgs
-        )
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, own, unexpected_keys, error_msgs)
         missing_keys += [key for key in own if key != f"{prefix}hyperplanes"]
 
     def _smallest_input(self) -> tuple[int, int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from reuse_compiler.errors import ConfigError
@@ -104,10 +104,9 @@ class LibraryClusters(InputClusters):
         size = int(np.prod(shape)) * np.dtype(kind).itemsize
         if size == 0 or address is None:
             return torch.from_numpy(np.empty(shape, kind))
-        memory = (ctypes.c_byte * size).from_address(address)
+        memory: Any = (ctypes.c_byte * size).from_address(address)
         memory.owner = self
-        array: NDArray[np.generic] = np.frombuffer(memory, kind).reshape(shape)
-        return torch.from_numpy(array)
+        return torch.from_numpy(np.frombuffer(memory, kind).reshape(shape))
 
     def _check(self, result: int) -> None:
         if result != 0:

@@ -67,7 +67,9 @@ def reconstruct_model(
         if how == "none" or FAMILIES[layer.settings.family].lossless:
             continue
         described = as_conv_layer(_teacher_layer(teacher, name), name, geometry_of(layer, inputs[0].shape))
-        groups = _reconstruct(layer, described, inputs, targets[name], affordable(how, described.geometry.columns), seed)
+        groups = _reconstruct(
+            layer, described, inputs, targets[name], affordable(how, described.geometry.columns), seed
+        )
         _set_weights(layer, described, groups)
         errors[name] = overall_errors(groups)
     progress("reconstructing", len(order), len(order))

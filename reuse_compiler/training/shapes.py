@@ -33,8 +33,8 @@ def pads_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
     if conv.padding == "same":
         totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
         return (totals[0] // 2, totals[1] // 2, totals[0] - totals[0] // 2, totals[1] - totals[1] // 2)
-    height, width = conv.padding
-    return (int(height), int(width), int(height), int(width))
+    height, width = (int(pad) for pad in conv.padding)
+    return (height, width, height, width)
 
 
 def _pair(values: Sequence[int]) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Tuning an existing model so that it tolerates more reuse: reconstruction, then distillation with reuse switched on.
 
-The teacher is the original model; samples need no labels. What the student is pulled towards are the teacher's features,
-the outputs of all layers that were converted, and its outputs: a layer's gradient does not have to find its way
-through all later layers' clustering. Rates are small, since reconstruction is a good start, and they fall to zero;
+The teacher is the original model; samples need no labels. What the student is pulled towards are the teacher's
+features, the outputs of all layers that were converted, and its outputs: a layer's gradient does not have to find its
+way through all later layers' clustering. Rates are small, since reconstruction is a good start, and they fall to zero;
 hashes are fitted anew every so often; normalisation keeps its statistics.
 """
 

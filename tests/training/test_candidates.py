@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from reuse_compiler.reuse.geometry import ConvGeometry, Layout
@@ -55,6 +57,6 @@ def test_candidates_go_from_the_most_reuse_to_the_least() -> None:
     assert (found[0].layout, found[0].sub_vector_length, found[0].num_hashes) == ("channel", 32, 9)
     assert (found[-1].sub_vector_length, found[-1].num_hashes) == (5, 14)
     assert len(found) == 10 + 6 - 1
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         shorter = after.sub_vector_length < before.sub_vector_length
         assert shorter != (after.num_hashes > before.num_hashes)

@@ -25,8 +25,7 @@ def _train(rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
     x, target = smooth_images(8, 3, 12, seed=rank), torch.arange(8) % 4
     model = small_network()
-    layout = "channel"
-    conversion = convert(model, x, ["3"], family="learned", layout=layout)
+    conversion = convert(model, x, ["3"], family="learned", layout="channel")
     parallel = nn.parallel.DistributedDataParallel(model)
     trend = TrendOptions(window=2, patience=1, least_decrease=0.5)
     strategy = make_strategy(2, model, conversion, trend=trend, samples=[x], dense_last=True)

@@ -50,7 +50,7 @@ def run(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def clustered_vectors(x: Tensor, clusters: InputClusters) -> Tensor:
-    """The neuron vectors `[B, V, L]`, each replaced by the mean of its cluster: differentiable, in the precision of x."""
+    """The neuron vectors `[B, V, L]`, each replaced by its cluster's mean: differentiable, in the precision of x."""
     vectors = neuron_vectors(x, clusters.blocking)
     replaced = []
     for block, own in enumerate(vectors):
@@ -71,7 +71,9 @@ def dense_from(vectors: Tensor, layer: ReuseConv2d, weight: Tensor, bias: Tensor
         )  # fmt: skip
     kernels = weight.reshape(g.group, g.group_out_channels, g.group_in_channels, g.taps).transpose(2, 3).flatten(2)
     cut = [
-        torch.cat([vectors[b][:, : blocking.block_length(b)] for b in range(first, first + blocking.blocks_per_group)], 1)
+        torch.cat(
+            [vectors[b][:, : blocking.block_length(b)] for b in range(first, first + blocking.blocks_per_group)], 1
+        )
         for first in range(0, blocking.num_blocks, blocking.blocks_per_group)
     ]
     y = torch.cat([rows @ own.T for rows, own in zip(cut, kernels, strict=True)], 1)
@@ -123,7 +125,9 @@ def test_pytorch_computes_what_the_library_computes(convolution: str, layout: st
     library = run(layer, x)
     from reuse_compiler.training.clusters import cluster
 
-    assert type(cluster(x, layer.blocking(layer.settings, x.shape), layer.settings, layer.parameters_of_hash)) is not type(
+    assert type(
+        cluster(x, layer.blocking(layer.settings, x.shape), layer.settings, layer.parameters_of_hash)
+    ) is not type(
         cluster(x.double(), layer.blocking(layer.settings, x.shape), layer.settings, layer.parameters_of_hash)
     )
     for found, wanted in zip(run(layer.double(), x.double()), library, strict=True):

@@ -145,7 +145,9 @@ def test_cluster_reuse_keeps_the_centroids_of_the_batch_that_made_them() -> None
     layer(first)
     assert layer.counts.known == 2 * 162  # all vectors of the second run
     reused = layer(second)
-    kept = {int(code): layer.clusters_of(first).centroids(0)[i] for i, code in enumerate(layer.clusters_of(first).codes(0))}
+    kept = {
+        int(code): layer.clusters_of(first).centroids(0)[i] for i, code in enumerate(layer.clusters_of(first).codes(0))
+    }
     own = layer.clusters_of(second)
     layer._memory.recall(own)
     shared = [i for i, code in enumerate(own.codes(0)) if int(code) in kept]
@@ -168,15 +170,20 @@ def test_new_settings_draw_new_hashes_the_same_ones_for_the_same_name_and_seed()
     [
         ({"padding_mode": "reflect"}, "padding is 'reflect'"),
         ({"groups": 16, "out_channels": 16}, "depthwise"),
-        ({"settings": make_settings(family="sign", layout="channel", L=17, H=4)}, "L=17, but a group has only 16 channels"),
+        (
+            {"settings": make_settings(family="sign", layout="channel", L=17, H=4)},
+            "L=17, but a group has only 16 channels",
+        ),
         ({"settings": make_settings(family="learned", layout="channel", L=8, H=4)}, "needs trees"),
         ({"settings": EXACT, "soft_hash": 1.0}, "needs family 'sign'"),
         ({"soft_hash": 0.0}, "temperature above 0"),
     ],
 )
 def test_what_it_cannot_compute_is_refused(options: dict[str, Any], message: str) -> None:
+    plain: dict[str, Any] = {"in_channels": 16, "out_channels": 12, "kernel_size": 3, "settings": CHANNEL}
+    plain = {name: value for name, value in plain.items() if name not in options}
     with pytest.raises(ConfigError, match=message):
-        ReuseConv2d(**({"in_channels": 16, "out_channels": 12, "kernel_size": 3, "settings": CHANNEL} | options))
+        ReuseConv2d(**plain, **options)
 
 
 def test_wrong_inputs_and_parameters_are_refused() -> None:

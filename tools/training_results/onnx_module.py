@@ -67,7 +67,7 @@ def _convolution(attributes: Attributes, weight: Tensor, bias: Tensor | None = N
     conv = nn.Conv2d(
         weight.shape[1] * group,
         weight.shape[0],
-        tuple(weight.shape[2:]),
+        (weight.shape[2], weight.shape[3]),
         tuple(attributes.get("strides", [1, 1])),
         tuple(pads[:2]),
         tuple(attributes.get("dilations", [1, 1])),

@@ -69,7 +69,7 @@ struct Problem {
 Problem random_problem(std::mt19937& random, const char* family);
 
 // A 3x3 convolution in the channel layout.
-Problem channel_problem(std::mt19937& random, const char* family, int64_t length, int64_t channels);
+Problem channel_problem(std::mt19937& random, const char* family, int64_t length, int64_t channels = 48);
 
 // The convolution in float64, with bias and activation.
 std::vector<float> dense(const Problem& problem);

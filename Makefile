@@ -9,10 +9,17 @@ ORT_VERSIONS := 1.18.1 1.24.4 newest
 # Instruction sets that the kernels are compiled for; a machine that lacks one runs the baseline in its place.
 ISAS := baseline avx2 avx512
 
-CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.h' -o -name CMakeLists.txt)
-CPP_FORMATTED := $(filter %.cc %.h,$(CPP_SOURCES))
+CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake')
+CPP_FORMATTED := $(filter %.cc %.cu %.h,$(CPP_SOURCES))
+# clang-tidy reads what the C++ compiler does: the CUDA kernels through their tests on the host.
+CPP_TIDIED := $(filter-out %ort_abi_test.cc %cuda_kernels.cc %stream_scratch.cc,$(filter %.cc,$(CPP_SOURCES)))
 
-.PHONY: demo test build lint format cpp-test kernel-bench python-test compatibility tidy clean help
+# The GPU check runs in the environment that the machine has for it: nothing is downloaded.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+# `make gpu-check --dry` (make's --dry-run) says what the check would do.
+GPU_FLAGS := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry)
+
+.PHONY: demo test build lint format cpp-test kernel-bench python-test compatibility tidy gpu-check clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
@@ -51,12 +58,12 @@ cpp-test: $(VENV)/.installed  ## the kernels' own tests under AddressSanitizer a
 	for isa in $(ISAS); do REUSE_ISA=$$isa $(SANITIZED)/tests/kernel_tests || exit 1; done
 
 kernel-bench: $(VENV)/.installed  ## time of every innermost loop alone
-	$(BIN)/python -m tools.cpp_build build/bench -DREUSE_BUILD_BENCH=ON
+	$(BIN)/python -m tools.cpp_build build/bench -DREUSE_BUILD_BENCH=ON -DREUSE_CUDA=OFF
 	build/bench/kernel_bench
 
 tidy: $(VENV)/.installed  ## clang-tidy's bug checks
-	$(BIN)/python -m tools.cpp_build build/tidy -DREUSE_BUILD_TESTS=ON -DREUSE_BUILD_BENCH=ON
-	printf '%s\n' $(filter-out %ort_abi_test.cc,$(filter %.cc,$(CPP_SOURCES))) | \
+	$(BIN)/python -m tools.cpp_build build/tidy -DREUSE_BUILD_TESTS=ON -DREUSE_BUILD_BENCH=ON -DREUSE_CUDA=OFF
+	printf '%s\n' $(CPP_TIDIED) | \
 		xargs -P 2 -n 4 $(BIN)/clang-tidy --quiet -p build/tidy 2>/dev/null
 
 compatibility: $(VENV)/.installed  ## the wheel in the oldest, a middle and the newest onnxruntime
@@ -65,6 +72,9 @@ compatibility: $(VENV)/.installed  ## the wheel in the oldest, a middle and the 
 python-test: $(VENV)/.built  ## the Python tests; the operators' once more for every other instruction set
 	for isa in $(ISAS); do REUSE_ISA=$$isa $(BIN)/python -m pytest -n 2 -q tests/custom_ops || exit 1; done
 	$(BIN)/python -m pytest -n 2
+
+gpu-check:  ## prove and measure the CUDA operators on this machine's GPU, within 8 minutes
+	+$(GPU_PYTHON) -m tools.gpu_check $(GPU_FLAGS)
 
 clean:  ## remove everything that was built
 	rm -rf $(VENV) .venvs build dist demo reuse_compiler/lib .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -97,7 +97,7 @@ struct SumMembersKernel {
       }
     } else if (thread < count) {
       const NeuronVector<T> vector(shape, x, block, first + thread);
-REUSE_UNROLL_8
+      REUSE_UNROLL_8
       for (int32_t l = 0; l < width; ++l) shared.values[l][thread] = scaled(vector[strip + l], offset + thread);
     }
   }
@@ -192,7 +192,8 @@ struct DivideKernel {
   }
 };
 
-// Copies vectors to their clusters' rows: the first member of verified clusters, or each guarded vector, which is alone.
+// Copies vectors to their clusters' rows: the first member of verified clusters, or each guarded vector, which is
+// alone.
 template <typename T, typename Centroid>
 struct CopyMembersKernel {
   static constexpr int kThreads = 128;

@@ -96,7 +96,8 @@ class DeviceLauncher {
   template <typename Kernel>
   void launch(const Kernel& kernel, int64_t blocks) {
     if (blocks == 0) return;
-    if (blocks > 0x7FFFFFFF) throw std::invalid_argument("the input is too large for a CUDA kernel; run smaller batches");
+    if (blocks > 0x7FFFFFFF)
+      throw std::invalid_argument("the input is too large for a CUDA kernel; run smaller batches");
     run_kernel<<<static_cast<unsigned>(blocks), Kernel::kThreads, 0, stream_>>>(kernel);
     check(cudaGetLastError(), "launching a kernel");
   }

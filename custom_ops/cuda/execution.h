@@ -7,8 +7,8 @@
 //   kResident                      optional: blocks that a multiprocessor shall have registers for at once
 //   struct Shared                  shared memory of a block; trivial
 //   run(group, shared)             the block's work, as calls of group.phase(body) where body(thread) is one thread's
-// Code between phases is run by every thread on a GPU and once on the host: it may read operands that the kernel does not
-// write, and must leave shared memory alone. What a thread keeps from one phase to the next is a PerThread.
+// Code between phases is run by every thread on a GPU and once on the host: it may read operands that the kernel does
+// not write, and must leave shared memory alone. What a thread keeps from one phase to the next is a PerThread.
 #pragma once
 
 #include <cstdint>

@@ -42,7 +42,7 @@ REUSE_BOTH void read_entries(const Entry* from, int32_t count, bool aligned, flo
   if (aligned && count >= kCount) {
     const uint4 loaded = *reinterpret_cast<const uint4*>(from);
     const uint32_t words[4] = {loaded.x, loaded.y, loaded.z, loaded.w};
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int i = 0; i < kCount; ++i) {
       if constexpr (sizeof(Entry) == 4) {
         to[i] = float_of(words[i]);
@@ -55,7 +55,7 @@ REUSE_UNROLL
 #else
   (void)aligned;
 #endif
-REUSE_UNROLL
+  REUSE_UNROLL
   for (int i = 0; i < kCount; ++i) to[i] = i < count ? to_float(from[i]) : 0.0f;
 }
 
@@ -75,8 +75,8 @@ struct DenseView {
   Panels sizes;
 };
 
-// A block of threads has 64 or 128 output pixels and a tile of a group's output channels: threads side by side read a row of
-// the table, sums stay in registers over all blocks and taps, and shared memory turns them into the order of Y.
+// A block of threads has 64 or 128 output pixels and a tile of a group's output channels: threads side by side read a
+// row of the table, sums stay in registers over all blocks and taps, and shared memory turns them into the order of Y.
 template <typename T, typename Packed, typename Entry>
 struct GatherKernel {
   static constexpr int kThreads = 256;
@@ -118,14 +118,14 @@ struct GatherKernel {
     Sums sums;
     int32_t channel[kItems], pixel[kItems];
     OutputPixel at[kItems];
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int i = 0; i < kItems; ++i) {
       const int32_t item = i * kThreads + thread;
       pixel[i] = item / lanes;
       channel[i] = item % lanes * kAtOnce;
       if (pixel[i] >= smaller(kPixels, shape.rows - first)) pixel[i] = -1;
       if (pixel[i] >= 0) at[i] = OutputPixel::of(shape, first + pixel[i]);
-REUSE_UNROLL
+      REUSE_UNROLL
       for (int j = 0; j < kAtOnce; ++j) sums.values[i][j] = 0.0f;
     }
     for (int32_t b = 0; b < shape.blocks_per_group; ++b) {
@@ -138,10 +138,10 @@ REUSE_UNROLL
         }
       }
     }
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int i = 0; i < kItems; ++i) {
       if (pixel[i] < 0) continue;
-REUSE_UNROLL
+      REUSE_UNROLL
       for (int j = 0; j < kAtOnce; ++j) shared.out[channel[i] + j][pixel[i]] = sums.values[i][j];
     }
   }
@@ -165,20 +165,20 @@ REUSE_UNROLL
                           Sums& sums) const {
     const int32_t* of_block = ids + static_cast<int64_t>(block) * shape.vectors;
     int32_t vector[kItems], id[kItems];
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int i = 0; i < kItems; ++i) {
       vector[i] = pixel[i] < 0 ? -1 : vector_at(at[i], first + pixel[i], tap);
       id[i] = vector[i] < 0 ? 0 : of_block[vector[i]];
     }
     const Entry* entries = table.entries + static_cast<int64_t>(block) * table.rows * table.row_stride +
                            static_cast<int64_t>(tap.index) * table.tap_stride + table.first;
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int i = 0; i < kItems; ++i) {
       const bool used = vector[i] >= 0 && id[i] >= 0 && id[i] < table.rows;
       float own[kAtOnce];
       read_entries(entries + (used ? static_cast<int64_t>(id[i]) * table.row_stride + channel[i] : 0),
                    used ? tile_channels - channel[i] : 0, table.aligned, own);
-REUSE_UNROLL
+      REUSE_UNROLL
       for (int j = 0; j < kAtOnce; ++j) sums.values[i][j] += own[j] * factor;
       if (!used && vector[i] >= 0) add_without_row(block, tap.index, vector[i], channel[i], sums.values[i]);
     }
@@ -203,10 +203,10 @@ REUSE_UNROLL
     float products[kAtOnce] = {};
     for (int32_t l = 0; l < values.length(); ++l) {
       const float value = values[l];
-REUSE_UNROLL
+      REUSE_UNROLL
       for (int j = 0; j < kAtOnce; ++j) products[j] += value * to_float(weights[static_cast<int64_t>(l) * width + j]);
     }
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int j = 0; j < kAtOnce; ++j) sums[j] += products[j];
   }
 

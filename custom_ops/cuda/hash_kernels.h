@@ -35,12 +35,12 @@ REUSE_BOTH void project(const NeuronVector<T>& vector, const float* projections,
     for (int32_t l = 0; l < vector.length(); ++l) {
       const float value = vector[l];
       const float* row = projections + static_cast<int64_t>(l) * num_hashes + first;
-REUSE_UNROLL
+      REUSE_UNROLL
       for (int h = 0; h < kProjectedAtOnce; ++h) {
         if (h < count) sums[h] = add_product(sums[h], value, row[h]);
       }
     }
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int h = 0; h < kProjectedAtOnce; ++h) {
       if (h < count) use(first + h, sums[h]);
     }
@@ -156,7 +156,7 @@ struct HashKernel {
     bool all_finite = true;
     float most = 0.0f;
     double squares = 0.0;
-REUSE_UNROLL_8
+    REUSE_UNROLL_8
     for (int32_t l = 0; l < vector.length(); ++l) {
       const float value = vector[l];
       const bool good = is_finite(value);

@@ -1,5 +1,5 @@
-// Numbering of clusters in order of first appearance (docs/operators.md, Cluster), whatever the order of threads: a table
-// of slots finds each vector's leader, the first vector that it shares its code with; a scan numbers the leaders.
+// Numbering of clusters in order of first appearance (docs/operators.md, Cluster), whatever the order of threads: a
+// table of slots finds each vector's leader, the first vector that it shares its code with; a scan numbers the leaders.
 #pragma once
 
 #include "vectors.h"
@@ -111,7 +111,7 @@ struct ScanShared {
 template <typename ScanGroup>
 REUSE_BOTH void scan_threads(const ScanGroup& group, ScanShared& shared) {
   int from = 0;
-REUSE_UNROLL
+  REUSE_UNROLL
   for (int step = 1; step < kScanThreads; step *= 2) {
     group.phase([&](int thread) {
       const int32_t before = thread >= step ? shared.sums[from][thread - step] : 0;
@@ -306,10 +306,10 @@ struct StatisticsKernel {
   using Shared = NothingShared;
 
   int32_t num_blocks;
-  bool guarded_are_counted;     // whether `counts` has the guarded vectors, too
-  const int32_t* counts;   // [B]
-  const int32_t* guarded;  // [B]
-  int64_t* sums;           // [3]
+  bool guarded_are_counted;  // whether `counts` has the guarded vectors, too
+  const int32_t* counts;     // [B]
+  const int32_t* guarded;    // [B]
+  int64_t* sums;             // [3]
 
   REUSE_BOTH int64_t blocks() const { return divide_up(num_blocks, kThreads); }
   REUSE_BOTH void run(const Group<kThreads>& group, Shared&) const {

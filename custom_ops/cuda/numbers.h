@@ -65,7 +65,7 @@ REUSE_BOTH inline Half to_half(float value) {
   const uint32_t bits = bits_of(value), sign = (bits >> 16) & 0x8000u, absolute = bits & 0x7FFFFFFFu;
   if (absolute > 0x7F800000u) return {static_cast<uint16_t>(sign | 0x7FFFu)};
   if (absolute >= 0x477FF000u) return {static_cast<uint16_t>(sign | 0x7C00u)};  // 65520 and more
-  if (absolute < 0x38800000u) {                                               // below 2^-14: subnormal
+  if (absolute < 0x38800000u) {                                                 // below 2^-14: subnormal
     // Adding 0.5 leaves multiples of 2^-24 in the fraction, rounded as floats are.
     return {static_cast<uint16_t>(sign | (bits_of(float_of(absolute) + 0.5f) - 0x3F000000u))};
   }

@@ -80,8 +80,9 @@ void reuse_conv(const Execution& execution, const FusedCall& call, void* scratch
     const FusedPlan plan = plan_of(call);
     Arena arena(const_cast<void*>(call.packed_weights));
     const auto weights = PackedWeightsView<T>::take(arena, plan.panels);
-    const FusedOperands<T> operands{as<T>(call.x), as<T>(call.bias), make_hash(call.hash, call.parameters),
-                                    make_activation(call.gather), as<T>(call.y), call.statistics};
+    const FusedOperands<T> operands{
+        as<T>(call.x), as<T>(call.bias), make_hash(call.hash, call.parameters), make_activation(call.gather),
+        as<T>(call.y), call.statistics};
     Run(plan).run(launcher, operands, weights, scratch);
   });
 }

@@ -1,5 +1,5 @@
-// The operators as sequences of kernels, for any launcher: what is launched depends on shapes only, never on data, so that
-// nothing waits for the device and a session can be captured in a CUDA graph.
+// The operators as sequences of kernels, for any launcher: what is launched depends on shapes only, never on data, so
+// that nothing waits for the device and a session can be captured in a CUDA graph.
 #pragma once
 
 #include <algorithm>
@@ -90,8 +90,9 @@ inline Family family_of(const HashFamily* family) {
 }
 
 inline HashOperands make_hash(const HashAttributes& attributes, const HashParameters& parameters) {
-  return {family_of(attributes.family), static_cast<int32_t>(attributes.num_hashes), parameters.projections,
-          parameters.thresholds, parameters.coordinates, parameters.widths};
+  return {family_of(attributes.family), static_cast<int32_t>(attributes.num_hashes),
+          parameters.projections,       parameters.thresholds,
+          parameters.coordinates,       parameters.widths};
 }
 
 inline ActivationOperands make_activation(const GatherAttributes& attributes) {
@@ -181,11 +182,10 @@ void number_clusters(Launcher& launcher, const Shape& shape, const Numbering& n,
   const InsertKernel<T> insert{shape, x, n.units, n.verify, codes, buffers.finite, buffers.slots, buffers.leaders};
   launcher.launch(insert, insert.blocks());
   scan(launcher, LeaderFlags{n.units, shape.vectors, buffers.slots, buffers.leaders}, shape, buffers, counts);
-  scan(launcher,
-       ClusterFlags{n.units, shape.vectors, n.limit, number_guarded, buffers.positions, buffers.leaders}, shape,
-       buffers, counts);
-  const NumberKernel number{shape.num_blocks, shape.vectors, number_guarded, buffers.leaders, buffers.positions, ids,
-                            buffers.guarded};
+  scan(launcher, ClusterFlags{n.units, shape.vectors, n.limit, number_guarded, buffers.positions, buffers.leaders},
+       shape, buffers, counts);
+  const NumberKernel number{shape.num_blocks,  shape.vectors, number_guarded, buffers.leaders,
+                            buffers.positions, ids,           buffers.guarded};
   launcher.launch(number, number.blocks());
 }
 
@@ -321,8 +321,8 @@ class Fused {
     fill(launcher, b.numbering.guarded, 2 * static_cast<int64_t>(s.num_blocks), int32_t{0});
     if (s.vectors > 0) {
       launcher.begin_stage(Stage::kHash);
-      const HashKernel<T> hash{s, operands.x, operands.hash, b.codes, b.numbering.finite, b.numbering.largest,
-                               b.numbering.norms};
+      const HashKernel<T> hash{
+          s, operands.x, operands.hash, b.codes, b.numbering.finite, b.numbering.largest, b.numbering.norms};
       launcher.launch(hash, hash.blocks(s));
       number_clusters(launcher, s, plan_.numbering, b.numbering, operands.x, b.codes, false, b.ids, b.counts);
       launcher.begin_stage(Stage::kCluster);
@@ -375,22 +375,21 @@ class Fused {
       scale = {b.numbering.largest, weights.columns, plan_.numbering.angular ? log2_up(s.length) + 1 : 1};
     }
     launcher.begin_stage(Stage::kGemm);
-    const ProductKernel<Product, T, Packed, Entry> product{s.num_blocks, plan_.rows,  s.length, panels.width(),
-                                                           b.counts,     b.centroids, panel,    scale, b.table};
+    const ProductKernel<Product, T, Packed, Entry> product{s.num_blocks, plan_.rows, s.length, panels.width(), b.counts,
+                                                           b.centroids,  panel,      scale,    b.table};
     launcher.launch(product, std::min(product.tiles(), shared_blocks(launcher)));
     launcher.begin_stage(Stage::kGather);
     const int32_t start = tile * panels.tile;
-    const GatherKernel<T, Packed, Entry> gather{
-        s,
-        {b.table, plan_.rows, panels.width(), panels.tile, 0, true},
-        scale,
-        {operands.x, panel, panels},
-        b.ids,
-        operands.bias,
-        operands.activation,
-        start,
-        std::min(panels.tile, s.group_out_channels - start),
-        operands.y};
+    const GatherKernel<T, Packed, Entry> gather{s,
+                                                {b.table, plan_.rows, panels.width(), panels.tile, 0, true},
+                                                scale,
+                                                {operands.x, panel, panels},
+                                                b.ids,
+                                                operands.bias,
+                                                operands.activation,
+                                                start,
+                                                std::min(panels.tile, s.group_out_channels - start),
+                                                operands.y};
     launcher.launch(gather, gather.blocks());
   }
 
@@ -482,7 +481,7 @@ class StagedProduct {
     pack_weights(launcher, shape_, panels_, weights, packed);
     fill(launcher, table, static_cast<int64_t>(shape_.num_blocks) * rows_ * panels_.width(), T{});
     const ProductKernel<Product, T, T, T> product{
-        shape_.num_blocks, rows_, shape_.length, panels_.width(), counts, centroids, packed.panels,
+        shape_.num_blocks,     rows_, shape_.length, panels_.width(), counts, centroids, packed.panels,
         {nullptr, nullptr, 0}, table};
     launcher.launch(product, std::min(product.tiles(), shared_blocks(launcher)));
   }

@@ -1,5 +1,5 @@
-// Products of centroids and weights: the tables. Tiles of the output beyond a block's clusters are skipped, so that grids
-// need not know how many there are.
+// Products of centroids and weights: the tables. Tiles of the output beyond a block's clusters are skipped, so that
+// grids need not know how many there are.
 #pragma once
 
 #ifdef __CUDACC__
@@ -75,9 +75,7 @@ struct ColumnBoundKernel {
   const Packed* packed;
   uint32_t* bounds;  // [B]: bits of a float; starts as 0
 
-  REUSE_BOTH int64_t columns() const {
-    return static_cast<int64_t>(panels.tiles) * panels.num_blocks * panels.width();
-  }
+  REUSE_BOTH int64_t columns() const { return static_cast<int64_t>(panels.tiles) * panels.num_blocks * panels.width(); }
   REUSE_BOTH int64_t blocks() const { return divide_up<int64_t>(columns(), kThreads); }
   REUSE_BOTH void run(const Group<kThreads>& group, Shared&) const {
     group.phase([&](int thread) {
@@ -94,7 +92,8 @@ struct ColumnBoundKernel {
   }
 };
 
-// The power of two that a block's float16 entries are multiplied with on the way into the table, so that none overflows.
+// The power of two that a block's float16 entries are multiplied with on the way into the table, so that none
+// overflows.
 struct EntryScale {
   const uint32_t* largest;  // [B]: bits of the largest magnitude of the input; null: entries are as they are
   const uint32_t* columns;  // [B]: see ColumnBoundKernel
@@ -121,30 +120,30 @@ struct StrictProduct {
   };
 
   REUSE_BOTH static void clear(Sums& sums) {
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int i = 0; i < 32; ++i) sums.values[i / 4][i % 4] = 0.0f;
   }
   REUSE_BOTH static void put_a(Tiles& tiles, int row, int k, float value) { tiles.a[k][row] = value; }
   REUSE_BOTH static void put_b(Tiles& tiles, int k, int column, float value) { tiles.b[k][column] = value; }
   REUSE_BOTH static void multiply(const Tiles& tiles, int thread, Sums& sums) {
     const int row = thread / 16 * 8, column = thread % 16 * 4;
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int k = 0; k < kDepth; ++k) {
       float a[8], b[4];
-REUSE_UNROLL
+      REUSE_UNROLL
       for (int i = 0; i < 8; ++i) a[i] = tiles.a[k][row + i];
-REUSE_UNROLL
+      REUSE_UNROLL
       for (int j = 0; j < 4; ++j) b[j] = tiles.b[k][column + j];
-REUSE_UNROLL
+      REUSE_UNROLL
       for (int i = 0; i < 8; ++i) {
-REUSE_UNROLL
+        REUSE_UNROLL
         for (int j = 0; j < 4; ++j) sums.values[i][j] += a[i] * b[j];
       }
     }
   }
   REUSE_BOTH static void put_out(const Sums& sums, int thread, float (*out)[68]) {
     const int row = thread / 16 * 8, column = thread % 16 * 4;
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int i = 0; i < 32; ++i) out[row + i / 4][column + i % 4] = sums.values[i / 4][i % 4];
   }
 };
@@ -186,30 +185,30 @@ struct TensorProduct {
   };
 
   __device__ static void clear(Sums& sums) {
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int i = 0; i < 4; ++i) nvcuda::wmma::fill_fragment(sums.parts[i / 2][i % 2], 0.0f);
   }
   __device__ static void multiply(const Tiles& tiles, int thread, Sums& sums) {
     using namespace nvcuda::wmma;
     const int warp = thread / 32, row = warp / 2 * 32, column = warp % 2 * 32;
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int k = 0; k < kDepth; k += Types::kStep) {
       fragment<matrix_a, 16, 16, Types::kStep, typename Types::Type, row_major> a[2];
       fragment<matrix_b, 16, 16, Types::kStep, typename Types::Type, row_major> b[2];
-REUSE_UNROLL
+      REUSE_UNROLL
       for (int i = 0; i < 2; ++i) {
         const auto* from_a = reinterpret_cast<const typename Types::Pointer*>(&tiles.a[row + 16 * i][k]);
         const auto* from_b = reinterpret_cast<const typename Types::Pointer*>(&tiles.b[k][column + 16 * i]);
         load_matrix_sync(a[i], from_a, kStrideA);
         load_matrix_sync(b[i], from_b, kStrideB);
       }
-REUSE_UNROLL
+      REUSE_UNROLL
       for (int i = 0; i < 4; ++i) mma_sync(sums.parts[i / 2][i % 2], a[i / 2], b[i % 2], sums.parts[i / 2][i % 2]);
     }
   }
   __device__ static void put_out(const Sums& sums, int thread, float (*out)[68]) {
     const int warp = thread / 32, row = warp / 2 * 32, column = warp % 2 * 32;
-REUSE_UNROLL
+    REUSE_UNROLL
     for (int i = 0; i < 4; ++i) {
       nvcuda::wmma::store_matrix_sync(&out[row + i / 2 * 16][column + i % 2 * 16], sums.parts[i / 2][i % 2], 68,
                                       nvcuda::wmma::mem_row_major);
@@ -238,8 +237,8 @@ REUSE_UNROLL
 #endif
 };
 
-// Multiplies the centroids of every block with its panel of one tile of output channels. A fixed number of thread blocks
-// shares out the tiles of 128 rows and 64 columns.
+// Multiplies the centroids of every block with its panel of one tile of output channels. A fixed number of thread
+// blocks shares out the tiles of 128 rows and 64 columns.
 template <typename Product, typename Centroid, typename Packed, typename Entry>
 struct ProductKernel {
   static constexpr int kThreads = 256;
@@ -282,7 +281,9 @@ struct ProductKernel {
     group.phase([&](int thread) { Product::clear(sums[thread]); });
     for (int32_t first = 0; first < length; first += Product::kDepth) {
       const int32_t depth = smaller<int32_t>(Product::kDepth, length - first);
-      group.phase([&](int thread) { load(a + first, b + static_cast<int64_t>(first) * width, count, columns, depth, thread, shared); });
+      group.phase([&](int thread) {
+        load(a + first, b + static_cast<int64_t>(first) * width, count, columns, depth, thread, shared);
+      });
       group.phase([&](int thread) { Product::multiply(shared.tiles, thread, sums[thread]); });
     }
     group.phase([&](int thread) { Product::put_out(sums[thread], thread, shared.out); });
@@ -301,13 +302,13 @@ struct ProductKernel {
   REUSE_BOTH void load(const Centroid* a, const Packed* b, int32_t count, int32_t columns, int32_t depth, int thread,
                        Shared& shared) const {
     constexpr int kDepth = Product::kDepth;
-REUSE_UNROLL_8
+    REUSE_UNROLL_8
     for (int i = thread; i < kRows * kDepth; i += kThreads) {
       const int r = i / kDepth, k = i % kDepth;
       const float value = r < count && k < depth ? to_float(a[static_cast<int64_t>(r) * length + k]) : 0.0f;
       Product::put_a(shared.tiles, r, k, value);
     }
-REUSE_UNROLL_8
+    REUSE_UNROLL_8
     for (int i = thread; i < kColumns * kDepth; i += kThreads) {
       const int k = i / kColumns, c = i % kColumns;
       const float value = c < columns && k < depth ? to_float(b[static_cast<int64_t>(k) * width + c]) : 0.0f;

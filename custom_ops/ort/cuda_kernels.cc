@@ -210,8 +210,7 @@ class CudaCluster final : public CountingKernel {
     const int64_t blocks = blocking.num_blocks();
     require_shape(codes, {blocks, blocking.vectors}, "codes");
     int32_t* ids = output<int32_t>(tensors, 0, {blocks, blocking.vectors});
-    void* centroids =
-        output<uint8_t>(tensors, 1, {blocks, cuda::cluster_rows(blocking), blocking.sub_vector_length()});
+    void* centroids = output<uint8_t>(tensors, 1, {blocks, cuda::cluster_rows(blocking), blocking.sub_vector_length()});
     int32_t* counts = output<int32_t>(tensors, 2, {blocks});
     const cuda::Execution own = execution(tensors);
     const auto scratch = lease(own, cuda::cluster_scratch(element(), blocking, cluster_), context.statistics);

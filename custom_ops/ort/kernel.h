@@ -50,8 +50,8 @@ Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, in
 // Throws std::invalid_argument unless all split coordinates, which index a vector's elements, are within `length`.
 void check_coordinates(const int32_t* coordinates, int64_t count, int64_t length);
 
-// The family's parameters of a run, checked against the blocking; inputs from `first` on. The coordinates' values can be
-// checked only if they are in the host's memory.
+// The family's parameters of a run, checked against the blocking; inputs from `first` on. The coordinates' values can
+// be checked only if they are in the host's memory.
 HashParameters read_hash_parameters(KernelContext* context, size_t first, const HashAttributes& attributes,
                                     const Blocking& blocking, bool on_host = true);
 

@@ -95,8 +95,7 @@ void add_operators(ElementType element, const char* provider, Creators create,
                                              std::move(create.cluster)));
   ops.push_back(make_operator<infer_centroid_gemm>({"CentroidGemm", {e, kInt32, e}, 3, {e}}, provider,
                                                    std::move(create.centroid_gemm)));
-  ops.push_back(
-      make_operator<infer_gather>({"Gather", {e, kInt32, e, e}, 3, {e}}, provider, std::move(create.gather)));
+  ops.push_back(make_operator<infer_gather>({"Gather", {e, kInt32, e, e}, 3, {e}}, provider, std::move(create.gather)));
   ops.push_back(make_operator<infer_reuse_conv>({"ReuseConv", with_parameters({e, e, e}), 2, {e}}, provider,
                                                 std::move(create.reuse_conv)));
   ops.push_back(make_operator<infer_pool>({"Pool", {e}, 1, {e}}, provider, std::move(create.pool)));
@@ -139,11 +138,11 @@ void add_cuda_operators(const std::string& session, std::vector<std::unique_ptr<
 
 std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session) {
   std::vector<std::unique_ptr<Operator>> ops;
-  add_operators(kFloat, nullptr,
-                {cpu_creator<HashKernel>(session), cpu_creator<ClusterKernel>(session),
-                 cpu_creator<CentroidGemmKernel>(session), cpu_creator<GatherKernel>(session),
-                 cpu_creator<ReuseConvKernel>(session), cpu_creator<PoolKernel>(session)},
-                ops);
+  add_operators(
+      kFloat, nullptr,
+      {cpu_creator<HashKernel>(session), cpu_creator<ClusterKernel>(session), cpu_creator<CentroidGemmKernel>(session),
+       cpu_creator<GatherKernel>(session), cpu_creator<ReuseConvKernel>(session), cpu_creator<PoolKernel>(session)},
+      ops);
 #ifdef REUSE_HAVE_CUDA
   add_cuda_operators(session, ops);
 #endif

@@ -44,7 +44,9 @@ class DeviceMachine {
 
 }  // namespace
 
-std::vector<float> rounded_to_half(const std::vector<float>& values) { return as_floats(converted<cuda::Half>(values)); }
+std::vector<float> rounded_to_half(const std::vector<float>& values) {
+  return as_floats(converted<cuda::Half>(values));
+}
 
 // The order of blocks is the GPU's own.
 std::vector<float> run_cuda_fused(const CudaProblem& problem, CudaMode mode, BlockOrder, RunStatistics& statistics) {

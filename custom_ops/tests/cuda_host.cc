@@ -1,5 +1,4 @@
 #include "../cuda/host_launcher.h"
-
 #include "cuda_run.h"
 
 namespace reuse::testing {
@@ -41,7 +40,9 @@ class HostMachine {
 
 }  // namespace
 
-std::vector<float> rounded_to_half(const std::vector<float>& values) { return as_floats(converted<cuda::Half>(values)); }
+std::vector<float> rounded_to_half(const std::vector<float>& values) {
+  return as_floats(converted<cuda::Half>(values));
+}
 
 std::vector<float> run_cuda_fused(const CudaProblem& problem, CudaMode mode, BlockOrder order,
                                   RunStatistics& statistics) {

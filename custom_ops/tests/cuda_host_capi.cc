@@ -45,17 +45,23 @@ extern "C" {
 
 // Writes Y and returns 0, or writes a sentence to `message` and returns -1. `bias` and parameters may be null.
 // `activation_params` has two elements.
-__attribute__((visibility("default"))) int32_t reuse_cuda_host_conv(
-    const Settings* settings, float capacity, const float* activation_params, const float* x, const float* w,
-    const float* bias, const float* projections, const float* thresholds, const int32_t* coordinates,
-    const float* widths, float* y, char* message, size_t message_size) {
+__attribute__((visibility("default"))) int32_t reuse_cuda_host_conv(const Settings* settings, float capacity,
+                                                                    const float* activation_params, const float* x,
+                                                                    const float* w, const float* bias,
+                                                                    const float* projections, const float* thresholds,
+                                                                    const int32_t* coordinates, const float* widths,
+                                                                    float* y, char* message, size_t message_size) {
   try {
     const Settings& s = *settings;
     CudaProblem p;
     p.blocking = blocking_of(s);
     const ConvGeometry& g = p.blocking.geometry;
-    p.hash = {static_cast<cuda::Family>(s.family), static_cast<int32_t>(s.num_hashes), projections, thresholds,
-              coordinates, widths};
+    p.hash = {static_cast<cuda::Family>(s.family),
+              static_cast<int32_t>(s.num_hashes),
+              projections,
+              thresholds,
+              coordinates,
+              widths};
     p.cluster.scope = static_cast<Scope>(s.scope);
     p.cluster.metric = static_cast<Metric>(s.metric);
     p.cluster.capacity = capacity;

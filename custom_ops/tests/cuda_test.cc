@@ -142,8 +142,7 @@ TEST(cuda_tiles_are_put_together) {
     for (const int64_t length : {16, 20, 48}) {
       std::mt19937 random(static_cast<unsigned>(length));
       Problem problem = channel_problem(random, family, length);
-      problem.blocking = Blocking::make(
-          ConvGeometry::make(problem.blocking.geometry.attributes, 3, 48, 21, 23, 150));
+      problem.blocking = Blocking::make(ConvGeometry::make(problem.blocking.geometry.attributes, 3, 48, 21, 23, 150));
       std::normal_distribution<float> normal;
       problem.x.resize(3 * 48 * 21 * 23);
       problem.w.resize(150 * 48 * 9);
@@ -187,7 +186,8 @@ TEST(cuda_half_tables_do_not_overflow) {
     for (float& value : problem.x) value *= size;
     problem.thresholds.assign(problem.thresholds.size(), 0.0f);
     problem.bias.clear();
-    const std::vector<float> cpu = run_fused(problem, 1), own = run_cuda_fused(problem, CudaMode::kTf32, Order::kForwards);
+    const std::vector<float> cpu = run_fused(problem, 1),
+                             own = run_cuda_fused(problem, CudaMode::kTf32, Order::kForwards);
     std::vector<float> actual, expected;
     for (const float value : own) actual.push_back(value / size);
     for (const float value : cpu) expected.push_back(value / size);

@@ -35,18 +35,6 @@ def run_cuda(model: onnx.ModelProto, x: Array, *, tf32: bool = False) -> Array:
     return result
 
 
-def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns the model with float16 images and weights."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    for tensor in changed.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and tensor.name not in PARAMETERS:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
-    for value in [*changed.graph.input, *changed.graph.output]:
-        value.type.tensor_type.elem_type = TensorProto.FLOAT16
-    return changed
-
-
 def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the float32 model with weights that float16 has."""
     changed = onnx.ModelProto()

@@ -15,9 +15,10 @@ from reuse_compiler.reference.operators import cluster_vectors, hash_vectors
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvGeometry, DataOrder
 from tests.comparison import assert_close
-from tests.cuda.running import cuda_session, in_half, rounded, run_cuda
+from tests.cuda.running import cuda_session, rounded, run_cuda
 from tests.custom_ops.cases import Case, cases
 from tests.running import run_kernels, run_reference
+from tools.gpu_check.models import in_half
 
 EXAMPLES = int(os.environ.get("REUSE_CUDA_EXAMPLES", "60"))
 """Cases per test; the GPU check takes fewer under the sanitizer."""

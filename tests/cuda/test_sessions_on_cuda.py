@@ -126,11 +126,9 @@ def test_pool_equals_the_cpus(mode: str, attributes: dict[str, Any]) -> None:
     node = helper.make_node(
         "Pool", ["X"], ["Y"], "pool", domain="ai.reuse", mode=mode, kernel_shape=[3, 2], **attributes
     )
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in (("X", ["N", "H", "W", 20]), ("Y", None))
-    ]
-    graph = helper.make_graph([node], "pool", values[:1], values[1:])
+    x_info = helper.make_tensor_value_info("X", TensorProto.FLOAT, ["N", "H", "W", 20])
+    y_info = helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], "pool", [x_info], [y_info])
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.reuse", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     x = np.random.default_rng(0).standard_normal((2, 13, 11, 20)).astype(np.float32)

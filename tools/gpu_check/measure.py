@@ -1,0 +1,278 @@
+"""Measures layers or networks, dense and with reuse, and writes a line of JSON for each setting as soon as it is done.
+
+    python -m tools.gpu_check.measure layers|networks --results FOLDER [--seconds N] [--smoke]
+
+With --smoke everything runs once on the CPU, at batch 1: whether models can be built and run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from models import builders, packaged
+from reuse_compiler.benchmark.conv import STAGES_VARIABLE
+from reuse_compiler.benchmark.inputs import LayerInput, build_input
+from reuse_compiler.benchmark.layer import dense_model, reuse_model
+from reuse_compiler.benchmark.sessions import BoundRun, open_session
+from reuse_compiler.benchmark.timing import interleave
+from reuse_compiler.runtime import Provider, reset_statistics, running_on, statistics
+from reuse_compiler.verification.compare import Difference
+from tools.gpu_check.models import LayerCase, compile_layers, convolutions, in_half, layer_case, layer_order
+
+WARM_UPS, REPEATS = 4, 15
+MOST_COMPARED = 2**27
+"""Outputs with more elements are not compared: copying them takes longer than all runs."""
+MOST_BYTES = 12 * 2**30
+"""Inputs and outputs of a case together; larger ones are left out."""
+GAIN = 1.1
+"""A layer of a network gets reuse where that is so many times as fast as the dense layer, measured alone."""
+NETWORK_IMAGES = {"cifarnet": (1, 16, 128), "vgg19": (1, 16), "hed": (1,)}
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How both forms run."""
+
+    half: bool = False
+    tf32: bool = False
+    graph: bool = False
+
+    def provider(self, smoke: bool) -> Provider:
+        return Provider("cpu") if smoke else Provider("cuda", tf32=self.tf32, cuda_graph=self.graph)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"element": "float16" if self.half else "float32", "tf32": self.tf32, "graph": self.graph}
+
+
+ALL_MODES = [
+    Mode(half, tf32, graph) for half, tf32 in ((False, False), (False, True), (True, True)) for graph in (False, True)
+]
+SMOKE_MODES = [Mode(), Mode(half=True)]
+FEW_MODES = [mode for mode in ALL_MODES if not mode.graph]
+
+
+class Results:
+    """A file of JSON lines, and the time that is left."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self._path, self._end = path, time.monotonic() + seconds
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+
+    def add(self, **values: Any) -> None:
+        with self._path.open("a") as stream:
+            stream.write(json.dumps(values) + "\n")
+        print({k: v for k, v in values.items() if k != "stages_ms"}, flush=True)
+
+    def attempt(self, what: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> None:
+        """Measures unless time is up; what goes wrong is a result, too."""
+        if time.monotonic() > self._end:
+            self.add(**what, skipped="no time left")
+            return
+        try:
+            self.add(**what, **measure())
+        except Exception as error:
+            traceback.print_exc()
+            self.add(**what, failed=f"{type(error).__name__}: {error}"[:500])
+
+
+def bind(model: onnx.ModelProto, x: NDArray[Any], shape: tuple[int, ...]) -> BoundRun:
+    """Opens a model for runs with tensors on the provider's device."""
+    plain = all(node.domain in ("", "ai.onnx") for node in model.graph.node)
+    return BoundRun(open_session(model, os.cpu_count() or 1, "the model", plain=plain), x, shape)
+
+
+def time_both(dense: BoundRun, fused: BoundRun, repeats: int) -> dict[str, Any]:
+    """Returns medians of runs in turn, and the error."""
+    runs = {"dense": dense, "fused": fused}
+    interleave(runs, WARM_UPS if repeats > 1 else 1)
+    samples = interleave(runs, repeats)
+    dense_ms, fused_ms = median(samples["dense"]), median(samples["fused"])
+    found: dict[str, Any] = {"dense_ms": dense_ms, "fused_ms": fused_ms, "speedup": dense_ms / fused_ms}
+    return found | {"dense_least_ms": min(samples["dense"]), "fused_least_ms": min(samples["fused"])}
+
+
+def error_of(dense: BoundRun, fused: BoundRun, elements: int) -> dict[str, float]:
+    """Returns the relative L2 error of the form with reuse, unless the output is too large to look at."""
+    if elements > MOST_COMPARED:
+        return {}
+    difference = Difference()
+    difference.add(dense.output.astype(np.float32), fused.output.astype(np.float32))
+    return {"error": difference.rel_error}
+
+
+def stages_of(
+    model: onnx.ModelProto, x: NDArray[Any], shape: tuple[int, ...], repeats: int
+) -> dict[str, dict[str, float]]:
+    """Returns the milliseconds per stage and r_c of every reuse node, from runs that wait for each stage."""
+    os.environ[STAGES_VARIABLE] = "1"
+    try:
+        run = bind(model, x, shape)
+    finally:
+        del os.environ[STAGES_VARIABLE]
+    run()
+    reset_statistics(run.session)
+    for _ in range(repeats):
+        run()
+    return {
+        node.node: {stage: 1e3 * s / node.runs for stage, s in node.seconds.model_dump().items()}
+        | {
+            "r_c": node.remaining_ratio or 0.0,
+            "guarded": node.guarded / node.runs,
+            "scratch": float(node.scratch_bytes),
+        }
+        for node in statistics(run.session)
+        if node.runs
+    }
+
+
+def measure_layer(layer: LayerCase, data: LayerInput, mode: Mode, repeats: int, smoke: bool) -> dict[str, Any]:
+    """Measures a layer in one mode."""
+    dense, shape = dense_model(layer.case), layer.case.output_shape
+    fused, x = reuse_model(dense, layer.case, data, "fused"), data.x
+    if mode.half:
+        dense, fused, x = in_half(dense), in_half(fused), x.astype(np.float16)
+    with running_on(mode.provider(smoke)):
+        runs = bind(dense, x, shape), bind(fused, x, shape)
+        found = time_both(*runs, repeats) | error_of(*runs, int(np.prod(shape)))
+        del runs
+        if not mode.graph:
+            stages = stages_of(fused, x, shape, max(1, repeats // 3))["conv"]
+            found |= {"r_c": stages.pop("r_c"), "guarded": stages.pop("guarded"), "scratch": stages.pop("scratch")}
+            found["stages_ms"] = stages
+    return found
+
+
+def measure_layers(results: Results, smoke: bool) -> None:
+    """Measures all layers, the most wanted first."""
+    order = [(goal, 1) for goal in dict.fromkeys(goal for goal, _ in layer_order())] if smoke else layer_order()
+    for goal, batch in order:
+        layer = layer_case(goal, batch)
+        what = {"layer": layer.name, "batch": batch}
+        size = 4 * (int(np.prod(layer.case.input_shape)) + int(np.prod(layer.case.output_shape)))
+        if size > MOST_BYTES:
+            results.add(**what, skipped=f"{size / 2**30:.0f} GiB of input and output")
+            continue
+        data: list[LayerInput] = []
+
+        def build(layer: LayerCase = layer, data: list[LayerInput] = data) -> dict[str, Any]:
+            data.append(build_input(layer.case))
+            return {"clusters": sum(data[0].clusters), "H": data[0].num_hashes, "family": layer.case.family}
+
+        results.attempt(what, build)
+        if not data:
+            continue
+        # A graph saves launches, which cost most where there is least to compute.
+        modes = SMOKE_MODES if smoke else ALL_MODES if batch == 1 or order.index((goal, batch)) < 3 else FEW_MODES
+        for mode in modes:
+            repeats = 1 if smoke else REPEATS
+            results.attempt(
+                what | mode.as_dict(),
+                lambda mode=mode, repeats=repeats: measure_layer(layer, data[0], mode, repeats, smoke),  # type: ignore[misc]  # noqa: B023
+            )
+
+
+def flat_images(batch: int, size: int) -> NDArray[np.float32]:
+    """Returns images [N, 3, size, size] of flat squares, as pages and drawings have them."""
+    rng = np.random.default_rng(0)
+    side = 16
+    squares = rng.standard_normal((batch, 3, -(-size // side), -(-size // side))).astype(np.float32)
+    return np.ascontiguousarray(squares.repeat(side, axis=2).repeat(side, axis=3)[:, :, :size, :size])
+
+
+def networks(smoke: bool) -> Iterator[tuple[str, onnx.ModelProto, int, int]]:
+    """Yields name, model, batch size and image size of what is there."""
+    for name, batches in NETWORK_IMAGES.items():
+        for batch in batches[:1] if smoke else batches:
+            if name == "hed":
+                path = packaged.REGISTRY["hed"].cached_path()
+                if path.is_file():
+                    yield name, onnx.load(path), batch, 512
+            elif not (smoke and name == "vgg19"):
+                yield (
+                    name,
+                    builders.vgg19() if name == "vgg19" else builders.trained(name),
+                    batch,
+                    224 if name == "vgg19" else 32,
+                )
+
+
+def measure_network(
+    model: onnx.ModelProto, x: NDArray[np.float32], mode: Mode, repeats: int, smoke: bool
+) -> dict[str, Any]:
+    """Compiles a network with lossless reuse in the layers that gain in this mode, and measures it."""
+    name = model.graph.input[0].name
+    bound = {name: x.shape}
+    own = in_half if mode.half else (lambda each: each)
+    values = x.astype(np.float16) if mode.half else x
+    whole = compile_layers(model, [], bound)
+    with running_on(mode.provider(smoke)):
+        opened = open_session(own(model), os.cpu_count() or 1, "the network", plain=True)
+        shape = tuple(opened.run(None, {name: values})[0].shape)
+        del opened
+        stages = stages_of(own(whole), values, shape, max(1, repeats // 5))
+        dense = {layer: layer_ms(own(alone), repeats) for layer, alone in convolutions(model, bound).items()}
+        reuse = {
+            layer: sum(ms for stage, ms in of.items() if stage in ("hash", "cluster", "gemm", "gather"))
+            for layer, of in stages.items()
+        }
+        declined = [layer for layer, ms in dense.items() if layer not in reuse or ms < GAIN * reuse[layer]]
+        compiled = compile_layers(model, declined, bound) if len(declined) < len(dense) else model
+        runs = bind(own(model), values, shape), bind(own(compiled), values, shape)
+        found = time_both(*runs, repeats) | error_of(*runs, int(np.prod(shape)))
+    layers = {
+        layer: {"dense_ms": ms, "reuse_ms": reuse.get(layer), "r_c": stages.get(layer, {}).get("r_c")}
+        for layer, ms in dense.items()
+    }
+    return found | {"layers_with_reuse": len(dense) - len(declined), "layers": layers}
+
+
+def layer_ms(model: onnx.ModelProto, repeats: int) -> float:
+    """Returns the median time of a layer alone, on random numbers."""
+    first, last = model.graph.input[0].type.tensor_type, model.graph.output[0].type.tensor_type
+    shapes = [tuple(dim.dim_value for dim in each.shape.dim) for each in (first, last)]
+    element = np.float16 if first.elem_type == onnx.TensorProto.FLOAT16 else np.float32
+    x = np.random.default_rng(0).standard_normal(shapes[0], dtype=np.float32).astype(element)
+    run = bind(model, x, shapes[1])
+    interleave({"dense": run}, 2)
+    return median(interleave({"dense": run}, max(1, repeats // 3))["dense"])
+
+
+def measure_networks(results: Results, smoke: bool) -> None:
+    """Measures all networks that are there."""
+    for name, model, batch, size in networks(smoke):
+        x = flat_images(batch, size)
+        for mode in SMOKE_MODES if smoke else FEW_MODES:
+            results.attempt(
+                {"network": name, "batch": batch} | mode.as_dict(),
+                lambda mode=mode: measure_network(model, x, mode, 1 if smoke else REPEATS, smoke),  # type: ignore[misc]  # noqa: B023
+            )
+
+
+def main() -> None:
+    """Measures what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("what", choices=["layers", "networks"])
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=1e9)
+    parser.add_argument("--smoke", action="store_true")
+    arguments = parser.parse_args()
+    results = Results(arguments.results / f"{arguments.what}.jsonl", arguments.seconds)
+    {"layers": measure_layers, "networks": measure_networks}[arguments.what](results, arguments.smoke)
+
+
+if __name__ == "__main__":
+    main()

@@ -59,19 +59,25 @@ REUSE_BOTH void read_entries(const Entry* from, int32_t count, bool aligned, flo
   for (int i = 0; i < kCount; ++i) to[i] = i < count ? to_float(from[i]) : 0.0f;
 }
 
-// The table of a tile of output channels of every group, or all of a staged table.
+// Tables of tiles of output channels of every group.
 template <typename Entry>
 struct TableView {
-  const Entry* entries;  // [B, rows, row_stride], of which tap t has the channels from t * tap_stride + first on
-  int32_t rows, row_stride, tap_stride, first;
-  bool aligned;  // whether every multiple of 16 bytes in a row is one in memory
+  const Entry* entries;  // [B, rows, row_stride], of which a tap's channels begin at multiples of tap_stride
+  int32_t rows, row_stride, tap_stride;
+  int64_t tile_stride;  // from one tile's entries to the next's
+  bool aligned;         // whether every multiple of 16 bytes in a row is one in memory
+};
+
+// Some of the tiles that a group's output channels are cut into; the last of all may be narrower.
+struct ChannelTiles {
+  int32_t first, count, channels;
 };
 
 // What vectors without a row need: their own products. Null members: there are none.
 template <typename T, typename Packed>
 struct DenseView {
   const T* x;
-  const Packed* panels;  // [B, L, taps, tile]
+  const Packed* panels;  // [tiles, B, L, taps, tile]
   Panels sizes;
 };
 
@@ -98,22 +104,32 @@ struct GatherKernel {
   const int32_t* ids;  // [B, V]; below 0: the vector has no row
   const T* bias;       // [M] or null
   ActivationOperands activation;
-  int32_t tile_start, tile_channels;  // within a group; the last tile may have fewer channels than the others
+  ChannelTiles tiles;
   T* y;
 
-  REUSE_BOTH int64_t blocks() const { return static_cast<int64_t>(divide_up(shape.rows, kPixels)) * shape.group; }
+  REUSE_BOTH int64_t blocks() const {
+    return static_cast<int64_t>(divide_up(shape.rows, kPixels)) * shape.group * tiles.count;
+  }
 
   REUSE_BOTH void run(const Group<kThreads>& group, Shared& shared) const {
     const int32_t pixel_tiles = divide_up(shape.rows, kPixels);
-    const int32_t own_group = static_cast<int32_t>(group.block / pixel_tiles);
     const int32_t first = static_cast<int32_t>(group.block % pixel_tiles) * kPixels;
-    group.phase([&](int thread) { gather(own_group, first, thread, shared); });
-    group.phase([&](int thread) { write(own_group, first, thread, shared); });
+    const int32_t own_group = static_cast<int32_t>(group.block / pixel_tiles % shape.group);
+    const int32_t index = static_cast<int32_t>(group.block / pixel_tiles / shape.group);
+    const int32_t start = (tiles.first + index) * tiles.channels;
+    const Tile tile{own_group, index, start, smaller(tiles.channels, shape.group_out_channels - start)};
+    group.phase([&](int thread) { gather(tile, first, thread, shared); });
+    group.phase([&](int thread) { write(tile, first, thread, shared); });
   }
 
  private:
-  REUSE_BOTH void gather(int32_t own_group, int32_t first, int thread, Shared& shared) const {
-    const int32_t lanes = divide_up(tile_channels, kAtOnce);
+  // A group's output channels from `start` on; `index` counts from the launch's first tile.
+  struct Tile {
+    int32_t group, index, start, channels;
+  };
+
+  REUSE_BOTH void gather(const Tile& tile, int32_t first, int thread, Shared& shared) const {
+    const int32_t lanes = divide_up(tile.channels, kAtOnce);
     const int32_t tap_rows = shape.patch ? 1 : shape.kernel_h, tap_columns = shape.patch ? 1 : shape.kernel_w;
     Sums sums;
     int32_t channel[kItems], pixel[kItems];
@@ -129,12 +145,12 @@ struct GatherKernel {
       for (int j = 0; j < kAtOnce; ++j) sums.values[i][j] = 0.0f;
     }
     for (int32_t b = 0; b < shape.blocks_per_group; ++b) {
-      const int32_t block = own_group * shape.blocks_per_group + b;
+      const int32_t block = tile.group * shape.blocks_per_group + b;
       const float factor = static_cast<float>(power_of_two(-scale.exponent(block)));
       for (int32_t tap_row = 0; tap_row < tap_rows; ++tap_row) {
         for (int32_t tap_column = 0; tap_column < tap_columns; ++tap_column) {
           const Tap tap{tap_row * tap_columns + tap_column, tap_row * shape.dilation_h, tap_column * shape.dilation_w};
-          add_tap(block, tap, first, pixel, channel, at, factor, sums);
+          add_tap(tile, block, tap, first, pixel, channel, at, factor, sums);
         }
       }
     }
@@ -160,9 +176,9 @@ struct GatherKernel {
   }
 
   // Adds one tap of all items: first all ids are read, then all rows, so that loads wait side by side.
-  REUSE_BOTH void add_tap(int32_t block, const Tap& tap, int32_t first, const int32_t (&pixel)[kItems],
-                          const int32_t (&channel)[kItems], const OutputPixel (&at)[kItems], float factor,
-                          Sums& sums) const {
+  REUSE_BOTH void add_tap(const Tile& tile, int32_t block, const Tap& tap, int32_t first,
+                          const int32_t (&pixel)[kItems], const int32_t (&channel)[kItems],
+                          const OutputPixel (&at)[kItems], float factor, Sums& sums) const {
     const int32_t* of_block = ids + static_cast<int64_t>(block) * shape.vectors;
     int32_t vector[kItems], id[kItems];
     REUSE_UNROLL
@@ -170,36 +186,37 @@ struct GatherKernel {
       vector[i] = pixel[i] < 0 ? -1 : vector_at(at[i], first + pixel[i], tap);
       id[i] = vector[i] < 0 ? 0 : of_block[vector[i]];
     }
-    const Entry* entries = table.entries + static_cast<int64_t>(block) * table.rows * table.row_stride +
-                           static_cast<int64_t>(tap.index) * table.tap_stride + table.first;
+    const Entry* entries = table.entries + tile.index * table.tile_stride +
+                           static_cast<int64_t>(block) * table.rows * table.row_stride +
+                           static_cast<int64_t>(tap.index) * table.tap_stride;
     REUSE_UNROLL
     for (int i = 0; i < kItems; ++i) {
       const bool used = vector[i] >= 0 && id[i] >= 0 && id[i] < table.rows;
       float own[kAtOnce];
       read_entries(entries + (used ? static_cast<int64_t>(id[i]) * table.row_stride + channel[i] : 0),
-                   used ? tile_channels - channel[i] : 0, table.aligned, own);
+                   used ? tile.channels - channel[i] : 0, table.aligned, own);
       REUSE_UNROLL
       for (int j = 0; j < kAtOnce; ++j) sums.values[i][j] += own[j] * factor;
-      if (!used && vector[i] >= 0) add_without_row(block, tap.index, vector[i], channel[i], sums.values[i]);
+      if (!used && vector[i] >= 0) add_without_row(tile, block, tap.index, vector[i], channel[i], sums.values[i]);
     }
   }
 
   // An id outside the table, which only a wrong model can have, is answered with NaN.
-  REUSE_BOTH void add_without_row(int32_t block, int32_t tap, int32_t vector, int32_t channel,
+  REUSE_BOTH void add_without_row(const Tile& tile, int32_t block, int32_t tap, int32_t vector, int32_t channel,
                                   float (&sums)[kAtOnce]) const {
     if (dense.panels != nullptr) {
-      add_product_of(block, tap, vector, channel, sums);
+      add_product_of(tile, block, tap, vector, channel, sums);
       return;
     }
     for (float& sum : sums) sum = float_of(0x7FC00000u);
   }
 
   // The dense product of a vector that has no row.
-  REUSE_BOTH void add_product_of(int32_t block, int32_t tap, int32_t vector, int32_t channel,
+  REUSE_BOTH void add_product_of(const Tile& tile, int32_t block, int32_t tap, int32_t vector, int32_t channel,
                                  float (&sums)[kAtOnce]) const {
     const NeuronVector<T> values(shape, dense.x, block, vector);
     const int32_t width = dense.sizes.width();
-    const Packed* weights = dense.panels + block * dense.sizes.panel_size() + tap * dense.sizes.tile + channel;
+    const Packed* weights = dense.panels + dense.sizes.offset(tile.index, block) + tap * dense.sizes.tile + channel;
     float products[kAtOnce] = {};
     for (int32_t l = 0; l < values.length(); ++l) {
       const float value = values[l];
@@ -210,12 +227,12 @@ struct GatherKernel {
     for (int j = 0; j < kAtOnce; ++j) sums[j] += products[j];
   }
 
-  REUSE_BOTH void write(int32_t own_group, int32_t first, int thread, const Shared& shared) const {
+  REUSE_BOTH void write(const Tile& tile, int32_t first, int thread, const Shared& shared) const {
     const int32_t count = smaller(kPixels, shape.rows - first);
-    const int32_t start = own_group * shape.group_out_channels + tile_start;
-    for (int32_t i = thread; i < tile_channels * kPixels; i += kThreads) {
-      const int32_t channel = shape.output_pixel_major ? i % tile_channels : i / kPixels;
-      const int32_t pixel = shape.output_pixel_major ? i / tile_channels : i % kPixels;
+    const int32_t start = tile.group * shape.group_out_channels + tile.start;
+    for (int32_t i = thread; i < tile.channels * kPixels; i += kThreads) {
+      const int32_t channel = shape.output_pixel_major ? i % tile.channels : i / kPixels;
+      const int32_t pixel = shape.output_pixel_major ? i / tile.channels : i % kPixels;
       if (pixel >= count) continue;
       const float sum = shared.out[channel][pixel] + (bias == nullptr ? 0.0f : to_float(bias[start + channel]));
       const int32_t index = first + pixel;

@@ -250,7 +250,8 @@ struct FusedPlan {
   Shape shape;
   Numbering numbering;
   Panels panels;
-  int32_t rows;  // of sums, centroids and tables, per block
+  int32_t rows;            // of sums, centroids and tables, per block
+  int32_t tiles_together;  // whose tables exist at once
 
   static FusedPlan make(const Blocking& blocking, const HashOperands& hash, const ClusterAttributes& cluster) {
     FusedPlan p{};
@@ -262,6 +263,10 @@ struct FusedPlan {
     int64_t per_unit = p.numbering.limit;
     if (bits < 31 && !cluster.verify) per_unit = std::min(per_unit, int64_t{1} << bits);
     p.rows = to_int32(per_unit * p.numbering.units.count, "the number of clusters");
+    // Few large launches keep a GPU busy, but tables that are written and read together should fit the L2 cache.
+    const int64_t together = std::min(int64_t{24} << 20, table_memory() / 16);
+    const int64_t bytes = int64_t{sizeof(float)} * p.shape.num_blocks * p.rows * p.panels.width();
+    p.tiles_together = static_cast<int32_t>(std::clamp<int64_t>(together / bytes, 1, p.panels.tiles));
     return p;
   }
 };
@@ -335,7 +340,9 @@ class Fused {
     } else {
       fill(launcher, b.counts, s.num_blocks, int32_t{0});
     }
-    for (int32_t tile = 0; tile < plan_.panels.tiles; ++tile) run_tile(launcher, operands, weights, b, tile);
+    for (int32_t tile = 0; tile < plan_.panels.tiles; tile += plan_.tiles_together) {
+      run_tiles(launcher, operands, weights, b, tile);
+    }
     launcher.end_stages();
   }
 
@@ -360,35 +367,35 @@ class Fused {
     b.counts = arena.take<int32_t>(s.num_blocks);
     b.sums = take_sums(arena, s, plan_.numbering, plan_.rows);
     b.centroids = arena.take<T>(all_rows * s.length);
-    b.table = arena.take<Entry>(all_rows * plan_.panels.width());
+    b.table = arena.take<Entry>(all_rows * plan_.panels.width() * plan_.tiles_together);
     return b;
   }
 
   template <typename Launcher>
-  void run_tile(Launcher& launcher, const FusedOperands<T>& operands, const PackedWeightsView<Packed>& weights,
-                const Buffers& b, int32_t tile) const {
+  void run_tiles(Launcher& launcher, const FusedOperands<T>& operands, const PackedWeightsView<Packed>& weights,
+                 const Buffers& b, int32_t first) const {
     const Shape& s = plan_.shape;
     const Panels& panels = plan_.panels;
-    const Packed* panel = weights.panels + panels.offset(tile, 0);
+    const Packed* panel = weights.panels + panels.offset(first, 0);
+    const int32_t count = std::min(plan_.tiles_together, panels.tiles - first);
     EntryScale scale{nullptr, nullptr, 0};
     if (sizeof(Entry) == 2) {
       scale = {b.numbering.largest, weights.columns, plan_.numbering.angular ? log2_up(s.length) + 1 : 1};
     }
     launcher.begin_stage(Stage::kGemm);
-    const ProductKernel<Product, T, Packed, Entry> product{s.num_blocks, plan_.rows, s.length, panels.width(), b.counts,
-                                                           b.centroids,  panel,      scale,    b.table};
-    launcher.launch(product, std::min(product.tiles(), shared_blocks(launcher)));
+    const ProductKernel<Product, T, Packed, Entry> product{count,    s.num_blocks, plan_.rows, s.length, panels.width(),
+                                                           b.counts, b.centroids,  panel,      scale,    b.table};
+    launcher.launch(product, std::min(product.pieces(), shared_blocks(launcher)));
     launcher.begin_stage(Stage::kGather);
-    const int32_t start = tile * panels.tile;
+    const int64_t tile_stride = static_cast<int64_t>(s.num_blocks) * plan_.rows * panels.width();
     const GatherKernel<T, Packed, Entry> gather{s,
-                                                {b.table, plan_.rows, panels.width(), panels.tile, 0, true},
+                                                {b.table, plan_.rows, panels.width(), panels.tile, tile_stride, true},
                                                 scale,
                                                 {operands.x, panel, panels},
                                                 b.ids,
                                                 operands.bias,
                                                 operands.activation,
-                                                start,
-                                                std::min(panels.tile, s.group_out_channels - start),
+                                                {first, count, panels.tile},
                                                 operands.y};
     launcher.launch(gather, gather.blocks());
   }
@@ -481,9 +488,9 @@ class StagedProduct {
     pack_weights(launcher, shape_, panels_, weights, packed);
     fill(launcher, table, static_cast<int64_t>(shape_.num_blocks) * rows_ * panels_.width(), T{});
     const ProductKernel<Product, T, T, T> product{
-        shape_.num_blocks,     rows_, shape_.length, panels_.width(), counts, centroids, packed.panels,
-        {nullptr, nullptr, 0}, table};
-    launcher.launch(product, std::min(product.tiles(), shared_blocks(launcher)));
+        1,      shape_.num_blocks, rows_,         shape_.length,         panels_.width(),
+        counts, centroids,         packed.panels, {nullptr, nullptr, 0}, table};
+    launcher.launch(product, std::min(product.pieces(), shared_blocks(launcher)));
   }
 
  private:
@@ -499,19 +506,17 @@ void run_gather(Launcher& launcher, const Shape& shape, const ActivationOperands
   const int32_t rows = to_int32(capacity, "the number of table rows");
   const int32_t width = static_cast<int32_t>(shape.table_width()), channels = shape.group_out_channels;
   const bool aligned = channels % kEntriesAtOnce<T> == 0;
-  for (int32_t start = 0; start < channels; start += kMostTileChannels) {
-    const GatherKernel<T, T, T> gather{shape,
-                                       {table, rows, width, channels, start, aligned},
-                                       {nullptr, nullptr, 0},
-                                       {nullptr, nullptr, {}},
-                                       ids,
-                                       bias,
-                                       activation,
-                                       start,
-                                       std::min(kMostTileChannels, channels - start),
-                                       y};
-    launcher.launch(gather, gather.blocks());
-  }
+  const ChannelTiles tiles{0, divide_up(channels, kMostTileChannels), kMostTileChannels};
+  const GatherKernel<T, T, T> gather{shape,
+                                     {table, rows, width, channels, kMostTileChannels, aligned},
+                                     {nullptr, nullptr, 0},
+                                     {nullptr, nullptr, {}},
+                                     ids,
+                                     bias,
+                                     activation,
+                                     tiles,
+                                     y};
+  launcher.launch(gather, gather.blocks());
 }
 
 // Operator Pool.

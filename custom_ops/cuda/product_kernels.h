@@ -237,8 +237,8 @@ struct TensorProduct {
 #endif
 };
 
-// Multiplies the centroids of every block with its panel of one tile of output channels. A fixed number of thread
-// blocks shares out the tiles of 128 rows and 64 columns.
+// Multiplies the centroids of every block with its panels of some tiles of output channels. A fixed number of thread
+// blocks shares out the pieces of 128 rows and 64 columns.
 template <typename Product, typename Centroid, typename Packed, typename Entry>
 struct ProductKernel {
   static constexpr int kThreads = 256;
@@ -249,33 +249,34 @@ struct ProductKernel {
     float out[kRows][68];
   };
 
-  int32_t num_blocks, rows, length, width;
+  int32_t tiles, num_blocks, rows, length, width;
   const int32_t* counts;      // [B]
   const Centroid* centroids;  // [B, rows, L]
-  const Packed* panels;       // [B, L, width]
+  const Packed* panels;       // [tiles, B, L, width]
   EntryScale scale;
-  Entry* table;  // [B, rows, width]
+  Entry* table;  // [tiles, B, rows, width]
 
-  REUSE_BOTH int64_t tiles() const {
-    return static_cast<int64_t>(num_blocks) * divide_up(rows, kRows) * divide_up(width, kColumns);
+  REUSE_BOTH int64_t pieces() const {
+    return static_cast<int64_t>(tiles) * num_blocks * divide_up(rows, kRows) * divide_up(width, kColumns);
   }
 
   REUSE_BOTH void run(const Group<kThreads>& group, Shared& shared) const {
     const int32_t across = divide_up(width, kColumns), down = divide_up(rows, kRows);
-    for (int64_t tile = group.block; tile < tiles(); tile += group.blocks) {
-      const int32_t block = static_cast<int32_t>(tile / across / down);
-      const int32_t row = static_cast<int32_t>(tile / across % down) * kRows;
-      const int32_t column = static_cast<int32_t>(tile % across) * kColumns;
-      const int32_t count = smaller(kRows, smaller(counts[block], rows) - row);
-      if (count > 0) multiply(group, shared, block, row, column, count);
+    for (int64_t piece = group.block; piece < pieces(); piece += group.blocks) {
+      const int32_t panel = static_cast<int32_t>(piece / across / down);
+      const int32_t row = static_cast<int32_t>(piece / across % down) * kRows;
+      const int32_t column = static_cast<int32_t>(piece % across) * kColumns;
+      const int32_t count = smaller(kRows, smaller(counts[panel % num_blocks], rows) - row);
+      if (count > 0) multiply(group, shared, panel, row, column, count);
     }
   }
 
  private:
-  REUSE_BOTH void multiply(const Group<kThreads>& group, Shared& shared, int32_t block, int32_t row, int32_t column,
+  REUSE_BOTH void multiply(const Group<kThreads>& group, Shared& shared, int32_t panel, int32_t row, int32_t column,
                            int32_t count) const {
+    const int32_t block = panel % num_blocks;
     const Centroid* a = centroids + (static_cast<int64_t>(block) * rows + row) * length;
-    const Packed* b = panels + static_cast<int64_t>(block) * length * width + column;
+    const Packed* b = panels + static_cast<int64_t>(panel) * length * width + column;
     const int32_t columns = smaller(kColumns, width - column);
     PerThread<typename Product::Sums, kThreads> sums;
     group.phase([&](int thread) { Product::clear(sums[thread]); });
@@ -287,7 +288,7 @@ struct ProductKernel {
       group.phase([&](int thread) { Product::multiply(shared.tiles, thread, sums[thread]); });
     }
     group.phase([&](int thread) { Product::put_out(sums[thread], thread, shared.out); });
-    Entry* out = table + (static_cast<int64_t>(block) * rows + row) * width + column;
+    Entry* out = table + (static_cast<int64_t>(panel) * rows + row) * width + column;
     group.phase([&](int thread) {
       const float factor = static_cast<float>(power_of_two(scale.exponent(block)));
       for (int32_t i = thread; i < kRows * kColumns; i += kThreads) {

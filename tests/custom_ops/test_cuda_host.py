@@ -67,8 +67,11 @@ def test_many_channels_and_clusters(mode: cuda_host.Mode, layout: Any) -> None:
 
 
 def test_few_rows_of_memory_guard_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clusters beyond the memory of tables are computed densely: the result moves towards the dense one."""
-    geometry = ConvGeometry(2, 32, 30, 31, 64, (3, 3), pads=(1, 1, 1, 1))
+    """Clusters beyond the memory of tables are computed densely: the result moves towards the dense one.
+
+    Tiles of output channels are then computed one after the other, and not together.
+    """
+    geometry = ConvGeometry(2, 32, 30, 31, 150, (3, 3), pads=(1, 1, 1, 1))
     case = Case(geometry, "channel", 32, "sign", 16, seed=1)
     x = case.data()[0]
     dense, shared = run_kernels(case.model("dense"), x), cuda_host.run(case)

@@ -1,5 +1,7 @@
 // Statistics and their C interface.
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "reuse/capi.h"
@@ -38,6 +40,41 @@ TEST(statistics_add_up_and_are_told_apart_by_session) {
   EXPECT(registry.to_json("statistics_test").find("\"runs\":0") != std::string::npos);
   reuse_statistics_forget("statistics_test");
   EXPECT(registry.to_json("statistics_test") == "[]");
+}
+
+// A device that has counted what the test says.
+class FakeCounts final : public DeviceCounts {
+ public:
+  NodeStatistics take() override { return std::exchange(fresh_, {}); }
+  void count(int64_t runs, int64_t clusters) {
+    fresh_.runs += runs;
+    fresh_.total.clusters += clusters;
+  }
+
+ private:
+  NodeStatistics fresh_;
+};
+
+TEST(counts_of_a_device_are_fetched_when_asked_for) {
+  StatisticsRegistry& registry = StatisticsRegistry::instance();
+  const auto counts = std::make_shared<FakeCounts>();
+  const std::string session = "device_counts_test";
+  registry.announce(session, "conv", "ReuseConv");
+  registry.attach(session, "conv", counts);
+  const auto shows = [&](const char* part) { return registry.to_json(session).find(part) != std::string::npos; };
+  RunStatistics run;
+  registry.add(session, "conv", "ReuseConv", run);
+  counts->count(2, 7);
+  EXPECT(shows("\"runs\":3") && shows("\"clusters\":7"));
+  EXPECT(shows("\"runs\":3") && shows("\"clusters\":7"), << "counted twice");
+  counts->count(1, 5);
+  registry.reset(session);
+  EXPECT(shows("\"runs\":0") && shows("\"clusters\":0"));
+  counts->count(4, 9);
+  registry.detach(session, "conv", counts);
+  counts->count(1, 100);
+  EXPECT(shows("\"runs\":4") && shows("\"clusters\":9"), << "the last counts, and no more");
+  registry.forget(session);
 }
 
 }  // namespace

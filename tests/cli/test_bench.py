@@ -13,6 +13,7 @@ from reuse_compiler.benchmark.report import ConvReport, ModelComparison, TableRe
 from reuse_compiler.cli.bench import app
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
+from reuse_compiler.runtime import import_onnxruntime
 
 Run = Callable[..., Result]
 LAYER = [
@@ -96,6 +97,8 @@ class TestConv:
             ("--stride 0", "Invalid value for '--stride'"),
             ("--pad 1x1x1", "Invalid value for '--pad'"),
             ("--pad -1", "Invalid value for '--pad'"),
+            ("--int8 --provider cuda", "Invalid value for '--int8': onnxruntime's quantised Conv"),
+            ("--provider tpu", "Invalid value for '--provider'"),
             ("--weight 8x15x3x3", "the input has 16 channels, but weights 8x15x3x3 in 1 group(s) read 15"),
             ("--remaining-ratio 1.5", "asks for 216 distinct vectors, but a block has only 144: give at most 1"),
             ("--remaining-ratio 0", "not even one distinct vector"),
@@ -183,3 +186,9 @@ def test_no_command_is_one_sentence(bench: Run) -> None:
 def test_help(bench: Run, command: str) -> None:
     result = bench(command, "--help")
     assert result.exit_code == 0 and "--json" in result.stdout
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in import_onnxruntime().get_available_providers(), reason="there is CUDA")
+def test_cuda_where_there_is_none_is_one_sentence(bench: Run) -> None:
+    result = bench(*LAYER, "--provider", "cuda")
+    assert result.exit_code == 1 and "no CUDA provider" in result.stderr and "Traceback" not in result.stderr

@@ -68,6 +68,7 @@ def test_versions(calibrate: Calibrate) -> None:
         (["--holdout", "0"], "--holdout: "),
         (["--holdout", "1"], "--holdout: "),
         (["--threads", "0"], "--threads"),
+        (["--provider", "tpu"], "--provider"),
         (["--seed", "-1"], "--seed"),
         (["--family", "kmeans"], "--family"),
         (["--scope", "session"], "--scope"),

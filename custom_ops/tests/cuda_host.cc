@@ -56,4 +56,9 @@ std::vector<float> run_cuda_staged(const CudaProblem& problem, CudaMode mode, Bl
   return run_staged_on(machine, problem, mode, statistics);
 }
 
+CudaClusters run_cuda_cluster(const CudaProblem& problem, const std::vector<int64_t>& codes, BlockOrder order) {
+  HostMachine machine(order);
+  return run_cluster_on(machine, problem, codes);
+}
+
 }  // namespace reuse::testing

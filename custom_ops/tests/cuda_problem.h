@@ -32,4 +32,12 @@ std::vector<float> run_cuda_fused(const CudaProblem& problem, CudaMode mode, Blo
 std::vector<float> run_cuda_staged(const CudaProblem& problem, CudaMode mode, BlockOrder order,
                                    RunStatistics& statistics);
 
+// What operator Cluster returns: centroids are [B, rows, L].
+struct CudaClusters {
+  std::vector<int32_t> ids, counts;
+  std::vector<float> centroids;
+  int64_t rows;
+};
+CudaClusters run_cuda_cluster(const CudaProblem& problem, const std::vector<int64_t>& codes, BlockOrder order);
+
 }  // namespace reuse::testing

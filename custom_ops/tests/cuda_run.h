@@ -121,6 +121,19 @@ std::vector<float> run_staged_as(Machine& machine, const CudaProblem& p, RunStat
 }
 
 template <typename Machine>
+CudaClusters run_cluster_on(Machine& machine, const CudaProblem& p, const std::vector<int64_t>& codes) {
+  const int64_t blocks = p.blocking.num_blocks();
+  const cuda::StagedCluster<float> cluster(p.blocking, p.cluster);
+  Memory<Machine, float> x(p.x), centroids(blocks * cluster.rows() * p.blocking.sub_vector_length());
+  Memory<Machine, int64_t> own_codes(codes);
+  Memory<Machine, int32_t> ids(blocks * p.blocking.vectors), counts(blocks);
+  Memory<Machine, char> scratch(static_cast<int64_t>(cluster.scratch_bytes()));
+  cluster.run(machine.launcher(), x.data(), own_codes.data(), ids.data(), centroids.data(), counts.data(), nullptr,
+              scratch.data());
+  return {ids.to_host(), counts.to_host(), centroids.to_host(), cluster.rows()};
+}
+
+template <typename Machine>
 std::vector<float> run_fused_on(Machine& machine, const CudaProblem& p, CudaMode mode, RunStatistics& statistics) {
   switch (mode) {
     case CudaMode::kStrict:

@@ -99,6 +99,37 @@ TEST(cuda_staged_equals_cpu) {
   }
 }
 
+// Codes of few values, so that verified members collide, and ids and centroids as the contract says.
+TEST(cuda_clusters_are_the_cpus) {
+  for (int seed = 0; seed < cases(); ++seed) {
+    std::mt19937 random(static_cast<unsigned>(10000 + seed));
+    const Problem p = random_problem(random, kFamilies[seed % 4]);
+    const int64_t blocks = p.blocking.num_blocks(), vectors = p.blocking.vectors,
+                  length = p.blocking.sub_vector_length();
+    std::vector<int64_t> codes(static_cast<size_t>(blocks * vectors));
+    for (int64_t& code : codes) code = static_cast<int64_t>(random() % 3) - 1;
+    PoisonedAllocator allocator;
+    Threads parallel(1);
+    RunStatistics statistics;
+    Context context{allocator, parallel, statistics};
+    const Clusters expected = cluster(context, p.blocking, p.cluster, p.x.data(), codes.data());
+    const CudaClusters actual = run_cuda_cluster(cuda_problem(p), codes, kOrders[seed % 3]);
+    for (int64_t i = 0; i < blocks * vectors; ++i) {
+      EXPECT(actual.ids[static_cast<size_t>(i)] == expected.ids[static_cast<size_t>(i)], << "seed " << seed);
+    }
+    for (int64_t b = 0; b < blocks; ++b) {
+      const BlockClusters& own = expected.blocks[static_cast<size_t>(b)];
+      EXPECT(actual.counts[static_cast<size_t>(b)] == own.count, << "seed " << seed);
+      for (int64_t i = 0; i < actual.rows * length; ++i) {
+        const float centroid = i < own.count * length ? own.centroids[static_cast<size_t>(i)] : 0.0f;
+        const float found = actual.centroids[static_cast<size_t>(b * actual.rows * length + i)];
+        EXPECT(std::fabs(found - centroid) <= 1e-6f * std::max(1.0f, std::fabs(centroid)),
+               << found << ", expected " << centroid << ", seed " << seed);
+      }
+    }
+  }
+}
+
 TEST(cuda_half_is_near_cpu) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(7000 + seed));

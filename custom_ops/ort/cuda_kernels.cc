@@ -11,6 +11,13 @@
 namespace reuse::ort {
 namespace {
 
+// What a CUDA kernel is made from, besides its node.
+struct CudaSetup {
+  const std::string& session;
+  cuda::Element element;
+  std::shared_ptr<StreamScratch> scratch;
+};
+
 // REUSE_CUDA_TF32 of the environment forces one: 1 or 0.
 std::optional<bool> forced_tf32() {
   const char* text = std::getenv("REUSE_CUDA_TF32");
@@ -350,7 +357,15 @@ class CudaPool final : public CudaKernel {
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_cuda_kernel(OperatorName name, const KernelInfo* info, const CudaSetup& setup) {
+std::shared_ptr<StreamScratch> SharedScratch::get() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::shared_ptr<StreamScratch> scratch = scratch_.lock();
+  if (scratch == nullptr) scratch_ = scratch = std::make_shared<StreamScratch>();
+  return scratch;
+}
+
+std::unique_ptr<Kernel> CudaKernelSource::make(OperatorName name, const KernelInfo* info) const {
+  const CudaSetup setup{session_, element_, scratch_->get()};
   switch (name) {
     case OperatorName::kHash:
       return std::make_unique<CudaHash>(info, setup);

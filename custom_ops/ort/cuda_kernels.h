@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 
 #include "kernel.h"
 #include "reuse/cuda_operators.h"
@@ -10,15 +12,26 @@
 
 namespace reuse::ort {
 
-// What a CUDA kernel is made from, besides its node.
-struct CudaSetup {
-  std::string session;
-  cuda::Element element;
-  std::shared_ptr<StreamScratch> scratch;
+// The memory that all CUDA kernels of a session share, for as long as one of them lives.
+class SharedScratch {
+ public:
+  std::shared_ptr<StreamScratch> get();
+
+ private:
+  std::mutex mutex_;
+  std::weak_ptr<StreamScratch> scratch_;
 };
 
-enum class OperatorName { kHash, kCluster, kCentroidGemm, kGather, kReuseConv, kPool };
+class CudaKernelSource final : public KernelSource {
+ public:
+  CudaKernelSource(std::string session, cuda::Element element, std::shared_ptr<SharedScratch> scratch)
+      : session_(std::move(session)), element_(element), scratch_(std::move(scratch)) {}
+  std::unique_ptr<Kernel> make(OperatorName name, const KernelInfo* info) const override;
 
-std::unique_ptr<Kernel> make_cuda_kernel(OperatorName name, const KernelInfo* info, const CudaSetup& setup);
+ private:
+  std::string session_;
+  cuda::Element element_;
+  std::shared_ptr<SharedScratch> scratch_;
+};
 
 }  // namespace reuse::ort

@@ -1,6 +1,7 @@
 // What every operator's kernel has: its name, its statistics, and the memory and threads of a run.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +11,8 @@
 #include "reuse/statistics_registry.h"
 
 namespace reuse::ort {
+
+enum class OperatorName { kHash, kCluster, kCentroidGemm, kGather, kReuseConv, kPool };
 
 class Kernel {
  public:
@@ -30,6 +33,13 @@ class Kernel {
  private:
   std::string op_, session_, node_;
   KernelAllocator allocator_;
+};
+
+// Makes the kernels of a provider and an element type for one session's operators.
+class KernelSource {
+ public:
+  virtual ~KernelSource() = default;
+  virtual std::unique_ptr<Kernel> make(OperatorName name, const KernelInfo* info) const = 0;
 };
 
 // Returns the input if it is constant and present; an empty view otherwise.

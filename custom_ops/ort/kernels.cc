@@ -5,6 +5,24 @@
 #include "../cpu/stopwatch.h"
 
 namespace reuse::ort {
+
+std::unique_ptr<Kernel> CpuKernelSource::make(OperatorName name, const KernelInfo* info) const {
+  switch (name) {
+    case OperatorName::kHash:
+      return std::make_unique<HashKernel>(info, session_);
+    case OperatorName::kCluster:
+      return std::make_unique<ClusterKernel>(info, session_);
+    case OperatorName::kCentroidGemm:
+      return std::make_unique<CentroidGemmKernel>(info, session_);
+    case OperatorName::kGather:
+      return std::make_unique<GatherKernel>(info, session_);
+    case OperatorName::kReuseConv:
+      return std::make_unique<ReuseConvKernel>(info, session_);
+    case OperatorName::kPool:
+      return std::make_unique<PoolKernel>(info, session_);
+  }
+  return nullptr;
+}
 HashKernel::HashKernel(const KernelInfo* info, std::string session)
     : Kernel(info, "Hash", std::move(session)),
       conv_(read_conv_attributes(KernelAttributes(info))),

@@ -3,11 +3,22 @@
 
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "attributes.h"
 #include "kernel.h"
 
 namespace reuse::ort {
+
+class CpuKernelSource final : public KernelSource {
+ public:
+  explicit CpuKernelSource(std::string session) : session_(std::move(session)) {}
+  std::unique_ptr<Kernel> make(OperatorName name, const KernelInfo* info) const override;
+
+ private:
+  std::string session_;
+};
 
 class HashKernel final : public Kernel {
  public:

@@ -1,5 +1,4 @@
 // The entry point that ONNX Runtime looks for, and the table of operators.
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -28,21 +27,28 @@ struct Signature {
 // An operator as the runtime sees it: function pointers first, so that a CustomOp* is an Operator*.
 struct Operator : CustomOp {
   Signature signature;
+  OperatorName name;
   const char* provider;  // null: the CPU's
-  std::function<std::unique_ptr<Kernel>(const KernelInfo*)> create;
+  std::shared_ptr<const KernelSource> source;
 };
 
 const Operator& self(const CustomOp* op) { return *static_cast<const Operator*>(op); }
 
-using Create = std::function<std::unique_ptr<Kernel>(const KernelInfo*)>;
+// Where the kernels of a set of operators come from, and of which element type they are.
+struct KernelSet {
+  ElementType element;
+  const char* provider;
+  std::shared_ptr<const KernelSource> source;
+};
 
 template <void (*infer)(ShapeInferContext*)>
-std::unique_ptr<Operator> make_operator(Signature signature, const char* provider, Create create) {
+std::unique_ptr<Operator> make_operator(OperatorName name, Signature signature, const KernelSet& set) {
   auto op = std::make_unique<Operator>();
   static_cast<CustomOp&>(*op) = CustomOp{};
   op->signature = std::move(signature);
-  op->provider = provider;
-  op->create = std::move(create);
+  op->name = name;
+  op->provider = set.provider;
+  op->source = set.source;
   op->version = kApiVersion;
   op->get_name = [](const CustomOp* o) { return self(o).signature.name; };
   op->get_execution_provider = [](const CustomOp* o) { return self(o).provider; };
@@ -56,7 +62,7 @@ std::unique_ptr<Operator> make_operator(Signature signature, const char* provide
   op->get_output_characteristic = [](const CustomOp*, size_t) { return kRequired; };
   op->get_input_memory_type = [](const CustomOp*, size_t) { return kMemoryDefault; };
   op->create_kernel_v2 = [](const CustomOp* o, const Api*, const KernelInfo* info, void** kernel) -> Status* {
-    return guarded([&] { *kernel = self(o).create(info).release(); });
+    return guarded([&] { *kernel = self(o).source->make(self(o).name, info).release(); });
   };
   op->kernel_compute_v2 = [](void* kernel, KernelContext* context) -> Status* {
     return guarded([&] { static_cast<const Kernel*>(kernel)->compute(context); });
@@ -75,76 +81,36 @@ std::unique_ptr<Operator> make_operator(Signature signature, const char* provide
   return op;
 }
 
-// Makes the kernels of each operator, in the order of `make_operators`.
-struct Creators {
-  Create hash, cluster, centroid_gemm, gather, reuse_conv, pool;
-};
-
-// Adds all operators for images, weights and tables of type `element`; parameters of hashing are float32 always.
-void add_operators(ElementType element, const char* provider, Creators create,
-                   std::vector<std::unique_ptr<Operator>>& ops) {
+// Adds all operators for images, weights and tables of the set's element type; parameters of hashing are float32
+// always.
+void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>& ops) {
   // projections, thresholds, coordinates, widths
   const auto with_parameters = [](std::vector<ElementType> inputs) {
     inputs.insert(inputs.end(), {kFloat, kFloat, kInt32, kFloat});
     return inputs;
   };
-  const ElementType e = element;
+  const ElementType e = set.element;
+  ops.push_back(make_operator<infer_hash>(OperatorName::kHash, {"Hash", with_parameters({e}), 1, {kInt64}}, set));
   ops.push_back(
-      make_operator<infer_hash>({"Hash", with_parameters({e}), 1, {kInt64}}, provider, std::move(create.hash)));
-  ops.push_back(make_operator<infer_cluster>({"Cluster", {e, kInt64}, 2, {kInt32, e, kInt32}}, provider,
-                                             std::move(create.cluster)));
-  ops.push_back(make_operator<infer_centroid_gemm>({"CentroidGemm", {e, kInt32, e}, 3, {e}}, provider,
-                                                   std::move(create.centroid_gemm)));
-  ops.push_back(make_operator<infer_gather>({"Gather", {e, kInt32, e, e}, 3, {e}}, provider, std::move(create.gather)));
-  ops.push_back(make_operator<infer_reuse_conv>({"ReuseConv", with_parameters({e, e, e}), 2, {e}}, provider,
-                                                std::move(create.reuse_conv)));
-  ops.push_back(make_operator<infer_pool>({"Pool", {e}, 1, {e}}, provider, std::move(create.pool)));
+      make_operator<infer_cluster>(OperatorName::kCluster, {"Cluster", {e, kInt64}, 2, {kInt32, e, kInt32}}, set));
+  ops.push_back(
+      make_operator<infer_centroid_gemm>(OperatorName::kCentroidGemm, {"CentroidGemm", {e, kInt32, e}, 3, {e}}, set));
+  ops.push_back(make_operator<infer_gather>(OperatorName::kGather, {"Gather", {e, kInt32, e, e}, 3, {e}}, set));
+  ops.push_back(make_operator<infer_reuse_conv>(OperatorName::kReuseConv,
+                                                {"ReuseConv", with_parameters({e, e, e}), 2, {e}}, set));
+  ops.push_back(make_operator<infer_pool>(OperatorName::kPool, {"Pool", {e}, 1, {e}}, set));
 }
-
-template <typename KernelType>
-Create cpu_creator(const std::string& session) {
-  return [session](const KernelInfo* info) { return std::make_unique<KernelType>(info, session); };
-}
-
-#ifdef REUSE_HAVE_CUDA
-// Memory that all kernels of the session share, for as long as one of them lives.
-class SharedScratch {
- public:
-  std::shared_ptr<StreamScratch> get() {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    std::shared_ptr<StreamScratch> scratch = scratch_.lock();
-    if (scratch == nullptr) scratch_ = scratch = std::make_shared<StreamScratch>();
-    return scratch;
-  }
-
- private:
-  std::mutex mutex_;
-  std::weak_ptr<StreamScratch> scratch_;
-};
-
-void add_cuda_operators(const std::string& session, std::vector<std::unique_ptr<Operator>>& ops) {
-  const auto scratch = std::make_shared<SharedScratch>();
-  for (const cuda::Element element : {cuda::Element::kFloat, cuda::Element::kHalf}) {
-    const auto creator = [&](OperatorName name) -> Create {
-      return [=](const KernelInfo* info) { return make_cuda_kernel(name, info, {session, element, scratch->get()}); };
-    };
-    add_operators(element == cuda::Element::kHalf ? kFloat16 : kFloat, "CUDAExecutionProvider",
-                  {creator(OperatorName::kHash), creator(OperatorName::kCluster), creator(OperatorName::kCentroidGemm),
-                   creator(OperatorName::kGather), creator(OperatorName::kReuseConv), creator(OperatorName::kPool)},
-                  ops);
-  }
-}
-#endif
 
 std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session) {
   std::vector<std::unique_ptr<Operator>> ops;
-  add_operators(
-      kFloat, nullptr,
-      {cpu_creator<HashKernel>(session), cpu_creator<ClusterKernel>(session), cpu_creator<CentroidGemmKernel>(session),
-       cpu_creator<GatherKernel>(session), cpu_creator<ReuseConvKernel>(session), cpu_creator<PoolKernel>(session)},
-      ops);
+  add_operators({kFloat, nullptr, std::make_shared<CpuKernelSource>(session)}, ops);
 #ifdef REUSE_HAVE_CUDA
-  add_cuda_operators(session, ops);
+  const auto scratch = std::make_shared<SharedScratch>();
+  const auto add_cuda = [&](ElementType type, cuda::Element element) {
+    add_operators({type, "CUDAExecutionProvider", std::make_shared<CudaKernelSource>(session, element, scratch)}, ops);
+  };
+  add_cuda(kFloat, cuda::Element::kFloat);
+  add_cuda(kFloat16, cuda::Element::kHalf);
 #endif
   return ops;
 }

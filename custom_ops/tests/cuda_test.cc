@@ -17,7 +17,7 @@ using Order = BlockOrder;
 // Random problems per test; REUSE_CUDA_CASES of the environment, where each takes long.
 int cases() {
   const char* text = std::getenv("REUSE_CUDA_CASES");
-  return text == nullptr ? 120 : std::atoi(text);
+  return text == nullptr ? 120 : static_cast<int>(std::strtol(text, nullptr, 10));
 }
 
 const char* const kFamilies[] = {"sign", "pstable", "learned", "exact"};

@@ -35,8 +35,7 @@ class ReuseOptions:
     layers: str | None = None
     settings: tuple[str, ...] = ()
     dense_last: bool = False
-    window: int = 50
-    patience: int = 1
+    trend: TrendOptions = TrendOptions(50, 1)
     refit: int = 100
 
 
@@ -54,7 +53,7 @@ class ReuseTraining:
             number,
             net,
             conversion,
-            trend=TrendOptions(options.window, options.patience),
+            trend=options.trend,
             settings=None if number == 2 else middle | _parse(options.settings, middle),
             dense_last=options.dense_last,
             samples=[images],

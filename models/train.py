@@ -30,6 +30,7 @@ from models import builders, datasets, preprocessing
 from models.reuse_training import ReuseOptions, ReuseTraining, StrategyName
 from models.training_log import Row, TrainingLog
 from reuse_compiler.reuse.config import FamilyName
+from reuse_compiler.training.loss_trend import TrendOptions
 
 console = Console()
 CROP_PADDING = 4
@@ -261,6 +262,7 @@ def main(
     dense_last: Annotated[bool, typer.Option("--dense-last", help="Strategy 2 may end without reuse.")] = False,
     window: Annotated[int, typer.Option(min=1, help="Steps over which losses are averaged.")] = 50,
     patience: Annotated[int, typer.Option(min=1, help="Windows without a lower loss until a switch.")] = 1,
+    least_decrease: Annotated[float, typer.Option(min=0.0, max=0.9, help="What counts as a lower loss.")] = 0.01,
     refit: Annotated[int, typer.Option(min=0, help="Steps between new trees (family learned); 0: none.")] = 100,
     log: Annotated[Path | None, typer.Option(help="Folder for CSV, JSON and plot (needs the extra report).")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Use so many training images only, to try this out.")] = None,
@@ -284,7 +286,8 @@ def main(
     test, targets = (test_images, torch.from_numpy(test_labels)), torch.from_numpy(train_labels)
     reuse = None
     if strategy != "none":
-        options = ReuseOptions(strategy, family, layers, tuple(setting or ()), dense_last, window, patience, refit)
+        trend = TrendOptions(window, patience, least_decrease)
+        options = ReuseOptions(strategy, family, layers, tuple(setting or ()), dense_last, trend, refit)
         inner = images[:batch, :, CROP_PADDING:-CROP_PADDING, CROP_PADDING:-CROP_PADDING]
         reuse = ReuseTraining(net, inner.contiguous(memory_format=torch.channels_last), targets[:batch], options, seed)
     schedule = Schedule(epochs, batch, seed, precision or ("bfloat16" if reuse is None else "float32"))

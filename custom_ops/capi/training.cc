@@ -54,7 +54,8 @@ reuse::Blocking blocking_of(const reuse_convolution& c) {
   a.group = c.group;
   a.layout = c.patch != 0 ? reuse::Layout::kPatch : reuse::Layout::kChannel;
   a.sub_vector_length = c.sub_vector_length;
-  a.input_order = a.output_order = c.pixel_major != 0 ? reuse::DataOrder::kNhwc : reuse::DataOrder::kNchw;
+  a.input_order = c.pixel_major_input != 0 ? reuse::DataOrder::kNhwc : reuse::DataOrder::kNchw;
+  a.output_order = c.pixel_major_output != 0 ? reuse::DataOrder::kNhwc : reuse::DataOrder::kNchw;
   return reuse::Blocking::make(
       reuse::ConvGeometry::make(a, c.batch, c.in_channels, c.in_height, c.in_width, c.out_channels));
 }

@@ -26,7 +26,8 @@ class Convolution(ctypes.Structure):
         ("group", c_int64),
         ("sub_vector_length", c_int64),
         ("patch", c_int32),
-        ("pixel_major", c_int32),
+        ("pixel_major_input", c_int32),
+        ("pixel_major_output", c_int32),
     )
 
 

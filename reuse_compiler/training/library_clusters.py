@@ -26,11 +26,16 @@ class LibraryClusters(InputClusters):
         self, x: Tensor, blocking: Blocking, settings: LayerSettings, parameters: HashParameters, keep_codes: bool
     ) -> None:
         super().__init__(blocking)
-        self._format = _memory_format(x, blocking)
+        pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        self._format = torch.channels_last if pixel_major else torch.contiguous_format
+        # The kernels read windows (layout patch) from planes only, but write either.
+        self._input_format = self._format if blocking.layout == "channel" else torch.contiguous_format
         self._shape, self._int8 = x.shape, settings.table == "int8"
-        own = x.detach().contiguous(memory_format=self._format)
+        own = x.detach().contiguous(memory_format=self._input_format)
         library = training_library()
-        convolution = _convolution(blocking, self._format is torch.channels_last)
+        convolution = _convolution(
+            blocking, self._input_format is torch.channels_last, self._format is torch.channels_last
+        )
         # `hashing` holds addresses only; `parameters` keeps the arrays alive during the call.
         hashing = _hashing(settings, parameters, keep_codes)
         handle = library.reuse_cluster(
@@ -78,7 +83,7 @@ class LibraryClusters(InputClusters):
     def backward(self, weight: Tensor, grad_y: Tensor, for_weight: bool, for_x: bool) -> Gradients:
         weight, grad_y = weight.detach().contiguous(), grad_y.contiguous(memory_format=self._format)
         grad_weight = torch.empty_like(weight) if for_weight else None
-        grad_x = torch.empty(self._shape, memory_format=self._format) if for_x else None
+        grad_x = torch.empty(self._shape, memory_format=self._input_format) if for_x else None
         self._check(
             training_library().reuse_backward(
                 self._handle,
@@ -113,13 +118,7 @@ class LibraryClusters(InputClusters):
             raise ConfigError(f"the operator library cannot compute this layer: {last_error()}")
 
 
-def _memory_format(x: Tensor, blocking: Blocking) -> torch.memory_format:
-    """Pixel-major tensors stay so where the kernels know them; everything else is computed channel by channel."""
-    pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if pixel_major and blocking.layout == "channel" else torch.contiguous_format
-
-
-def _convolution(blocking: Blocking, pixel_major: bool) -> Convolution:
+def _convolution(blocking: Blocking, pixel_major_input: bool, pixel_major_output: bool) -> Convolution:
     g = blocking.geometry
     return Convolution(
         batch=g.batch,
@@ -134,7 +133,8 @@ def _convolution(blocking: Blocking, pixel_major: bool) -> Convolution:
         group=g.group,
         sub_vector_length=blocking.sub_vector_length,
         patch=int(blocking.layout == "patch"),
-        pixel_major=int(pixel_major),
+        pixel_major_input=int(pixel_major_input),
+        pixel_major_output=int(pixel_major_output),
     )
 
 

@@ -3,7 +3,7 @@
 The teacher is the original model; samples need no labels. What the student is pulled towards are the teacher's
 features, the outputs of all layers that were converted, and its outputs: a layer's gradient does not have to find its
 way through all later layers' clustering. Rates are small, since reconstruction is a good start, and they fall to zero;
-hashes are fitted anew every so often; normalisation keeps its statistics.
+normalisation keeps its statistics.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ __all__ = ["OutputLoss", "TuneOptions", "TuneReport", "reconstruct_model", "tune
 class TuneOptions:
     """How a model is tuned."""
 
-    steps: int = 400
-    rate: float = 2e-4
-    """Learning rate of Adam at the beginning; it falls to zero as a cosine."""
+    steps: int = 240
+    rate: float = 6e-5
+    """Learning rate of Adam at the beginning; it falls to zero as a cosine. A few times more undoes reconstruction."""
     features: float = 1.0
     """Weight of the converted layers' outputs, beside the model's output at 1."""
     output: OutputLoss = "relative"
     """Squared error over the teacher's energy, or for class scores the Kullback-Leibler divergence of their softmax."""
-    refit_every: int = 100
-    """Steps between hashes that are fitted anew; 0: never."""
+    refit_every: int = 0
+    """Steps between hashes that are fitted anew; 0: only before reconstruction. New trees throw away some of what was
+    learned with the old ones, so they need many steps in between."""
     reconstruct: Reconstruct = "weights"
     reconstruction_batches: int = 8
     held_out: int = 2

@@ -76,8 +76,9 @@ def test_threads_do_not_change_results() -> None:
         torch.set_num_threads(before)
 
 
-def test_pixel_major_tensors_stay_so_and_give_the_same() -> None:
-    layer, x = layer_with(), smooth_images(3, 16, 12)
+@pytest.mark.parametrize("settings", [CHANNEL, make_settings(family="sign", layout="patch", L=20, H=8)])
+def test_pixel_major_tensors_stay_so_and_give_the_same(settings: LayerSettings) -> None:
+    layer, x = layer_with(settings), smooth_images(3, 16, 12)
     planes = gradients(layer, x)
     pixels = gradients(layer, x.to(memory_format=torch.channels_last))
     assert pixels[0].is_contiguous(memory_format=torch.channels_last)

@@ -19,8 +19,9 @@ typedef struct {
   int64_t kernel[2], strides[2], pads[4], dilations[2];
   int64_t group;
   int64_t sub_vector_length;
-  int32_t patch;       /* layout patch, else channel */
-  int32_t pixel_major; /* input and output are [N, H, W, channels], else [N, channels, H, W] */
+  int32_t patch;              /* layout patch, else channel */
+  int32_t pixel_major_input;  /* x is [N, H, W, channels] (layout channel only), else [N, channels, H, W] */
+  int32_t pixel_major_output; /* likewise y */
 } reuse_convolution;
 
 /* How neuron vectors are hashed and clustered. Absent arrays are null with size -1; sizes count elements. */

@@ -1,0 +1,118 @@
+"""Reconstruction and distillation in PyTorch: they come closer to the original, and never leave a model worse."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install reuse-compiler[training]")
+
+from torch import Tensor, nn  # noqa: E402
+
+from reuse_compiler.errors import ConfigError, DataError  # noqa: E402
+from reuse_compiler.reuse.config import make_settings  # noqa: E402
+from reuse_compiler.training import TuneOptions, convert, reconstruct_model, tune  # noqa: E402
+from tests.training.networks import small_network, smooth_images  # noqa: E402
+
+SETTINGS = {"3": make_settings(family="learned", layout="channel", L=8, H=5)}
+
+
+def converted(images: int = 96) -> tuple[nn.Module, nn.Module, list[Tensor]]:
+    """A teacher, its student with coarse clusters, and batches."""
+    teacher = small_network().eval()
+    batches = list(smooth_images(images, 3, 12).split(16))
+    student = copy.deepcopy(teacher)
+    convert(student, batches[0], SETTINGS)
+    return teacher, student, batches
+
+
+def error(student: nn.Module, teacher: nn.Module, x: Tensor) -> float:
+    with torch.no_grad():
+        wanted = teacher(x)
+        return float((student.eval()(x) - wanted).norm() / wanted.norm())
+
+
+def test_reconstruction_brings_layers_closer_to_the_original() -> None:
+    teacher, student, batches = converted()
+    before = error(student, teacher, batches[-1])
+    errors = reconstruct_model(student, batches[:5], teacher)
+    assert list(errors) == ["3"]
+    assert errors["3"][1] < 0.95 * errors["3"][0]
+    assert error(student, teacher, batches[-1]) < 0.9 * before
+    assert student[3].bias is not None  # what the mean is corrected with
+
+
+def test_statistics_correct_mean_and_deviation_only() -> None:
+    teacher, student, batches = converted()
+    errors = reconstruct_model(student, batches[:5], teacher, "statistics")
+    weights = student[3].weight / teacher[3].weight
+    assert errors["3"][1] <= errors["3"][0]
+    torch.testing.assert_close(weights, weights[:, :1, :1, :1].expand_as(weights), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("output, features", [("relative", 1.0), ("relative", 0.0), ("kl", 1.0)])
+def test_distillation_comes_closer_to_the_original(output: Any, features: float) -> None:
+    teacher, student, batches = converted(images=640)
+    options = TuneOptions(steps=60, rate=3e-4, reconstruct="none", output=output, features=features, refit_every=50)
+    report = tune(student, batches, teacher, options)
+    assert report.kept == "tuned"
+    assert report.loss_tuned < 0.97 * report.loss_as_is
+    assert report.layer_errors == {} and not student.training
+
+
+def test_it_starts_from_reconstruction() -> None:
+    teacher, student, batches = converted()
+    report = tune(student, batches, teacher, TuneOptions(steps=0))
+    assert report.kept == "reconstructed" and report.layer_errors.keys() == {"3"}
+    assert report.loss_tuned == report.loss_reconstructed < 0.9 * report.loss_as_is
+
+
+def test_the_teacher_and_labels_are_left_alone() -> None:
+    teacher, student, batches = converted()
+    before = copy.deepcopy(teacher.state_dict())
+    tune(student, batches, teacher, TuneOptions(steps=5))
+    assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
+
+
+def test_what_does_not_help_is_taken_back() -> None:
+    teacher, student, batches = converted()
+    expected = copy.deepcopy(student)
+    reconstruct_model(expected, batches[:4], teacher)
+    report = tune(student, batches, teacher, TuneOptions(steps=4, rate=10.0, reconstruction_batches=8))
+    assert report.kept == "reconstructed" and report.loss_tuned > report.loss_reconstructed
+    assert torch.equal(expected[3].weight, student[3].weight)
+    assert torch.equal(expected.eval()(batches[0]), student(batches[0]))
+
+
+def test_the_same_seed_gives_the_same_model() -> None:
+    found = []
+    for _ in range(2):
+        teacher, student, batches = converted()
+        tune(student, batches, teacher, TuneOptions(steps=6, rate=1e-3))
+        found.append(student[3].weight)
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    "batches, teacher, error, message",
+    [
+        (2, None, DataError, "more than 2 batches"),
+        (6, nn.Sequential(nn.Conv2d(3, 16, 5)), ConfigError, "no plain Conv2d named '3'"),
+    ],
+)
+def test_wrong_data_and_teachers_are_refused(
+    batches: int, teacher: nn.Module | None, error: type[Exception], message: str
+) -> None:
+    own, student, data = converted()
+    with pytest.raises(error, match=message):
+        tune(student, data[:batches], teacher or own)
+
+
+@pytest.mark.parametrize("options", [{"steps": -1}, {"rate": 0.0}, {"held_out": 0}])
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        TuneOptions(**options)
+    with pytest.raises(ConfigError, match="no layer with reuse"):
+        tune(small_network(), [smooth_images(2, 3, 12)] * 3, small_network())

@@ -35,7 +35,7 @@ class ReuseOptions:
     layers: str | None = None
     settings: tuple[str, ...] = ()
     dense_last: bool = False
-    trend: TrendOptions = TrendOptions(50, 1)
+    trend: TrendOptions | None = None
     refit: int = 100
 
 

@@ -64,9 +64,7 @@ def test_hyperplanes_get_the_derivative_of_the_mixture() -> None:
     clusters = layer.clusters_of(x)
     places = torch.arange(98)
     delta = torch.randn(2, 6, 7, 7)
-    soft = SoftHash(
-        layer.hyperplanes.detach(), torch.zeros(2, 5), neuron_vectors(x, clusters.blocking), places, 0.5
-    )
+    soft = SoftHash(layer.hyperplanes.detach(), torch.zeros(2, 5), neuron_vectors(x, clusters.blocking), places, 0.5)
     found = soft.gradient(clusters, layer.weight, delta)
     deltas = vector_deltas(clusters, layer.weight, delta, places)
     step, direction = 1e-2, torch.randn(4, 5, generator=torch.Generator().manual_seed(1))

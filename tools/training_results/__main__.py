@@ -1,0 +1,105 @@
+"""Measures training with reuse for docs/results.
+
+python -m tools.training_results                           # the page, from the JSON files that are there
+python -m tools.training_results layers                    # time per step by layer
+python -m tools.training_results strategies --runs DIR     # from the logs of models.train in DIR/none, s1, s2, s3
+python -m tools.training_results tune cifar_vgg            # as is, reconstructed, tuned
+python -m tools.training_results export                    # trained with strategy 2, compiled, the same accuracy
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from reuse_compiler.benchmark.report import describe_machine
+from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.reports.json_file import write_report
+from tools.training_results.page import write_page
+from tools.training_results.results import Result, Strategies, result_path
+
+app = typer.Typer(add_completion=False)
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")]
+Threads = Annotated[int, typer.Option(min=1)]
+FOLDER = Path("docs/results")
+RUNS = ("none", "s1", "s2", "s3")
+
+
+@app.callback(invoke_without_command=True)
+def page(context: typer.Context) -> None:
+    """Write the page."""
+    if context.invoked_subcommand is None:
+        print(write_page(FOLDER))
+
+
+@app.command()
+def layers(output: Output = FOLDER, threads: Threads = 1) -> None:
+    """Time per step of ReuseConv2d beside nn.Conv2d."""
+    from tools.training_results.layers import measure_layers
+
+    _write(measure_layers(_command(), threads), output, "layers")
+
+
+@app.command()
+def strategies(runs: Annotated[Path, typer.Option(help="Folder of the runs' logs.")], output: Output = FOLDER) -> None:
+    """Put the logs of models.train together."""
+    found = {}
+    for name in RUNS:
+        path = runs / name / "training.json"
+        if path.is_file():
+            found[name] = json.loads(path.read_text(encoding="utf-8"))
+    if "none" not in found:
+        sys.exit(f"error: {runs} has no none/training.json: run models.train with --log {runs}/none first")
+    result = Strategies(command=_command(), machine=describe_machine(), network="CifarNet", runs=found)
+    _write(result, output, "strategies")
+
+
+@app.command()
+def tune(
+    network: str,
+    output: Output = FOLDER,
+    threads: Threads = 1,
+    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the network's own number.")] = None,
+) -> None:
+    """Tune a network and measure it on held-out data."""
+    from tools.training_results.tuning import TASKS, measure_tuning
+
+    if network not in TASKS:
+        sys.exit(f"error: no network {network}; there are {', '.join(TASKS)}")
+    with ProgressBars(Console(stderr=True)) as progress:
+        result = measure_tuning(_command(), network, threads, steps, progress)
+    _write(result, output, f"tune_{network}")
+
+
+@app.command()
+def export(
+    network: str = "cifarnet",
+    images: Annotated[int, typer.Option(min=200)] = 10_000,
+    epochs: Annotated[int, typer.Option(min=1)] = 2,
+    output: Output = FOLDER,
+    threads: Threads = 1,
+) -> None:
+    """Train with strategy 2, export, compile, compare."""
+    from tools.training_results.exporting import measure_export
+
+    _write(measure_export(_command(), network, images, epochs, threads), output, "export")
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "tools.training_results", *sys.argv[1:]])
+
+
+def _write(result: Result, output: Path, question: str) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    write_report(result, result_path(output, question), overwrite=True)
+    print(write_page(output))
+
+
+if __name__ == "__main__":
+    app()

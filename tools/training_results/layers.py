@@ -1,0 +1,89 @@
+"""Time per step of ReuseConv2d forward and backward beside nn.Conv2d, layer by layer, on real inputs of a network."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from models import builders, datasets, preprocessing
+from reuse_compiler.benchmark.report import describe_machine
+from reuse_compiler.reuse.config import LayerSettings, make_settings
+from reuse_compiler.training.layer import ReuseConv2d
+from reuse_compiler.training.operations import training_cost
+from reuse_compiler.training.refit import fitted_hash, inputs_of
+from reuse_compiler.training.shapes import geometry_of
+from tools.training_results.onnx_module import OnnxModule
+from tools.training_results.results import LayerTime, LayerTimes
+
+BATCH, ROUNDS = 128, 5
+Setting = tuple[str, str, int, int]
+"""Family, layout, L, H."""
+LAYERS: dict[str, dict[str, list[Setting]]] = {
+    "cifarnet": {
+        "conv1": [("sign", "patch", 10, 12), ("learned", "patch", 25, 12)],
+        "conv2": [("sign", "channel", 32, 9), ("sign", "channel", 16, 12), ("learned", "channel", 8, 13),
+                  ("sign", "patch", 40, 12)],
+    },
+    "cifar_vgg": {
+        "conv1_2": [("learned", "channel", 16, 11), ("learned", "channel", 8, 11)],
+        "conv2_2": [("learned", "channel", 16, 11), ("learned", "channel", 8, 11)],
+        "conv3_2": [("learned", "channel", 32, 10), ("learned", "channel", 16, 10)],
+    },
+}  # fmt: skip
+
+
+def measure_layers(command: str, threads: int) -> LayerTimes:
+    """Measures all of LAYERS."""
+    torch.set_num_threads(threads)
+    photos, _ = datasets.images("cifar10_train", BATCH)
+    images = torch.from_numpy(preprocessing.CIFAR10(photos))
+    found = []
+    for network, layers in LAYERS.items():
+        model = OnnxModule(builders.trained(network)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for name, settings in layers.items():
+            conv = model.get_submodule(name)
+            assert isinstance(conv, nn.Conv2d)
+            (x,) = inputs_of(model, conv, [images.contiguous(memory_format=torch.channels_last)])
+            found += [_measure(f"{network} {name}", conv, x, _settings(own)) for own in settings]
+    return LayerTimes(command=command, machine=describe_machine(), threads=threads, rounds=ROUNDS, layers=found)
+
+
+def _settings(setting: Setting) -> LayerSettings:
+    family, layout, length, hashes = setting
+    return make_settings(family=family, layout=layout, L=length, H=hashes)
+
+
+def _measure(name: str, conv: nn.Conv2d, x: Tensor, settings: LayerSettings) -> LayerTime:
+    start = settings if settings.family != "learned" else settings.model_copy(update={"family": "exact"})
+    layer = ReuseConv2d.of(conv, start, name)
+    layer.set_settings(settings, fitted_hash(layer, settings, [x]))
+    first = conv.in_channels == 3
+    x = x.detach().requires_grad_(not first)
+    delta = torch.randn_like(conv(x))
+    wanted = [conv.weight] if first else [conv.weight, x]
+    outputs = {"dense": conv(x), "reuse": layer(x)}
+    runs: dict[str, Callable[[], object]] = {
+        "dense_forward_ms": lambda: conv(x),
+        "dense_backward_ms": lambda: torch.autograd.grad(outputs["dense"], wanted, delta, retain_graph=True),
+        "forward_ms": lambda: layer(x),
+        "cluster_ms": lambda: layer.clusters_of(x),
+        "backward_ms": lambda: torch.autograd.grad(outputs["reuse"], wanted, delta, retain_graph=True),
+    }
+    times: dict[str, list[float]] = {what: [] for what in runs}
+    for _ in range(ROUNDS):
+        for what, run in runs.items():
+            before = time.process_time()
+            run()
+            times[what].append((time.process_time() - before) * 1e3)
+    ratio = layer.counts.remaining_ratio
+    return LayerTime(
+        layer=name,
+        setting=f"{settings.family}, {settings.layout}, L={settings.sub_vector_length}, H={settings.num_hashes}",
+        r_c=ratio,
+        counted=training_cost(settings, geometry_of(conv, x.shape), ratio, input_gradient=not first),
+        **{what: statistics.median(own) for what, own in times.items()},
+    )

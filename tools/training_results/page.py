@@ -1,0 +1,128 @@
+"""The page docs/results/training.md, from the JSON files beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tools.training_results.results import (
+    Export,
+    LayerTimes,
+    Result,
+    Strategies,
+    Tuning,
+    load,
+    result_path,
+)
+
+TABLE_IV = {"s1": "38%", "s2": "63%", "s3": "46%"}
+"""The training paper's savings of CifarNet's training time on a GPU, by strategy."""
+NOTES = "training_notes.md"
+"""Beside the page: what the figures mean, written by hand."""
+
+
+def write_page(folder: Path) -> Path:
+    """Writes the page with everything that has been measured; returns its path."""
+    parts = ["# Training with reuse", "Made by `tools/training_results` from the `training_*.json` files beside it."]
+    notes = folder / NOTES
+    if notes.is_file():
+        parts.append(notes.read_text(encoding="utf-8").strip())
+    if layers := load(LayerTimes, result_path(folder, "layers")):
+        parts += _layers(layers)
+    if strategies := load(Strategies, result_path(folder, "strategies")):
+        parts += _strategies(strategies)
+    tunings = [load(Tuning, path) for path in sorted(folder.glob("training_tune_*.json"))]
+    if found := [tuning for tuning in tunings if tuning]:
+        parts += _tunings(found)
+    if export := load(Export, result_path(folder, "export")):
+        parts += _export(export)
+    path = folder / "training.md"
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def _layers(result: LayerTimes) -> list[str]:
+    rows = [
+        (
+            own.layer,
+            own.setting,
+            f"{own.r_c:.3f}",
+            f"{own.dense_forward_ms:.1f} + {own.dense_backward_ms:.1f}",
+            f"{own.forward_ms:.1f} ({own.cluster_ms:.1f}) + {own.backward_ms:.1f}",
+            f"**{own.speedup:.2f}**",
+            f"{1.0 / own.counted:.1f}",
+        )
+        for own in result.layers
+    ]
+    head = ("layer", "setting", "r_c", "Conv2d, ms", "ReuseConv2d, ms (clustering)", "faster", "by operations")
+    return ["## Time per step of a layer", _where(result), _table(head, rows)]
+
+
+def _strategies(result: Strategies) -> list[str]:
+    base = result.runs["none"]
+    rows = []
+    for name, run in result.runs.items():
+        saved = "" if name == "none" else f"{run['operations_saved']:.1%}"
+        less = "" if name == "none" else f"{1.0 - run['thread_seconds'] / base['thread_seconds']:.1%}"
+        drop = 100.0 * (run["test_accuracy"] - base["test_accuracy"])
+        rows.append(
+            (
+                name,
+                str(run["steps"]),
+                f"{run['test_accuracy']:.4f}",
+                "" if name == "none" else f"{drop:+.1f}",
+                f"{run['thread_seconds']:.0f}",
+                saved,
+                less,
+                TABLE_IV.get(name, ""),
+            )
+        )
+    head = (
+        "run", "steps", "top-1", "points", "processor s", "operations saved", "time saved", "training paper",
+    )  # fmt: skip
+    lines = [f"    {run['command']}" for run in result.runs.values()]
+    switches = [
+        f"* {name}, step {own['step']}: stage {own['before']} to {own['after']}, {own['reason']}"
+        for name, run in result.runs.items()
+        for own in run.get("switches", [])
+    ]
+    parts = [f"## {result.network} with each strategy", _where(result), _table(head, rows)]
+    return [*parts, *(["Switches:", "\n".join(switches)] if switches else []), "\n".join(lines)]
+
+
+def _tunings(results: Sequence[Tuning]) -> list[str]:
+    rows = [
+        (own.network, own.setting, own.metric, *(_number(v) for v in (own.original, own.as_is)),
+         _number(own.reconstructed), f"**{_number(own.tuned)}**")
+        for own in results
+    ]  # fmt: skip
+    head = ("network", "reuse", "metric", "original", "as is", "reconstructed", "tuned")
+    return ["## Tuning", *(_where(own) for own in results), _table(head, rows)]
+
+
+def _export(result: Export) -> list[str]:
+    rows = [
+        ("PyTorch, reuse on", f"{result.pytorch_accuracy:.4f}"),
+        ("compiled, onnxruntime", f"{result.compiled_accuracy:.4f}"),
+        ("PyTorch, reuse off", f"{result.dense_accuracy:.4f}"),
+    ]
+    layers = ", ".join(f"{name} L={own['L']} H={own['H']}" for name, own in result.layers.items())
+    words = f"{result.network} trained with strategy 2 ({len(result.switches)} switches; at the end {layers})."
+    error = f"Relative difference of the scores: {result.output_error:.1e}."
+    return ["## Export", _where(result), f"{words} {error}", _table(("model", "top-1 on 5,000 test images"), rows)]
+
+
+def _where(result: Result) -> str:
+    machine = result.machine
+    packages = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
+    return f"{machine.processor} ({machine.processors} processors), {packages}:\n\n    {result.command}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *map(list, rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,126 @@
+"""`tune` on networks at settings where reconstruction alone is not enough: as is, reconstructed, tuned."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from models import builders, datasets, packaged, preprocessing
+from reuse_compiler.benchmark.report import describe_machine
+from reuse_compiler.progress import ProgressCallback
+from reuse_compiler.reuse.config import make_settings
+from reuse_compiler.training.conversion import convert
+from reuse_compiler.training.tuning import TuneOptions, tune
+from tools.training_results.onnx_module import OnnxModule
+from tools.training_results.results import Tuning
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network with its data and settings."""
+
+    model: Callable[[], onnx.ModelProto]
+    samples: Callable[[], list[Tensor]]
+    held_out: Callable[[], tuple[list[Tensor], Tensor | None]]
+    """Batches, and labels if there are any."""
+    metric: str
+    dense: frozenset[str]
+    """Layers that stay as they are."""
+    length: int
+    hashes: int
+    options: TuneOptions
+
+
+def _cifar(name: str, count: int, start: int = 0) -> tuple[list[Tensor], Tensor]:
+    photos, labels = datasets.images(name, count, start)
+    return list(torch.from_numpy(preprocessing.CIFAR10(photos)).split(100)), torch.from_numpy(labels)
+
+
+def _photos(count: int, start: int) -> list[Tensor]:
+    photos, _ = datasets.images("imagenet_sample", count, start)
+    crops = datasets.centre_crop(photos, 128)
+    return [torch.from_numpy(preprocessing.HED([crop])) for crop in crops]
+
+
+TASKS = {
+    "cifar_vgg": Task(
+        model=lambda: builders.trained("cifar_vgg"),
+        samples=lambda: _cifar("cifar10_train", 4000)[0],
+        held_out=lambda: _cifar("cifar10_test", 1000),
+        metric="top-1 on 1,000 test images",
+        dense=frozenset({"conv1_1"}),
+        length=16,
+        hashes=8,
+        options=TuneOptions(output="kl"),
+    ),
+    "hed": Task(
+        model=lambda: onnx.load(packaged.load("hed")),
+        samples=lambda: _photos(40, 0),
+        held_out=lambda: (_photos(12, 300), None),
+        metric="PSNR (dB) of the edges of 12 photos, 128x128",
+        dense=frozenset({"conv1_1", "dsn1", "dsn2", "dsn3", "dsn4", "dsn5"}),
+        length=16,
+        hashes=9,
+        options=TuneOptions(steps=120),
+    ),
+}
+
+
+def measure_tuning(command: str, name: str, threads: int, steps: int | None, progress: ProgressCallback) -> Tuning:
+    """Tunes a network; raises what reading its weights and data raises."""
+    torch.set_num_threads(threads)
+    task, started = TASKS[name], time.monotonic()
+    options = task.options if steps is None else replace(task.options, steps=steps)
+    teacher, batches = OnnxModule(task.model()).eval(), task.samples()
+    held_out, labels = task.held_out()
+    layers = [module for module in teacher.names.values() if module not in task.dense and _wide(teacher, module)]
+    settings = make_settings(family="learned", layout="channel", L=task.length, H=task.hashes)
+    found, losses = {}, (0.0, 0.0, 0.0)
+    for what, own in {
+        "as_is": replace(options, reconstruct="none", steps=0),
+        "reconstructed": replace(options, steps=0),
+        "tuned": options,
+    }.items():
+        student = copy.deepcopy(teacher)
+        convert(student, batches[0], dict.fromkeys(layers, settings))
+        report = tune(student, batches, teacher, own, progress)
+        losses = (report.loss_as_is, report.loss_reconstructed, report.loss_tuned)
+        found[what] = score(student, teacher, held_out, labels)
+    return Tuning(
+        command=command,
+        machine=describe_machine(),
+        network=name,
+        setting=f"{len(layers)} of {len(teacher.names)} convolutions, learned, L={task.length}, H={task.hashes}",
+        metric=task.metric,
+        original=score(teacher, teacher, held_out, labels),
+        losses=losses,
+        seconds=time.monotonic() - started,
+        **found,
+    )
+
+
+def score(model: nn.Module, teacher: nn.Module, batches: list[Tensor], labels: Tensor | None) -> float:
+    """Returns top-1 if there are labels, else the PSNR of the last output against the teacher's, peak 1."""
+    with torch.no_grad():
+        if labels is not None:
+            return float((torch.cat([model(batch) for batch in batches]).argmax(1) == labels).float().mean())
+        errors = [float((_last(model(batch)) - _last(teacher(batch))).square().mean()) for batch in batches]
+    error = float(np.mean(errors))
+    return 10.0 * float(np.log10(1.0 / error)) if error > 0.0 else float("inf")
+
+
+def _last(output: Tensor | list[Tensor]) -> Tensor:
+    return output if isinstance(output, Tensor) else output[-1]
+
+
+def _wide(model: nn.Module, name: str) -> bool:
+    """Whether a layer is wide enough for the settings to have a meaning."""
+    layer = model.get_submodule(name)
+    return isinstance(layer, nn.Conv2d) and layer.in_channels >= 32 and layer.out_channels >= 32

@@ -36,6 +36,7 @@ console = Console()
 CROP_PADDING = 4
 LOG_STEPS = 20
 Precision = Literal["float32", "bfloat16"]
+Device = Literal["cpu", "cuda"]
 DATA_HELP = "Folder of cifar10_train.npz and cifar10_test.npz; default: $REUSE_DATA or ../shared/data."
 
 
@@ -87,7 +88,7 @@ def trainable(network: str, dropout: float) -> nn.Sequential:
 
 def folded_weights(net: nn.Sequential) -> dict[str, NDArray[np.float16]]:
     """Weights and biases per layer with batch normalisation folded in, rounded to float16."""
-    state = {key: value.detach().double().numpy() for key, value in net.state_dict().items()}
+    state = {key: value.detach().double().cpu().numpy() for key, value in net.state_dict().items()}
     stored = {}
     for layer in (name for name, module in net.named_children() if isinstance(module, nn.Conv2d | nn.Linear)):
         weight = state[f"{layer}.weight"]
@@ -137,7 +138,9 @@ def torch_accuracy(net: nn.Sequential, images: Tensor, labels: Tensor) -> float:
     """Top-1 of the network in training, float32."""
     net.eval()
     with torch.no_grad():
-        hits = [(net(x).argmax(1) == y).sum() for x, y in zip(images.split(500), labels.split(500), strict=True)]
+        device = next(net.parameters()).device
+        pairs = zip(images.split(500), labels.split(500), strict=True)
+        hits = [(net(x.to(device)).argmax(1).cpu() == y).sum() for x, y in pairs]
     return float(sum(hits)) / len(labels)
 
 
@@ -149,6 +152,7 @@ class Schedule:
     batch: int
     seed: int
     precision: Precision = "bfloat16"
+    device: Device = "cpu"
 
 
 @dataclass
@@ -190,10 +194,10 @@ def train(
             for chosen in torch.randperm(len(images), generator=generator)[: steps * schedule.batch].split(
                 schedule.batch
             ):
-                inputs = augment(images[chosen], generator)
+                inputs = augment(images[chosen], generator).to(schedule.device)
                 net.train()
                 with clock.running():
-                    loss = _step(net, optimizer, inputs, labels[chosen], schedule.precision)
+                    loss = _step(net, optimizer, inputs, labels[chosen].to(schedule.device), schedule.precision)
                     rates.step()
                     if reuse is not None:
                         reuse.step(loss)
@@ -214,7 +218,7 @@ def train(
 def _step(
     net: nn.Sequential, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, precision: Precision
 ) -> float:
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+    with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         logits = net(inputs)
     loss = nn.functional.cross_entropy(logits.float(), labels, label_smoothing=0.05)
     optimizer.zero_grad()
@@ -266,6 +270,7 @@ def main(
     refit: Annotated[int, typer.Option(min=0, help="Steps between new trees (family learned); 0: none.")] = 100,
     log: Annotated[Path | None, typer.Option(help="Folder for CSV, JSON and plot (needs the extra report).")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Use so many training images only, to try this out.")] = None,
+    device: Annotated[Device, typer.Option(help="cuda: layers with reuse are computed in PyTorch there.")] = "cpu",
 ) -> None:
     """Train a network, store its weights and report their test top-1."""
     if network not in builders.TRAINABLE:
@@ -282,15 +287,18 @@ def main(
     border = ((CROP_PADDING, CROP_PADDING), (CROP_PADDING, CROP_PADDING), (0, 0))
     images = normalised([np.pad(photo, border, mode="reflect") for photo in train_photos])
 
-    net = trainable(network, dropout).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("there is no CUDA device, or PyTorch was built without CUDA", param_hint="--device")
+    net = trainable(network, dropout).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     test, targets = (test_images, torch.from_numpy(test_labels)), torch.from_numpy(train_labels)
     reuse = None
     if strategy != "none":
         trend = TrendOptions(window, patience, least_decrease)
         options = ReuseOptions(strategy, family, layers, tuple(setting or ()), dense_last, trend, refit)
         inner = images[:batch, :, CROP_PADDING:-CROP_PADDING, CROP_PADDING:-CROP_PADDING]
-        reuse = ReuseTraining(net, inner.contiguous(memory_format=torch.channels_last), targets[:batch], options, seed)
-    schedule = Schedule(epochs, batch, seed, precision or ("bfloat16" if reuse is None else "float32"))
+        inner = inner.contiguous(memory_format=torch.channels_last).to(device)
+        reuse = ReuseTraining(net, inner, targets[:batch].to(device), options, seed)
+    schedule = Schedule(epochs, batch, seed, precision or ("bfloat16" if reuse is None else "float32"), device)
     records = TrainingLog(log, [] if reuse is None else list(reuse.layers))
     clock = train(net, images, targets, test, schedule, reuse, records)
     result = {"command": shlex.join(["python", "-m", "models.train", *sys.argv[1:]]), "threads": threads}

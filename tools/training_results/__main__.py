@@ -5,6 +5,7 @@ python -m tools.training_results layers                    # time per step by la
 python -m tools.training_results strategies --runs DIR     # from the logs of models.train in DIR/none, s1, s2, s3
 python -m tools.training_results tune cifar_vgg            # as is, reconstructed, tuned
 python -m tools.training_results export                    # trained with strategy 2, compiled, the same accuracy
+python -m tools.training_results gpu                       # VGG-19 on a GPU, none against strategy 2
 """
 
 from __future__ import annotations
@@ -89,6 +90,14 @@ def export(
     from tools.training_results.exporting import measure_export
 
     _write(measure_export(_command(), network, images, epochs, threads), output, "export")
+
+
+@app.command()
+def gpu(output: Output = FOLDER, epochs: Annotated[int, typer.Option(min=1)] = 4) -> None:
+    """VGG-19 on CIFAR-10 on a GPU, without reuse and with strategy 2 (float32 both)."""
+    from tools.training_results.gpu import measure_gpu
+
+    _write(measure_gpu(_command(), epochs), output, "gpu")
 
 
 def _command() -> str:

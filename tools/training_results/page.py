@@ -31,6 +31,8 @@ def write_page(folder: Path) -> Path:
         parts += _layers(layers)
     if strategies := load(Strategies, result_path(folder, "strategies")):
         parts += _strategies(strategies)
+    if on_gpu := load(Strategies, result_path(folder, "gpu")):
+        parts += _strategies(on_gpu)
     tunings = [load(Tuning, path) for path in sorted(folder.glob("training_tune_*.json"))]
     if found := [tuning for tuning in tunings if tuning]:
         parts += _tunings(found)

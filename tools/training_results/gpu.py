@@ -1,0 +1,32 @@
+"""VGG-19 on CIFAR-10 on a GPU, without reuse and with strategy 2; the optional part of checks on a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from reuse_compiler.benchmark.report import describe_machine
+from reuse_compiler.errors import LibraryError
+from tools.training_results.results import Strategies
+
+COMMON = ("--batch", "128", "--device", "cuda", "--precision", "float32")
+RUNS = {"none": (), "s2": ("--strategy", "2", "--family", "learned", "--layers", "^conv[2-5]", "--dense-last")}
+
+
+def measure_gpu(command: str, epochs: int) -> Strategies:
+    """Runs models.train twice; raises LibraryError where there is no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise LibraryError("this needs a CUDA device and a PyTorch with CUDA")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, options in RUNS.items():
+            log = Path(folder) / name
+            words = [sys.executable, "-m", "models.train", "vgg19", "--epochs", str(epochs), *COMMON, *options]
+            subprocess.run([*words, "--log", str(log), "--output", str(log.with_suffix(".npz"))], check=True)
+            found[name] = json.loads((log / "training.json").read_text(encoding="utf-8"))
+    return Strategies(command=command, machine=describe_machine(), network="VGG-19 on a GPU", runs=found)

@@ -224,7 +224,7 @@ def _step(
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return loss.item()
+    return float(loss.item())
 
 
 def progress_bar() -> Progress:

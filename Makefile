@@ -31,10 +31,14 @@ test: lint cpp-test tidy compatibility python-test  ## all that CI checks
 
 build: $(VENV)/.built  ## environment with the operator library (editable install)
 
+# PyPI's PyTorch is for CUDA, 3 GB with what it needs: the tests take one for the CPU where pip knows a folder with it.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,images,models,report,test,lint]'
+	$(BIN)/python -m pip install --quiet --no-index --no-deps 'torch>=2.2' 2>/dev/null && \
+		$(BIN)/python -m pip install --quiet filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
+		echo "no PyTorch for the CPU among pip's own wheels (PIP_FIND_LINKS): tests of the training companion skip"
 	touch $@
 
 # An editable install does not notice changed C++ sources; installing again (without dependencies) rebuilds them.

@@ -113,12 +113,14 @@ inline int32_t code_bits(const HashOperands& hash) {
 // How clusters are numbered, and how many can be.
 struct Numbering {
   Units units;
-  int32_t limit;  // clusters that a unit shares at most
+  int32_t limit;    // clusters that a unit shares at most
+  bool is_limited;  // whether a unit can have more
   bool verify, angular;
 };
 
 // `bits` of a code; at most `budget` clusters per block, but one per unit.
 inline Numbering plan_numbering(const Shape& shape, const ClusterAttributes& attributes, int32_t bits, int64_t budget) {
+  if (attributes.verify) bits = 64;  // several clusters may have one code
   Numbering n{};
   n.units.count = attributes.scope == Scope::kImage ? std::max(shape.batch, 1) : 1;
   n.units.vectors = std::max(1, shape.vectors / n.units.count);
@@ -128,6 +130,8 @@ inline Numbering plan_numbering(const Shape& shape, const ClusterAttributes& att
   const double asked = std::ceil(static_cast<double>(attributes.capacity) * n.units.vectors);
   const int64_t limit = std::min<int64_t>(static_cast<int64_t>(asked), budget / n.units.count);
   n.limit = static_cast<int32_t>(std::max<int64_t>(1, limit));
+  const int64_t codes = bits < 31 ? int64_t{1} << bits : n.units.vectors;
+  n.is_limited = n.limit < std::min<int64_t>(codes, n.units.vectors);
   n.verify = attributes.verify;
   n.angular = attributes.metric == Metric::kAngular && !attributes.verify;
   return n;
@@ -182,8 +186,11 @@ void number_clusters(Launcher& launcher, const Shape& shape, const Numbering& n,
   const InsertKernel<T> insert{shape, x, n.units, n.verify, codes, buffers.finite, buffers.slots, buffers.leaders};
   launcher.launch(insert, insert.blocks());
   scan(launcher, LeaderFlags{n.units, shape.vectors, buffers.slots, buffers.leaders}, shape, buffers, counts);
-  scan(launcher, ClusterFlags{n.units, shape.vectors, n.limit, number_guarded, buffers.positions, buffers.leaders},
-       shape, buffers, counts);
+  // Unless some clusters are not shared, or vectors that share nothing get numbers, a leader's position is its number.
+  if (n.is_limited || number_guarded) {
+    scan(launcher, ClusterFlags{n.units, shape.vectors, n.limit, number_guarded, buffers.positions, buffers.leaders},
+         shape, buffers, counts);
+  }
   const NumberKernel number{shape.num_blocks,  shape.vectors, number_guarded, buffers.leaders,
                             buffers.positions, ids,           buffers.guarded};
   launcher.launch(number, number.blocks());

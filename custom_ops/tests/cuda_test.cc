@@ -130,6 +130,19 @@ TEST(cuda_clusters_are_the_cpus) {
   }
 }
 
+// Few bits of code for many clusters: the slots must not run out.
+TEST(cuda_verifies_members_of_any_family) {
+  for (int seed = 0; seed < cases(); ++seed) {
+    std::mt19937 random(static_cast<unsigned>(11000 + seed));
+    Problem problem = random_problem(random, seed % 2 == 0 ? "sign" : "learned");
+    problem.cluster.verify = true;
+    RunStatistics expected, actual;
+    const std::vector<float> cpu = run_fused(problem, 1, &expected);
+    expect_near(run_cuda_fused(problem, CudaMode::kStrict, kOrders[seed % 3], &actual), cpu, 1e-5, "verified", seed);
+    EXPECT(actual.clusters == expected.clusters && actual.guarded == expected.guarded, << "seed " << seed);
+  }
+}
+
 TEST(cuda_half_is_near_cpu) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(7000 + seed));

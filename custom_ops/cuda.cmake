@@ -23,7 +23,7 @@ macro(find_nvcc)
     find_cuda_wheels(wheels)
   endif()
   if(wheels)
-    set(REUSE_NVCC "${wheels}/bin/nvcc" CACHE FILEPATH "nvcc")
+    set(REUSE_NVCC "${wheels}/bin/nvcc")
     # The packages keep the libraries in lib, where nvcc does not look.
     set(CMAKE_CUDA_FLAGS_INIT "-L${wheels}/lib")
   else()

@@ -24,7 +24,8 @@ template <typename Kernel>
 constexpr int kResidentBlocks<Kernel, std::void_t<decltype(Kernel::kResident)>> = Kernel::kResident;
 
 template <typename Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, kResidentBlocks<Kernel>) run_kernel(const Kernel kernel) {
+__global__ void __launch_bounds__(Kernel::kThreads, kResidentBlocks<Kernel>)
+    run_kernel(const __grid_constant__ Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
   kernel.run(Group<Kernel::kThreads>{blockIdx.x, gridDim.x, false}, shared);
 }

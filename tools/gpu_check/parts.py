@@ -61,7 +61,7 @@ def all_parts(results: Path, architecture: str, seconds: int) -> list[Part]:
             f"the library and the kernel tests, with nvcc, for {architecture} only",
             [python, "-m", "tools.cpp_build", str(BUILD), *options],
             limit(150),
-            programs=(nvcc(), "cmake", "ninja"),
+            programs=(nvcc(),),
         ),
         Part(
             "kernels",

@@ -1,7 +1,11 @@
-"""Tests of this folder run on a GPU; without one, or without what it needs, they skip and say what is missing."""
+"""Tests of this folder run on a GPU; without one, or without what it needs, they skip and say what is missing.
+
+With REUSE_REQUIRE_CUDA=1 in the environment, as the GPU check sets it, that is an error.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +33,8 @@ def missing() -> str | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     own = [item for item in items if HERE in item.path.parents]
     reason = missing() if own else None
+    if reason is not None and os.environ.get("REUSE_REQUIRE_CUDA") == "1":
+        raise pytest.UsageError(f"no test of CUDA can run: {reason}")
     if reason is not None:
         for item in own:
             item.add_marker(pytest.mark.skip(reason=reason))

@@ -73,6 +73,7 @@ def test_results_survive_failures_and_a_line_that_was_cut_off(tmp_path: Path) ->
         raise RuntimeError("no memory")
 
     results.attempt({"layer": "a", "batch": 1}, fail)
+    assert results.failures == 1
     results.attempt({"layer": "b", "batch": 1}, lambda: {"speedup": 2.0})
     Results.attempt(_ended(results), {"layer": "c", "batch": 1}, lambda: {"speedup": 2.0})
     with (tmp_path / "layers.jsonl").open("a") as stream:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -69,6 +70,7 @@ class Results:
 
     def __init__(self, path: Path, seconds: float) -> None:
         self._path, self._end = path, time.monotonic() + seconds
+        self.failures = 0
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
 
@@ -86,6 +88,7 @@ class Results:
             self.add(**what, **measure())
         except Exception as error:
             traceback.print_exc()
+            self.failures += 1
             self.add(**what, failed=f"{type(error).__name__}: {error}"[:500])
 
 
@@ -262,8 +265,8 @@ def measure_networks(results: Results, smoke: bool) -> None:
             )
 
 
-def main() -> None:
-    """Measures what the command line says."""
+def main() -> int:
+    """Measures what the command line says; returns 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("what", choices=["layers", "networks"])
     parser.add_argument("--results", type=Path, required=True)
@@ -272,7 +275,8 @@ def main() -> None:
     arguments = parser.parse_args()
     results = Results(arguments.results / f"{arguments.what}.jsonl", arguments.seconds)
     {"layers": measure_layers, "networks": measure_networks}[arguments.what](results, arguments.smoke)
+    return 1 if results.failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

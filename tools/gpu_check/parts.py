@@ -91,7 +91,7 @@ def all_parts(results: Path, architecture: str, seconds: int) -> list[Part]:
             "tests/cuda: the operators in ONNX Runtime against the NumPy reference, CUDA graphs, several threads",
             [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/cuda"],
             limit(110),
-            library | {"REUSE_CUDA_EXAMPLES": "25"},
+            library | {"REUSE_CUDA_EXAMPLES": "25", "REUSE_REQUIRE_CUDA": "1"},
         ),
         Part(
             "layers",

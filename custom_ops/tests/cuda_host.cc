@@ -61,4 +61,11 @@ CudaClusters run_cuda_cluster(const CudaProblem& problem, const std::vector<int6
   return run_cluster_on(machine, problem, codes);
 }
 
+std::vector<float> run_cuda_pool(const PoolAttributes& attributes, int64_t batch, const PoolAxis& height,
+                                 const PoolAxis& width, int64_t channels, const std::vector<float>& x,
+                                 BlockOrder order) {
+  HostMachine machine(order);
+  return run_pool_on(machine, attributes, batch, height, width, channels, x);
+}
+
 }  // namespace reuse::testing

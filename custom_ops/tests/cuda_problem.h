@@ -40,4 +40,9 @@ struct CudaClusters {
 };
 CudaClusters run_cuda_cluster(const CudaProblem& problem, const std::vector<int64_t>& codes, BlockOrder order);
 
+// Operator Pool on x [batch, H, W, channels].
+std::vector<float> run_cuda_pool(const PoolAttributes& attributes, int64_t batch, const PoolAxis& height,
+                                 const PoolAxis& width, int64_t channels, const std::vector<float>& x,
+                                 BlockOrder order);
+
 }  // namespace reuse::testing

@@ -134,6 +134,16 @@ CudaClusters run_cluster_on(Machine& machine, const CudaProblem& p, const std::v
 }
 
 template <typename Machine>
+std::vector<float> run_pool_on(Machine& machine, const PoolAttributes& attributes, int64_t batch,
+                               const PoolAxis& height, const PoolAxis& width, int64_t channels,
+                               const std::vector<float>& x) {
+  Memory<Machine, float> own_x(x), y(batch * height.out * width.out * channels);
+  cuda::run_pool(machine.launcher(), attributes, batch, height, width, channels,
+                 static_cast<const float*>(own_x.data()), y.data());
+  return y.to_host();
+}
+
+template <typename Machine>
 std::vector<float> run_fused_on(Machine& machine, const CudaProblem& p, CudaMode mode, RunStatistics& statistics) {
   switch (mode) {
     case CudaMode::kStrict:

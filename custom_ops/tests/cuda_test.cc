@@ -143,6 +143,41 @@ TEST(cuda_verifies_members_of_any_family) {
   }
 }
 
+TEST(cuda_pool_equals_cpu) {
+  for (int seed = 0; seed < cases(); ++seed) {
+    std::mt19937 random(static_cast<unsigned>(12000 + seed));
+    const auto draw = [&](int64_t low, int64_t high) {
+      return low + static_cast<int64_t>(random() % (high - low + 1));
+    };
+    PoolAttributes a;
+    a.mode = draw(0, 1) == 0 ? PoolMode::kMax : PoolMode::kAverage;
+    a.kernel_h = draw(1, 4);
+    a.kernel_w = draw(1, 4);
+    a.stride_h = draw(1, 3);
+    a.stride_w = draw(1, 3);
+    a.pad_top = draw(0, a.kernel_h - 1);
+    a.pad_left = draw(0, a.kernel_w - 1);
+    a.pad_bottom = draw(0, a.kernel_h - 1);
+    a.pad_right = draw(0, a.kernel_w - 1);
+    a.ceil_mode = draw(0, 1) == 1;
+    a.count_include_pad = !a.ceil_mode && draw(0, 1) == 1;
+    a.check();
+    const int64_t batch = draw(1, 3), channels = draw(1, 40);
+    const PoolAxis height = pool_axis(a, 0, draw(4, 12)), width = pool_axis(a, 1, draw(4, 12));
+    std::vector<float> x(static_cast<size_t>(batch * height.in * width.in * channels));
+    std::normal_distribution<float> normal;
+    for (float& value : x) value = normal(random);
+    std::vector<float> expected(static_cast<size_t>(batch * height.out * width.out * channels));
+    PoisonedAllocator allocator;
+    Threads parallel(1);
+    RunStatistics statistics;
+    Context context{allocator, parallel, statistics};
+    pool(context, a, batch, height, width, channels, x.data(), expected.data());
+    const std::vector<float> actual = run_cuda_pool(a, batch, height, width, channels, x, kOrders[seed % 3]);
+    expect_near(actual, expected, 1e-6, "pool", seed);
+  }
+}
+
 TEST(cuda_half_is_near_cpu) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(7000 + seed));

@@ -1,0 +1,88 @@
+"""models.train with strategies: the command line from end to end on a few images, its log, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install reuse-compiler[training]")
+
+from models import builders  # noqa: E402
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with archives of a few images, as JPEG."""
+    import io
+
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for name, count in (("cifar10_train", 96), ("cifar10_test", 500)):
+        files = []
+        for _ in range(count):
+            picture = Image.fromarray(random.integers(0, 255, (8, 8, 3), np.uint8)).resize((32, 32))
+            buffer = io.BytesIO()
+            picture.save(buffer, "JPEG")
+            files.append(buffer.getvalue())
+        offsets = np.cumsum([0, *map(len, files)])
+        jpeg = np.frombuffer(b"".join(files), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", jpeg=jpeg, offsets=offsets, labels=random.integers(0, 10, count))
+    return tmp_path
+
+
+def run(data: Path, *options: str) -> dict[str, object]:
+    import typer
+
+    from models import train
+
+    app = typer.Typer()
+    app.command()(train.main)
+    words = ["cifarnet", "--data", str(data), "--epochs", "1", "--batch", "16", "--output", str(data / "w.npz")]
+    done = CliRunner().invoke(app, [*words, "--log", str(data / "log"), *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    result: dict[str, object] = json.loads((data / "log" / "training.json").read_text(encoding="utf-8"))
+    return result
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--strategy", "1", "--setting", "conv2=16,6", "--setting", "conv1=10,5"),
+        ("--strategy", "2", "--layers", "conv2", "--window", "1", "--least-decrease", "0.5", "--dense-last"),
+        ("--strategy", "3", "--layers", "conv2", "--family", "learned", "--refit", "3"),
+    ],
+)
+def test_a_strategy_trains_and_logs(data: Path, options: tuple[str, ...]) -> None:
+    pytest.importorskip("matplotlib", reason="the log's plot needs the extra report")
+    result = run(data, *options)
+    assert result["steps"] == 6 and result["strategy"] in ("FixedStrategy", "AdaptiveStrategy", "ClusterReuseStrategy")
+    layers = result["layers"]
+    assert isinstance(layers, dict) and "conv2" in layers
+    if options[1] == "1":
+        assert (layers["conv2"]["L"], layers["conv2"]["H"], layers["conv1"]["L"]) == (16, 6, 10)
+    if options[1] == "2":
+        assert result["switches"]
+    with (data / "log" / "training.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["step"] == "6" and float(rows[0]["loss"]) > 0.0
+    assert rows[-1]["test_accuracy"]
+    assert (data / "log" / "training.svg").read_text(encoding="utf-8").startswith("<?xml")
+    assert builders.load_weights(data / "w.npz").keys() >= {"conv1.weight", "fc3.bias"}
+
+
+def test_a_wrong_setting_is_refused_with_the_layers_there_are(data: Path) -> None:
+    import typer
+
+    from models import train
+
+    app = typer.Typer()
+    app.command()(train.main)
+    words = ["cifarnet", "--data", str(data), "--batch", "16", "--strategy", "1", "--setting", "conv9=1,2"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2 and "LAYER=L,H" in done.output

@@ -1,0 +1,56 @@
+"""The page of training results, and the PyTorch form of ONNX networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import builders
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install reuse-compiler[training]")
+
+from reuse_compiler.benchmark.report import describe_machine  # noqa: E402
+from reuse_compiler.reports.json_file import write_report  # noqa: E402
+from tools.training_results.onnx_module import OnnxModule  # noqa: E402
+from tools.training_results.page import write_page  # noqa: E402
+from tools.training_results.results import LayerTime, LayerTimes, Strategies, Tuning, result_path  # noqa: E402
+
+
+def test_an_onnx_network_computes_the_same_in_pytorch() -> None:
+    import onnxruntime
+
+    model = builders.trained("cifar_vgg")
+    x = np.random.default_rng(0).standard_normal((2, 3, 32, 32), np.float32)
+    module = OnnxModule(model).eval()
+    with torch.no_grad():
+        found = module(torch.from_numpy(x)).numpy()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(found, session.run(None, {"x": x})[0], rtol=1e-4, atol=1e-4)
+    assert set(module.names) == {f"conv{block}_{index}" for block in (1, 2, 3) for index in (1, 2)}
+
+
+def test_the_page_shows_what_is_there(tmp_path: Path) -> None:
+    assert "## " not in write_page(tmp_path).read_text(encoding="utf-8")
+    common = {"command": "python -m it", "machine": describe_machine()}
+    time = LayerTime(
+        layer="net conv2", setting="sign, channel, L=16, H=12", r_c=0.05, dense_forward_ms=30.0, dense_backward_ms=60.0,
+        forward_ms=10.0, cluster_ms=4.0, backward_ms=20.0, counted=0.125,
+    )  # fmt: skip
+    write_report(LayerTimes(**common, threads=1, rounds=5, layers=[time]), result_path(tmp_path, "layers"), False)
+    run = {"steps": 100, "test_accuracy": 0.75, "thread_seconds": 200.0, "command": "python -m models.train cifarnet"}
+    reuse = run | {"test_accuracy": 0.74, "thread_seconds": 120.0, "operations_saved": 0.7, "switches": []}
+    strategies = Strategies(**common, network="CifarNet", runs={"none": run, "s2": reuse})
+    write_report(strategies, result_path(tmp_path, "strategies"), False)
+    tuning = Tuning(
+        **common, network="vgg", setting="L=16", metric="top-1", original=0.87, as_is=0.1, reconstructed=0.7, tuned=0.8,
+        losses=(3.0, 1.0, 0.5), seconds=9.0,
+    )  # fmt: skip
+    write_report(tuning, result_path(tmp_path, "tune_vgg"), False)
+    page = write_page(tmp_path).read_text(encoding="utf-8")
+    assert (
+        "| net conv2 | sign, channel, L=16, H=12 | 0.050 | 30.0 + 60.0 | 10.0 (4.0) + 20.0 | **3.00** | 8.0 |" in page
+    )
+    assert "| s2 | 100 | 0.7400 | -1.0 | 120 | 70.0% | 40.0% | 63% |" in page
+    assert "| vgg | L=16 | top-1 | 0.870 | 0.100 | 0.700 | **0.800** |" in page

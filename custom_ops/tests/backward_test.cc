@@ -85,6 +85,7 @@ Found expected(const Problem& p, const std::vector<float>& dy) {
   const int64_t length = p.blocking.sub_vector_length(), vectors = p.blocking.vectors;
   std::vector<double> weights(p.w.size()), x(p.x.size());
   std::vector<std::vector<double>> deltas;
+  deltas.reserve(clusters.blocks.size());
   for (const BlockClusters& own : clusters.blocks) deltas.emplace_back(static_cast<size_t>(own.count * length));
   const auto id = [&](const Read& read) { return clusters.ids[read.block * vectors + read.vector]; };
   for_each_read(p, [&](int64_t output, const Read& read) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,13 +34,18 @@ def test_an_onnx_network_computes_the_same_in_pytorch() -> None:
 
 def test_the_page_shows_what_is_there(tmp_path: Path) -> None:
     assert "## " not in write_page(tmp_path).read_text(encoding="utf-8")
-    common = {"command": "python -m it", "machine": describe_machine()}
+    common: dict[str, Any] = {"command": "python -m it", "machine": describe_machine()}
     time = LayerTime(
         layer="net conv2", setting="sign, channel, L=16, H=12", r_c=0.05, dense_forward_ms=30.0, dense_backward_ms=60.0,
         forward_ms=10.0, cluster_ms=4.0, backward_ms=20.0, counted=0.125,
     )  # fmt: skip
     write_report(LayerTimes(**common, threads=1, rounds=5, layers=[time]), result_path(tmp_path, "layers"), False)
-    run = {"steps": 100, "test_accuracy": 0.75, "thread_seconds": 200.0, "command": "python -m models.train cifarnet"}
+    run: dict[str, Any] = {
+        "steps": 100,
+        "test_accuracy": 0.75,
+        "thread_seconds": 200.0,
+        "command": "python -m models.train cifarnet",
+    }
     reuse = run | {"test_accuracy": 0.74, "thread_seconds": 120.0, "operations_saved": 0.7, "switches": []}
     strategies = Strategies(**common, network="CifarNet", runs={"none": run, "s2": reuse})
     write_report(strategies, result_path(tmp_path, "strategies"), False)

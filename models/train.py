@@ -224,7 +224,8 @@ def _step(
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return float(loss.item())
+    value: float = loss.item()
+    return value
 
 
 def progress_bar() -> Progress:

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install r
 
 from reuse_compiler.benchmark.report import describe_machine  # noqa: E402
 from reuse_compiler.reports.json_file import write_report  # noqa: E402
+from tools.training_results.__main__ import without_places  # noqa: E402
 from tools.training_results.onnx_module import OnnxModule  # noqa: E402
 from tools.training_results.page import write_page  # noqa: E402
 from tools.training_results.results import LayerTime, LayerTimes, Strategies, Tuning, result_path  # noqa: E402
@@ -30,6 +31,11 @@ def test_an_onnx_network_computes_the_same_in_pytorch() -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(found, session.run(None, {"x": x})[0], rtol=1e-4, atol=1e-4)
     assert set(module.names) == {f"conv{block}_{index}" for block in (1, 2, 3) for index in (1, 2)}
+
+
+def test_commands_are_shown_without_the_places_of_one_machine() -> None:
+    command = "python -m models.train cifarnet --epochs 2 --output /there/w.npz --log '/there too' --strategy 2"
+    assert without_places(command) == "python -m models.train cifarnet --epochs 2 --strategy 2"
 
 
 def test_the_page_shows_what_is_there(tmp_path: Path) -> None:

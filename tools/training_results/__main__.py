@@ -55,6 +55,7 @@ def strategies(runs: Annotated[Path, typer.Option(help="Folder of the runs' logs
         path = runs / name / "training.json"
         if path.is_file():
             found[name] = json.loads(path.read_text(encoding="utf-8"))
+            found[name]["command"] = without_places(found[name]["command"])
     if "none" not in found:
         sys.exit(f"error: {runs} has no none/training.json: run models.train with --log {runs}/none first")
     result = Strategies(command=_command(), machine=describe_machine(), network="CifarNet", runs=found)
@@ -98,6 +99,18 @@ def gpu(output: Output = FOLDER, epochs: Annotated[int, typer.Option(min=1)] = 4
     from tools.training_results.gpu import measure_gpu
 
     _write(measure_gpu(_command(), epochs), output, "gpu")
+
+
+def without_places(command: str) -> str:
+    """Returns a command of models.train without where it wrote to: that belongs to one machine."""
+    words = iter(shlex.split(command))
+    kept: list[str] = []
+    for word in words:
+        if word in ("--output", "--log", "--data"):
+            next(words, None)
+        else:
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def _command() -> str:

@@ -80,8 +80,15 @@ def _strategies(result: Strategies) -> list[str]:
             )
         )
     head = (
-        "run", "steps", "top-1", "points", "processor s", "operations saved", "time saved", "training paper",
-    )  # fmt: skip
+        "run",
+        "steps",
+        "top-1",
+        "points",
+        "processor s",
+        "saved of these layers' operations",
+        "time saved",
+        "training paper",
+    )
     lines = [f"    {run['command']}" for run in result.runs.values()]
     switches = [
         f"* {name}, step {own['step']}: stage {own['before']} to {own['after']}, {own['reason']}"

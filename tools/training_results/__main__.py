@@ -102,11 +102,11 @@ def gpu(output: Output = FOLDER, epochs: Annotated[int, typer.Option(min=1)] = 4
 
 
 def without_places(command: str) -> str:
-    """Returns a command of models.train without where it wrote to: that belongs to one machine."""
+    """Returns a command without where it read and wrote: that belongs to one machine."""
     words = iter(shlex.split(command))
     kept: list[str] = []
     for word in words:
-        if word in ("--output", "--log", "--data"):
+        if word in ("-o", "--output", "--log", "--data", "--runs"):
             next(words, None)
         else:
             kept.append(word)
@@ -114,7 +114,7 @@ def without_places(command: str) -> str:
 
 
 def _command() -> str:
-    return shlex.join(["python", "-m", "tools.training_results", *sys.argv[1:]])
+    return without_places(shlex.join(["python", "-m", "tools.training_results", *sys.argv[1:]]))
 
 
 def _write(result: Result, output: Path, question: str) -> None:

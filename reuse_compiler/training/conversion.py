@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import FamilyName, LayerSettings
 from reuse_compiler.reuse.geometry import ConvGeometry, Layout
 from reuse_compiler.training.candidates import candidates
+from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d, refusal_of
 from reuse_compiler.training.shapes import geometry_of
@@ -123,16 +123,12 @@ def geometries(model: nn.Module, example: Tensor) -> dict[str, ConvGeometry]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d)
     ]
-    modes = {module: module.training for module in model.modules()}
     try:
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model):
             model(example)
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
     return found
 
 

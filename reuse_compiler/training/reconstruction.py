@@ -29,6 +29,7 @@ from reuse_compiler.reuse.geometry import ConvGeometry
 from reuse_compiler.reuse.seeds import layer_generator
 from reuse_compiler.training.conversion import geometries, reuse_layers
 from reuse_compiler.training.distributed import from_first_rank
+from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.layer import ReuseConv2d
 from reuse_compiler.training.refit import as_conv_layer, fitted_hash, inputs_of
 from reuse_compiler.training.shapes import geometry_of
@@ -102,23 +103,13 @@ def _targets(
         for name in layers
     ]
     try:
-        _run_all(teacher, batches)
+        with evaluating(teacher):
+            for batch in batches:
+                teacher(batch)
     finally:
         for handle in handles:
             handle.remove()
     return found
-
-
-def _run_all(model: nn.Module, batches: Sequence[Tensor]) -> None:
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with torch.no_grad():
-            for batch in batches:
-                model(batch)
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def _places(geometry: ConvGeometry, name: str, runs: int, run: int, seed: int) -> Places:

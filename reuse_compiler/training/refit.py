@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from reuse_compiler.calibration.fit import HashFitter, VectorSampler
@@ -18,6 +17,7 @@ from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import ConvGeometry
 from reuse_compiler.training.distributed import from_first_rank
+from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.layer import ReuseConv2d
 from reuse_compiler.training.shapes import geometry_of
 
@@ -76,10 +76,8 @@ def inputs_of(model: nn.Module, layer: nn.Module, batches: Iterable[Tensor]) -> 
         raise _Reached
 
     handle = layer.register_forward_pre_hook(take)
-    modes = {module: module.training for module in model.modules()}
     try:
-        model.eval()
-        with torch.no_grad():
+        with evaluating(model):
             for batch in batches:
                 try:
                     model(batch)
@@ -87,8 +85,6 @@ def inputs_of(model: nn.Module, layer: nn.Module, batches: Iterable[Tensor]) -> 
                     continue
     finally:
         handle.remove()
-        for module, training in modes.items():
-            module.training = training
     return found
 
 

@@ -226,7 +226,7 @@ void write_pixels(Context& context, const Blocking& blocking, const Clusters& cl
   const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
   context.parallel.run(blocking.num_blocks() * g.batch, [&](int64_t task) {
     const int64_t block = task % blocking.num_blocks(), image = task / blocking.num_blocks();
-    const int64_t channel = blocking.group_of(block) * g.group_in_channels() + blocking.block_start(block);
+    const int64_t channel = blocking.first_channel(block);
     const simd::OutputTile tile{pixel_major ? dx + image * g.in_pixels() * g.in_channels + channel
                                             : dx + (image * g.in_channels + channel) * g.in_pixels(),
                                 pixel_major ? 1 : g.in_pixels(),

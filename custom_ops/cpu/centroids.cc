@@ -23,8 +23,7 @@ void add_strip(Context& context, const Blocking& blocking, const float* x, int64
   const ConvGeometry& g = blocking.geometry;
   const simd::Kernels& kernels = simd::kernels();
   if (blocking.layout() == Layout::kChannel) {
-    const int64_t channel =
-        blocking.group_of(block) * g.group_in_channels() + blocking.block_start(block) + strip.begin;
+    const int64_t channel = blocking.first_channel(block) + strip.begin;
     for (int64_t image = 0; image < g.batch; ++image) {
       kernels.add_members(x + (image * g.in_channels + channel) * g.in_pixels(), g.in_pixels(), strip.count,
                           g.in_pixels(), ids + image * g.in_pixels(), sums);

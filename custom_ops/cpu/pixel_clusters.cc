@@ -14,10 +14,6 @@
 namespace reuse {
 namespace {
 
-int64_t first_channel(const Blocking& blocking, int64_t block) {
-  return blocking.group_of(block) * blocking.geometry.group_in_channels() + blocking.block_start(block);
-}
-
 // One block's clusters as far as they are known.
 class PixelClusters {
  public:
@@ -81,8 +77,8 @@ std::vector<BlockClusters> cluster_pixels(Allocator& allocator, const Blocking& 
     own.push_back(std::make_unique<PixelClusters>(allocator, blocking, hash_attributes, parameters, attributes, b,
                                                   ids + b * blocking.vectors));
   }
-  const int64_t channel = first_channel(blocking, blocks.begin), last = blocks.end - 1;
-  const int64_t channels = first_channel(blocking, last) + blocking.block_length(last) - channel;
+  const int64_t channel = blocking.first_channel(blocks.begin), last = blocks.end - 1;
+  const int64_t channels = blocking.first_channel(last) + blocking.block_length(last) - channel;
   Buffer<float> values(allocator, static_cast<size_t>(channels * kTileVectors));
   const int64_t unit = attributes.scope == Scope::kImage ? blocking.geometry.in_pixels() : blocking.vectors;
   for (int64_t start = 0; start < blocking.vectors; start += unit) {
@@ -91,7 +87,7 @@ std::vector<BlockClusters> cluster_pixels(Allocator& allocator, const Blocking& 
       const int64_t count = std::min(kTileVectors, start + unit - first);
       load_tile(blocking, x, blocks.begin, {0, channels}, first, count, values.data());
       for (int64_t b = blocks.begin; b < blocks.end; ++b) {
-        const float* own_values = values.data() + (first_channel(blocking, b) - channel) * kTileVectors;
+        const float* own_values = values.data() + (blocking.first_channel(b) - channel) * kTileVectors;
         own[static_cast<size_t>(b - blocks.begin)]->add({own_values, kTileVectors, blocking.block_length(b), count},
                                                         first);
       }

@@ -15,8 +15,7 @@ void load_channel_tile(const Blocking& blocking, const float* x, int64_t block, 
                        int64_t count, float* values) {
   const ConvGeometry& g = blocking.geometry;
   const int64_t pixels = g.in_pixels();
-  const int64_t channel =
-      blocking.group_of(block) * g.group_in_channels() + blocking.block_start(block) + elements.begin;
+  const int64_t channel = blocking.first_channel(block) + elements.begin;
   for (int64_t done = 0; done < count;) {
     const int64_t image = (first + done) / pixels, pixel = (first + done) % pixels;
     const int64_t run = std::min(count - done, pixels - pixel);
@@ -77,8 +76,7 @@ void load_patch_tile(const Blocking& blocking, const float* x, int64_t block, El
 Rows rows_in_place(const Blocking& blocking, const float* x, int64_t block, Elements elements, int64_t first,
                    int64_t count) {
   const ConvGeometry& g = blocking.geometry;
-  const int64_t channel =
-      blocking.group_of(block) * g.group_in_channels() + blocking.block_start(block) + elements.begin;
+  const int64_t channel = blocking.first_channel(block) + elements.begin;
   return {x + first * g.in_channels + channel, g.in_channels, elements.count, count};
 }
 

@@ -149,18 +149,7 @@ TEST(cuda_pool_equals_cpu) {
     const auto draw = [&](int64_t low, int64_t high) {
       return low + static_cast<int64_t>(random() % (high - low + 1));
     };
-    PoolAttributes a;
-    a.mode = draw(0, 1) == 0 ? PoolMode::kMax : PoolMode::kAverage;
-    a.kernel_h = draw(1, 4);
-    a.kernel_w = draw(1, 4);
-    a.stride_h = draw(1, 3);
-    a.stride_w = draw(1, 3);
-    a.pad_top = draw(0, a.kernel_h - 1);
-    a.pad_left = draw(0, a.kernel_w - 1);
-    a.pad_bottom = draw(0, a.kernel_h - 1);
-    a.pad_right = draw(0, a.kernel_w - 1);
-    a.ceil_mode = draw(0, 1) == 1;
-    a.count_include_pad = !a.ceil_mode && draw(0, 1) == 1;
+    const PoolAttributes a = random_pool_attributes(random);
     a.check();
     const int64_t batch = draw(1, 3), channels = draw(1, 40);
     const PoolAxis height = pool_axis(a, 0, draw(4, 12)), width = pool_axis(a, 1, draw(4, 12));

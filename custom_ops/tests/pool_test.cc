@@ -21,18 +21,7 @@ PoolProblem random_pool(std::mt19937& random) {
   const auto draw = [&](int64_t low, int64_t high) {
     return std::uniform_int_distribution<int64_t>(low, high)(random);
   };
-  PoolAttributes a;
-  a.mode = draw(0, 1) == 0 ? PoolMode::kMax : PoolMode::kAverage;
-  a.kernel_h = draw(1, 4);
-  a.kernel_w = draw(1, 4);
-  a.stride_h = draw(1, 3);
-  a.stride_w = draw(1, 3);
-  a.pad_top = draw(0, a.kernel_h - 1);
-  a.pad_bottom = draw(0, a.kernel_h - 1);
-  a.pad_left = draw(0, a.kernel_w - 1);
-  a.pad_right = draw(0, a.kernel_w - 1);
-  a.ceil_mode = draw(0, 1) == 0;
-  a.count_include_pad = !a.ceil_mode && draw(0, 1) == 0;
+  const PoolAttributes a = random_pool_attributes(random);
   return {a, draw(1, 3), draw(a.kernel_h, a.kernel_h + 8), draw(a.kernel_w, a.kernel_w + 8), draw(1, 90)};
 }
 

@@ -113,6 +113,22 @@ Problem random_problem(std::mt19937& random, const char* family) {
   return p;
 }
 
+PoolAttributes random_pool_attributes(std::mt19937& random) {
+  PoolAttributes a;
+  a.mode = draw(random, 0, 1) == 0 ? PoolMode::kMax : PoolMode::kAverage;
+  a.kernel_h = draw(random, 1, 4);
+  a.kernel_w = draw(random, 1, 4);
+  a.stride_h = draw(random, 1, 3);
+  a.stride_w = draw(random, 1, 3);
+  a.pad_top = draw(random, 0, a.kernel_h - 1);
+  a.pad_bottom = draw(random, 0, a.kernel_h - 1);
+  a.pad_left = draw(random, 0, a.kernel_w - 1);
+  a.pad_right = draw(random, 0, a.kernel_w - 1);
+  a.ceil_mode = draw(random, 0, 1) == 0;
+  a.count_include_pad = !a.ceil_mode && draw(random, 0, 1) == 0;
+  return a;
+}
+
 std::vector<float> dense(const Problem& p) {
   const ConvGeometry& g = p.blocking.geometry;
   const ConvAttributes& a = g.attributes;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "reuse/operators.h"
+#include "reuse/pool.h"
 
 namespace reuse::testing {
 
@@ -70,6 +71,9 @@ Problem random_problem(std::mt19937& random, const char* family);
 
 // A 3x3 convolution in the channel layout.
 Problem channel_problem(std::mt19937& random, const char* family, int64_t length, int64_t channels = 48);
+
+// Draws legal attributes of operator Pool.
+PoolAttributes random_pool_attributes(std::mt19937& random);
 
 // The convolution in float64, with bias and activation.
 std::vector<float> dense(const Problem& problem);

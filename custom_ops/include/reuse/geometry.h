@@ -80,6 +80,10 @@ struct Blocking {
     const int64_t rest = group_width - block_start(block);
     return rest < sub_vector_length() ? rest : sub_vector_length();
   }
+  // The input channel of a block's first element; of layout channel only.
+  int64_t first_channel(int64_t block) const {
+    return group_of(block) * geometry.group_in_channels() + block_start(block);
+  }
   // Table rows of one block that are added for one output pixel.
   int64_t taps_per_block() const { return layout() == Layout::kPatch ? 1 : geometry.taps(); }
   // T: elements of a table row.

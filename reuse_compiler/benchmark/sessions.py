@@ -55,11 +55,21 @@ class BoundRun:
     A layer inside a network gets and leaves its tensors this way: no copy to or from Python is timed.
     """
 
-    def __init__(self, opened: onnxruntime.InferenceSession, x: NDArray[Any], output_shape: Sequence[int]) -> None:
+    def __init__(
+        self,
+        opened: onnxruntime.InferenceSession,
+        x: NDArray[Any],
+        output_shape: Sequence[int],
+        beside: BoundRun | None = None,
+    ) -> None:
+        """A run `beside` another one reads and overwrites its very memory, which must be of the same shapes."""
         runtime, device = import_onnxruntime(), current_provider().device
         self._session = opened
-        self._input = runtime.OrtValue.ortvalue_from_numpy(x, device, 0)
-        self._output = runtime.OrtValue.ortvalue_from_shape_and_type(list(output_shape), x.dtype.type, device, 0)
+        if beside is None:
+            self._input = runtime.OrtValue.ortvalue_from_numpy(x, device, 0)
+            self._output = runtime.OrtValue.ortvalue_from_shape_and_type(list(output_shape), x.dtype.type, device, 0)
+        else:
+            self._input, self._output = beside._input, beside._output
         self._binding = opened.io_binding()
         self._binding.bind_ortvalue_input(opened.get_inputs()[0].name, self._input)
         self._binding.bind_ortvalue_output(opened.get_outputs()[0].name, self._output)
@@ -73,5 +83,5 @@ class BoundRun:
 
     @property
     def output(self) -> NDArray[Any]:
-        """A copy of the last run's result."""
+        """A copy of the last result in this memory."""
         return np.array(self._output.numpy())

@@ -52,7 +52,8 @@ class Activations:
         if start is not None:
             for feed, array in zip(self._feeds, start.arrays, strict=True):
                 feed[start.tensor] = array
-        self._session = open_session(part, os.cpu_count() or 1, Path(gettempdir()), label)
+        threads, folder = os.cpu_count() or 1, Path(gettempdir())
+        self._session = open_session(part, threads, folder, label, keeps_memory=False)
 
     def __len__(self) -> int:
         return self._count

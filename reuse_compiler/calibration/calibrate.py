@@ -165,7 +165,7 @@ def _shapes(samples: Samples, specs: list[InputSpec]) -> dict[str, tuple[int, ..
 
 def _try_metric(model: onnx.ModelProto, samples: Samples, metric: Metric) -> None:
     """Runs the original once, so that a model or a metric that fails does so at once."""
-    session = open_session(model, 1, Path(gettempdir()), "original")
+    session = open_session(model, 1, Path(gettempdir()), "original", keeps_memory=False)
     names = [output.name for output in session.get_outputs()]
     sample = samples[0]
     values = run_session(session, names, sample.feed, "original")

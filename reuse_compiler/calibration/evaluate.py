@@ -44,7 +44,10 @@ class Score(BaseModel):
 
 
 class Evaluator:
-    """Compares models with the original on the same samples; what that gives is computed once if it is small."""
+    """Compares models with the original on the same samples; what that gives is computed once if it is small.
+
+    Sessions are opened for a comparison and closed after it: what they hold would lie idle while layers are fitted.
+    """
 
     def __init__(
         self,
@@ -55,12 +58,12 @@ class Evaluator:
         progress: ProgressCallback = silent,
         what: str = "running the original model",
     ) -> None:
-        self._samples, self._metric, self._threads = samples, metric, threads
-        self._session = open_session(original, threads, Path(gettempdir()), "original")
-        self._names = [output.name for output in self._session.get_outputs()]
+        self._model, self._samples, self._metric, self._threads = original, samples, metric, threads
+        session = self._open(original, "original")
+        self._names = [output.name for output in session.get_outputs()]
         self._held: list[Outputs] = []
         accumulator = metric.start()
-        for index, (sample, outputs) in enumerate(self._originals()):
+        for index, (sample, outputs) in enumerate(self._originals(session)):
             progress(what, index, len(samples))
             accumulator.add(outputs, outputs, sample.labels)
         progress(what, len(samples), len(samples))
@@ -71,15 +74,15 @@ class Evaluator:
 
     def score(self, model: onnx.ModelProto, progress: ProgressCallback = silent, what: str = "evaluating") -> Score:
         """Runs a model on all samples; raises VerificationError if it does not run."""
-        session = open_session(model, self._threads, Path(gettempdir()), "compiled")
+        original, compiled = self._open(self._model, "original"), self._open(model, "compiled")
         accumulator, differences = self._metric.start(), {name: Difference() for name in self._names}
-        for index, (sample, expected) in enumerate(self._originals()):
+        for index, (sample, expected) in enumerate(self._originals(original)):
             progress(what, index, len(self._samples))
-            actual = self._run(session, sample, "compiled")
+            actual = self._run(compiled, sample, "compiled")
             accumulator.add(expected, actual, sample.labels)
             _add(differences, expected, actual)
         progress(what, len(self._samples), len(self._samples))
-        dense_ms, reuse_ms = self._time(session)
+        dense_ms, reuse_ms = self._time(original, compiled)
         value = accumulator.value()
         return Score(
             value=value,
@@ -92,35 +95,42 @@ class Evaluator:
 
     def output_error(self, model: onnx.ModelProto, runs: int) -> float:
         """Returns the relative L2 error of the model's outputs on the first runs, the largest of them."""
-        session = open_session(model, self._threads, Path(gettempdir()), "compiled")
+        compiled = open_session(model, self._threads, Path(gettempdir()), "compiled", keeps_memory=False)
         differences = {name: Difference() for name in self._names}
         for sample, expected in islice(self._originals(), runs):
-            _add(differences, expected, self._run(session, sample, "compiled"))
+            _add(differences, expected, self._run(compiled, sample, "compiled"))
         return _largest(differences)
 
-    def _time(self, session: onnxruntime.InferenceSession) -> tuple[float, float]:
-        """Returns the median milliseconds of the original and of another model, run in turn on the first samples."""
+    def _time(
+        self, original: onnxruntime.InferenceSession, compiled: onnxruntime.InferenceSession
+    ) -> tuple[float, float]:
+        """Returns the median milliseconds of both models, run in turn on the first samples."""
         samples = list(islice(self._samples, TIMED_RUNS))
+        self._run(original, samples[0], "original")  # warm-up, which the compiled model has had
         turns = {"original": cycle(samples), "compiled": cycle(samples)}
         times = interleave(
             {
-                "original": lambda: self._run(self._session, next(turns["original"]), "original"),
-                "compiled": lambda: self._run(session, next(turns["compiled"]), "compiled"),
+                "original": lambda: self._run(original, next(turns["original"]), "original"),
+                "compiled": lambda: self._run(compiled, next(turns["compiled"]), "compiled"),
             },
             TIMED_RUNS,
         )
         return statistics.median(times["original"]), statistics.median(times["compiled"])
 
+    def _open(self, model: onnx.ModelProto, label: str) -> onnxruntime.InferenceSession:
+        return open_session(model, self._threads, Path(gettempdir()), label)
+
     def _run(self, session: onnxruntime.InferenceSession, sample: Sample, label: str) -> Outputs:
         return dict(zip(self._names, run_session(session, self._names, sample.feed, label), strict=True))
 
-    def _originals(self) -> Iterator[tuple[Sample, Outputs]]:
-        """Yields the samples with the original's outputs."""
+    def _originals(self, session: onnxruntime.InferenceSession | None = None) -> Iterator[tuple[Sample, Outputs]]:
+        """Yields the samples with the original's outputs; without a `session` one is opened for those not held."""
         for index, sample in enumerate(self._samples):
             if index < len(self._held):
                 yield sample, self._held[index]
                 continue
-            outputs = self._run(self._session, sample, "original")
+            session = session or self._open(self._model, "original")
+            outputs = self._run(session, sample, "original")
             size = sum(array.nbytes for array in outputs.values())
             if index == len(self._held) and size * len(self._samples) <= HELD_BYTES:
                 self._held.append(outputs)

@@ -50,15 +50,20 @@ class LayerBench:
         found = []
         for start in range(0, len(candidates), TOGETHER):
             chunk = candidates[start : start + TOGETHER]
-            runs = [self._bind(self._reuse(dense_model, settings, fitter.fit(settings))) for settings in chunk]
-            for run in runs:
-                run()  # warm-up
+            runs = [self._bind(self._reuse(dense_model, settings, fitter.fit(settings)), dense) for settings in chunk]
+            warm = [self._warm_up(run, expected) for run in runs]
             times = interleave({"dense": dense, **{str(index): run for index, run in enumerate(runs)}}, effort.repeats)
             dense_ms = statistics.median(times["dense"])
-            found += [
-                self._measurement(settings, run, expected, dense_ms, statistics.median(times[str(index)]))
-                for index, (settings, run) in enumerate(zip(chunk, runs, strict=True))
-            ]
+            for index, (settings, (ratio, error)) in enumerate(zip(chunk, warm, strict=True)):
+                measured = Measurement(
+                    settings=settings,
+                    r_c=ratio,
+                    output_error=error,
+                    dense_ms=dense_ms,
+                    reuse_ms=statistics.median(times[str(index)]),
+                    operations=operations(self.layer, settings, ratio),
+                )
+                found.append(measured)
         return found
 
     def dense_norm(self) -> float:
@@ -67,24 +72,16 @@ class LayerBench:
         dense()
         return float(np.linalg.norm(dense.output.astype(np.float64)))
 
-    def _measurement(
-        self, settings: LayerSettings, run: BoundRun, expected: NDArray[Any], dense_ms: float, reuse_ms: float
-    ) -> Measurement:
+    def _warm_up(self, run: BoundRun, expected: NDArray[Any]) -> tuple[float, float]:
+        """Runs a candidate for the first time; returns its r_c and its relative L2 error."""
+        run()
         difference = Difference()
         difference.add(expected, run.output)
-        ratio = remaining_ratios(run.session).get(self.layer.name, 0.0)
-        return Measurement(
-            settings=settings,
-            r_c=ratio,
-            output_error=difference.rel_error,
-            dense_ms=dense_ms,
-            reuse_ms=reuse_ms,
-            operations=operations(self.layer, settings, ratio),
-        )
+        return remaining_ratios(run.session).get(self.layer.name, 0.0), difference.rel_error
 
-    def _bind(self, model: onnx.ModelProto) -> BoundRun:
+    def _bind(self, model: onnx.ModelProto, beside: BoundRun | None = None) -> BoundRun:
         label = f"layer '{self.layer.name}'"
-        return BoundRun(open_session(model, self.threads, label), self.x, self.layer.output_shape)
+        return BoundRun(open_session(model, self.threads, label), self.x, self.layer.output_shape, beside)
 
     def _reuse(self, dense: onnx.ModelProto, settings: LayerSettings, parameters: HashParameters) -> onnx.ModelProto:
         config = ReuseConfig(layers={self.layer.name: settings})

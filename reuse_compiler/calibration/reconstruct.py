@@ -34,6 +34,8 @@ Solver = Callable[["Moments", Doubles], Solution]
 
 CHUNK = 4_096
 """Rows whose products are summed in float32 before they go into the float64 sums."""
+ROWS = 512
+"""Rows of a square matrix that are changed at a time."""
 
 
 class Moments:
@@ -63,13 +65,9 @@ class Moments:
         squares = np.square(y, dtype=np.float64).sum(axis=0)
         self._merge(len(x), mean_x, mean_y, x.T @ x, x.T @ y, squares)
 
-    def plus(self, other: Moments) -> Moments:
-        """Returns the moments of the rows of both."""
-        total = Moments(len(self.mean_x), len(self.mean_y))
-        for own in (self, other):
-            if own.count:
-                total._merge(own.count, own.mean_x, own.mean_y, own._xx, own._xy, own._yy)
-        return total
+    def include(self, other: Moments) -> None:
+        """Adds the rows of the other moments."""
+        self._merge(other.count, other.mean_x, other.mean_y, other._xx, other._xy, other._yy)
 
     def _merge(
         self, count: int, mean_x: Doubles, mean_y: Doubles, xx: NDArray[Any], xy: NDArray[Any], yy: Doubles
@@ -81,7 +79,9 @@ class Moments:
         self._xx += xx
         self._xy += xy
         if between:
-            self._xx += np.outer(between * x, x)
+            for row in range(0, len(x), ROWS):  # the whole outer product would take as much memory as the sums
+                own = slice(row, row + ROWS)
+                self._xx[own] += np.outer(between * x[own], x)
             self._xy += np.outer(between * x, y)
         self._yy += yy + between * np.square(y)
         self.mean_x += x * (count / total)
@@ -96,6 +96,11 @@ class Moments:
         """Covariance `[K, M]` of columns and outputs."""
         return self._xy / self.count
 
+    def variance_of(self, weight: Doubles) -> Doubles:
+        """Variance `[M]` of the products with weights `[K, M]`."""
+        products: Doubles = np.einsum("km,km->m", weight, self._xx @ weight)
+        return products / self.count
+
     def variance_y(self) -> Doubles:
         """Variance `[M]` of the outputs."""
         return self._yy / self.count
@@ -107,8 +112,9 @@ class Moments:
 
     def relative_error(self, weight: Doubles, bias: Doubles) -> float:
         """Returns |x W + b - y| / |y| over all rows, in the L2 norm."""
-        spread = np.einsum("km,km->m", weight, self.covariance() @ weight)
-        spread += self.variance_y() - 2.0 * np.einsum("km,km->m", weight, self.cross_covariance())
+        spread = (
+            self.variance_of(weight) + self.variance_y() - 2.0 * np.einsum("km,km->m", weight, self.cross_covariance())
+        )
         shift = np.square(self.mean_x @ weight + bias - self.mean_y)
         return _ratio(self.count * max(float((spread + shift).sum()), 0.0), self.energy)
 
@@ -141,7 +147,8 @@ def reconstruct(fit: Moments, check: Moments, weight: Floats, bias: Floats, how:
     """Returns the best weights and bias for rows like those of `fit`.
 
     What is tried is judged on `check`, so that nothing is changed where it would not help on other data; the final
-    weights use both. The errors are those on `check` of weights fitted without it. Without rows nothing is changed.
+    weights use both, for which `fit` takes in `check`. The errors are those on `check` of weights fitted without it.
+    Without rows nothing is changed.
     """
     if not fit.count or not check.count:
         return Reconstruction(weight, bias, 0.0, 0.0, 0.0)
@@ -150,7 +157,8 @@ def reconstruct(fit: Moments, check: Moments, weight: Floats, bias: Floats, how:
     best, error = _best_solver(fit, check, own_weight, how)
     if best is None or not error < as_is:
         return Reconstruction(weight, bias, as_is, as_is, check.energy)
-    new_weight, new_bias = best(fit.plus(check), own_weight)
+    fit.include(check)
+    new_weight, new_bias = best(fit, own_weight)
     return Reconstruction(new_weight.astype(np.float32), new_bias.astype(np.float32), as_is, error, check.energy)
 
 
@@ -177,7 +185,7 @@ def _best_solver(fit: Moments, check: Moments, weight: Doubles, how: Reconstruct
 
 def _rescaled(moments: Moments, weight: Doubles) -> Solution:
     """Gives each output channel the mean and deviation that it has in the original layer."""
-    variance = np.einsum("km,km->m", weight, moments.covariance() @ weight)
+    variance = moments.variance_of(weight)
     usable = variance > 1e-6 * moments.variance_y()  # a channel that hardly varies any more cannot be stretched
     scale = np.sqrt(np.where(usable, moments.variance_y(), 1.0) / np.where(usable, variance, 1.0))
     return _with_bias(moments, weight * scale)

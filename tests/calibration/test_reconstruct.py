@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from reuse_compiler.calibration.reconstruct import (
     CHUNK,
     MOST_COLUMNS,
+    ROWS,
     Moments,
     Reconstruction,
     affordable,
@@ -40,7 +41,8 @@ class TestMoments:
         parts = Moments(4, 2)
         for start, stop in ((0, 7), (7, 7), (7, CHUNK + 30), (CHUNK + 30, rows)):
             parts.add(x[start:stop], y[start:stop])
-        joined = moments_of(x[:50], y[:50]).plus(moments_of(x[50:], y[50:]))
+        joined = moments_of(x[:50], y[:50])
+        joined.include(moments_of(x[50:], y[50:]))
         both = np.cov(np.concatenate([x, y], axis=1).astype(np.float64).T, bias=True)
         for moments in (parts, joined):
             assert moments.count == rows
@@ -49,6 +51,12 @@ class TestMoments:
             assert_close(moments.cross_covariance(), both[:4, 4:])
             assert_close(moments.variance_y(), np.diag(both)[4:])
             assert moments.energy == pytest.approx(float(np.square(y, dtype=np.float64).sum()))
+
+    def test_many_columns_are_summed_a_few_rows_of_the_matrix_at_a_time(self) -> None:
+        x, y = random_array(40, ROWS + 3) + 2, random_array(40, 1)
+        moments = moments_of(x[:10], y[:10])
+        moments.add(x[10:], y[10:])
+        assert_close(moments.covariance(), np.cov(x.astype(np.float64).T, bias=True))
 
     def test_the_error_is_that_of_the_rows(self) -> None:
         x, weight, bias = random_array(500, 4), random_array(4, 3), random_array(3)

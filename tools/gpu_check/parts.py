@@ -29,6 +29,8 @@ class Part:
     """Of the environment."""
     programs: tuple[str, ...] = ()
     """Which must be on the path."""
+    optional: bool = False
+    """Runs only if it is asked for: it has a limit of its own, beside what all others share."""
 
 
 def nvcc() -> str:
@@ -44,7 +46,7 @@ def sanitizer() -> str:
 
 
 def all_parts(results: Path, architecture: str, seconds: int) -> list[Part]:
-    """Returns the parts; those that measure write into the folder `results`. All together get `seconds`."""
+    """Returns the parts; those that measure write into the folder `results`. All but optional ones share `seconds`."""
     python, share = sys.executable, seconds / 460
 
     def limit(usual: int) -> int:
@@ -107,5 +109,14 @@ def all_parts(results: Path, architecture: str, seconds: int) -> list[Part]:
             [*measure, "networks", "--seconds", str(limit(65))],
             limit(80),
             library,
+        ),
+        Part(
+            "training",
+            "VGG-19 on CIFAR-10, without reuse and with strategy 2, into docs/results (needs PyTorch with CUDA and the "
+            "data folder in REUSE_DATA)",
+            [python, "-m", "tools.training_results", "gpu", "--epochs", "2"],
+            420,
+            library,
+            optional=True,
         ),
     ]

@@ -8,6 +8,7 @@ from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d, ReuseCounts
 
 
@@ -16,12 +17,13 @@ def training_cost(
     geometry: ConvGeometry,
     remaining_ratio: float,
     reuse_rate: float = 0.0,
-    input_gradient: bool = True,
+    input_gradient: Gradient | None = "averaged",
 ) -> float:
     """Returns the operations of a training step of a layer over those without reuse, as the training paper counts.
 
-    Forward by Eq. 5 (Eq. 6 with `reuse_rate`), the weights' gradient by Eq. 12, the input's by Eq. 20. In layout
-    `channel` a pixel is hashed once for all taps.
+    Forward by Eq. 5 (Eq. 6 with `reuse_rate`), the weights' gradient by Eq. 12, the input's by Eq. 20 (by Eq. 3, a
+    dense product, if it is `straight_through`; None: it needs none). In layout `channel` a pixel is hashed once for all
+    taps.
     """
     blocking = Blocking(geometry, settings.layout, settings.sub_vector_length)
     forward = predicted_cost(
@@ -36,8 +38,8 @@ def training_cost(
         output_pass_cost=0.0,
     ).total
     adds = (1.0 - remaining_ratio) * blocking.gathers_per_output / geometry.columns
-    backward = adds + remaining_ratio + (remaining_ratio if input_gradient else 0.0)
-    return (forward + backward) / (3.0 if input_gradient else 2.0)
+    for_input = {None: 0.0, "averaged": remaining_ratio, "straight_through": 1.0}[input_gradient]
+    return (forward + adds + remaining_ratio + for_input) / (2.0 if input_gradient is None else 3.0)
 
 
 class OperationMeter:
@@ -67,7 +69,8 @@ class OperationMeter:
             cost = 1.0
             if layer.reuse and counts.runs:
                 self.by_layer[name] = (counts.remaining_ratio, counts.reuse_rate)
-                cost = training_cost(layer.settings, g, *self.by_layer[name], input_gradient=name != self._first)
+                input_gradient = None if name == self._first else layer.gradient
+                cost = training_cost(layer.settings, g, *self.by_layer[name], input_gradient)
             self.done += cost * dense
             self.dense += dense
 

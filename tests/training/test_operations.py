@@ -19,7 +19,9 @@ def test_a_step_costs_what_equations_5_12_and_20_say() -> None:
     settings = make_settings(family="sign", layout="patch", L=20, H=12)
     forward, weight, delta = 12 / 64 + 0.1 + 1 / 20, 0.9 / 20 + 0.1, 0.1
     assert training_cost(settings, CONV2, 0.1) == pytest.approx((forward + weight + delta) / 3)
-    assert training_cost(settings, CONV2, 0.1, input_gradient=False) == pytest.approx((forward + weight) / 2)
+    assert training_cost(settings, CONV2, 0.1, input_gradient=None) == pytest.approx((forward + weight) / 2)
+    exact = training_cost(settings, CONV2, 0.1, input_gradient="straight_through")
+    assert exact == pytest.approx((forward + weight + 1.0) / 3)
     reused = 12 / 64 + 0.25 * 0.1 + 1 / 20  # Eq. 6
     assert training_cost(settings, CONV2, 0.1, reuse_rate=0.75) == pytest.approx((reused + weight + delta) / 3)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models import builders, datasets, preprocessing
 from reuse_compiler.benchmark.report import describe_machine
-from reuse_compiler.reuse.config import LayerSettings, make_settings
+from reuse_compiler.reuse.config import make_settings
+from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d
 from reuse_compiler.training.operations import training_cost
 from reuse_compiler.training.refit import fitted_hash, inputs_of
@@ -20,20 +22,37 @@ from tools.training_results.onnx_module import OnnxModule
 from tools.training_results.results import LayerTime, LayerTimes
 
 BATCH, ROUNDS = 128, 5
-Setting = tuple[str, str, int, int]
-"""Family, layout, L, H."""
+
+
+class Setting(NamedTuple):
+    """How a layer is computed."""
+
+    family: str
+    layout: str
+    length: int
+    hashes: int
+    gradient: Gradient = "averaged"
+
+
 LAYERS: dict[str, dict[str, list[Setting]]] = {
     "cifarnet": {
-        "conv1": [("sign", "patch", 10, 12), ("learned", "patch", 25, 12)],
-        "conv2": [("sign", "channel", 32, 9), ("sign", "channel", 16, 12), ("learned", "channel", 8, 13),
-                  ("sign", "patch", 40, 12)],
+        "conv1": [Setting("sign", "patch", 10, 12), Setting("learned", "patch", 25, 12)],
+        "conv2": [
+            Setting("sign", "channel", 32, 9),
+            Setting("sign", "channel", 16, 12),
+            Setting("learned", "channel", 16, 12),
+            Setting("learned", "channel", 16, 12, "straight_through"),
+            Setting("learned", "channel", 8, 13),
+            Setting("learned", "channel", 8, 13, "straight_through"),
+            Setting("sign", "patch", 40, 12),
+        ],
     },
     "cifar_vgg": {
-        "conv1_2": [("learned", "channel", 16, 11), ("learned", "channel", 8, 11)],
-        "conv2_2": [("learned", "channel", 16, 11), ("learned", "channel", 8, 11)],
-        "conv3_2": [("learned", "channel", 32, 10), ("learned", "channel", 16, 10)],
+        "conv1_2": [Setting("learned", "channel", 16, 11), Setting("learned", "channel", 8, 11)],
+        "conv2_2": [Setting("learned", "channel", 16, 11), Setting("learned", "channel", 8, 11)],
+        "conv3_2": [Setting("learned", "channel", 32, 10), Setting("learned", "channel", 16, 10)],
     },
-}  # fmt: skip
+}
 
 
 def measure_layers(command: str, threads: int) -> LayerTimes:
@@ -48,18 +67,14 @@ def measure_layers(command: str, threads: int) -> LayerTimes:
             conv = model.get_submodule(name)
             assert isinstance(conv, nn.Conv2d)
             (x,) = inputs_of(model, conv, [images.contiguous(memory_format=torch.channels_last)])
-            found += [_measure(f"{network} {name}", conv, x, _settings(own)) for own in settings]
+            found += [_measure(f"{network} {name}", conv, x, own) for own in settings]
     return LayerTimes(command=command, machine=describe_machine(), threads=threads, rounds=ROUNDS, layers=found)
 
 
-def _settings(setting: Setting) -> LayerSettings:
-    family, layout, length, hashes = setting
-    return make_settings(family=family, layout=layout, L=length, H=hashes)
-
-
-def _measure(name: str, conv: nn.Conv2d, x: Tensor, settings: LayerSettings) -> LayerTime:
+def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting) -> LayerTime:
+    settings = make_settings(family=setting.family, layout=setting.layout, L=setting.length, H=setting.hashes)
     start = settings if settings.family != "learned" else settings.model_copy(update={"family": "exact"})
-    layer = ReuseConv2d.of(conv, start, name)
+    layer = ReuseConv2d.of(conv, start, name, gradient=setting.gradient)
     layer.set_settings(settings, fitted_hash(layer, settings, [x]))
     first = conv.in_channels == 3
     x = x.detach().requires_grad_(not first)
@@ -80,10 +95,12 @@ def _measure(name: str, conv: nn.Conv2d, x: Tensor, settings: LayerSettings) -> 
             run()
             times[what].append((time.process_time() - before) * 1e3)
     ratio = layer.counts.remaining_ratio
+    needed = None if first else setting.gradient
+    words = "" if setting.gradient == "averaged" else ", own input deltas"
     return LayerTime(
         layer=name,
-        setting=f"{settings.family}, {settings.layout}, L={settings.sub_vector_length}, H={settings.num_hashes}",
+        setting=f"{setting.family}, {setting.layout}, L={setting.length}, H={setting.hashes}{words}",
         r_c=ratio,
-        counted=training_cost(settings, geometry_of(conv, x.shape), ratio, input_gradient=not first),
+        counted=training_cost(settings, geometry_of(conv, x.shape), ratio, input_gradient=needed),
         **{what: statistics.median(own) for what, own in times.items()},
     )

@@ -64,7 +64,8 @@ def _strategies(result: Strategies) -> list[str]:
     base = result.runs["none"]
     rows = []
     for name, run in result.runs.items():
-        saved = "" if name == "none" else f"{run['operations_saved']:.1%}"
+        taken = (1.0 - run.get("operations_saved", 0.0)) * run["steps"] / base["steps"]
+        saved = "" if name == "none" else f"{1.0 - taken:.1%}"
         less = "" if name == "none" else f"{1.0 - run['thread_seconds'] / base['thread_seconds']:.1%}"
         drop = 100.0 * (run["test_accuracy"] - base["test_accuracy"])
         rows.append(

@@ -12,7 +12,7 @@ import typer
 from torch import Tensor, nn
 
 from models.training_log import Row
-from reuse_compiler.reuse.config import FamilyName, LayerSettings, make_settings
+from reuse_compiler.reuse.config import FamilyName, LayerSettings, TableType, make_settings
 from reuse_compiler.training.conversion import convert, dense, revert
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.loss_trend import TrendOptions
@@ -39,6 +39,7 @@ class ReuseOptions:
     trend: TrendOptions | None = None
     refit: int = 100
     gradient: Gradient = "averaged"
+    table: TableType = "float"
 
 
 class ReuseTraining:
@@ -47,7 +48,15 @@ class ReuseTraining:
     def __init__(self, net: nn.Module, images: Tensor, labels: Tensor, options: ReuseOptions, seed: int) -> None:
         """`images` and `labels` are the batch on which candidates are compared; its size is the training's."""
         self._net, self._images, self._labels = net, images, labels
-        conversion = convert(net, images, options.layers, family=options.family, gradient=options.gradient, seed=seed)
+        conversion = convert(
+            net,
+            images,
+            options.layers,
+            family=options.family,
+            table=options.table,
+            gradient=options.gradient,
+            seed=seed,
+        )
         self.layers = conversion.layers
         middle = {name: own[len(own) // 2] for name, own in conversion.candidates.items()}
         number = NUMBERS[options.strategy]

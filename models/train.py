@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from models import builders, datasets, preprocessing
 from models.reuse_training import ReuseOptions, ReuseTraining, StrategyName
 from models.training_log import Row, TrainingLog
-from reuse_compiler.reuse.config import FamilyName
+from reuse_compiler.reuse.config import FamilyName, TableType
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.loss_trend import TrendOptions
 
@@ -270,6 +270,9 @@ def main(
     patience: Annotated[int, typer.Option(min=1, help="Windows without a lower loss until a switch.")] = 1,
     least_decrease: Annotated[float, typer.Option(min=0.0, max=0.9, help="What counts as a lower loss.")] = 0.01,
     refit: Annotated[int, typer.Option(min=0, help="Steps between new trees (family learned); 0: none.")] = 100,
+    table: Annotated[
+        TableType, typer.Option(help="Products of centroids with reuse, forwards; int8 is faster with short vectors.")
+    ] = "float",
     gradient: Annotated[
         Gradient, typer.Option(help="Of a layer's input with reuse: averaged over clusters as in the paper, or not.")
     ] = "averaged",
@@ -299,7 +302,9 @@ def main(
     reuse = None
     if strategy != "none":
         trend = TrendOptions(window, patience, least_decrease)
-        options = ReuseOptions(strategy, family, layers, tuple(setting or ()), dense_last, trend, refit, gradient)
+        options = ReuseOptions(
+            strategy, family, layers, tuple(setting or ()), dense_last, trend, refit, gradient, table
+        )
         inner = images[:batch, :, CROP_PADDING:-CROP_PADDING, CROP_PADDING:-CROP_PADDING]
         inner = inner.contiguous(memory_format=torch.channels_last).to(device)
         reuse = ReuseTraining(net, inner, targets[:batch].to(device), options, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reuse_compiler.reuse.config import FamilyName, LayerSettings, make_settings
+from reuse_compiler.reuse.config import FamilyName, LayerSettings, TableType, make_settings
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvGeometry, Layout
 from reuse_compiler.reuse.policies import num_hashes_range, sub_vector_length_range
@@ -62,7 +62,11 @@ def policy3(lengths: Sequence[int], hashes: Sequence[int], out_channels: int, ta
 
 
 def candidates(
-    geometry: ConvGeometry, first_layer: bool, family: FamilyName = "sign", layout: Layout | None = None
+    geometry: ConvGeometry,
+    first_layer: bool,
+    family: FamilyName = "sign",
+    layout: Layout | None = None,
+    table: TableType = "float",
 ) -> list[LayerSettings]:
     """Returns the settings of a layer in the order in which training goes through them."""
     chosen = layout or choose_layout(geometry)
@@ -72,4 +76,4 @@ def candidates(
         geometry.group_out_channels,
         geometry.taps if chosen == "channel" else 1,
     )
-    return [make_settings(family=family, layout=chosen, L=length, H=hashes) for length, hashes in pairs]
+    return [make_settings(family=family, layout=chosen, L=length, H=hashes, table=table) for length, hashes in pairs]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.reuse.config import FamilyName, LayerSettings
+from reuse_compiler.reuse.config import FamilyName, LayerSettings, TableType
 from reuse_compiler.reuse.geometry import ConvGeometry, Layout
 from reuse_compiler.training.candidates import candidates
 from reuse_compiler.training.evaluation import evaluating
@@ -41,6 +41,7 @@ def convert(
     *,
     family: FamilyName = "sign",
     layout: Layout | None = None,
+    table: TableType = "float",
     gradient: Gradient = "averaged",
     soft_hash: float | None = None,
     seed: int = 0,
@@ -50,6 +51,7 @@ def convert(
     `example` is an input of the size and batch that training uses: the ranges of L and H depend on it. Layers begin
     with the first of their candidates (the largest L and smallest H: the most reuse), or with the settings that
     `layers` gives. Family `learned` begins with trees fitted to `example`. Without `layout` it is chosen by layer.
+    A `table` of int8 makes the library's forward pass faster where vectors are short; backwards all is float32.
     Raises ConfigError for names that the model does not have and for settings that do not fit.
     """
     found = geometries(model, example)
@@ -65,7 +67,7 @@ def convert(
                 raise ConfigError(f"layer '{name}' cannot be converted: {reason}")
             result.dense[name] = reason
             continue
-        own = candidates(found[name], name == first, family, layout)
+        own = candidates(found[name], name == first, family, layout, table)
         settings = layers[name] if isinstance(layers, Mapping) else own[0]
         result.candidates[name] = own
         begin = settings if settings.family != "learned" else settings.model_copy(update={"family": "exact"})

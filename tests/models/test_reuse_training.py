@@ -56,8 +56,10 @@ def run(data: Path, *options: str) -> dict[str, object]:
         ("--strategy", "1", "--setting", "conv2=16,6", "--setting", "conv1=10,5"),
         ("--strategy", "2", "--layers", "conv2", "--window", "1", "--least-decrease", "0.5", "--dense-last"),
         ("--strategy", "3", "--layers", "conv2", "--family", "learned", "--refit", "3"),
+        ("--strategy", "1", "--setting", "conv2=16,6", "--setting", "conv1=10,5", "--table", "int8",
+         "--gradient", "straight_through"),
     ],
-)
+)  # fmt: skip
 def test_a_strategy_trains_and_logs(data: Path, options: tuple[str, ...]) -> None:
     pytest.importorskip("matplotlib", reason="the log's plot needs the extra report")
     result = run(data, *options)
@@ -66,6 +68,7 @@ def test_a_strategy_trains_and_logs(data: Path, options: tuple[str, ...]) -> Non
     assert isinstance(layers, dict) and "conv2" in layers
     if options[1] == "1":
         assert (layers["conv2"]["L"], layers["conv2"]["H"], layers["conv1"]["L"]) == (16, 6, 10)
+        assert layers["conv2"]["table"] == ("int8" if "int8" in options else "float")
     if options[1] == "2":
         assert result["switches"]
     with (data / "log" / "training.csv").open(encoding="utf-8") as file:

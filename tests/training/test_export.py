@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,10 +33,21 @@ def train(model: nn.Module, x: Tensor, steps: int = 4) -> None:
         optimizer.step()
 
 
-@pytest.mark.parametrize("family, soft", [("sign", None), ("sign", 1.0), ("learned", None), ("pstable", None)])
-def test_compiled_inference_computes_what_training_computed(family: str, soft: float | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "family, soft, table",
+    [
+        ("sign", None, "float"),
+        ("sign", 1.0, "float"),
+        ("learned", None, "float"),
+        ("learned", None, "int8"),
+        ("pstable", None, "float"),
+    ],
+)
+def test_compiled_inference_computes_what_training_computed(
+    family: Any, soft: float | None, table: Any, tmp_path: Path
+) -> None:
     model, x = small_network(), smooth_images(16, 3, 12)
-    conversion = convert(model, x, family=family, soft_hash=soft)  # type: ignore[arg-type]
+    conversion = convert(model, x, family=family, table=table, soft_hash=soft)
     strategy = make_strategy(1 if soft else 2, model, conversion, samples=[x])
     train(model, x)
     if soft is None:
@@ -44,6 +56,7 @@ def test_compiled_inference_computes_what_training_computed(family: str, soft: f
     config = export_onnx(model, tmp_path / "net.onnx", x)
     layers = ReuseConfig.load(config).layers
     assert layers == {name: layer.settings for name, layer in reuse_layers(model).items()}
+    assert {own.table for own in layers.values()} == {table}
     compile_file(tmp_path / "net.onnx", tmp_path / "out.onnx", CompileOptions(config=config), verify=False)
     session = reuse_compiler.session(tmp_path / "out.onnx")
     found = session.run(None, {"x": x.numpy()})[0]

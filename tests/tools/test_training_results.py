@@ -50,10 +50,14 @@ def test_the_page_shows_what_is_there(tmp_path: Path) -> None:
         "steps": 100,
         "test_accuracy": 0.75,
         "thread_seconds": 200.0,
+        "seed": 0,
         "command": "python -m models.train cifarnet",
     }
-    reuse = run | {"test_accuracy": 0.74, "thread_seconds": 120.0, "operations_saved": 0.7, "switches": []}
-    strategies = Strategies(**common, network="CifarNet", runs={"none": run, "s2": reuse})
+    reuse = run | {"test_accuracy": 0.73, "thread_seconds": 110.0, "operations_saved": 0.8}
+    again = reuse | {"test_accuracy": 0.75, "thread_seconds": 130.0, "operations_saved": 0.6, "seed": 1}
+    longer = reuse | {"steps": 150, "operations_saved": 0.7, "test_accuracy": 0.74}
+    runs = {"none": [run], "s1": [longer], "s2": [reuse, again]}
+    strategies = Strategies(**common, network="CifarNet", runs=runs)
     write_report(strategies, result_path(tmp_path, "strategies"), False)
     tuning = Tuning(
         **common, network="vgg", setting="L=16", metric="top-1", original=0.87, as_is=0.1, reconstructed=0.7, tuned=0.8,
@@ -64,5 +68,6 @@ def test_the_page_shows_what_is_there(tmp_path: Path) -> None:
     assert (
         "| net conv2 | sign, channel, L=16, H=12 | 0.050 | 30.0 + 60.0 | 10.0 (4.0) + 20.0 | **3.00** | 8.0 |" in page
     )
-    assert "| s2 | 100 | 0.7400 | -1.0 | 120 | 70.0% | 40.0% | 63% |" in page
+    assert "| s1 | 150 | 0.7400 | -1.0 | 110 | 55.0% | 45.0% | 38% |" in page  # 1 - 0.3 * 150 / 100
+    assert "| s2 | 100 | 0.7400 (0.7300 to 0.7500) | -1.0 | 120 | 70.0% | 40.0% | 63% |" in page
     assert "| vgg | L=16 | top-1 | 0.870 | 0.100 | 0.700 | **0.800** |" in page

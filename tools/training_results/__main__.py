@@ -2,7 +2,7 @@
 
 python -m tools.training_results                           # the page, from the JSON files that are there
 python -m tools.training_results layers                    # time per step by layer
-python -m tools.training_results strategies --runs DIR     # from the logs of models.train in DIR/none, s1, s2, s3
+python -m tools.training_results strategies --runs DIR     # from the logs of models.train in DIR/none*, s1*, s2*, s3*
 python -m tools.training_results tune cifar_vgg            # as is, reconstructed, tuned
 python -m tools.training_results export                    # trained with strategy 2, compiled, the same accuracy
 python -m tools.training_results gpu                       # VGG-19 on a GPU, none against strategy 2
@@ -49,13 +49,12 @@ def layers(output: Output = FOLDER, threads: Threads = 1) -> None:
 
 @app.command()
 def strategies(runs: Annotated[Path, typer.Option(help="Folder of the runs' logs.")], output: Output = FOLDER) -> None:
-    """Put the logs of models.train together."""
+    """Put the logs of models.train together; folders of one strategy (s1, s1-b) are its runs with several seeds."""
     found = {}
     for name in RUNS:
-        path = runs / name / "training.json"
-        if path.is_file():
-            found[name] = json.loads(path.read_text(encoding="utf-8"))
-            found[name]["command"] = without_places(found[name]["command"])
+        logs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob(f"{name}*/training.json"))]
+        if logs:
+            found[name] = [log | {"command": without_places(log["command"])} for log in logs]
     if "none" not in found:
         sys.exit(f"error: {runs} has no none/training.json: run models.train with --log {runs}/none first")
     result = Strategies(command=_command(), machine=describe_machine(), network="CifarNet", runs=found)

@@ -34,7 +34,15 @@ def measure_export(command: str, network: str, images: int, epochs: int, threads
     labels, test = torch.from_numpy(classes), (train.normalised(test_photos), torch.from_numpy(test_classes))
     net = train.trainable(network, 0.2).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     example = train.normalised(photos[:BATCH])
-    options = ReuseOptions("2", "learned", "^conv[^1]", trend=TrendOptions(20, 1, 0.02), refit=50)
+    options = ReuseOptions(
+        "2",
+        "learned",
+        "^conv[^1]",
+        trend=TrendOptions(20, 1, 0.05),
+        refit=50,
+        gradient="straight_through",
+        table="int8",
+    )
     reuse = ReuseTraining(net, example, labels[:BATCH], options, 0)
     train.train(net, padded, labels, test, train.Schedule(epochs, BATCH, 0, "float32"), reuse)
     net.eval()

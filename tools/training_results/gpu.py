@@ -28,5 +28,5 @@ def measure_gpu(command: str, epochs: int) -> Strategies:
             log = Path(folder) / name
             words = [sys.executable, "-m", "models.train", "vgg19", "--epochs", str(epochs), *COMMON, *options]
             subprocess.run([*words, "--log", str(log), "--output", str(log.with_suffix(".npz"))], check=True)
-            found[name] = json.loads((log / "training.json").read_text(encoding="utf-8"))
+            found[name] = [json.loads((log / "training.json").read_text(encoding="utf-8"))]
     return Strategies(command=command, machine=describe_machine(), network="VGG-19 on a GPU", runs=found)

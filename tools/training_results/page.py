@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from tools.training_results.results import (
     Export,
@@ -61,25 +63,21 @@ def _layers(result: LayerTimes) -> list[str]:
 
 
 def _strategies(result: Strategies) -> list[str]:
-    base = result.runs["none"]
+    base = _Means(result.runs["none"])
     rows = []
-    for name, run in result.runs.items():
-        taken = (1.0 - run.get("operations_saved", 0.0)) * run["steps"] / base["steps"]
-        saved = "" if name == "none" else f"{1.0 - taken:.1%}"
-        less = "" if name == "none" else f"{1.0 - run['thread_seconds'] / base['thread_seconds']:.1%}"
-        drop = 100.0 * (run["test_accuracy"] - base["test_accuracy"])
-        rows.append(
-            (
-                name,
-                str(run["steps"]),
-                f"{run['test_accuracy']:.4f}",
-                "" if name == "none" else f"{drop:+.1f}",
-                f"{run['thread_seconds']:.0f}",
-                saved,
-                less,
-                TABLE_IV.get(name, ""),
+    for name, runs in result.runs.items():
+        own = _Means(runs)
+        compared = ("", "", "")
+        if name != "none":
+            compared = (
+                f"{100.0 * (own.accuracy - base.accuracy):+.1f}",
+                f"{1.0 - (1.0 - own.operations_saved) * own.steps / base.steps:.1%}",
+                f"{1.0 - own.seconds / base.seconds:.1%}",
             )
-        )
+        points, saved, less = compared
+        accuracy = f"{own.accuracy:.4f}" + (f" ({own.lowest:.4f} to {own.highest:.4f})" if len(runs) > 1 else "")
+        table_iv = TABLE_IV.get(name, "")
+        rows.append((name, f"{own.steps:.0f}", accuracy, points, f"{own.seconds:.0f}", saved, less, table_iv))
     head = (
         "run",
         "steps",
@@ -90,14 +88,28 @@ def _strategies(result: Strategies) -> list[str]:
         "time saved",
         "training paper",
     )
-    lines = [f"    {run['command']}" for run in result.runs.values()]
+    lines = [f"    {run['command']}" for runs in result.runs.values() for run in runs]
     switches = [
-        f"* {name}, step {own['step']}: stage {own['before']} to {own['after']}, {own['reason']}"
-        for name, run in result.runs.items()
+        f"* {name}, seed {run['seed']}, step {own['step']}: stage {own['before']} to {own['after']}, {own['reason']}"
+        for name, runs in result.runs.items()
+        for run in runs
         for own in run.get("switches", [])
     ]
-    parts = [f"## {result.network} with each strategy", _where(result), _table(head, rows)]
+    several = max(len(runs) for runs in result.runs.values())
+    words = [f"Means of {several} seeds, with the lowest and the highest accuracy."] if several > 1 else []
+    parts = [f"## {result.network} with each strategy", _where(result), *words, _table(head, rows)]
     return [*parts, *(["Switches:", "\n".join(switches)] if switches else []), "\n".join(lines)]
+
+
+class _Means:
+    """Runs of one strategy with several seeds, together."""
+
+    def __init__(self, runs: Sequence[dict[str, Any]]) -> None:
+        accuracies = [run["test_accuracy"] for run in runs]
+        self.accuracy, self.lowest, self.highest = fmean(accuracies), min(accuracies), max(accuracies)
+        self.steps = fmean(run["steps"] for run in runs)
+        self.seconds = fmean(run["thread_seconds"] for run in runs)
+        self.operations_saved = fmean(run.get("operations_saved", 0.0) for run in runs)
 
 
 def _tunings(results: Sequence[Tuning]) -> list[str]:

@@ -51,10 +51,10 @@ class LayerTimes(Result):
 
 
 class Strategies(Result):
-    """Trainings of one network with and without reuse: what `models.train --log` wrote."""
+    """Trainings of one network with and without reuse: what `models.train --log` wrote, with one or several seeds."""
 
     network: str
-    runs: dict[str, dict[str, Any]]
+    runs: dict[str, list[dict[str, Any]]]
 
 
 class Tuning(Result):

@@ -40,6 +40,7 @@ class ReuseOptions:
     refit: int = 100
     gradient: Gradient = "averaged"
     table: TableType = "float"
+    finest: str | None = None
 
 
 class ReuseTraining:
@@ -54,6 +55,7 @@ class ReuseTraining:
             options.layers,
             family=options.family,
             table=options.table,
+            finest=None if options.finest is None else _pair(options.finest, "--finest"),
             gradient=options.gradient,
             seed=seed,
         )
@@ -126,11 +128,18 @@ def _parse(texts: tuple[str, ...], known: dict[str, LayerSettings]) -> dict[str,
     found = {}
     for text in texts:
         layer, _, numbers = text.partition("=")
-        length, _, hashes = numbers.partition(",")
-        if layer not in known or not length.isdigit() or not hashes.isdigit():
-            raise typer.BadParameter(
-                f"'{text}' must be LAYER=L,H with a layer of {', '.join(known)}", param_hint="--setting"
-            )
-        values = known[layer].model_dump() | {"sub_vector_length": int(length), "num_hashes": int(hashes)}
+        if layer not in known:
+            message = f"'{text}' must be LAYER=L,H with a layer of {', '.join(known)}"
+            raise typer.BadParameter(message, param_hint="--setting")
+        length, hashes = _pair(numbers, "--setting")
+        values = known[layer].model_dump() | {"sub_vector_length": length, "num_hashes": hashes}
         found[layer] = make_settings(**values)
     return found
+
+
+def _pair(text: str, option: str) -> tuple[int, int]:
+    """Returns numbers given as L,H."""
+    length, _, hashes = text.partition(",")
+    if not length.isdigit() or not hashes.isdigit():
+        raise typer.BadParameter(f"'{text}' must be L,H: two numbers, like 16,12", param_hint=option)
+    return int(length), int(hashes)

@@ -265,6 +265,10 @@ def main(
     setting: Annotated[
         list[str] | None, typer.Option(help="LAYER=L,H for strategies 1 and 3; default: the middle candidate.")
     ] = None,
+    finest: Annotated[
+        str | None,
+        typer.Option(help="L,H at which strategy 2 ends: more exact settings may take longer than no reuse."),
+    ] = None,
     dense_last: Annotated[bool, typer.Option("--dense-last", help="Strategy 2 may end without reuse.")] = False,
     window: Annotated[int, typer.Option(min=1, help="Steps over which losses are averaged.")] = 50,
     patience: Annotated[int, typer.Option(min=1, help="Windows without a lower loss until a switch.")] = 1,
@@ -303,7 +307,7 @@ def main(
     if strategy != "none":
         trend = TrendOptions(window, patience, least_decrease)
         options = ReuseOptions(
-            strategy, family, layers, tuple(setting or ()), dense_last, trend, refit, gradient, table
+            strategy, family, layers, tuple(setting or ()), dense_last, trend, refit, gradient, table, finest
         )
         inner = images[:batch, :, CROP_PADDING:-CROP_PADDING, CROP_PADDING:-CROP_PADDING]
         inner = inner.contiguous(memory_format=torch.channels_last).to(device)

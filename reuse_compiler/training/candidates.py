@@ -67,12 +67,21 @@ def candidates(
     family: FamilyName = "sign",
     layout: Layout | None = None,
     table: TableType = "float",
+    finest: tuple[int, int] | None = None,
 ) -> list[LayerSettings]:
-    """Returns the settings of a layer in the order in which training goes through them."""
+    """Returns the settings of a layer in the order in which training goes through them.
+
+    `finest` are {L, H} beyond which nothing is tried: where a step would take longer than without reuse. The largest L
+    and the smallest H are always there.
+    """
     chosen = layout or choose_layout(geometry)
+    lengths, hashes = sub_vector_lengths(geometry, chosen, first_layer), numbers_of_hashes(geometry, family)
+    if finest is not None:
+        lengths = [own for own in lengths if own >= finest[0]] or lengths[:1]
+        hashes = [own for own in hashes if own <= finest[1]] or hashes[:1]
     pairs = policy3(
-        sub_vector_lengths(geometry, chosen, first_layer),
-        numbers_of_hashes(geometry, family),
+        lengths,
+        hashes,
         geometry.group_out_channels,
         geometry.taps if chosen == "channel" else 1,
     )

@@ -42,6 +42,7 @@ def convert(
     family: FamilyName = "sign",
     layout: Layout | None = None,
     table: TableType = "float",
+    finest: tuple[int, int] | None = None,
     gradient: Gradient = "averaged",
     soft_hash: float | None = None,
     seed: int = 0,
@@ -52,6 +53,7 @@ def convert(
     with the first of their candidates (the largest L and smallest H: the most reuse), or with the settings that
     `layers` gives. Family `learned` begins with trees fitted to `example`. Without `layout` it is chosen by layer.
     A `table` of int8 makes the library's forward pass faster where vectors are short; backwards all is float32.
+    Candidates end at {L, H} `finest`, or where Policies 1 and 2 do.
     Raises ConfigError for names that the model does not have and for settings that do not fit.
     """
     found = geometries(model, example)
@@ -67,7 +69,7 @@ def convert(
                 raise ConfigError(f"layer '{name}' cannot be converted: {reason}")
             result.dense[name] = reason
             continue
-        own = candidates(found[name], name == first, family, layout, table)
+        own = candidates(found[name], name == first, family, layout, table, finest)
         settings = layers[name] if isinstance(layers, Mapping) else own[0]
         result.candidates[name] = own
         begin = settings if settings.family != "learned" else settings.model_copy(update={"family": "exact"})

@@ -55,6 +55,7 @@ def run(data: Path, *options: str) -> dict[str, object]:
     [
         ("--strategy", "1", "--setting", "conv2=16,6", "--setting", "conv1=10,5"),
         ("--strategy", "2", "--layers", "conv2", "--window", "1", "--least-decrease", "0.5", "--dense-last"),
+        ("--strategy", "2", "--layers", "conv2", "--window", "1", "--least-decrease", "0.5", "--finest", "16,7"),
         ("--strategy", "3", "--layers", "conv2", "--family", "learned", "--refit", "3"),
         ("--strategy", "1", "--setting", "conv2=16,6", "--setting", "conv1=10,5", "--table", "int8",
          "--gradient", "straight_through"),
@@ -71,6 +72,7 @@ def test_a_strategy_trains_and_logs(data: Path, options: tuple[str, ...]) -> Non
         assert layers["conv2"]["table"] == ("int8" if "int8" in options else "float")
     if options[1] == "2":
         assert result["switches"]
+        assert "--finest" not in options or (layers["conv2"]["L"], layers["conv2"]["H"]) == (16, 7)
     with (data / "log" / "training.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert rows[0]["step"] == "6" and float(rows[0]["loss"]) > 0.0
@@ -79,13 +81,22 @@ def test_a_strategy_trains_and_logs(data: Path, options: tuple[str, ...]) -> Non
     assert builders.load_weights(data / "w.npz").keys() >= {"conv1.weight", "fc3.bias"}
 
 
-def test_a_wrong_setting_is_refused_with_the_layers_there_are(data: Path) -> None:
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--strategy", "1", "--setting", "conv9=1,2"), "LAYER=L,H"),
+        (("--strategy", "1", "--setting", "conv2=16"), "two numbers"),
+        (("--strategy", "2", "--finest", "8;11"), "two numbers"),
+    ],
+)
+def test_wrong_settings_are_refused_and_say_how_to_write_them(
+    data: Path, options: tuple[str, ...], message: str
+) -> None:
     import typer
 
     from models import train
 
     app = typer.Typer()
     app.command()(train.main)
-    words = ["cifarnet", "--data", str(data), "--batch", "16", "--strategy", "1", "--setting", "conv9=1,2"]
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 2 and "LAYER=L,H" in done.output
+    done = CliRunner().invoke(app, ["cifarnet", "--data", str(data), "--batch", "16", *options])
+    assert done.exit_code == 2 and message in done.output

@@ -60,3 +60,12 @@ def test_candidates_go_from_the_most_reuse_to_the_least() -> None:
     for before, after in itertools.pairwise(found):
         shorter = after.sub_vector_length < before.sub_vector_length
         assert shorter != (after.num_hashes > before.num_hashes)
+
+
+def test_nothing_finer_than_asked_for_is_tried() -> None:
+    found = candidates(CONV2, first_layer=False, finest=(8, 11))
+    assert (found[0].sub_vector_length, found[0].num_hashes) == (32, 9)
+    assert (found[-1].sub_vector_length, found[-1].num_hashes) == (8, 11)
+    assert found[:3] == candidates(CONV2, first_layer=False)[:3]  # L=32, H=9 to 11
+    (only,) = candidates(CONV2, first_layer=False, finest=(64, 1))  # coarser than anything: the coarsest there is
+    assert (only.sub_vector_length, only.num_hashes) == (32, 9)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models import builders, datasets, preprocessing
 from reuse_compiler.benchmark.report import describe_machine
-from reuse_compiler.reuse.config import make_settings
+from reuse_compiler.reuse.config import TableType, make_settings
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d
 from reuse_compiler.training.operations import training_cost
@@ -31,7 +31,13 @@ class Setting(NamedTuple):
     layout: str
     length: int
     hashes: int
+    table: TableType = "float"
     gradient: Gradient = "averaged"
+
+    def __str__(self) -> str:
+        words = [self.family, self.layout, f"L={self.length}", f"H={self.hashes}"]
+        words += ["int8 tables"] * (self.table == "int8") + ["straight through"] * (self.gradient != "averaged")
+        return ", ".join(words)
 
 
 LAYERS: dict[str, dict[str, list[Setting]]] = {
@@ -40,17 +46,18 @@ LAYERS: dict[str, dict[str, list[Setting]]] = {
         "conv2": [
             Setting("sign", "channel", 32, 9),
             Setting("sign", "channel", 16, 12),
-            Setting("learned", "channel", 16, 12),
-            Setting("learned", "channel", 16, 12, "straight_through"),
-            Setting("learned", "channel", 8, 13),
-            Setting("learned", "channel", 8, 13, "straight_through"),
+            Setting("learned", "channel", 16, 12, "int8"),
+            Setting("learned", "channel", 8, 11),
+            Setting("learned", "channel", 8, 11, "int8"),
+            Setting("learned", "channel", 8, 11, "int8", "straight_through"),
+            Setting("learned", "channel", 8, 13, "int8"),
             Setting("sign", "patch", 40, 12),
         ],
     },
     "cifar_vgg": {
-        "conv1_2": [Setting("learned", "channel", 16, 11), Setting("learned", "channel", 8, 11)],
-        "conv2_2": [Setting("learned", "channel", 16, 11), Setting("learned", "channel", 8, 11)],
-        "conv3_2": [Setting("learned", "channel", 32, 10), Setting("learned", "channel", 16, 10)],
+        "conv1_2": [Setting("learned", "channel", 16, 11, "int8"), Setting("learned", "channel", 8, 11, "int8")],
+        "conv2_2": [Setting("learned", "channel", 16, 11, "int8"), Setting("learned", "channel", 8, 11, "int8")],
+        "conv3_2": [Setting("learned", "channel", 32, 10, "int8"), Setting("learned", "channel", 16, 10, "int8")],
     },
 }
 
@@ -72,7 +79,9 @@ def measure_layers(command: str, threads: int) -> LayerTimes:
 
 
 def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting) -> LayerTime:
-    settings = make_settings(family=setting.family, layout=setting.layout, L=setting.length, H=setting.hashes)
+    settings = make_settings(
+        family=setting.family, layout=setting.layout, L=setting.length, H=setting.hashes, table=setting.table
+    )
     start = settings if settings.family != "learned" else settings.model_copy(update={"family": "exact"})
     layer = ReuseConv2d.of(conv, start, name, gradient=setting.gradient)
     layer.set_settings(settings, fitted_hash(layer, settings, [x]))
@@ -96,10 +105,9 @@ def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting) -> LayerTi
             times[what].append((time.process_time() - before) * 1e3)
     ratio = layer.counts.remaining_ratio
     needed = None if first else setting.gradient
-    words = "" if setting.gradient == "averaged" else ", own input deltas"
     return LayerTime(
         layer=name,
-        setting=f"{setting.family}, {setting.layout}, L={setting.length}, H={setting.hashes}{words}",
+        setting=str(setting),
         r_c=ratio,
         counted=training_cost(settings, geometry_of(conv, x.shape), ratio, input_gradient=needed),
         **{what: statistics.median(own) for what, own in times.items()},

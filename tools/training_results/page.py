@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import isinf
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -141,6 +142,8 @@ def _where(result: Result) -> str:
 
 
 def _number(value: float) -> str:
+    if isinf(value):
+        return "∞"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 

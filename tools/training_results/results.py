@@ -13,7 +13,7 @@ from reuse_compiler.benchmark.report import Machine
 class Result(BaseModel):
     """Base of all of it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")  # a PSNR may be infinite
 
     command: str
     machine: Machine

@@ -66,9 +66,9 @@ TASKS = {
         held_out=lambda: (_photos(12, 300), None),
         metric="PSNR (dB) of the edges of 12 photos, 128x128",
         dense=frozenset({"conv1_1", "dsn1", "dsn2", "dsn3", "dsn4", "dsn5"}),
-        length=16,
-        hashes=9,
-        options=TuneOptions(steps=120),
+        length=8,
+        hashes=11,
+        options=TuneOptions(steps=160),
     ),
 }
 

@@ -154,6 +154,13 @@ class Schedule:
     seed: int
     precision: Precision = "bfloat16"
     device: Device = "cpu"
+    steps: int | None = None
+    """In place of those that `epochs` have."""
+
+
+def total_steps(schedule: Schedule, images: int) -> int:
+    """Returns how many steps a training with so many images has."""
+    return schedule.steps or schedule.epochs * (images // schedule.batch)
 
 
 @dataclass
@@ -183,16 +190,17 @@ def train(
 ) -> Clock:
     """SGD with Nesterov momentum, one learning-rate cycle, label smoothing; returns what it took."""
     steps, log, clock = len(images) // schedule.batch, log or TrainingLog(None, []), Clock()
+    total = total_steps(schedule, len(images))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    total = schedule.epochs * steps
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.15, total_steps=total, pct_start=0.2)
     generator = torch.Generator().manual_seed(schedule.seed)
     step, since = 0, [0.0]
     with progress_bar() as progress:
         task = progress.add_task("training", total=total)
-        for epoch in range(1, schedule.epochs + 1):
-            running, started = 0.0, time.monotonic()
-            for chosen in torch.randperm(len(images), generator=generator)[: steps * schedule.batch].split(
+        for epoch in range(1, -(-total // steps) + 1):
+            running, started, first = 0.0, time.monotonic(), step
+            count = min(steps, total - step)
+            for chosen in torch.randperm(len(images), generator=generator)[: count * schedule.batch].split(
                 schedule.batch
             ):
                 inputs = augment(images[chosen], generator).to(schedule.device)
@@ -212,7 +220,9 @@ def train(
                 progress.advance(task)
             top1, seconds = torch_accuracy(net, *test), time.monotonic() - started
             log.add({"step": step, "epoch": epoch, "seconds": round(clock.wall, 3), "test_accuracy": top1})
-            console.print(f"epoch {epoch:2d}  loss {running / steps:.3f}  test top-1 {top1:.4f}  {seconds:.0f} s")
+            console.print(
+                f"epoch {epoch:2d}  loss {running / (step - first):.3f}  test top-1 {top1:.4f}  {seconds:.0f} s"
+            )
     return clock
 
 
@@ -250,6 +260,7 @@ def main(
     data: Annotated[Path | None, typer.Option(help=DATA_HELP)] = None,
     output: Annotated[Path | None, typer.Option(help="Where the weights go; default: models/weights.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 28,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps in all, in place of --epochs.")] = None,
     batch: Annotated[int, typer.Option(min=2)] = 256,
     dropout: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.2,
     threads: Annotated[int, typer.Option(min=1)] = 1,
@@ -312,12 +323,15 @@ def main(
         inner = images[:batch, :, CROP_PADDING:-CROP_PADDING, CROP_PADDING:-CROP_PADDING]
         inner = inner.contiguous(memory_format=torch.channels_last).to(device)
         reuse = ReuseTraining(net, inner, targets[:batch].to(device), options, seed)
-    schedule = Schedule(epochs, batch, seed, precision or ("bfloat16" if reuse is None else "float32"), device)
+    precision = precision or ("bfloat16" if reuse is None else "float32")
+    schedule = Schedule(epochs, batch, seed, precision, device, steps)
     records = TrainingLog(log, [] if reuse is None else list(reuse.layers))
     clock = train(net, images, targets, test, schedule, reuse, records)
     result = {"command": shlex.join(["python", "-m", "models.train", *sys.argv[1:]]), "threads": threads}
-    result |= {"steps": epochs * (len(images) // batch), "seconds": clock.wall, "thread_seconds": clock.threads}
-    result |= asdict(schedule) | {"test_accuracy": torch_accuracy(net, *test)}
+    result |= {"seconds": clock.wall, "thread_seconds": clock.threads}
+    result |= (
+        asdict(schedule) | {"steps": total_steps(schedule, len(images))} | {"test_accuracy": torch_accuracy(net, *test)}
+    )
     if reuse is not None:
         result |= reuse.result() | {"test_accuracy_dense": reuse.dense_accuracy(lambda: torch_accuracy(net, *test))}
         console.print(f"{result['switches']!s}\n{result['operations_saved']:.1%} of the operations saved")

@@ -81,6 +81,15 @@ def test_a_strategy_trains_and_logs(data: Path, options: tuple[str, ...]) -> Non
     assert builders.load_weights(data / "w.npz").keys() >= {"conv1.weight", "fc3.bias"}
 
 
+@pytest.mark.parametrize("steps, tested_at", [(4, [4]), (8, [6, 8])])
+def test_training_may_end_within_an_epoch(data: Path, steps: int, tested_at: list[int]) -> None:
+    pytest.importorskip("matplotlib", reason="the log's plot needs the extra report")
+    result = run(data, "--steps", str(steps))
+    assert result["steps"] == steps
+    with (data / "log" / "training.csv").open(encoding="utf-8") as file:
+        assert [int(row["step"]) for row in csv.DictReader(file) if row["test_accuracy"]] == tested_at
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

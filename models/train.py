@@ -305,6 +305,10 @@ def main(
     torch.manual_seed(seed)
     console.print(f"decoding {folder}")
     train_photos, train_labels = datasets.read_archive(folder / "cifar10_train.npz", limit)
+    if len(train_photos) < batch:
+        raise typer.BadParameter(
+            f"a batch of {batch} is more than the {len(train_photos)} images", param_hint="--batch"
+        )
     test_photos, test_labels = datasets.read_archive(folder / "cifar10_test.npz")
     test_images = normalised(test_photos)
     border = ((CROP_PADDING, CROP_PADDING), (CROP_PADDING, CROP_PADDING), (0, 0))
@@ -329,9 +333,8 @@ def main(
     clock = train(net, images, targets, test, schedule, reuse, records)
     result = {"command": shlex.join(["python", "-m", "models.train", *sys.argv[1:]]), "threads": threads}
     result |= {"seconds": clock.wall, "thread_seconds": clock.threads}
-    result |= (
-        asdict(schedule) | {"steps": total_steps(schedule, len(images))} | {"test_accuracy": torch_accuracy(net, *test)}
-    )
+    result |= asdict(schedule) | {"steps": total_steps(schedule, len(images))}
+    result["test_accuracy"] = torch_accuracy(net, *test)
     if reuse is not None:
         result |= reuse.result() | {"test_accuracy_dense": reuse.dense_accuracy(lambda: torch_accuracy(net, *test))}
         console.print(f"{result['switches']!s}\n{result['operations_saved']:.1%} of the operations saved")

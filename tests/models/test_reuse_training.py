@@ -96,6 +96,7 @@ def test_training_may_end_within_an_epoch(data: Path, steps: int, tested_at: lis
         (("--strategy", "1", "--setting", "conv9=1,2"), "LAYER=L,H"),
         (("--strategy", "1", "--setting", "conv2=16"), "two numbers"),
         (("--strategy", "2", "--finest", "8;11"), "two numbers"),
+        (("--limit", "10"), "more than the 10 images"),
     ],
 )
 def test_wrong_settings_are_refused_and_say_how_to_write_them(

@@ -13,7 +13,11 @@ from reuse_compiler.errors import LibraryError
 from tools.training_results.results import Strategies
 
 COMMON = ("--batch", "128", "--device", "cuda", "--precision", "float32")
-RUNS = {"none": (), "s2": ("--strategy", "2", "--family", "learned", "--layers", "^conv[2-5]", "--dense-last")}
+RUNS = {
+    "none": (),
+    "s2": ("--strategy", "2", "--family", "learned", "--layers", "^conv[2-5]", "--dense-last", "--gradient",
+           "straight_through"),
+}  # fmt: skip
 
 
 def measure_gpu(command: str, epochs: int) -> Strategies:

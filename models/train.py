@@ -206,7 +206,7 @@ def train(
                 inputs = augment(images[chosen], generator).to(schedule.device)
                 net.train()
                 with clock.running():
-                    loss = _step(net, optimizer, inputs, labels[chosen].to(schedule.device), schedule.precision)
+                    loss = take_step(net, optimizer, inputs, labels[chosen].to(schedule.device), schedule.precision)
                     rates.step()
                     if reuse is not None:
                         reuse.step(loss)
@@ -226,9 +226,10 @@ def train(
     return clock
 
 
-def _step(
+def take_step(
     net: nn.Sequential, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, precision: Precision
 ) -> float:
+    """Takes one training step; returns its loss."""
     with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
         logits = net(inputs)
     loss = nn.functional.cross_entropy(logits.float(), labels, label_smoothing=0.05)

@@ -17,7 +17,7 @@ from reuse_compiler.reports.json_file import write_report  # noqa: E402
 from tools.training_results.__main__ import without_places  # noqa: E402
 from tools.training_results.onnx_module import OnnxModule  # noqa: E402
 from tools.training_results.page import write_page  # noqa: E402
-from tools.training_results.results import LayerTime, LayerTimes, Strategies, Tuning, result_path  # noqa: E402
+from tools.training_results.results import LayerTime, LayerTimes, StepTime, Strategies, Tuning, result_path  # noqa: E402
 
 
 def test_an_onnx_network_computes_the_same_in_pytorch() -> None:
@@ -45,7 +45,9 @@ def test_the_page_shows_what_is_there(tmp_path: Path) -> None:
         layer="net conv2", setting="sign, channel, L=16, H=12", r_c=0.05, dense_forward_ms=30.0, dense_backward_ms=60.0,
         forward_ms=10.0, cluster_ms=4.0, backward_ms=20.0, counted=0.125,
     )  # fmt: skip
-    write_report(LayerTimes(**common, threads=1, rounds=5, layers=[time]), result_path(tmp_path, "layers"), False)
+    steps = [StepTime(setting="without reuse", ms=400.0), StepTime(setting="L=8, H=11", ms=300.0)]
+    times = LayerTimes(**common, threads=1, rounds=5, layers=[time], steps=steps)
+    write_report(times, result_path(tmp_path, "layers"), False)
     run: dict[str, Any] = {
         "steps": 100,
         "test_accuracy": 0.75,
@@ -70,6 +72,7 @@ def test_the_page_shows_what_is_there(tmp_path: Path) -> None:
     assert (
         "| net conv2 | sign, channel, L=16, H=12 | 0.050 | 30.0 + 60.0 | 10.0 (4.0) + 20.0 | **3.00** | 8.0 |" in page
     )
+    assert "| L=8, H=11 | 300 | 25% |" in page
     assert "| s1 | 150 | 0.7400 | -1.0 | 110 | 55.0% | 45.0% | 38% |" in page  # 1 - 0.3 * 150 / 100
     assert "| s2 | 100 | 0.7400 (0.7300 to 0.7500) | -1.0 | 120 | 70.0% | 40.0% | 63% |" in page
     assert "| vgg | L=16 | top-1 | 0.870 | 0.100 | 0.700 | **0.800** |" in page

@@ -23,7 +23,7 @@ from reuse_compiler.benchmark.report import describe_machine
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.reports.json_file import write_report
 from tools.training_results.page import write_page
-from tools.training_results.results import Result, Strategies, result_path
+from tools.training_results.results import LayerTimes, Result, Strategies, result_path
 
 app = typer.Typer(add_completion=False)
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")]
@@ -41,10 +41,22 @@ def page(context: typer.Context) -> None:
 
 @app.command()
 def layers(output: Output = FOLDER, threads: Threads = 1) -> None:
-    """Time per step of ReuseConv2d beside nn.Conv2d."""
-    from tools.training_results.layers import measure_layers
+    """Time per step of ReuseConv2d beside nn.Conv2d, and of whole steps."""
+    import torch
 
-    _write(measure_layers(_command(), threads), output, "layers")
+    from tools.training_results.layers import ROUNDS, measure_layers
+    from tools.training_results.steps import measure_steps
+
+    torch.set_num_threads(threads)
+    result = LayerTimes(
+        command=_command(),
+        machine=describe_machine(),
+        threads=threads,
+        rounds=ROUNDS,
+        layers=measure_layers(),
+        steps=measure_steps(),
+    )
+    _write(result, output, "layers")
 
 
 @app.command()

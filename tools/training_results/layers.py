@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from models import builders, datasets, preprocessing
-from reuse_compiler.benchmark.report import describe_machine
 from reuse_compiler.reuse.config import TableType, make_settings
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d
@@ -19,7 +18,7 @@ from reuse_compiler.training.operations import training_cost
 from reuse_compiler.training.refit import fitted_hash, inputs_of
 from reuse_compiler.training.shapes import geometry_of
 from tools.training_results.onnx_module import OnnxModule
-from tools.training_results.results import LayerTime, LayerTimes
+from tools.training_results.results import LayerTime
 
 BATCH, ROUNDS = 128, 5
 
@@ -62,9 +61,8 @@ LAYERS: dict[str, dict[str, list[Setting]]] = {
 }
 
 
-def measure_layers(command: str, threads: int) -> LayerTimes:
+def measure_layers() -> list[LayerTime]:
     """Measures all of LAYERS."""
-    torch.set_num_threads(threads)
     photos, _ = datasets.images("cifar10_train", BATCH)
     images = torch.from_numpy(preprocessing.CIFAR10(photos))
     found = []
@@ -75,7 +73,7 @@ def measure_layers(command: str, threads: int) -> LayerTimes:
             assert isinstance(conv, nn.Conv2d)
             (x,) = inputs_of(model, conv, [images.contiguous(memory_format=torch.channels_last)])
             found += [_measure(f"{network} {name}", conv, x, own) for own in settings]
-    return LayerTimes(command=command, machine=describe_machine(), threads=threads, rounds=ROUNDS, layers=found)
+    return found
 
 
 def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting) -> LayerTime:

@@ -42,12 +42,23 @@ class LayerTime(BaseModel):
         return (self.dense_forward_ms + self.dense_backward_ms) / (self.forward_ms + self.backward_ms)
 
 
+class StepTime(BaseModel):
+    """A whole training step of a network, processor milliseconds, median of interleaved runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    setting: str
+    ms: float
+
+
 class LayerTimes(Result):
     """Time per step of ReuseConv2d beside nn.Conv2d."""
 
     threads: int
     rounds: int
     layers: list[LayerTime]
+    steps: list[StepTime]
+    """Of CifarNet; the first one is without reuse."""
 
 
 class Strategies(Result):

@@ -42,7 +42,7 @@ def residuals_of(x: NDArray[np.float32], clusters: Clusters, blocking: Blocking)
 @given(case=cases())
 def test_no_layer_errs_more(case: Case) -> None:
     case = dataclasses.replace(case, activation="none", activation_params=())
-    x, w, _ = case.data()
+    x, w, bias = case.data()
     dense = run_reference(case.model("dense"), x)
     norm = float(np.linalg.norm(dense.astype(np.float64)))
     assume(norm > 0)
@@ -50,7 +50,10 @@ def test_no_layer_errs_more(case: Case) -> None:
         weight_norms(w, case.geometry.group), residuals_of(x, clusters_of(case, x), case.blocking), case.blocking, norm
     )
     error = relative_error(run_reference(case.model("fused"), x), dense)
-    assert error <= bound * (1 + ROUNDING) + ROUNDING, f"{error} > {bound}: {case}"
+    # What is added may be larger than what comes out, and it is rounded at its own size.
+    added = np.linalg.norm(x) * np.linalg.norm(w) + np.linalg.norm(bias)
+    rounding = ROUNDING * (1.0 + float(added) / norm)
+    assert error <= bound * (1 + ROUNDING) + rounding, f"{error} > {bound}: {case}"
     if FAMILIES[case.family].lossless:
         assert bound == 0.0
 

@@ -68,7 +68,7 @@ TASKS = {
         dense=frozenset({"conv1_1", "dsn1", "dsn2", "dsn3", "dsn4", "dsn5"}),
         length=8,
         hashes=11,
-        options=TuneOptions(steps=160),
+        options=TuneOptions(steps=100, rate=1e-5),
     ),
 }
 

@@ -81,10 +81,10 @@ class TrainableLayers:
 
 
 def trainable(network: str, dropout: float) -> nn.Sequential:
-    """The PyTorch form of one of `builders.TRAINABLE`."""
+    """The PyTorch form of one of `builders.TRAINABLE`, channels last in memory."""
     layers = TrainableLayers(32, dropout)
     builders.TRAINABLE[network](layers)
-    return layers.net
+    return layers.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def folded_weights(net: nn.Sequential) -> dict[str, NDArray[np.float16]]:
@@ -198,8 +198,7 @@ def train(
     with progress_bar() as progress:
         task = progress.add_task("training", total=total)
         for epoch in range(1, -(-total // steps) + 1):
-            running, started, first = 0.0, time.monotonic(), step
-            count = min(steps, total - step)
+            running, started, count = 0.0, time.monotonic(), min(steps, total - step)
             for chosen in torch.randperm(len(images), generator=generator)[: count * schedule.batch].split(
                 schedule.batch
             ):
@@ -220,9 +219,7 @@ def train(
                 progress.advance(task)
             top1, seconds = torch_accuracy(net, *test), time.monotonic() - started
             log.add({"step": step, "epoch": epoch, "seconds": round(clock.wall, 3), "test_accuracy": top1})
-            console.print(
-                f"epoch {epoch:2d}  loss {running / (step - first):.3f}  test top-1 {top1:.4f}  {seconds:.0f} s"
-            )
+            console.print(f"epoch {epoch:2d}  loss {running / count:.3f}  test top-1 {top1:.4f}  {seconds:.0f} s")
     return clock
 
 
@@ -317,13 +314,22 @@ def main(
 
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("there is no CUDA device, or PyTorch was built without CUDA", param_hint="--device")
-    net = trainable(network, dropout).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = trainable(network, dropout).to(device)
     test, targets = (test_images, torch.from_numpy(test_labels)), torch.from_numpy(train_labels)
     reuse = None
     if strategy != "none":
         trend = TrendOptions(window, patience, least_decrease)
         options = ReuseOptions(
-            strategy, family, layers, tuple(setting or ()), dense_last, trend, refit, gradient, table, finest
+            strategy=strategy,
+            family=family,
+            layers=layers,
+            settings=tuple(setting or ()),
+            dense_last=dense_last,
+            trend=trend,
+            refit=refit,
+            gradient=gradient,
+            table=table,
+            finest=finest,
         )
         inner = images[:batch, :, CROP_PADDING:-CROP_PADDING, CROP_PADDING:-CROP_PADDING]
         inner = inner.contiguous(memory_format=torch.channels_last).to(device)

@@ -95,7 +95,7 @@ class Evaluator:
 
     def output_error(self, model: onnx.ModelProto, runs: int) -> float:
         """Returns the relative L2 error of the model's outputs on the first runs, the largest of them."""
-        compiled = open_session(model, self._threads, Path(gettempdir()), "compiled", keeps_memory=False)
+        compiled = self._open(model, "compiled", keeps_memory=False)
         differences = {name: Difference() for name in self._names}
         for sample, expected in islice(self._originals(), runs):
             _add(differences, expected, self._run(compiled, sample, "compiled"))
@@ -117,8 +117,8 @@ class Evaluator:
         )
         return statistics.median(times["original"]), statistics.median(times["compiled"])
 
-    def _open(self, model: onnx.ModelProto, label: str) -> onnxruntime.InferenceSession:
-        return open_session(model, self._threads, Path(gettempdir()), label)
+    def _open(self, model: onnx.ModelProto, label: str, keeps_memory: bool = True) -> onnxruntime.InferenceSession:
+        return open_session(model, self._threads, Path(gettempdir()), label, keeps_memory=keeps_memory)
 
     def _run(self, session: onnxruntime.InferenceSession, sample: Sample, label: str) -> Outputs:
         return dict(zip(self._names, run_session(session, self._names, sample.feed, label), strict=True))

@@ -32,7 +32,7 @@ def measure_export(command: str, network: str, images: int, epochs: int, threads
     border = ((train.CROP_PADDING,) * 2, (train.CROP_PADDING,) * 2, (0, 0))
     padded = train.normalised([np.pad(photo, border, mode="reflect") for photo in photos])
     labels, test = torch.from_numpy(classes), (train.normalised(test_photos), torch.from_numpy(test_classes))
-    net = train.trainable(network, 0.2).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = train.trainable(network, 0.2)
     example = train.normalised(photos[:BATCH])
     options = ReuseOptions(
         "2",

@@ -60,14 +60,15 @@ def _layers(result: LayerTimes) -> list[str]:
         for own in result.layers
     ]
     head = ("layer", "setting", "r_c", "Conv2d, ms", "ReuseConv2d, ms (clustering)", "faster", "by operations")
-    dense = result.steps[0].ms if result.steps else 0.0
+    dense = result.steps[0].ms
     steps = [(own.setting, f"{own.ms:.0f}", f"{1.0 - own.ms / dense:.0%}") for own in result.steps]
     whole = "A whole step of CifarNet, batch 128, reuse in conv2:"
     return [
         "## Time per step of a layer",
         _where(result),
         _table(head, rows),
-        *([whole, _table(("reuse", "ms", "saved"), steps)] if steps else []),
+        whole,
+        _table(("reuse", "ms", "saved"), steps),
     ]
 
 

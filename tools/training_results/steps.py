@@ -45,7 +45,7 @@ def measure_steps() -> list[StepTime]:
 def _step(setting: Setting | None, images: Tensor, labels: Tensor) -> Callable[[Tensor, Tensor], object]:
     """Returns a function that takes one step of a network of its own."""
     torch.manual_seed(0)
-    net = train.trainable("cifarnet", 0.2).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = train.trainable("cifarnet", 0.2)
     if setting is not None:
         words = (f"{LAYER}={setting.length},{setting.hashes}",)
         options = ReuseOptions("1", "learned", LAYER, words, gradient=setting.gradient, table=setting.table)

@@ -1,12 +1,11 @@
 #include "reuse/training.h"
 
-#include <exception>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "reuse/training_capi.h"
+#include "arguments.h"
 #include "workers.h"
 
 struct reuse_clusters {
@@ -17,7 +16,6 @@ struct reuse_clusters {
 
 namespace {
 
-thread_local std::string last_error;
 reuse::AlignedAllocator memory;
 
 // What a kernel needs for one call.
@@ -28,43 +26,8 @@ struct Call {
   reuse::Context context{memory, workers, statistics};
 };
 
-// Runs `body`; returns what `failed` is after an exception, whose message is kept.
-template <typename Result, typename Body>
-Result guarded(Result failed, const Body& body) {
-  try {
-    return body();
-  } catch (const std::exception& error) {
-    last_error = error.what();
-    return failed;
-  }
-}
-
-reuse::Blocking blocking_of(const reuse_convolution& c) {
-  reuse::ConvAttributes a;
-  a.kernel_h = c.kernel[0];
-  a.kernel_w = c.kernel[1];
-  a.stride_h = c.strides[0];
-  a.stride_w = c.strides[1];
-  a.pad_top = c.pads[0];
-  a.pad_left = c.pads[1];
-  a.pad_bottom = c.pads[2];
-  a.pad_right = c.pads[3];
-  a.dilation_h = c.dilations[0];
-  a.dilation_w = c.dilations[1];
-  a.group = c.group;
-  a.layout = c.patch != 0 ? reuse::Layout::kPatch : reuse::Layout::kChannel;
-  a.sub_vector_length = c.sub_vector_length;
-  a.input_order = c.pixel_major_input != 0 ? reuse::DataOrder::kNhwc : reuse::DataOrder::kNchw;
-  a.output_order = c.pixel_major_output != 0 ? reuse::DataOrder::kNhwc : reuse::DataOrder::kNchw;
-  return reuse::Blocking::make(
-      reuse::ConvGeometry::make(a, c.batch, c.in_channels, c.in_height, c.in_width, c.out_channels));
-}
-
-reuse::HashParameters parameters_of(const reuse_hashing& h, const reuse::HashAttributes& attributes,
-                                    const reuse::Blocking& blocking) {
+reuse::HashParameters parameters_of(const reuse_hashing& h, const reuse::Blocking& blocking) {
   const int64_t length = blocking.sub_vector_length();
-  attributes.family->check({h.projections_size, h.thresholds_size, h.coordinates_size, h.widths_size},
-                           blocking.num_blocks(), length, attributes.num_hashes);
   for (int64_t i = 0; i < h.coordinates_size; ++i) {
     if (h.coordinates[i] < 0 || h.coordinates[i] >= length) {
       throw std::invalid_argument("coordinates hold " + std::to_string(h.coordinates[i]) + ", must be 0 to " +
@@ -102,19 +65,15 @@ reuse_clusters* cluster_with_codes(reuse::Context& context, const reuse::Blockin
 
 extern "C" {
 
-const char* reuse_last_error(void) { return last_error.c_str(); }
+const char* reuse_last_error(void) { return reuse::capi::last_error().c_str(); }
 
 reuse_clusters* reuse_cluster(const reuse_convolution* convolution, const reuse_hashing* hashing, const float* x,
                               int64_t threads) {
-  return guarded<reuse_clusters*>(nullptr, [&] {
-    const reuse::Blocking blocking = blocking_of(*convolution);
-    const reuse::HashAttributes hash{&reuse::find_hash_family(hashing->family), hashing->num_hashes};
-    const reuse::HashParameters parameters = parameters_of(*hashing, hash, blocking);
-    const reuse::ClusterAttributes attributes{
-        hashing->scope_image != 0 ? reuse::Scope::kImage : reuse::Scope::kBatch,
-        hashing->metric_angular != 0 ? reuse::Metric::kAngular : reuse::Metric::kEuclidean, hashing->capacity,
-        std::string(hashing->family) == "exact"};
-    attributes.check();
+  return reuse::capi::guarded<reuse_clusters*>(nullptr, [&] {
+    const reuse::Blocking blocking = reuse::capi::blocking_of(*convolution);
+    const reuse::HashAttributes hash = reuse::capi::hash_attributes_of(*hashing, blocking);
+    const reuse::HashParameters parameters = parameters_of(*hashing, blocking);
+    const reuse::ClusterAttributes attributes = reuse::capi::cluster_attributes_of(*hashing);
     Call call(threads);
     if (hashing->keep_codes != 0) return cluster_with_codes(call.context, blocking, hash, parameters, attributes, x);
     return new reuse_clusters{
@@ -141,7 +100,7 @@ const int64_t* reuse_clusters_codes(const reuse_clusters* clusters, int64_t bloc
 
 int32_t reuse_forward(const reuse_clusters* clusters, const float* weights, const float* bias, int32_t int8, float* y,
                       int64_t threads) {
-  return guarded<int32_t>(-1, [&] {
+  return reuse::capi::guarded<int32_t>(-1, [&] {
     Call call(threads);
     const reuse::TableType table = int8 != 0 ? reuse::TableType::kInt8 : reuse::TableType::kFloat;
     const reuse::PackedWeights packed = reuse::pack_for_reuse_conv(memory, clusters->blocking, table, weights);
@@ -152,7 +111,7 @@ int32_t reuse_forward(const reuse_clusters* clusters, const float* weights, cons
 
 int32_t reuse_backward(const reuse_clusters* clusters, const float* weights, const float* grad_y, float* grad_weights,
                        float* grad_x, int64_t threads) {
-  return guarded<int32_t>(-1, [&] {
+  return reuse::capi::guarded<int32_t>(-1, [&] {
     Call call(threads);
     reuse::backward(call.context, clusters->blocking, clusters->found, weights, grad_y, {grad_weights, grad_x});
     return 0;

@@ -26,6 +26,18 @@ struct Panels {
   }
 };
 
+// Where the weight of a block's element l, tap and output channel m of its group is in [M, Ic/group, kh, kw].
+REUSE_BOTH inline int64_t weight_index(const Shape& shape, int32_t block, int32_t l, int32_t tap, int32_t m) {
+  int32_t channel = shape.block_start(block) + l;
+  if (shape.patch) {
+    tap = channel / shape.group_in_channels;
+    channel %= shape.group_in_channels;
+  }
+  const int64_t kernel = static_cast<int64_t>(shape.group_of(block)) * shape.group_out_channels + m;
+  const int64_t window = static_cast<int64_t>(shape.kernel_h) * shape.kernel_w;
+  return (kernel * shape.group_in_channels + channel) * window + tap;
+}
+
 template <typename Weight, typename Packed>
 struct PackKernel {
   static constexpr int kThreads = 256;
@@ -47,20 +59,13 @@ struct PackKernel {
  private:
   REUSE_BOTH float weight(int64_t at) const {
     const int32_t channel_in_tile = static_cast<int32_t>(at % panels.tile);
-    int32_t tap = static_cast<int32_t>(at / panels.tile % panels.taps);
+    const int32_t tap = static_cast<int32_t>(at / panels.tile % panels.taps);
     const int32_t l = static_cast<int32_t>(at / panels.width() % panels.length);
     const int32_t block = static_cast<int32_t>(at / panels.panel_size() % panels.num_blocks);
     const int32_t tile = static_cast<int32_t>(at / panels.panel_size() / panels.num_blocks);
     const int32_t m = tile * panels.tile + channel_in_tile;
     if (m >= shape.group_out_channels || l >= shape.block_length(block)) return 0.0f;
-    int32_t c = shape.block_start(block) + l;
-    if (shape.patch) {
-      tap = c / shape.group_in_channels;
-      c %= shape.group_in_channels;
-    }
-    const int64_t kernel = static_cast<int64_t>(shape.group_of(block)) * shape.group_out_channels + m;
-    const int64_t window = static_cast<int64_t>(shape.kernel_h) * shape.kernel_w;
-    return to_float(weights[(kernel * shape.group_in_channels + c) * window + tap]);
+    return to_float(weights[weight_index(shape, block, l, tap, m)]);
   }
 };
 

@@ -40,6 +40,24 @@ struct OutputPixel {
   }
 };
 
+// The output pixel along one axis whose tap reads at `position`, counted from where the first window's tap reads; or
+// -1.
+REUSE_BOTH inline int32_t window_along(int32_t position, int32_t stride, int32_t count) {
+  if (position < 0) return -1;
+  if (stride != 1) {
+    if (position % stride != 0) return -1;
+    position /= stride;
+  }
+  return position < count ? position : -1;
+}
+
+// The output pixel of an image whose tap (row, column of the kernel) reads a pixel of the input, or -1.
+REUSE_BOTH inline int32_t window_at(const Shape& s, int32_t row, int32_t column, int32_t tap_row, int32_t tap_column) {
+  const int32_t y = window_along(row + s.pad_top - tap_row * s.dilation_h, s.stride_h, s.out_h);
+  const int32_t x = window_along(column + s.pad_left - tap_column * s.dilation_w, s.stride_w, s.out_w);
+  return y < 0 || x < 0 ? -1 : y * s.out_w + x;
+}
+
 // One neuron vector in an input tensor.
 template <typename T>
 class NeuronVector {

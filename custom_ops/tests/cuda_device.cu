@@ -64,6 +64,11 @@ CudaClusters run_cuda_cluster(const CudaProblem& problem, const std::vector<int6
   return run_cluster_on(machine, problem, codes);
 }
 
+CudaStep run_cuda_step(const CudaProblem& problem, CudaMode mode, const std::vector<float>& dy, BlockOrder) {
+  DeviceMachine machine;
+  return run_step_on(machine, problem, mode, dy);
+}
+
 std::vector<float> run_cuda_pool(const PoolAttributes& attributes, int64_t batch, const PoolAxis& height,
                                  const PoolAxis& width, int64_t channels, const std::vector<float>& x, BlockOrder) {
   DeviceMachine machine;

@@ -40,6 +40,13 @@ struct CudaClusters {
 };
 CudaClusters run_cuda_cluster(const CudaProblem& problem, const std::vector<int64_t>& codes, BlockOrder order);
 
+// One step of training: clusters, output without activation, and gradients.
+struct CudaStep {
+  CudaClusters clusters;
+  std::vector<float> y, weights, x;
+};
+CudaStep run_cuda_step(const CudaProblem& problem, CudaMode mode, const std::vector<float>& dy, BlockOrder order);
+
 // Operator Pool on x [batch, H, W, channels].
 std::vector<float> run_cuda_pool(const PoolAttributes& attributes, int64_t batch, const PoolAxis& height,
                                  const PoolAxis& width, int64_t channels, const std::vector<float>& x,

@@ -3,7 +3,10 @@
 // A machine has `launcher()` and Memory<T>: Memory(count) is poisoned, Memory(values) a copy; data(), to_host().
 #pragma once
 
+#include <numeric>
+
 #include "../cuda/pipeline.h"
+#include "../cuda/training_pipeline.h"
 #include "cuda_problem.h"
 
 namespace reuse::testing {
@@ -131,6 +134,57 @@ CudaClusters run_cluster_on(Machine& machine, const CudaProblem& p, const std::v
   cluster.run(machine.launcher(), x.data(), own_codes.data(), ids.data(), centroids.data(), counts.data(), nullptr,
               scratch.data());
   return {ids.to_host(), counts.to_host(), centroids.to_host(), cluster.rows()};
+}
+
+// The order of vectors by cluster, and where clusters begin, for `rows` of them in each block.
+struct MemberOrder {
+  MemberOrder(const Blocking& blocking, const std::vector<int32_t>& ids, int64_t rows)
+      : order(ids.size()), starts(static_cast<size_t>(blocking.num_blocks() * (rows + 1))) {
+    for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
+      const int32_t* own = ids.data() + block * blocking.vectors;
+      int32_t* first = order.data() + block * blocking.vectors;
+      std::iota(first, first + blocking.vectors, 0);
+      std::stable_sort(first, first + blocking.vectors, [&](int32_t a, int32_t b) { return own[a] < own[b]; });
+      int32_t* start = starts.data() + block * (rows + 1);
+      for (int64_t v = 0; v < blocking.vectors; ++v) ++start[own[v] + 1];
+      std::partial_sum(start, start + rows + 1, start);
+    }
+  }
+  std::vector<int32_t> order, starts;
+};
+
+template <typename Machine>
+CudaStep run_step_on(Machine& machine, const CudaProblem& p, CudaMode mode, const std::vector<float>& dy) {
+  auto& launcher = machine.launcher();
+  const ConvGeometry& g = p.blocking.geometry;
+  const int64_t blocks = p.blocking.num_blocks(), all = blocks * p.blocking.vectors;
+  Memory<Machine, float> x(p.x), w(p.w), bias(p.bias), own_dy(dy);
+  Memory<Machine, int64_t> codes(all);
+  Memory<Machine, int32_t> ids(all), counts(blocks);
+  HashMemory<Machine> hash(p);
+  cuda::run_hash(launcher, cuda::make_shape(p.blocking), hash.operands(), static_cast<const float*>(x.data()),
+                 codes.data());
+  const cuda::StagedCluster<float> cluster(p.blocking, p.cluster, cuda::code_bits(p.hash));
+  Memory<Machine, char> numbering(static_cast<int64_t>(cluster.numbering_bytes()));
+  cluster.number(launcher, x.data(), codes.data(), ids.data(), counts.data(), numbering.data());
+  const std::vector<int32_t> found = counts.to_host();
+  const int32_t rows = found.empty() ? 0 : *std::max_element(found.begin(), found.end());
+  Memory<Machine, float> centroids(blocks * rows * p.blocking.sub_vector_length());
+  Memory<Machine, char> sums(static_cast<int64_t>(cluster.sums_bytes(rows)));
+  cluster.average(launcher, x.data(), ids.data(), counts.data(), numbering.data(), rows, centroids.data(), sums.data());
+  const MemberOrder ordered(p.blocking, ids.to_host(), rows);
+  Memory<Machine, int32_t> order(ordered.order), starts(ordered.starts);
+  const cuda::DeviceClusters clusters{rows, ids.data(), counts.data(), centroids.data(), order.data(), starts.data()};
+  const cuda::ForwardPass forward(p.blocking, rows);
+  Memory<Machine, char> forward_memory(static_cast<int64_t>(forward.scratch_bytes()));
+  Memory<Machine, float> y(g.rows() * g.out_channels);
+  forward.run(launcher, mode == CudaMode::kTf32, clusters, w.data(), p.bias.empty() ? nullptr : bias.data(), y.data(),
+              forward_memory.data());
+  const cuda::BackwardPass backward(p.blocking, rows);
+  Memory<Machine, char> backward_memory(static_cast<int64_t>(backward.scratch_bytes()));
+  Memory<Machine, float> dw(static_cast<int64_t>(p.w.size())), dx(static_cast<int64_t>(p.x.size()));
+  backward.run(launcher, clusters, w.data(), own_dy.data(), {dw.data(), dx.data()}, backward_memory.data());
+  return {{ids.to_host(), found, centroids.to_host(), rows}, y.to_host(), dw.to_host(), dx.to_host()};
 }
 
 template <typename Machine>

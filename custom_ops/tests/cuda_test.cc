@@ -1,39 +1,15 @@
 // The CUDA kernels, on the host or on a GPU (cuda_problem.h), against the CPU's.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 
-#include "../cuda/pipeline.h"
-#include "cuda_problem.h"
-#include "support.h"
+#include "cuda_support.h"
 #include "test.h"
 
 namespace reuse::testing {
 namespace {
 
 using Order = BlockOrder;
-
-// Random problems per test; REUSE_CUDA_CASES of the environment, where each takes long.
-int cases() {
-  const char* text = std::getenv("REUSE_CUDA_CASES");
-  return text == nullptr ? 120 : static_cast<int>(std::strtol(text, nullptr, 10));
-}
-
-const char* const kFamilies[] = {"sign", "pstable", "learned", "exact"};
-const Order kOrders[] = {Order::kForwards, Order::kBackwards, Order::kShuffled};
-
-CudaProblem cuda_problem(const Problem& p) {
-  const ConvGeometry& g = p.blocking.geometry;
-  const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
-  return {p.blocking,
-          cuda::make_hash(p.hash, p.parameters()),
-          p.cluster,
-          cuda::make_activation(p.gather),
-          pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x,
-          p.w,
-          p.bias};
-}
 
 // Y of a form in the order NCHW.
 using Run = std::vector<float>(const CudaProblem&, CudaMode, Order, RunStatistics&);
@@ -56,21 +32,6 @@ Problem rounded_to_half(const Problem& problem) {
   Problem result = problem;
   for (auto* values : {&result.x, &result.w, &result.bias}) *values = testing::rounded_to_half(*values);
   return result;
-}
-
-// The error of all values over the size of all values.
-void expect_near(const std::vector<float>& actual, const std::vector<float>& expected, double tolerance,
-                 const char* what, int seed) {
-  EXPECT(actual.size() == expected.size());
-  double error = 0.0, size = 0.0;
-  for (size_t i = 0; i < actual.size(); ++i) {
-    EXPECT(std::isfinite(actual[i]) == std::isfinite(expected[i]), << what << " at " << i << ", seed " << seed);
-    if (!std::isfinite(expected[i])) continue;
-    error += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
-    size += std::pow(static_cast<double>(expected[i]), 2);
-  }
-  EXPECT(error <= tolerance * tolerance * std::max(size, 1e-6),
-         << what << ": relative error " << std::sqrt(error / std::max(size, 1e-6)) << ", seed " << seed);
 }
 
 TEST(cuda_fused_equals_cpu) {

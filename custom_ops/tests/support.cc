@@ -161,18 +161,19 @@ std::vector<float> dense(const Problem& p) {
   return y;
 }
 
-Problem channel_problem(std::mt19937& random, const char* family, int64_t length, int64_t channels) {
+Problem channel_problem(std::mt19937& random, const char* family, int64_t length, int64_t channels, int64_t num_hashes,
+                        int64_t out_channels, int64_t batch) {
   ConvAttributes a;
   a.kernel_h = a.kernel_w = 3;
   a.pad_top = a.pad_left = a.pad_bottom = a.pad_right = 1;
   a.sub_vector_length = length;
   Problem p;
-  p.blocking = Blocking::make(ConvGeometry::make(a, 2, channels, 9, 11, 40));
-  p.hash = {&find_hash_family(family), 5};
+  p.blocking = Blocking::make(ConvGeometry::make(a, batch, channels, 9, 11, out_channels));
+  p.hash = {&find_hash_family(family), num_hashes};
   p.cluster.verify = std::string(family) == "exact";
-  p.x = normal(random, 2 * channels * 9 * 11);
-  p.w = normal(random, 40 * channels * 9);
-  p.bias = normal(random, 40);
+  p.x = normal(random, batch * channels * 9 * 11);
+  p.w = normal(random, out_channels * channels * 9);
+  p.bias = normal(random, out_channels);
   draw_parameters(random, family, p);
   return p;
 }

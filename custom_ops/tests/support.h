@@ -69,8 +69,9 @@ struct Problem {
 // Draws a legal problem; the family is one of sign, pstable, learned, exact.
 Problem random_problem(std::mt19937& random, const char* family);
 
-// A 3x3 convolution in the channel layout.
-Problem channel_problem(std::mt19937& random, const char* family, int64_t length, int64_t channels = 48);
+// A 3x3 convolution in the channel layout, of images of 9x11 pixels.
+Problem channel_problem(std::mt19937& random, const char* family, int64_t length, int64_t channels = 48,
+                        int64_t num_hashes = 5, int64_t out_channels = 40, int64_t batch = 2);
 
 // Draws legal attributes of operator Pool.
 PoolAttributes random_pool_attributes(std::mt19937& random);

@@ -1,6 +1,8 @@
-// The C interface for training: what it refuses, and that its threads do their work once.
+// The C interface for training, on the CPU's kernels and on CUDA's: what it computes and refuses, and that its threads
+// do their work once.
 #include "reuse/training_capi.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <stdexcept>
@@ -8,6 +10,7 @@
 #include <vector>
 
 #include "../capi/workers.h"
+#include "reuse/cuda_training_capi.h"
 #include "test.h"
 
 namespace reuse::testing {
@@ -86,6 +89,69 @@ TEST(the_c_interface_refuses_what_makes_no_sense) {
   hashing.coordinates = &coordinate;
   hashing.thresholds_size = hashing.coordinates_size = 1;
   expect_refusal(convolution, hashing, "coordinates hold 4");
+}
+
+// Memory of exactly as many bytes as a function asks for.
+struct Bytes {
+  explicit Bytes(int64_t size) : memory(static_cast<size_t>(size), '\xFF') { EXPECT(size >= 0, << reuse_last_error()); }
+  std::vector<char> memory;
+};
+
+TEST(the_cuda_functions_compute_the_same_step) {
+  const reuse_convolution convolution = small_convolution();
+  const reuse_hashing hashing = exact_hashing();
+  const reuse_cuda_execution execution{nullptr, 0};
+  std::vector<float> x(2 * 4 * 25), w(3 * 4 * 9, 0.5f), bias(3, 0.25f);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 25 % 2);
+  std::vector<int64_t> codes(50);
+  std::vector<int32_t> ids(50), counts(1), order, starts{0, 26, 50, 50};
+  Bytes numbering(reuse_cuda_number_bytes(&convolution, &hashing));
+  EXPECT(reuse_cuda_number(&convolution, &hashing, &execution, x.data(), codes.data(), ids.data(), counts.data(),
+                           numbering.memory.data()) == 0);
+  EXPECT(counts[0] == 2 && ids[0] == 0 && ids[1] == 1 && codes[0] != codes[1]);
+  const int64_t rows = 3;  // one more than there are clusters
+  std::vector<float> centroids(rows * 4);
+  Bytes sums(reuse_cuda_average_bytes(&convolution, &hashing, rows));
+  EXPECT(reuse_cuda_average(&convolution, &hashing, &execution, x.data(), ids.data(), counts.data(),
+                            numbering.memory.data(), rows, centroids.data(), sums.memory.data()) == 0);
+  EXPECT(centroids[0] == 0.0f && centroids[4] == 1.0f);
+  for (const int32_t cluster : {0, 1}) {
+    for (int32_t v = 0; v < 50; ++v) {
+      if (ids[v] == cluster) order.push_back(v);
+    }
+  }
+  const reuse_cuda_clusters clusters{rows, ids.data(), counts.data(), centroids.data(), order.data(), starts.data()};
+  std::vector<float> y(2 * 3 * 25), dw(w.size()), dx(x.size()), cpu_y(y.size()), cpu_dw(w.size()), cpu_dx(x.size());
+  Bytes forward(reuse_cuda_forward_bytes(&convolution, rows)), backward(reuse_cuda_backward_bytes(&convolution, rows));
+  EXPECT(reuse_cuda_forward(&convolution, &clusters, &execution, w.data(), bias.data(), y.data(),
+                            forward.memory.data()) == 0);
+  EXPECT(reuse_cuda_backward(&convolution, &clusters, &execution, w.data(), y.data(), dw.data(), dx.data(),
+                             backward.memory.data()) == 0);
+  reuse_clusters* cpu = reuse_cluster(&convolution, &hashing, x.data(), 1);
+  EXPECT(reuse_forward(cpu, w.data(), bias.data(), 0, cpu_y.data(), 1) == 0);
+  EXPECT(reuse_backward(cpu, w.data(), cpu_y.data(), cpu_dw.data(), cpu_dx.data(), 1) == 0);
+  reuse_clusters_free(cpu);
+  const auto largest_difference = [](const std::vector<float>& a, const std::vector<float>& b) {
+    float most = 0.0f;
+    for (size_t i = 0; i < a.size(); ++i) most = std::max(most, std::fabs(a[i] - b[i]));
+    return most;
+  };
+  EXPECT(largest_difference(y, cpu_y) < 1e-5f && largest_difference(dw, cpu_dw) < 1e-3f, << dw[0] << ", " << cpu_dw[0]);
+  EXPECT(largest_difference(dx, cpu_dx) < 1e-3f, << dx[0] << ", " << cpu_dx[0]);
+}
+
+TEST(the_cuda_functions_refuse_what_makes_no_sense) {
+  reuse_convolution convolution = small_convolution();
+  reuse_hashing hashing = exact_hashing();
+  hashing.family = "sign";
+  EXPECT(reuse_cuda_number_bytes(&convolution, &hashing) == -1);
+  EXPECT(std::string(reuse_last_error()).find("projections") != std::string::npos, << reuse_last_error());
+  EXPECT(reuse_cuda_forward_bytes(&convolution, int64_t{1} << 31) == -1);
+  EXPECT(std::string(reuse_last_error()).find("the number of clusters") != std::string::npos, << reuse_last_error());
+  convolution.in_height = convolution.in_width = int64_t{1} << 15;
+  convolution.batch = 3;
+  EXPECT(reuse_cuda_backward_bytes(&convolution, 1) == -1);
+  EXPECT(std::string(reuse_last_error()).find("smaller batches") != std::string::npos, << reuse_last_error());
 }
 
 TEST(workers_do_everything_once) {

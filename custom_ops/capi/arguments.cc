@@ -1,0 +1,45 @@
+#include "arguments.h"
+
+namespace reuse::capi {
+
+std::string& last_error() {
+  thread_local std::string message;
+  return message;
+}
+
+Blocking blocking_of(const reuse_convolution& c) {
+  ConvAttributes a;
+  a.kernel_h = c.kernel[0];
+  a.kernel_w = c.kernel[1];
+  a.stride_h = c.strides[0];
+  a.stride_w = c.strides[1];
+  a.pad_top = c.pads[0];
+  a.pad_left = c.pads[1];
+  a.pad_bottom = c.pads[2];
+  a.pad_right = c.pads[3];
+  a.dilation_h = c.dilations[0];
+  a.dilation_w = c.dilations[1];
+  a.group = c.group;
+  a.layout = c.patch != 0 ? Layout::kPatch : Layout::kChannel;
+  a.sub_vector_length = c.sub_vector_length;
+  a.input_order = c.pixel_major_input != 0 ? DataOrder::kNhwc : DataOrder::kNchw;
+  a.output_order = c.pixel_major_output != 0 ? DataOrder::kNhwc : DataOrder::kNchw;
+  return Blocking::make(ConvGeometry::make(a, c.batch, c.in_channels, c.in_height, c.in_width, c.out_channels));
+}
+
+ClusterAttributes cluster_attributes_of(const reuse_hashing& h) {
+  const ClusterAttributes attributes{h.scope_image != 0 ? Scope::kImage : Scope::kBatch,
+                                     h.metric_angular != 0 ? Metric::kAngular : Metric::kEuclidean, h.capacity,
+                                     std::string(h.family) == "exact"};
+  attributes.check();
+  return attributes;
+}
+
+HashAttributes hash_attributes_of(const reuse_hashing& h, const Blocking& blocking) {
+  const HashAttributes attributes{&find_hash_family(h.family), h.num_hashes};
+  attributes.family->check({h.projections_size, h.thresholds_size, h.coordinates_size, h.widths_size},
+                           blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes);
+  return attributes;
+}
+
+}  // namespace reuse::capi

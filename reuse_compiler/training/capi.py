@@ -1,12 +1,23 @@
-"""The library's C functions for training (custom_ops/include/reuse/training_capi.h), declared for ctypes."""
+"""The library's C functions for training, declared for ctypes, and what they are given.
+
+Their headers are training_capi.h and cuda_training_capi.h in custom_ops/include/reuse.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Mapping
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_void_p
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from reuse_compiler.errors import LibraryError
+from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.runtime.library import load_library
 
 
@@ -52,27 +63,71 @@ class Hashing(ctypes.Structure):
     )
 
 
+class CudaExecution(ctypes.Structure):
+    """`reuse_cuda_execution`."""
+
+    _fields_ = (("stream", c_void_p), ("tf32", c_int32))
+
+
+class DeviceClusters(ctypes.Structure):
+    """`reuse_cuda_clusters`."""
+
+    _fields_ = (
+        ("rows", c_int64),
+        ("ids", c_void_p),
+        ("counts", c_void_p),
+        ("centroids", c_void_p),
+        ("order", c_void_p),
+        ("starts", c_void_p),
+    )
+
+
+_LAYER = (POINTER(Convolution), POINTER(Hashing))
+_DEVICE_CALL = (POINTER(Convolution), POINTER(DeviceClusters), POINTER(CudaExecution))
+
+FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "reuse_last_error": (c_char_p, ()),
+    "reuse_cluster": (c_void_p, (*_LAYER, c_void_p, c_int64)),
+    "reuse_clusters_free": (None, (c_void_p,)),
+    "reuse_clusters_ids": (c_void_p, (c_void_p,)),
+    "reuse_clusters_block": (c_int64, (c_void_p, c_int64, POINTER(c_void_p), POINTER(c_void_p))),
+    "reuse_clusters_codes": (c_void_p, (c_void_p, c_int64)),
+    "reuse_forward": (c_int32, (c_void_p, c_void_p, c_void_p, c_int32, c_void_p, c_int64)),
+    "reuse_backward": (c_int32, (c_void_p,) * 5 + (c_int64,)),
+}
+"""Result and arguments of the functions in training_capi.h."""
+
+CUDA_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "reuse_cuda_number_bytes": (c_int64, _LAYER),
+    "reuse_cuda_number": (c_int32, (*_LAYER, POINTER(CudaExecution)) + (c_void_p,) * 5),
+    "reuse_cuda_average_bytes": (c_int64, (*_LAYER, c_int64)),
+    "reuse_cuda_average": (c_int32, (*_LAYER, POINTER(CudaExecution)) + (c_void_p,) * 4 + (c_int64,) + (c_void_p,) * 2),
+    "reuse_cuda_forward_bytes": (c_int64, (POINTER(Convolution), c_int64)),
+    "reuse_cuda_forward": (c_int32, _DEVICE_CALL + (c_void_p,) * 4),
+    "reuse_cuda_backward_bytes": (c_int64, (POINTER(Convolution), c_int64)),
+    "reuse_cuda_backward": (c_int32, _DEVICE_CALL + (c_void_p,) * 5),
+}
+"""Those in cuda_training_capi.h, which only a library with CUDA kernels has."""
+
+
 @functools.cache
 def training_library() -> ctypes.CDLL:
     """Returns the operator library with its training functions declared; raises LibraryError for one without them."""
-    library = load_library()
+    return declare(load_library(), FUNCTIONS)
+
+
+@functools.cache
+def cuda_training_library() -> ctypes.CDLL:
+    """Returns the operator library with those for CUDA tensors declared, too; raises LibraryError likewise."""
+    return declare(training_library(), CUDA_FUNCTIONS)
+
+
+def declare(library: ctypes.CDLL, functions: dict[str, tuple[Any, tuple[Any, ...]]]) -> ctypes.CDLL:
+    """Declares functions of a library, in place; raises LibraryError if it lacks one."""
     try:
-        library.reuse_last_error.argtypes = []
-        library.reuse_last_error.restype = c_char_p
-        library.reuse_cluster.argtypes = [POINTER(Convolution), POINTER(Hashing), c_void_p, c_int64]
-        library.reuse_cluster.restype = c_void_p
-        library.reuse_clusters_free.argtypes = [c_void_p]
-        library.reuse_clusters_free.restype = None
-        library.reuse_clusters_ids.argtypes = [c_void_p]
-        library.reuse_clusters_ids.restype = c_void_p
-        library.reuse_clusters_block.argtypes = [c_void_p, c_int64, POINTER(c_void_p), POINTER(c_void_p)]
-        library.reuse_clusters_block.restype = c_int64
-        library.reuse_clusters_codes.argtypes = [c_void_p, c_int64]
-        library.reuse_clusters_codes.restype = c_void_p
-        library.reuse_forward.argtypes = [c_void_p, c_void_p, c_void_p, c_int32, c_void_p, c_int64]
-        library.reuse_forward.restype = c_int32
-        library.reuse_backward.argtypes = [c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_int64]
-        library.reuse_backward.restype = c_int32
+        for name, (result, arguments) in functions.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
     except AttributeError as error:
         raise LibraryError(
             f"the operator library has no training functions ({error}): rebuild it with `pip install .`"
@@ -80,7 +135,64 @@ def training_library() -> ctypes.CDLL:
     return library
 
 
-def last_error() -> str:
+def last_error(library: ctypes.CDLL) -> str:
     """Returns what the last failed call of this thread has to say."""
-    message: bytes = training_library().reuse_last_error()
+    message: bytes = library.reuse_last_error()
     return message.decode()
+
+
+def memory_formats(x: Tensor, blocking: Blocking) -> tuple[torch.memory_format, torch.memory_format]:
+    """Returns in which orders the kernels read an input and write its output."""
+    pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    own = torch.channels_last if pixel_major else torch.contiguous_format
+    # Windows (layout patch) are read from planes only, but written to either.
+    return own if blocking.layout == "channel" else torch.contiguous_format, own
+
+
+def convolution_of(
+    blocking: Blocking, input_format: torch.memory_format, output_format: torch.memory_format
+) -> Convolution:
+    """Returns the C structure of a blocking, and of the orders of its tensors."""
+    g = blocking.geometry
+    return Convolution(
+        batch=g.batch,
+        in_channels=g.in_channels,
+        in_height=g.in_height,
+        in_width=g.in_width,
+        out_channels=g.out_channels,
+        kernel=g.kernel,
+        strides=g.strides,
+        pads=g.pads,
+        dilations=g.dilations,
+        group=g.group,
+        sub_vector_length=blocking.sub_vector_length,
+        patch=int(blocking.layout == "patch"),
+        pixel_major_input=int(input_format is torch.channels_last),
+        pixel_major_output=int(output_format is torch.channels_last),
+    )
+
+
+def hashing_of(
+    settings: LayerSettings, parameters: Mapping[str, NDArray[Any] | Tensor | None], keep_codes: bool
+) -> Hashing:
+    """Returns the C structure of a layer's settings. It holds addresses, and does not keep the parameters alive."""
+    hashing = Hashing(
+        family=settings.family.encode(),
+        num_hashes=settings.num_hashes,
+        scope_image=int(settings.scope == "image"),
+        metric_angular=int(settings.metric == "angular"),
+        capacity=settings.capacity,
+        keep_codes=int(keep_codes),
+    )
+    for name, values in parameters.items():
+        size = -1 if values is None else values.numel() if isinstance(values, Tensor) else values.size
+        setattr(hashing, name, address_of(values))
+        setattr(hashing, f"{name}_size", size)
+    return hashing
+
+
+def address_of(values: NDArray[Any] | Tensor | None) -> int | None:
+    """Returns where elements begin, None for none."""
+    if values is None:
+        return None
+    return values.data_ptr() if isinstance(values, Tensor) else values.ctypes.data

@@ -15,7 +15,14 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import Blocking
-from reuse_compiler.training.capi import Convolution, Hashing, last_error, training_library
+from reuse_compiler.training.capi import (
+    address_of,
+    convolution_of,
+    hashing_of,
+    last_error,
+    memory_formats,
+    training_library,
+)
 from reuse_compiler.training.clusters import Gradients, InputClusters
 
 
@@ -26,23 +33,17 @@ class LibraryClusters(InputClusters):
         self, x: Tensor, blocking: Blocking, settings: LayerSettings, parameters: HashParameters, keep_codes: bool
     ) -> None:
         super().__init__(blocking)
-        pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-        self._format = torch.channels_last if pixel_major else torch.contiguous_format
-        # The kernels read windows (layout patch) from planes only, but write either.
-        self._input_format = self._format if blocking.layout == "channel" else torch.contiguous_format
+        self._input_format, self._format = memory_formats(x, blocking)
         self._shape, self._int8 = x.shape, settings.table == "int8"
         own = x.detach().contiguous(memory_format=self._input_format)
         library = training_library()
-        convolution = _convolution(
-            blocking, self._input_format is torch.channels_last, self._format is torch.channels_last
-        )
-        # `hashing` holds addresses only; `parameters` keeps the arrays alive during the call.
-        hashing = _hashing(settings, parameters, keep_codes)
+        convolution = convolution_of(blocking, self._input_format, self._format)
+        hashing = hashing_of(settings, dict(parameters.items()), keep_codes)
         handle = library.reuse_cluster(
             ctypes.byref(convolution), ctypes.byref(hashing), own.data_ptr(), torch.get_num_threads()
         )
         if not handle:
-            raise ConfigError(f"the input cannot be clustered: {last_error()}")
+            raise ConfigError(f"the input cannot be clustered: {last_error(training_library())}")
         self._handle = handle
         weakref.finalize(self, library.reuse_clusters_free, handle).atexit = False
 
@@ -75,7 +76,12 @@ class LibraryClusters(InputClusters):
         bias = None if bias is None else bias.detach().contiguous()
         self._check(
             training_library().reuse_forward(
-                self._handle, weight.data_ptr(), _address(bias), int(self._int8), y.data_ptr(), torch.get_num_threads()
+                self._handle,
+                weight.data_ptr(),
+                address_of(bias),
+                int(self._int8),
+                y.data_ptr(),
+                torch.get_num_threads(),
             )
         )
         return y
@@ -89,8 +95,8 @@ class LibraryClusters(InputClusters):
                 self._handle,
                 weight.data_ptr(),
                 grad_y.data_ptr(),
-                _address(grad_weight),
-                _address(grad_x),
+                address_of(grad_weight),
+                address_of(grad_x),
                 torch.get_num_threads(),
             )
         )
@@ -115,43 +121,4 @@ class LibraryClusters(InputClusters):
 
     def _check(self, result: int) -> None:
         if result != 0:
-            raise ConfigError(f"the operator library cannot compute this layer: {last_error()}")
-
-
-def _convolution(blocking: Blocking, pixel_major_input: bool, pixel_major_output: bool) -> Convolution:
-    g = blocking.geometry
-    return Convolution(
-        batch=g.batch,
-        in_channels=g.in_channels,
-        in_height=g.in_height,
-        in_width=g.in_width,
-        out_channels=g.out_channels,
-        kernel=g.kernel,
-        strides=g.strides,
-        pads=g.pads,
-        dilations=g.dilations,
-        group=g.group,
-        sub_vector_length=blocking.sub_vector_length,
-        patch=int(blocking.layout == "patch"),
-        pixel_major_input=int(pixel_major_input),
-        pixel_major_output=int(pixel_major_output),
-    )
-
-
-def _hashing(settings: LayerSettings, parameters: HashParameters, keep_codes: bool) -> Hashing:
-    hashing = Hashing(
-        family=settings.family.encode(),
-        num_hashes=settings.num_hashes,
-        scope_image=int(settings.scope == "image"),
-        metric_angular=int(settings.metric == "angular"),
-        capacity=settings.capacity,
-        keep_codes=int(keep_codes),
-    )
-    for name, array in parameters.items():
-        setattr(hashing, name, None if array is None else array.ctypes.data)
-        setattr(hashing, f"{name}_size", -1 if array is None else array.size)
-    return hashing
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+            raise ConfigError(f"the operator library cannot compute this layer: {last_error(training_library())}")

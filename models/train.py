@@ -291,7 +291,7 @@ def main(
     ] = "averaged",
     log: Annotated[Path | None, typer.Option(help="Folder for CSV, JSON and plot (needs the extra report).")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Use so many training images only, to try this out.")] = None,
-    device: Annotated[Device, typer.Option(help="cuda: layers with reuse are computed in PyTorch there.")] = "cpu",
+    device: Annotated[Device, typer.Option(help="Where it is trained.")] = "cpu",
 ) -> None:
     """Train a network, store its weights and report their test top-1."""
     if network not in builders.TRAINABLE:

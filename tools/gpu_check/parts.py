@@ -12,6 +12,7 @@ from tools.cpp_build import ROOT
 BUILD = ROOT / "build" / "gpu"
 LIBRARY = BUILD / "libreuse_ops.so"
 DEVICE_TESTS = BUILD / "tests" / "cuda_device_tests"
+GPU_TESTS = ("tests/cuda", "tests/training/test_cuda_clusters.py")
 SANITIZER_CASES = "4"
 """Random problems per kernel test under compute-sanitizer, where each takes about a hundred times as long."""
 
@@ -90,8 +91,9 @@ def all_parts(results: Path, architecture: str, seconds: int) -> list[Part]:
         ),
         Part(
             "operators",
-            "tests/cuda: the operators in ONNX Runtime against the NumPy reference, CUDA graphs, several threads",
-            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/cuda"],
+            "the operators in ONNX Runtime against the NumPy reference, CUDA graphs, several threads; where there is a "
+            "PyTorch, training's forward and backward pass against the CPU's",
+            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not host", *GPU_TESTS],
             limit(110),
             library | {"REUSE_CUDA_EXAMPLES": "25", "REUSE_REQUIRE_CUDA": "1"},
         ),
@@ -112,8 +114,8 @@ def all_parts(results: Path, architecture: str, seconds: int) -> list[Part]:
         ),
         Part(
             "training",
-            "VGG-19 on CIFAR-10, without reuse and with strategy 2, into docs/results (needs PyTorch with CUDA and the "
-            "data folder in REUSE_DATA)",
+            "layers beside PyTorch's, forwards and backwards; VGG-19 on CIFAR-10 without reuse and with strategy 2; "
+            "into docs/results (needs PyTorch with CUDA and the data folder in REUSE_DATA)",
             [python, "-m", "tools.training_results", "gpu", "--epochs", "2"],
             420,
             library,

@@ -5,7 +5,7 @@ python -m tools.training_results layers                    # time per step by la
 python -m tools.training_results strategies --runs DIR     # from the logs of models.train in DIR/none*, s1*, s2*, s3*
 python -m tools.training_results tune cifar_vgg            # as is, reconstructed, tuned
 python -m tools.training_results export                    # trained with strategy 2, compiled, the same accuracy
-python -m tools.training_results gpu                       # VGG-19 on a GPU, none against strategy 2
+python -m tools.training_results gpu                       # on a GPU: by layer; VGG-19, none against strategy 2
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reuse_compiler.benchmark.report import describe_machine
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.reports.json_file import write_report
 from tools.training_results.page import write_page
-from tools.training_results.results import LayerTimes, Result, Strategies, result_path
+from tools.training_results.results import Device, LayerTimes, Result, Strategies, result_path
 
 app = typer.Typer(add_completion=False)
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")]
@@ -44,19 +44,23 @@ def layers(output: Output = FOLDER, threads: Threads = 1) -> None:
     """Time per step of ReuseConv2d beside nn.Conv2d, and of whole steps."""
     import torch
 
+    torch.set_num_threads(threads)
+    _write(_layer_times("cpu", threads), output, "layers")
+
+
+def _layer_times(device: Device, threads: int) -> LayerTimes:
     from tools.training_results.layers import ROUNDS, measure_layers
     from tools.training_results.steps import measure_steps
 
-    torch.set_num_threads(threads)
-    result = LayerTimes(
+    return LayerTimes(
         command=_command(),
         machine=describe_machine(),
         threads=threads,
-        rounds=ROUNDS,
-        layers=measure_layers(),
-        steps=measure_steps(),
+        rounds=ROUNDS[device],
+        device=device,
+        layers=measure_layers(device),
+        steps=measure_steps(device),
     )
-    _write(result, output, "layers")
 
 
 @app.command()
@@ -106,9 +110,12 @@ def export(
 
 @app.command()
 def gpu(output: Output = FOLDER, epochs: Annotated[int, typer.Option(min=1)] = 4) -> None:
-    """VGG-19 on CIFAR-10 on a GPU, without reuse and with strategy 2 (float32 both)."""
-    from tools.training_results.gpu import measure_gpu
+    """On a GPU, in float32: time per step by layer; VGG-19 on CIFAR-10 without reuse and with strategy 2."""
+    from tools.training_results.gpu import measure_gpu, missing
 
+    if reason := missing():
+        sys.exit(f"error: {reason}")
+    _write(_layer_times("cuda", 1), output, "layers_gpu")
     _write(measure_gpu(_command(), epochs), output, "gpu")
 
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from reuse_compiler.benchmark.report import describe_machine
-from reuse_compiler.errors import LibraryError
+from reuse_compiler.runtime.library import has_cuda
 from tools.training_results.results import Strategies
 
 COMMON = ("--batch", "128", "--device", "cuda", "--precision", "float32")
@@ -20,12 +20,17 @@ RUNS = {
 }  # fmt: skip
 
 
-def measure_gpu(command: str, epochs: int) -> Strategies:
-    """Runs models.train twice; raises LibraryError where there is no GPU."""
+def missing() -> str | None:
+    """Returns what a measurement on a GPU lacks here, or None."""
     import torch
 
     if not torch.cuda.is_available():
-        raise LibraryError("this needs a CUDA device and a PyTorch with CUDA")
+        return "this needs a CUDA device and a PyTorch with CUDA"
+    return None if has_cuda() else "this needs an operator library with CUDA kernels: REUSE_CUDA=ON pip install ."
+
+
+def measure_gpu(command: str, epochs: int) -> Strategies:
+    """Runs models.train twice."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, options in RUNS.items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,9 +16,12 @@ from reuse_compiler.training.operations import training_cost
 from reuse_compiler.training.refit import fitted_hash, inputs_of
 from reuse_compiler.training.shapes import geometry_of
 from tools.training_results.onnx_module import OnnxModule
-from tools.training_results.results import LayerTime
+from tools.training_results.results import Device, LayerTime
+from tools.training_results.timing import median_times
 
-BATCH, ROUNDS = 128, 5
+BATCH = 128
+WARM_UP: dict[Device, int] = {"cpu": 0, "cuda": 3}
+ROUNDS: dict[Device, int] = {"cpu": 5, "cuda": 30}
 
 
 class Setting(NamedTuple):
@@ -61,7 +62,7 @@ LAYERS: dict[str, dict[str, list[Setting]]] = {
 }
 
 
-def measure_layers() -> list[LayerTime]:
+def measure_layers(device: Device) -> list[LayerTime]:
     """Measures all of LAYERS."""
     photos, _ = datasets.images("cifar10_train", BATCH)
     images = torch.from_numpy(preprocessing.CIFAR10(photos))
@@ -72,35 +73,30 @@ def measure_layers() -> list[LayerTime]:
             conv = model.get_submodule(name)
             assert isinstance(conv, nn.Conv2d)
             (x,) = inputs_of(model, conv, [images.contiguous(memory_format=torch.channels_last)])
-            found += [_measure(f"{network} {name}", conv, x, own) for own in settings]
+            found += [_measure(f"{network} {name}", conv, x, own, device) for own in settings]
     return found
 
 
-def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting) -> LayerTime:
+def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting, device: Device) -> LayerTime:
     settings = make_settings(
         family=setting.family, layout=setting.layout, L=setting.length, H=setting.hashes, table=setting.table
     )
     start = settings if settings.family != "learned" else settings.model_copy(update={"family": "exact"})
     layer = ReuseConv2d.of(conv, start, name, gradient=setting.gradient)
     layer.set_settings(settings, fitted_hash(layer, settings, [x]))
-    first = conv.in_channels == 3
-    x = x.detach().requires_grad_(not first)
+    conv, layer, first = conv.to(device), layer.to(device), conv.in_channels == 3
+    x = x.detach().to(device).requires_grad_(not first)
     delta = torch.randn_like(conv(x))
     wanted = [conv.weight] if first else [conv.weight, x]
     outputs = {"dense": conv(x), "reuse": layer(x)}
-    runs: dict[str, Callable[[], object]] = {
-        "dense_forward_ms": lambda: conv(x),
-        "dense_backward_ms": lambda: torch.autograd.grad(outputs["dense"], wanted, delta, retain_graph=True),
-        "forward_ms": lambda: layer(x),
-        "cluster_ms": lambda: layer.clusters_of(x),
-        "backward_ms": lambda: torch.autograd.grad(outputs["reuse"], wanted, delta, retain_graph=True),
+    runs: dict[str, Callable[[int], object]] = {
+        "dense_forward_ms": lambda _: conv(x),
+        "dense_backward_ms": lambda _: torch.autograd.grad(outputs["dense"], wanted, delta, retain_graph=True),
+        "forward_ms": lambda _: layer(x),
+        "cluster_ms": lambda _: layer.clusters_of(x),
+        "backward_ms": lambda _: torch.autograd.grad(outputs["reuse"], wanted, delta, retain_graph=True),
     }
-    times: dict[str, list[float]] = {what: [] for what in runs}
-    for _ in range(ROUNDS):
-        for what, run in runs.items():
-            before = time.process_time()
-            run()
-            times[what].append((time.process_time() - before) * 1e3)
+    times = median_times(runs, ROUNDS[device], WARM_UP[device], device)
     ratio = layer.counts.remaining_ratio
     needed = None if first else setting.gradient
     return LayerTime(
@@ -108,5 +104,5 @@ def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting) -> LayerTi
         setting=str(setting),
         r_c=ratio,
         counted=training_cost(settings, geometry_of(conv, x.shape), ratio, input_gradient=needed),
-        **{what: statistics.median(own) for what, own in times.items()},
+        **times,
     )

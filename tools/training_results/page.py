@@ -30,8 +30,9 @@ def write_page(folder: Path) -> Path:
     notes = folder / NOTES
     if notes.is_file():
         parts.append(notes.read_text(encoding="utf-8").strip())
-    if layers := load(LayerTimes, result_path(folder, "layers")):
-        parts += _layers(layers)
+    for question in ("layers", "layers_gpu"):
+        if layers := load(LayerTimes, result_path(folder, question)):
+            parts += _layers(layers)
     if strategies := load(Strategies, result_path(folder, "strategies")):
         parts += _strategies(strategies)
     if on_gpu := load(Strategies, result_path(folder, "gpu")):
@@ -64,7 +65,7 @@ def _layers(result: LayerTimes) -> list[str]:
     steps = [(own.setting, f"{own.ms:.0f}", f"{1.0 - own.ms / dense:.0%}") for own in result.steps]
     whole = "A whole step of CifarNet, batch 128, reuse in conv2:"
     return [
-        "## Time per step of a layer",
+        "## Time per step of a layer" + (", on a GPU" if result.device == "cuda" else ""),
         _where(result),
         _table(head, rows),
         whole,
@@ -93,7 +94,7 @@ def _strategies(result: Strategies) -> list[str]:
         "steps",
         "top-1",
         "points",
-        "processor s",
+        base.clock,
         "saved of these layers' operations",
         "time saved",
         "training paper",
@@ -118,7 +119,10 @@ class _Means:
         accuracies = [run["test_accuracy"] for run in runs]
         self.accuracy, self.lowest, self.highest = fmean(accuracies), min(accuracies), max(accuracies)
         self.steps = fmean(run["steps"] for run in runs)
-        self.seconds = fmean(run["thread_seconds"] for run in runs)
+        # A processor's time is hardly changed by its neighbours; a GPU's is the one on the wall.
+        on_gpu = runs[0].get("device") == "cuda"
+        self.clock = "s" if on_gpu else "processor s"
+        self.seconds = fmean(run["seconds" if on_gpu else "thread_seconds"] for run in runs)
         self.operations_saved = fmean(run.get("operations_saved", 0.0) for run in runs)
 
 

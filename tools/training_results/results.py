@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from reuse_compiler.benchmark.report import Machine
+
+Device = Literal["cpu", "cuda"]
 
 
 class Result(BaseModel):
@@ -20,7 +22,7 @@ class Result(BaseModel):
 
 
 class LayerTime(BaseModel):
-    """One layer with one setting beside nn.Conv2d; processor milliseconds, medians of interleaved runs."""
+    """One layer with one setting beside nn.Conv2d; milliseconds (`timing.py`), medians of interleaved runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +45,7 @@ class LayerTime(BaseModel):
 
 
 class StepTime(BaseModel):
-    """A whole training step of a network, processor milliseconds, median of interleaved runs."""
+    """A whole training step of a network, milliseconds (`timing.py`), median of interleaved runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,6 +58,7 @@ class LayerTimes(Result):
 
     threads: int
     rounds: int
+    device: Device = "cpu"
     layers: list[LayerTime]
     steps: list[StepTime]
     """Of CifarNet; the first one is without reuse."""

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -128,7 +129,7 @@ def explain(parts: list[Part], output: Path, smoke: bool) -> int:
             problems.append(f"the package {name} is missing")
     for part in parts:
         print(f"\n{part.name}, at most {part.limit} s: {part.what}")
-        print("  " + " ".join([*(f"{k}={v}" for k, v in part.variables.items()), *part.command]))
+        print("  " + shlex.join([*(f"{k}={v}" for k, v in part.variables.items()), *part.command]))
         for program in part.programs:
             if shutil.which(program) is None:
                 print(f"  {program}: NOT FOUND")

@@ -55,7 +55,7 @@ class ReuseTraining:
             options.layers,
             family=options.family,
             table=options.table,
-            finest=None if options.finest is None else _pair(options.finest, "--finest"),
+            finest=None if options.finest is None else _pair(options.finest, options.finest, "--finest"),
             gradient=options.gradient,
             seed=seed,
         )
@@ -131,15 +131,15 @@ def _parse(texts: tuple[str, ...], known: dict[str, LayerSettings]) -> dict[str,
         if layer not in known:
             message = f"'{text}' must be LAYER=L,H with a layer of {', '.join(known)}"
             raise typer.BadParameter(message, param_hint="--setting")
-        length, hashes = _pair(numbers, "--setting")
+        length, hashes = _pair(numbers, text, "--setting")
         values = known[layer].model_dump() | {"sub_vector_length": length, "num_hashes": hashes}
         found[layer] = make_settings(**values)
     return found
 
 
-def _pair(text: str, option: str) -> tuple[int, int]:
-    """Returns numbers given as L,H."""
-    length, _, hashes = text.partition(",")
+def _pair(numbers: str, given: str, option: str) -> tuple[int, int]:
+    """Returns numbers given as L,H within the value `given` of an option."""
+    length, _, hashes = numbers.partition(",")
     if not length.isdigit() or not hashes.isdigit():
-        raise typer.BadParameter(f"'{text}' must be L,H: two numbers, like 16,12", param_hint=option)
+        raise typer.BadParameter(f"'{given}': L,H must be two numbers, like 16,12", param_hint=option)
     return int(length), int(hashes)

@@ -94,7 +94,7 @@ def test_training_may_end_within_an_epoch(data: Path, steps: int, tested_at: lis
     "options, message",
     [
         (("--strategy", "1", "--setting", "conv9=1,2"), "LAYER=L,H"),
-        (("--strategy", "1", "--setting", "conv2=16"), "two numbers"),
+        (("--strategy", "1", "--setting", "conv2=16"), "'conv2=16': L,H must be"),
         (("--strategy", "2", "--finest", "8;11"), "two numbers"),
         (("--limit", "10"), "more than the 10 images"),
     ],

@@ -128,13 +128,6 @@ double relative_error(const std::vector<float>& found, const std::vector<float>&
   return norm > 0.0 ? std::sqrt(error / norm) : std::sqrt(error);
 }
 
-std::vector<float> random_deltas(std::mt19937& random, const ConvGeometry& g) {
-  std::normal_distribution<float> distribution;
-  std::vector<float> dy(g.rows() * g.out_channels);
-  for (float& value : dy) value = distribution(random);
-  return dy;
-}
-
 void check(const Problem& p, const std::vector<float>& dy, unsigned seed) {
   const Found wanted = expected(p, dy), found = run_backward(p, dy, 1);
   EXPECT(relative_error(found.weights, wanted.weights) < 1e-5,

@@ -10,13 +10,6 @@
 namespace reuse::testing {
 namespace {
 
-std::vector<float> random_deltas(std::mt19937& random, const ConvGeometry& g) {
-  std::normal_distribution<float> normal;
-  std::vector<float> dy(static_cast<size_t>(g.rows() * g.out_channels));
-  for (float& value : dy) value = normal(random);
-  return dy;
-}
-
 // The CPU's step on the same memory: x and dy are in the orders of the blocking.
 CudaStep run_cpu_step(const Problem& p, const std::vector<float>& x, const std::vector<float>& dy) {
   PoisonedAllocator allocator;

@@ -113,6 +113,10 @@ Problem random_problem(std::mt19937& random, const char* family) {
   return p;
 }
 
+std::vector<float> random_deltas(std::mt19937& random, const ConvGeometry& geometry) {
+  return normal(random, geometry.rows() * geometry.out_channels);
+}
+
 PoolAttributes random_pool_attributes(std::mt19937& random) {
   PoolAttributes a;
   a.mode = draw(random, 0, 1) == 0 ? PoolMode::kMax : PoolMode::kAverage;

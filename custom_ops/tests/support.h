@@ -73,6 +73,9 @@ Problem random_problem(std::mt19937& random, const char* family);
 Problem channel_problem(std::mt19937& random, const char* family, int64_t length, int64_t channels = 48,
                         int64_t num_hashes = 5, int64_t out_channels = 40, int64_t batch = 2);
 
+// Draws a delta for every element of the output.
+std::vector<float> random_deltas(std::mt19937& random, const ConvGeometry& geometry);
+
 // Draws legal attributes of operator Pool.
 PoolAttributes random_pool_attributes(std::mt19937& random);
 

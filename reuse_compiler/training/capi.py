@@ -141,10 +141,15 @@ def last_error(library: ctypes.CDLL) -> str:
     return message.decode()
 
 
+def order_of(x: Tensor) -> torch.memory_format:
+    """Returns in which order the pixels and channels of `[N, C, H, W]` lie."""
+    pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if pixel_major else torch.contiguous_format
+
+
 def memory_formats(x: Tensor, blocking: Blocking) -> tuple[torch.memory_format, torch.memory_format]:
     """Returns in which orders the kernels read an input and write its output."""
-    pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    own = torch.channels_last if pixel_major else torch.contiguous_format
+    own = order_of(x)
     # Windows (layout patch) are read from planes only, but written to either.
     return own if blocking.layout == "channel" else torch.contiguous_format, own
 

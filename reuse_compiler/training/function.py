@@ -44,13 +44,15 @@ class ReuseConvolution(torch.autograd.Function):
         for_x, for_weight, for_bias, for_hash = ctx.needs_input_grad[:4]
         averaged = ctx.gradient == "averaged"
         clusters: InputClusters = ctx.clusters
-        found = clusters.backward(weight, grad_y, for_weight, for_x and averaged)
-        grad_x = found.x
+        grad_weight = grad_x = None
+        if for_weight or (for_x and averaged):
+            found = clusters.backward(weight, grad_y, for_weight, for_x and averaged)
+            grad_weight, grad_x = found.weight, found.x
         if for_x and not averaged:
             grad_x = exact_input_gradient(weight, grad_y, clusters.blocking.geometry)
         grad_bias = grad_y.sum(dim=(0, 2, 3)) if for_bias else None
         grad_hash = ctx.soft.gradient(clusters, weight, grad_y) if for_hash else None
-        return grad_x, found.weight, grad_bias, grad_hash, None, None, None
+        return grad_x, grad_weight, grad_bias, grad_hash, None, None, None
 
 
 def exact_input_gradient(weight: Tensor, grad_y: Tensor, g: ConvGeometry) -> Tensor:

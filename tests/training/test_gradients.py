@@ -181,10 +181,28 @@ def fold(rows: NDArray[np.float64], g: ConvGeometry) -> NDArray[np.float64]:
     return image
 
 
-def test_straight_through_is_the_dense_input_gradient() -> None:
-    layer = make_layer("strides", "channel", 3, gradient="straight_through")
-    x = smooth_images(3, 6, 11)
-    averaged = make_layer("strides", "channel", 3)
+@pytest.mark.parametrize("order", ["contiguous_format", "channels_last"])
+@pytest.mark.parametrize(
+    "convolution, options",
+    [("strides", {}), ("plain", {"in_channels": 6, "kernel_size": (4, 3), "padding": "same"})],
+    ids=["strides", "uneven pads"],
+)
+def test_straight_through_is_the_dense_input_gradient(convolution: str, options: dict[str, Any], order: str) -> None:
+    layer = make_layer(convolution, "channel", 3, gradient="straight_through", **options)
+    x = smooth_images(3, 6, 11).to(memory_format=getattr(torch, order))
+    averaged = make_layer(convolution, "channel", 3, **options)
     wanted = run(layer.to_conv(), x)[2]
     assert relative_error(run(layer, x)[2].numpy(), wanted.numpy()) < 1e-6
     assert relative_error(run(averaged, x)[2].numpy(), wanted.numpy()) > 0.1
+
+
+@pytest.mark.parametrize("gradient", ["averaged", "straight_through"])
+def test_frozen_weights_get_no_gradient_and_change_no_other(gradient: str) -> None:
+    layer, x = make_layer("plain", "channel", 4, gradient=gradient), smooth_images(3, 8, 11)
+    wanted = run(layer, x)[2]
+    layer.weight.requires_grad_(False)
+    own = x.clone().requires_grad_()
+    layer.weight.grad = None
+    y = layer(own)
+    y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(2)))
+    assert layer.weight.grad is None and torch.equal(own.grad, wanted)

@@ -174,17 +174,19 @@ class Calibration:
             self.checks[how] = Check(
                 samples=len(self.parts.holdout),
                 original=held_out.original,
+                target=target.value,
                 within_budget=target.accepts(score.value),
                 **score.model_dump(),
             )
             self.deployment = deployment
         if not self.checks[self.options.reconstruct].within_budget:
             logger.warning(
-                "on the held-out data the accuracy budget is not kept (%s %.6g, original %.6g): give more samples, or "
-                "a smaller --max-drop",
+                "on the held-out data the accuracy budget is not kept (%s %.6g, original %.6g, to keep %.6g): give "
+                "more samples, or a smaller --max-drop",
                 self.metric.name,
                 self.checks[self.options.reconstruct].value,
                 held_out.original,
+                target.value,
             )
 
     def layers(self) -> list[LayerCalibration]:

@@ -106,6 +106,9 @@ class Check(BaseModel):
     dense_ms: float
     reuse_ms: float
     flips: Flips | None = None
+    target: float | None = None
+    """What the value had to come up to here: the original may be better or worse on these samples than on those that
+    settings were chosen on. None in reports of versions that did not write it."""
     within_budget: bool
 
 

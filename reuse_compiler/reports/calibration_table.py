@@ -65,7 +65,8 @@ def totals(report: CalibrationReport, folder: Path | None = None) -> list[str]:
 
 def _check_lines(report: CalibrationReport, check: Check) -> list[str]:
     runs = f"{check.samples} run{'' if check.samples == 1 else 's'}"
-    verdict = "within the budget" if check.within_budget else f"MORE THAN THE BUDGET ALLOWS ({_value(report.target)})"
+    limit = "" if check.target is None else f" ({_value(check.target)})"
+    verdict = "within the budget" if check.within_budget else f"MORE THAN THE BUDGET ALLOWS{limit}"
     # Only where rows are counted it is known how far the figure depends on which ones were drawn.
     spread = f" (± {number(check.flips.standard_error)})" if check.flips is not None else ""
     values = f"{_value(check.original)} before, {_value(check.value)} after{spread}"

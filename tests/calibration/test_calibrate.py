@@ -157,6 +157,7 @@ def test_held_out_data_on_which_the_original_is_worse(path: Path, caplog: pytest
     options = LOOSE | {"metric": f"python:{script}:score", "max_drop": None, "at_least": 0.5}
     found = calibrate_file(path, runs, None, CalibrationOptions(**options), labels=labels)
     assert found.check is not None and not found.check.within_budget and found.check.original == 0.0
+    assert found.check.target == 0.5
     assert "the accuracy budget is not kept" in caplog.text
     assert ReuseConfig.load(path.with_name("net.reuse.json")).layers
 

@@ -15,6 +15,7 @@ from onnx import TensorProto
 from models import builders
 from reuse_compiler.benchmark.inputs import build_input
 from reuse_compiler.benchmark.layer import dense_model, reuse_model
+from reuse_compiler.runtime.library import has_cuda
 from tests.running import run_kernels
 from tools.gpu_check import __main__ as gpu_check
 from tools.gpu_check.measure import Mode, Results, measure_layer
@@ -110,6 +111,7 @@ def test_the_issues_layer_comes_first() -> None:
     assert case.blocking.sub_vector_length == 256 and case.remaining_ratio == pytest.approx(0.02, rel=1e-3)
 
 
+@pytest.mark.skipif(not has_cuda(), reason="a library built without CUDA kernels knows no float16")
 def test_half_models_keep_their_hash_parameters() -> None:
     case = layer_case(layer_order()[-1][0], 1).case
     small = case.geometry

@@ -1,5 +1,7 @@
 // Training on the CUDA kernels, on the host or on a GPU (cuda_problem.h), against the CPU's kernels.
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <random>
 

@@ -19,6 +19,7 @@ from reuse_compiler.errors import LibraryError
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.runtime.library import load_library
+from reuse_compiler.training.shapes import order_of
 
 
 class Convolution(ctypes.Structure):
@@ -139,12 +140,6 @@ def last_error(library: ctypes.CDLL) -> str:
     """Returns what the last failed call of this thread has to say."""
     message: bytes = library.reuse_last_error()
     return message.decode()
-
-
-def order_of(x: Tensor) -> torch.memory_format:
-    """Returns in which order the pixels and channels of `[N, C, H, W]` lie."""
-    pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if pixel_major else torch.contiguous_format
 
 
 def memory_formats(x: Tensor, blocking: Blocking) -> tuple[torch.memory_format, torch.memory_format]:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from reuse_compiler.reuse.geometry import ConvGeometry
-from reuse_compiler.training.capi import order_of
 from reuse_compiler.training.clusters import InputClusters
+from reuse_compiler.training.shapes import order_of
 from reuse_compiler.training.soft_hash import SoftHash
 
 Gradient = Literal["averaged", "straight_through"]

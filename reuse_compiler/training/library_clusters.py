@@ -43,7 +43,7 @@ class LibraryClusters(InputClusters):
             ctypes.byref(convolution), ctypes.byref(hashing), own.data_ptr(), torch.get_num_threads()
         )
         if not handle:
-            raise ConfigError(f"the input cannot be clustered: {last_error(training_library())}")
+            raise ConfigError(f"the input cannot be clustered: {last_error(library)}")
         self._handle = handle
         weakref.finalize(self, library.reuse_clusters_free, handle).atexit = False
 

@@ -1,10 +1,11 @@
-"""The geometry of a PyTorch convolution on an input."""
+"""The geometry of a PyTorch convolution on an input, and the order of its tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from reuse_compiler.reuse.geometry import ConvGeometry
 
@@ -35,6 +36,12 @@ def pads_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
         return (totals[0] // 2, totals[1] // 2, totals[0] - totals[0] // 2, totals[1] - totals[1] // 2)
     height, width = (int(pad) for pad in conv.padding)
     return (height, width, height, width)
+
+
+def order_of(x: Tensor) -> torch.memory_format:
+    """Returns in which order the pixels and channels of `[N, C, H, W]` lie."""
+    pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if pixel_major else torch.contiguous_format
 
 
 def _pair(values: Sequence[int]) -> tuple[int, int]:

@@ -20,7 +20,6 @@ from torch import Tensor  # noqa: E402
 from reuse_compiler.errors import ConfigError, LibraryError  # noqa: E402
 from reuse_compiler.reuse.config import LayerSettings, make_settings  # noqa: E402
 from reuse_compiler.reuse.families import HashParameters  # noqa: E402
-from reuse_compiler.runtime.library import has_cuda  # noqa: E402
 from reuse_compiler.training import capi, cuda_clusters  # noqa: E402
 from reuse_compiler.training import layer as layer_module  # noqa: E402
 from reuse_compiler.training.clusters import cluster  # noqa: E402
@@ -29,14 +28,9 @@ from reuse_compiler.training.layer import ReuseConv2d  # noqa: E402
 from reuse_compiler.training.library_clusters import LibraryClusters  # noqa: E402
 from tests.comparison import relative_error  # noqa: E402
 from tests.custom_ops import cuda_host  # noqa: E402
-from tests.training.networks import smooth_images  # noqa: E402
-from tests.training.test_gradients import CONVOLUTIONS, LAYOUTS, make_layer  # noqa: E402
-
-
-def gpu_is_missing() -> str | None:
-    if not torch.cuda.is_available():
-        return "PyTorch finds no GPU here"
-    return None if has_cuda() else "the operator library was built without CUDA kernels"
+from tests.training.networks import random_trees, smooth_images  # noqa: E402
+from tests.training.test_gradients import CONVOLUTIONS, LAYOUTS, make_layer, run  # noqa: E402
+from tools.training_results.gpu import missing  # noqa: E402
 
 
 class Machine:
@@ -50,7 +44,7 @@ class Machine:
         with self._monkeypatch.context() as patch:
             if self.device == "cpu":
                 patch.setattr(layer_module, "cluster", CudaClusters)
-            return step(layer.to(self.device), x.to(self.device))
+            return run(layer.to(self.device), x.to(self.device))
 
     def clusters(self, layer: ReuseConv2d, x: Tensor, keep_codes: bool = False) -> CudaClusters:
         blocking = layer.blocking(layer.settings, x.shape)
@@ -62,18 +56,10 @@ def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "host":
         host = capi.declare(capi.declare(cuda_host.load(), capi.FUNCTIONS), capi.CUDA_FUNCTIONS)
         monkeypatch.setattr(cuda_clusters, "cuda_training_library", lambda: host)
-    elif reason := gpu_is_missing():
+    elif reason := missing():
         (pytest.fail if os.environ.get("REUSE_REQUIRE_CUDA") == "1" else pytest.skip)(reason)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield Machine("cpu" if request.param == "host" else "cuda", monkeypatch)
-
-
-def step(layer: ReuseConv2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
-    layer.zero_grad()
-    y = layer(x)
-    y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y))
-    return y.detach().cpu(), layer.weight.grad.cpu(), x.grad.cpu()
 
 
 def assert_same(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...], tolerance: float = 1e-5) -> None:
@@ -88,7 +74,7 @@ def assert_same(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...], tolerance
 def test_a_step_is_the_cpus(machine: Machine, convolution: str, layout: str, length: int, order: str) -> None:
     layer = make_layer(convolution, layout, length)
     x = smooth_images(3, layer.in_channels, 11).to(memory_format=getattr(torch, order))
-    wanted = step(layer, x)
+    wanted = run(layer, x)
     found = machine.run(layer, x)
     assert_same(found, wanted)
     if order == "channels_last":
@@ -129,12 +115,7 @@ def layer_with(settings: LayerSettings) -> ReuseConv2d:
     drawn = make_settings(family="sign", layout="channel", L=6, H=5)
     layer = ReuseConv2d(16, 12, 3, padding=1, settings=drawn if settings.family == "learned" else settings)
     if settings.family == "learned":
-        generator = torch.Generator().manual_seed(0)
-        trees = HashParameters(
-            thresholds=torch.randn(3, 31, generator=generator).mul(0.3).numpy(),
-            coordinates=torch.randint(4, (3, 31), generator=generator, dtype=torch.int32).numpy(),
-        )
-        layer.set_settings(settings, trees)
+        layer.set_settings(settings, random_trees(3, 4))
     return layer
 
 
@@ -159,24 +140,24 @@ def test_only_the_gradients_that_are_asked_for_are_computed(machine: Machine) ->
 def test_clusters_of_earlier_batches_are_used_again(machine: Machine) -> None:
     """What is written to centroids is what forward and backward pass compute with."""
     steps, known = [], []
-    for run in (step, machine.run):
+    for compute in (run, machine.run):
         layer = make_layer("plain", "channel", 4)
         layer.cluster_reuse = True
-        run(layer, smooth_images(3, 8, 11, seed=1))
-        steps.append(run(layer, smooth_images(3, 8, 11, seed=2)))
+        compute(layer, smooth_images(3, 8, 11, seed=1))
+        steps.append(compute(layer, smooth_images(3, 8, 11, seed=2)))
         known.append(layer.counts.known)
     assert known[0] == known[1] > 0
     assert_same(steps[1], steps[0])
-    forgetful = step(make_layer("plain", "channel", 4), smooth_images(3, 8, 11, seed=2))
+    forgetful = run(make_layer("plain", "channel", 4), smooth_images(3, 8, 11, seed=2))
     assert relative_error(steps[1][0].numpy(), forgetful[0].numpy()) > 0.01
 
 
 def test_hyperplanes_get_the_cpus_gradient(machine: Machine) -> None:
     gradients = []
-    for run in (step, machine.run):
+    for compute in (run, machine.run):
         layer = make_layer("plain", "channel", 4, soft_hash=0.5)
         torch.manual_seed(5)  # of the sample of vectors
-        run(layer, smooth_images(2, 8, 9))
+        compute(layer, smooth_images(2, 8, 9))
         gradients.append(layer.hyperplanes.grad.cpu())
     assert gradients[0].abs().max() > 0.0
     if machine.device == "cpu":  # a GPU draws another sample

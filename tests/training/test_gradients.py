@@ -41,12 +41,12 @@ def make_layer(convolution: str, layout: str, length: int, **options: Any) -> Re
 
 
 def run(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns output and the gradients of weight and input for a random delta of the output."""
+    """Returns output and the gradients of weight and input for a random delta of the output, on the CPU."""
     x = x.clone().requires_grad_()
     layer.zero_grad()
     y = layer(x)
-    y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y.dtype))
-    return y.detach(), layer.weight.grad.clone(), x.grad
+    y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y))
+    return y.detach().cpu(), layer.weight.grad.clone().cpu(), x.grad.cpu()
 
 
 def clustered_vectors(x: Tensor, clusters: InputClusters) -> Tensor:

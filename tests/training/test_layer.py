@@ -15,7 +15,7 @@ from reuse_compiler.reuse.config import LayerSettings, make_settings  # noqa: E4
 from reuse_compiler.reuse.families import HashParameters  # noqa: E402
 from reuse_compiler.training.layer import ReuseConv2d  # noqa: E402
 from tests.comparison import relative_error  # noqa: E402
-from tests.training.networks import smooth_images  # noqa: E402
+from tests.training.networks import random_trees, smooth_images  # noqa: E402
 
 CHANNEL = make_settings(family="sign", layout="channel", L=8, H=7)
 EXACT = make_settings(family="exact", layout="channel", L=8, H=1)
@@ -214,11 +214,7 @@ def test_all_settings_give_the_same_in_the_library_and_in_pytorch(
     layer = layer_with()
     parameters = HashParameters()
     if family == "learned":
-        generator = torch.Generator().manual_seed(0)
-        parameters = HashParameters(
-            thresholds=torch.randn(3, 31, generator=generator).mul(0.3).numpy(),
-            coordinates=torch.randint(4, (3, 31), generator=generator, dtype=torch.int32).numpy(),
-        )
+        parameters = random_trees(3, 4)
         layer.set_settings(settings, parameters)
     else:
         layer.set_settings(settings)

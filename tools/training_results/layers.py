@@ -89,12 +89,12 @@ def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting, device: De
     delta = torch.randn_like(conv(x))
     wanted = [conv.weight] if first else [conv.weight, x]
     outputs = {"dense": conv(x), "reuse": layer(x)}
-    runs: dict[str, Callable[[int], object]] = {
-        "dense_forward_ms": lambda _: conv(x),
-        "dense_backward_ms": lambda _: torch.autograd.grad(outputs["dense"], wanted, delta, retain_graph=True),
-        "forward_ms": lambda _: layer(x),
-        "cluster_ms": lambda _: layer.clusters_of(x),
-        "backward_ms": lambda _: torch.autograd.grad(outputs["reuse"], wanted, delta, retain_graph=True),
+    runs: dict[str, Callable[[], object]] = {
+        "dense_forward_ms": lambda: conv(x),
+        "dense_backward_ms": lambda: torch.autograd.grad(outputs["dense"], wanted, delta, retain_graph=True),
+        "forward_ms": lambda: layer(x),
+        "cluster_ms": lambda: layer.clusters_of(x),
+        "backward_ms": lambda: torch.autograd.grad(outputs["reuse"], wanted, delta, retain_graph=True),
     }
     times = median_times(runs, ROUNDS[device], WARM_UP[device], device)
     ratio = layer.counts.remaining_ratio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -28,24 +29,22 @@ SETTINGS = [
 def measure_steps(device: Device) -> list[StepTime]:
     """Returns the time of a step without reuse, then with each of SETTINGS; they take turns."""
     photos, classes = datasets.images("cifar10_train", BATCH * BATCHES)
-    images = train.normalised(photos).to(device).split(BATCH)
-    labels = torch.from_numpy(classes).to(device).split(BATCH)
-    steps = {"without reuse": _step(None, images, labels, device)}
-    steps |= {str(setting): _step(setting, images, labels, device) for setting in SETTINGS}
+    images, labels = train.normalised(photos).to(device), torch.from_numpy(classes).to(device)
+    batches = list(zip(images.split(BATCH), labels.split(BATCH), strict=True))
+    steps = {"without reuse": _step(None, batches, device)}
+    steps |= {str(setting): _step(setting, batches, device) for setting in SETTINGS}
     times = median_times(steps, ROUNDS, WARM_UP, device)
     return [StepTime(setting=what, ms=ms) for what, ms in times.items()]
 
 
-def _step(
-    setting: Setting | None, images: Sequence[Tensor], labels: Sequence[Tensor], device: Device
-) -> Callable[[int], object]:
-    """Returns a function that takes a step of a network of its own with one of the batches."""
+def _step(setting: Setting | None, batches: Sequence[tuple[Tensor, Tensor]], device: Device) -> Callable[[], object]:
+    """Returns a function that takes the next step of a network of its own."""
     torch.manual_seed(0)
     net = train.trainable("cifarnet", 0.2).to(device)
     if setting is not None:
         words = (f"{LAYER}={setting.length},{setting.hashes}",)
         options = ReuseOptions("1", "learned", LAYER, words, gradient=setting.gradient, table=setting.table)
-        ReuseTraining(net, images[0], labels[0], options, 0)
+        ReuseTraining(net, *batches[0], options, 0)
     net.train()
-    optimizer = torch.optim.SGD(net.parameters(), 0.05, 0.9)
-    return lambda turn: train.take_step(net, optimizer, images[turn % BATCHES], labels[turn % BATCHES], "float32")
+    optimizer, turns = torch.optim.SGD(net.parameters(), 0.05, 0.9), itertools.cycle(batches)
+    return lambda: train.take_step(net, optimizer, *next(turns), "float32")

@@ -194,7 +194,8 @@ def test_the_summary_has_a_line_for_everything(tmp_path: Path) -> None:
     assert row.endswith("dense differs, reuse IS EQUAL")
     assert any("graph" in each and "7.00" in each for each in out)
     assert any(each.startswith("vgg19") and "2.00, 3 layers" in each for each in out)
-    assert "FAILED 3->64, batch 1 float32: RuntimeError: no memory" in out and "2 left out: no time left" in out
+    assert "failed: 3->64, batch 1 float32: RuntimeError: no memory" in out
+    assert "skipped: 512->512, batch 128 and 1 more: no time left" in out
     assert out.index("the reason") < len(out) - 2 and out[-2].endswith("3.0 s  failed with exit code 1")
     assert not summary(Report(tmp_path, parts={})).strip()
 

@@ -144,7 +144,7 @@ def test_the_report_is_written_whatever_happens(
     }
     assert report["layers"] == [{"layer": "a", "batch": 1, "skipped": "too large"}]
     out = capsys.readouterr().out
-    assert "the end of broken's output:\nit broke here" in out and "1 left out: too large" in out
+    assert "the end of broken's output:\nit broke here" in out and "skipped: a, batch 1: too large" in out
     assert out in (tmp_path / LOG).read_text()
     assert "fine" not in out[out.index("the end of broken's") :]
 

@@ -27,8 +27,8 @@ def unpack(bundle: Path, site: Path) -> None:
 def environment(site: Path, search: list[str] | None = None) -> dict[str, str]:
     """Returns the variables of every part; packages in `site` come first.
 
-    Libraries in NVIDIA's packages are put on LD_LIBRARY_PATH: `onnxruntime.preload_dlls` looks beside onnxruntime only,
-    and by the folder names of CUDA 12.
+    Libraries in NVIDIA's packages are put on LD_LIBRARY_PATH: some versions of onnxruntime cannot be imported where the
+    loader does not find CUDA's runtime, and tests import onnxruntime by themselves.
     """
     places = sys.path if search is None else search
     libraries = [str(path) for place in places for path in sorted(Path(place or ".").glob("nvidia/*/lib"))]

@@ -110,7 +110,7 @@ def all_parts(folder: Path, binaries: Binaries, architecture: str) -> list[Part]
         Part(
             "steps",
             "training's forward and backward passes on the GPU against the CPU's, in PyTorch",
-            tests("-p", "tests.cuda.stopping", "-k", "gpu", "tests/training/test_cuda_clusters.py"),
+            tests("-p", "tests.cuda.stopping", "-k", "gpu and not host", "tests/training/test_cuda_clusters.py"),
             least=15, most=45, variables=on_gpu, packages=(*NEEDED, "torch"),
         ),
         Part(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from tools.gpu_check.report import MEASUREMENTS, Report
@@ -63,14 +62,18 @@ def _difference(modes: dict[str, Line]) -> str:
 
 
 def _problems(lines: list[Line]) -> list[str]:
-    """What could not be measured: failures one by one, what was left out by reason."""
-    text = []
+    """What could not be measured, by reason, with the first that it happened to."""
+    reasons: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        if "failed" in line:
-            mode = mode_of(line) + (" graph" if line["graph"] else "") if "element" in line else ""
-            text.append(f"FAILED {name_of(line)}, batch {line['batch']} {mode}: {line['failed'][:200]}")
-    reasons = Counter(line["skipped"] for line in lines if "skipped" in line)
-    return text + [f"{count} left out: {reason}" for reason, count in reasons.items()]
+        for kind in {"failed", "skipped"}.intersection(line):
+            reasons.setdefault((kind, line[kind][:300]), []).append(line)
+    text = []
+    for (kind, reason), concerned in reasons.items():
+        first = concerned[0]
+        mode = f" {mode_of(first)}{' graph' * first['graph']}" if "element" in first else ""
+        count = "" if len(concerned) == 1 else f" and {len(concerned) - 1} more"
+        text.append(f"{kind}: {name_of(first)}, batch {first['batch']}{mode}{count}: {reason}")
+    return text
 
 
 def _tails(report: Report) -> list[str]:

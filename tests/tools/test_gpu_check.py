@@ -18,63 +18,15 @@ from reuse_compiler.benchmark.layer import dense_model, reuse_model
 from reuse_compiler.runtime.library import has_cuda
 from tests.running import run_kernels
 from tools.gpu_check import __main__ as gpu_check
-from tools.gpu_check.measure import FEW_MODES, TF32_VARIABLE, GivingUpError, Mode, Results, measure_layer
+from tools.gpu_check.measure import ALL_MODES, FEW_MODES, TF32_VARIABLE, Mode, measure_layer
 from tools.gpu_check.models import ISSUE_GOAL, compile_layers, convolutions, in_half, layer_case, layer_order
 from tools.gpu_check.outputs import MOST_COMPARED, Outputs, sample
-from tools.gpu_check.report import Report, read_lines
+from tools.gpu_check.parts import NEEDED
+from tools.gpu_check.report import Report
 from tools.gpu_check.runner import TAIL, Outcome
 from tools.gpu_check.summary import summary
 
 MODE = {"element": "float32", "tf32": False, "graph": False}
-
-
-def test_results_survive_failures_and_a_line_that_was_cut_off(tmp_path: Path) -> None:
-    results = Results(tmp_path / "layers.jsonl", seconds=1000)
-
-    def fail() -> dict[str, Any]:
-        raise RuntimeError("no memory")
-
-    results.attempt({"layer": "a", "batch": 1}, fail)
-    assert results.failures == 1
-    results.attempt({"layer": "b", "batch": 1}, lambda: {"speedup": 2.0})
-    _ended(results).attempt({"layer": "c", "batch": 1}, lambda: {"speedup": 2.0})
-    with (tmp_path / "layers.jsonl").open("a") as stream:
-        stream.write('{"layer": "d", "ba')
-    lines = read_lines(tmp_path / "layers.jsonl")
-    assert [line.get("failed") or line.get("skipped") for line in lines] == [
-        "RuntimeError: no memory",
-        None,
-        "no time left",
-    ]
-    assert read_lines(tmp_path / "absent") == []
-
-
-def _ended(results: Results) -> Results:
-    results._end = 0.0
-    return results
-
-
-def test_what_cannot_succeed_is_not_tried(tmp_path: Path) -> None:
-    def fail(message: str) -> dict[str, Any]:
-        raise RuntimeError(message)
-
-    results = Results(tmp_path / "layers.jsonl", seconds=1000)
-    results.attempt({"layer": "a"}, lambda: {"clusters": 3})
-    results.attempt({"layer": "a"}, lambda: fail("no provider"))
-    results.attempt({"layer": "b"}, lambda: fail("no provider"))
-    with pytest.raises(GivingUpError, match="none of 3"):
-        results.attempt({"layer": "c"}, lambda: fail("no provider"))
-    assert [line.get("failed") for line in read_lines(tmp_path / "layers.jsonl")][1:] == [
-        "RuntimeError: no provider"
-    ] * 3
-
-    results = Results(tmp_path / "layers.jsonl", seconds=1000)
-    results.attempt({"layer": "a"}, lambda: {"speedup": 2.0})
-    for _ in range(5):
-        results.attempt({"layer": "a"}, lambda: fail("no memory"))
-    with pytest.raises(GivingUpError, match="lost to this process: CUDA failure 700"):
-        results.attempt({"layer": "b"}, lambda: fail("CUDA failure 700: an illegal memory access was encountered"))
-    assert "illegal" in read_lines(tmp_path / "layers.jsonl")[-1]["failed"]
 
 
 def test_a_mode_is_told_to_the_operators_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +145,7 @@ def test_the_summary_has_a_line_for_everything(tmp_path: Path) -> None:
     assert "2.000   2.00" in row and "2.000   1.50" in row and "1e-06 3e-04 -" in row
     assert row.endswith("dense differs, reuse IS EQUAL")
     assert any("graph" in each and "7.00" in each for each in out)
-    assert any(each.startswith("vgg19") and "2.00, 3 layers" in each for each in out)
+    assert any(each.startswith("vgg19") and "2.00 (3)" in each for each in out)
     assert "failed: 3->64, batch 1 float32: RuntimeError: no memory" in out
     assert "skipped: 512->512, batch 128 and 1 more: no time left" in out
     assert out.index("the reason") < len(out) - 2 and out[-2].endswith("3.0 s  failed with exit code 1")
@@ -204,8 +156,8 @@ def test_a_whole_summary_fits_where_only_the_end_is_kept(tmp_path: Path) -> None
     line = {**MODE, "error": 1e-6, "dense_ms": 99999.999, "fused_ms": 1.0, "speedup": 999.99}
     differs = {"differs_from_float32": {"dense": True, "reuse": True}}
     with (tmp_path / "layers.jsonl").open("w") as stream:
-        for goal, batch in layer_order():
-            for mode in FEW_MODES:
+        for index, (goal, batch) in enumerate(layer_order()):
+            for mode in ALL_MODES if batch == 1 or index < 3 else FEW_MODES:
                 own = {"layer": layer_case(goal, 1).name, "batch": batch} | line | mode.as_dict()
                 stream.write(json.dumps(own | (differs if mode.tf32 else {})) + "\n")
     outcomes = {f"part {i}": Outcome("failed with exit code 1", 1.0, "x" * TAIL) for i in range(9)}
@@ -232,3 +184,21 @@ def test_an_unknown_part_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     with pytest.raises(SystemExit):
         gpu_check.main()
     assert "no part is called no_such; there are" in capsys.readouterr().err
+
+
+def test_the_rehearsal_tells_what_is_lacking_from_what_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PyTorch is needed by some parts only; without rich nothing of ours can be imported."""
+    outcomes = {}
+    for name in ("torch", "rich"):
+        found = {**dict.fromkeys((*NEEDED, "torch"), "1.0"), name: "missing"}
+        monkeypatch.setattr(gpu_check, "describe", lambda variables, found=found: {"packages": found})
+        monkeypatch.setattr(
+            sys, "argv", ["gpu_check", "--dry", "--only", "session,steps", "--output", str(tmp_path / name)]
+        )
+        outcomes[name] = gpu_check.main(), capsys.readouterr().out
+    code, out = outcomes["torch"]
+    assert code == 0 and "lacking here: torch missing" in out and "skipped: torch missing" in out
+    code, out = outcomes["rich"]
+    assert code == 1 and "lacking here: rich missing" in out and out.splitlines()[-1].startswith("not ready")

@@ -17,6 +17,8 @@ from tools.gpu_check.packages import versions
 from tools.gpu_check.parts import NEEDED, PACE, Part, all_parts
 from tools.gpu_check.prebuilt import DEVICE_TESTS, LIBRARY, STAMP, Binaries, choose, stamp
 from tools.gpu_check.rehearsal import rehearsals
+from tools.gpu_check.report import Report
+from tools.gpu_check.runner import Outcome
 
 BINARIES = Binaries(Path("/built") / LIBRARY, Path("/built") / DEVICE_TESTS, "somewhere")
 TO_BUILD = Binaries(BINARIES.library, BINARIES.device_tests, "here", to_build=True)
@@ -192,3 +194,24 @@ def test_training_runs_only_where_it_is_asked_for(
     assert gpu_check.main() == 0
     parts, seconds = chosen[0]
     assert (parts[-1].name == "training") == wanted and (seconds == SECONDS_WITH_OPTIONAL) == wanted
+
+
+def test_results_of_a_whole_check_are_copied_to_be_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, copies = tmp_path / "results", tmp_path / "docs"
+    folder.mkdir()
+    copies.mkdir()
+    monkeypatch.setattr(gpu_check, "COPIES", copies)
+    report = Report(folder, parts={"layers": Outcome("passed"), "training": Outcome("skipped: torch missing")})
+    (folder / "training_gpu.json").write_text("{}")
+    report.write()
+    gpu_check.copy(report)
+    assert not list(copies.iterdir()), "nothing was measured"
+    (folder / "layers.jsonl").write_text('{"layer": "a"}\n')
+    report.write()
+    gpu_check.copy(report)
+    assert [path.name for path in copies.iterdir()] == ["gpu.json"]
+    report.parts["training"] = Outcome("passed")
+    gpu_check.copy(report)
+    assert {path.name for path in copies.iterdir()} == {"gpu.json", "training_gpu.json"}
+    monkeypatch.setattr(gpu_check, "COPIES", folder)
+    gpu_check.copy(report)

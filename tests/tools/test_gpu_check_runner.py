@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -149,6 +148,15 @@ def test_the_report_is_written_whatever_happens(
     assert "fine" not in out[out.index("the end of broken's") :]
 
 
+def test_an_earlier_checks_measurements_are_not_taken_for_this_ones(runner: Runner, tmp_path: Path) -> None:
+    for kind in ("layers", "networks"):
+        (tmp_path / f"{kind}.jsonl").write_text('{"layer": "old", "batch": 1, "skipped": "old"}\n')
+    report = report_of(tmp_path)
+    run_parts([part("", "layers", least=10 * LONG)], Deadline(LONG), report, runner)
+    assert report.measured("layers") == report.measured("networks") == []
+    assert (tmp_path / "networks.jsonl").is_file(), "a check without that part leaves its results alone"
+
+
 def test_nothing_runs_with_a_library_that_was_not_built(runner: Runner, tmp_path: Path) -> None:
     report = report_of(tmp_path)
     run_parts([part("raise SystemExit(1)", "build"), part("")], Deadline(LONG), report, runner)
@@ -179,16 +187,10 @@ with Stop() as stop:
 """
 
 
-@pytest.fixture
-def check(tmp_path: Path, fifo: Path) -> Iterator[subprocess.Popen[str]]:
-    """A check of three parts, in a process of its own, of which the second would run for long."""
-    command = [sys.executable, "-c", CHECK, str(tmp_path), ALIVE.format(path=str(fifo))]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    yield process
-    process.kill()
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+def start_check(folder: Path, script: str) -> subprocess.Popen[str]:
+    """A check of three parts, in a process of its own, of which the second runs a script."""
+    command = [sys.executable, "-c", CHECK, str(folder), script]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def read_until(stream: IO[str] | None, text: str) -> str:
@@ -202,9 +204,8 @@ def read_until(stream: IO[str] | None, text: str) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_check_says_what_it_has(
-    number: signal.Signals, check: subprocess.Popen[str], tmp_path: Path, fifo: Path
-) -> None:
+def test_an_interrupted_check_says_what_it_has(number: signal.Signals, tmp_path: Path, fifo: Path) -> None:
+    check = start_check(tmp_path, ALIVE.format(path=str(fifo)))
     reading = opened(fifo)
     os.set_blocking(reading, True)
     read_until(check.stdout, "begun")
@@ -222,13 +223,26 @@ def test_an_interrupted_check_says_what_it_has(
     assert first.endswith(" s  passed") and long.endswith(number.name) and last.endswith("was interrupted")
 
 
-def test_a_killed_check_leaves_what_it_had_and_no_process(
-    check: subprocess.Popen[str], tmp_path: Path, fifo: Path
-) -> None:
+NESTED = """
+import sys
+from pathlib import Path
+from tools.gpu_check import again
+again.run([sys.executable, "-c", {script!r}], Path({path!r}), 600)
+"""
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_killed_check_leaves_what_it_had_and_no_process(nested: bool, tmp_path: Path, fifo: Path) -> None:
+    """Also where the part measures in a process of its own."""
+    script = ALIVE.format(path=str(fifo))
+    if nested:
+        script = NESTED.format(script=script, path=str(tmp_path / "layers.jsonl"))
+    check = start_check(tmp_path, script)
     reading = opened(fifo)
     os.set_blocking(reading, True)
     read_until(check.stdout, "begun")
     check.kill()
+    check.communicate()
     wait_for_end(reading)
     parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
     assert parts["first"]["status"] == "passed" and "did it" in parts["first"]["output"]

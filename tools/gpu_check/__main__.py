@@ -52,11 +52,11 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, site: P
         return rehearse(parts, seconds, binaries, report, runner)
     code = run_parts(parts, Deadline(seconds - (time.monotonic() - start)), report, runner)
     if not arguments.only:
-        _copy(report)
+        copy(report)
     return code
 
 
-def _copy(report: Report) -> None:
+def copy(report: Report) -> None:
     """Copies what was measured to where results are committed."""
     files = [report.path] if any(report.measured(kind) for kind in MEASUREMENTS) else []
     if "training" in report.parts and report.parts["training"].status == "passed":

@@ -2,19 +2,16 @@
 
     python -m tools.gpu_check.measure layers|networks --results FOLDER [--seconds N] [--smoke]
 
-With --smoke everything runs once on the CPU, at batch 1: whether models can be built and run. How the errors are found
-is in outputs.py.
+What the file of results has already is left out. With --smoke everything runs once on the CPU, at batch 1: whether
+models can be built and run. How errors are found is in outputs.py, how this is run again where it crashes in again.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,14 +33,12 @@ from reuse_compiler.runtime import Provider, reset_statistics, running_on, stati
 from reuse_compiler.runtime.library import has_cuda
 from tools.gpu_check.models import LayerCase, compile_layers, convolutions, in_half, layer_case, layer_order
 from tools.gpu_check.outputs import ModeName, Outputs
-from tools.gpu_check.sticky import sticky_error
+from tools.gpu_check.results import LOST, GivingUpError, LostError, Results
 
 WARM_UPS, REPEATS = 4, 15
 COMPARED_BATCH = 16
 """Layers at larger batches are timed only: copying their outputs takes longer than all runs, and a smaller one shows
 the error of the same layer with the same settings."""
-MOST_FAILURES = 3
-"""If so many measurements fail before one succeeds, all will."""
 TF32_VARIABLE = "REUSE_CUDA_TF32"
 MOST_BYTES = 12 * 2**30
 """Inputs and outputs of a case together; larger ones are left out."""
@@ -101,47 +96,6 @@ def variable(name: str, value: str) -> Iterator[None]:
         del os.environ[name]
         if before is not None:
             os.environ[name] = before
-
-
-class GivingUpError(Exception):
-    """Nothing that is left to measure can succeed."""
-
-
-class Results:
-    """A file of JSON lines, and the time that is left."""
-
-    def __init__(self, path: Path, seconds: float) -> None:
-        self._path, self._end = path, time.monotonic() + seconds
-        self.failures, self._measured = 0, 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
-
-    def add(self, **values: Any) -> None:
-        with self._path.open("a") as stream:
-            stream.write(json.dumps(values) + "\n")
-        shown = {
-            k: f"{v:.4g}" if isinstance(v, float) else v for k, v in values.items() if k not in ("stages_ms", "layers")
-        }
-        print(" ".join(f"{k}={v}" for k, v in shown.items()), flush=True)
-
-    def attempt(self, what: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> None:
-        """Measures unless time is up; what goes wrong is a result, too, unless all that follows would go wrong."""
-        if time.monotonic() > self._end:
-            self.add(**what, skipped="no time left")
-            return
-        try:
-            found = measure()
-        except Exception as error:
-            traceback.print_exc()
-            self.failures += 1
-            self.add(**what, failed=f"{type(error).__name__}: {error}"[:500])
-            if lost := sticky_error(str(error)):
-                raise GivingUpError(f"the GPU is lost to this process: {lost}") from error
-            if self.failures >= MOST_FAILURES and not self._measured:
-                raise GivingUpError(f"none of {self.failures} measurements succeeded") from error
-            return
-        self._measured += "speedup" in found
-        self.add(**what, **found)
 
 
 def bind(model: onnx.ModelProto, x: NDArray[Any], shape: tuple[int, ...], beside: BoundRun | None = None) -> BoundRun:
@@ -214,7 +168,12 @@ def measure_layers(results: Results, smoke: bool) -> None:
         if size > MOST_BYTES:
             results.add(**what, skipped=f"{size / 2**30:.0f} GiB of input and output")
             continue
+        # A graph saves launches, which cost most where there is least to compute.
+        modes = smoke_modes() if smoke else ALL_MODES if batch == 1 or order.index((goal, batch)) < 3 else FEW_MODES
+        modes = [mode for mode in modes if not results.has(what | mode.as_dict())]
         data: list[LayerInput] = []
+        if not modes:
+            continue
 
         def build(layer: LayerCase = layer, data: list[LayerInput] = data) -> dict[str, Any]:
             data.append(build_input(layer.case))
@@ -224,8 +183,6 @@ def measure_layers(results: Results, smoke: bool) -> None:
         if not data:
             continue
         outputs = Outputs() if batch <= COMPARED_BATCH else None
-        # A graph saves launches, which cost most where there is least to compute.
-        modes = smoke_modes() if smoke else ALL_MODES if batch == 1 or order.index((goal, batch)) < 3 else FEW_MODES
         for mode in modes:
             repeats = 1 if smoke else REPEATS
             results.attempt(
@@ -305,14 +262,14 @@ def measure_networks(results: Results, smoke: bool) -> None:
     for name, model, batch, size in networks(smoke):
         x, outputs = flat_images(batch, size), Outputs()
         for mode in smoke_modes() if smoke else FEW_MODES:
-            results.attempt(
-                {"network": name, "batch": batch} | mode.as_dict(),
-                partial(measure_network, model, x, mode, 1 if smoke else REPEATS, smoke, outputs),
-            )
+            what = {"network": name, "batch": batch} | mode.as_dict()
+            if not results.has(what):
+                repeats = 1 if smoke else REPEATS
+                results.attempt(what, partial(measure_network, model, x, mode, repeats, smoke, outputs))
 
 
 def main() -> int:
-    """Measures what the command line says; returns 1 if anything failed."""
+    """Measures what the command line says; returns 1 if anything failed, LOST if the GPU is lost to this process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("what", choices=["layers", "networks"])
     parser.add_argument("--results", type=Path, required=True)
@@ -324,6 +281,9 @@ def main() -> int:
         {"layers": measure_layers, "networks": measure_networks}[arguments.what](results, arguments.smoke)
     except GivingUpError as reason:
         print(f"nothing more is measured: {reason}", flush=True)
+    except LostError as reason:
+        print(f"nothing more is measured in this process: {reason}", flush=True)
+        return LOST
     return 1 if results.failures else 0
 
 

@@ -56,7 +56,7 @@ def all_parts(folder: Path, binaries: Binaries, architecture: str) -> list[Part]
     on_gpu = library | {"REUSE_REQUIRE_CUDA": "1"}
     device_tests, few = str(binaries.device_tests), {"REUSE_CUDA_CASES": SANITIZER_CASES}
     checked = [sanitizer(), "--error-exitcode", "9", "--print-limit", "5"]
-    measure = [sys.executable, "-m", "tools.gpu_check.measure", "--results", str(folder), "--seconds", PACE]
+    measure = [sys.executable, "-m", "tools.gpu_check.again", "--results", str(folder), "--seconds", PACE]
     build = Part(
         "build",
         f"the library and the kernel tests, with nvcc, for {architecture} only",

@@ -38,7 +38,7 @@ def rehearsals(parts: list[Part], folder: Path, binaries: Binaries) -> list[Part
     """Returns what is run in place of the parts: their tests are collected, their models run once on the CPU."""
     # A library that is yet to be built is not there: the installed one, which sessions find by themselves.
     library = {"REUSE_LIBRARY": str(binaries.library)} if binaries.library.is_file() else {}
-    measure = [sys.executable, "-m", "tools.gpu_check.measure", "--smoke", "--results", str(folder)]
+    measure = [sys.executable, "-m", "tools.gpu_check.again", "--smoke", "--results", str(folder)]
     collected = [
         Part(
             f"{part.name}?",
@@ -66,16 +66,20 @@ def rehearse(parts: list[Part], seconds: float, binaries: Binaries, report: Repo
     log("The plan of the check: nothing of it runs now, a rehearsal of what needs no GPU follows.\n")
     explain(parts, seconds, binaries, log)
     log("\nThe rehearsal, by the same runner:")
-    code = run_parts(rehearsals(parts, report.folder, binaries), Deadline(SECONDS), report, runner)
-    packages = missing_packages(report.machine, NEEDED)
+    run_parts(rehearsals(parts, report.folder, binaries), Deadline(SECONDS), report, runner)
     log("")
-    for lack in sorted({lack for part in parts for lack in lacks(part, binaries)} | set(packages)):
+    for lack in sorted({lack for part in parts for lack in lacks(part, binaries, report)}):
         log(f"lacking here: {lack}")
-    log("not ready: see above" if code != 0 or packages else "ready where a GPU is, and what is lacking here")
-    return int(code != 0 or bool(packages))
+    failed = [name for name, outcome in report.parts.items() if outcome.failed]
+    if failed or runner.stop.signal is not None or missing_packages(report.machine, NEEDED):
+        log(f"not ready: {', '.join(failed) or 'see above'}")
+        return 1
+    log("ready where a GPU is, and what is lacking here")
+    return 0
 
 
-def lacks(part: Part, binaries: Binaries) -> list[str]:
-    """Returns the programs that a part needs and the machine has not, but for those that will be built."""
+def lacks(part: Part, binaries: Binaries, report: Report) -> list[str]:
+    """Returns the programs and packages that a part needs and the machine has not, but for those that will be built."""
     built = {str(binaries.device_tests)} if binaries.to_build else set()
-    return [program for program in part.programs if program not in built and shutil.which(program) is None]
+    programs = [program for program in part.programs if program not in built and shutil.which(program) is None]
+    return programs + missing_packages(report.machine, part.packages)

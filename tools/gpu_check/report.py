@@ -44,7 +44,8 @@ class Report:
     def forget(self, names: Iterable[str]) -> None:
         """Removes what an earlier check measured in parts that are to run now."""
         for kind in set(names).intersection(MEASUREMENTS):
-            (self.folder / f"{kind}.jsonl").unlink(missing_ok=True)
+            for suffix in ("jsonl", "begun"):
+                (self.folder / f"{kind}.{suffix}").unlink(missing_ok=True)
 
     def write(self) -> None:
         """Writes the report anew, in one step."""

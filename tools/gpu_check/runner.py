@@ -79,7 +79,7 @@ class Stop:
         self.signal = number
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """For the case that the check itself is killed; called in the child before its program starts."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -132,7 +132,7 @@ class Runner:
         try:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | self.variables | part.variables, stdin=subprocess.DEVNULL,
-                stdout=output.writing, stderr=output.writing, process_group=0, preexec_fn=_end_with_parent,
+                stdout=output.writing, stderr=output.writing, process_group=0, preexec_fn=end_with_parent,
             )  # fmt: skip
         except OSError as error:
             output.close()

@@ -45,7 +45,7 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace, site: P
     parts = _wanted(parser, all_parts(folder, binaries, arguments.architecture), arguments)
     seconds = arguments.seconds or (SECONDS_WITH_OPTIONAL if any(part.optional for part in parts) else SECONDS)
     runner = Runner(variables, Log(folder / LOG), stop)
-    report = Report(folder, f"{binaries.library} ({binaries.origin})", describe(variables))
+    report = Report(folder, binaries.origin, describe(variables))
     for key, value in report.as_lines():
         runner.log(f"{key}: {value}")
     if arguments.dry:

@@ -80,7 +80,7 @@ def _in_folder(folder: Path, architecture: str) -> Binaries:
         origin = f"OF OTHER SOURCES than these, or not for {architecture}"
     else:
         origin = "of sources that it does not tell"
-    return Binaries(folder / LIBRARY, tests or folder / DEVICE_TESTS, f"{folder}, {origin}")
+    return Binaries(folder / LIBRARY, tests or folder / DEVICE_TESTS, f"{_short(folder)}, {origin}")
 
 
 def _installed() -> Binaries | None:
@@ -91,7 +91,12 @@ def _installed() -> Binaries | None:
         found = library_path() if has_cuda() else None
     except Exception:  # a package may be missing, which the report says elsewhere
         return None
-    return None if found is None else Binaries(found, found.parent / DEVICE_TESTS, f"{found}, installed")
+    return None if found is None else Binaries(found, found.parent / DEVICE_TESTS, f"{_short(found)}, installed")
+
+
+def _short(path: Path) -> Path:
+    """The path as a report shall have it, which is read elsewhere."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def build_here(architecture: str) -> None:

@@ -37,7 +37,7 @@ def explain(parts: list[Part], seconds: float, binaries: Binaries, log: Log) -> 
 def rehearsals(parts: list[Part], folder: Path, binaries: Binaries) -> list[Part]:
     """Returns what is run in place of the parts: their tests are collected, their models run once on the CPU."""
     # A library that is yet to be built is not there: the installed one, which sessions find by themselves.
-    library = {"REUSE_LIBRARY": str(binaries.library)} if binaries.library.is_file() else {}
+    library = {"REUSE_LIBRARY": str(binaries.library)} if not binaries.to_build else {}
     measure = [sys.executable, "-m", "tools.gpu_check.again", "--smoke", "--results", str(folder)]
     collected = [
         Part(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reuse_compiler.reports.calibration import CalibrationReport, Check, ClusterPicture
+from reuse_compiler.calibration.report import CalibrationReport, Check, ClusterPicture
 from reuse_compiler.reports.calibration_words import (
     chosen_trial,
     errors_words,

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reuse_compiler.reports.calibration import CalibrationReport, Check, LayerCalibration
+from reuse_compiler.calibration.report import CalibrationReport, Check, LayerCalibration
 from reuse_compiler.reports.table import number, print_layers, print_lines, speed
 
 NUMBERS = ("L", "H")

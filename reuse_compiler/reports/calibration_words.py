@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from reuse_compiler.reports.calibration import CalibrationReport, Check, LayerCalibration, Trial
+from reuse_compiler.calibration.report import CalibrationReport, Check, LayerCalibration, Trial
 from reuse_compiler.reports.table import number
 from reuse_compiler.reuse.config import LayerSettings
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from reuse_compiler.reports.calibration import LayerCalibration, Measurement
+from reuse_compiler.calibration.report import LayerCalibration, Measurement
 from reuse_compiler.reports.calibration_words import errors_words, parameters_words, settings_words
 from reuse_compiler.reports.inline_svg import drawing, inline_svg, new_axes
 from reuse_compiler.reports.markup import Markup

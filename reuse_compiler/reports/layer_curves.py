@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reuse_compiler.reports.calibration import CalibrationReport, LayerCalibration
+from reuse_compiler.calibration.report import CalibrationReport, LayerCalibration
 from reuse_compiler.reports.calibration_words import parameters_words, times_as_fast
 from reuse_compiler.reports.curve_chart import curve_chart
 from reuse_compiler.reports.markup import Markup, tag

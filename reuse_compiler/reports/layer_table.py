@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reuse_compiler.reports.calibration import CalibrationReport, LayerCalibration
+from reuse_compiler.calibration.report import CalibrationReport, LayerCalibration
 from reuse_compiler.reports.calibration_words import (
     chosen_trial,
     errors_words,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reuse_compiler.reports.calibration import CalibrationReport, LayerCalibration
+from reuse_compiler.calibration.report import CalibrationReport, LayerCalibration
 from reuse_compiler.reports.calibration_words import milliseconds, rewritten, times_as_fast
 from reuse_compiler.reports.markup import Markup, join, tag
 from reuse_compiler.reports.sections import key, section

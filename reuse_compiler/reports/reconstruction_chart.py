@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reuse_compiler.reports.calibration import LayerCalibration
+from reuse_compiler.calibration.report import LayerCalibration
 from reuse_compiler.reports.calibration_words import errors_words
 from reuse_compiler.reports.inline_svg import drawing, inline_svg, new_axes
 from reuse_compiler.reports.markup import Markup

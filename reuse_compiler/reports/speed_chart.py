@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from reuse_compiler.reports.calibration import CalibrationReport, Trial
+from reuse_compiler.calibration.report import CalibrationReport, Trial
 from reuse_compiler.reports.calibration_words import chosen_trial, metric_value
 from reuse_compiler.reports.inline_svg import drawing, inline_svg, new_axes
 from reuse_compiler.reports.markup import Markup

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reuse_compiler.reports.model import LayerReport, ModelReport
+from reuse_compiler.report import LayerReport, ModelReport
 
 WIDE = 140
 """Columns of a terminal from which on the reasons stand in the table; in a narrower one those that matter follow it."""

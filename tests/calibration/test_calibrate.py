@@ -12,11 +12,11 @@ from onnx import helper
 
 from reuse_compiler.calibration.calibrate import calibrate_file, parameters_path
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import from_reader, split
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.errors import ConfigError, DataError, ModelError, OutputError
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.reports.calibration import CalibrationReport
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import load_fitted
 from reuse_compiler.verification.inputs import model_inputs

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.errors import OutputError
-from reuse_compiler.reports.calibration import CalibrationReport
 from reuse_compiler.reports.calibration_html import page, write_html
 from reuse_compiler.reports.inline_svg import check_drawing
 from reuse_compiler.reports.layer_times import shares

@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from reuse_compiler.reports.model import LayerReport, ModelReport
+from reuse_compiler.report import LayerReport, ModelReport
 from reuse_compiler.reports.table import number, print_report, totals
 
 REASON = "the weights are computed at run time, so that they cannot be packed: make them an initializer"

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reuse_compiler.calibration.options import BudgetName, FamilyChoice, Reconstruct
+from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.errors import ReuseError
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.reports.calibration import CalibrationReport
 from tools.calibration_results.networks import Network
 from tools.calibration_results.prepare import Prepared
 from tools.calibration_results.results import CalibrationRun, abridged

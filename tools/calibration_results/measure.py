@@ -15,9 +15,9 @@ from reuse_compiler.benchmark.quantised import Quantised, fastest_quantised
 from reuse_compiler.benchmark.sessions import open_session
 from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.calibration.metrics import Metric, Outputs
+from reuse_compiler.calibration.report import Flips
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.reports.calibration import Flips
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
 from reuse_compiler.verification.compare import Difference

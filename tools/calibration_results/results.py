@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from reuse_compiler.benchmark.report import Machine
-from reuse_compiler.reports.calibration import CONFIG, CalibrationReport, Flips
+from reuse_compiler.calibration.report import CONFIG, CalibrationReport, Flips
 from reuse_compiler.reuse.config import LayerSettings
 
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from reuse_compiler.errors import DataError
 from reuse_compiler.graph.cut import cut_model
-from reuse_compiler.studies.conv_layers import ConvLayer, ConvModel
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.runnable import exposed
 from reuse_compiler.verification.verify import open_session, run_session
+from tools.similarity.conv_layers import ConvLayer, ConvModel
 
 Outputs = dict[str, NDArray[Any]]
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reuse_compiler.reuse.config import Metric, Scope
-from reuse_compiler.studies.clustering import Clustering, HyperCube, KMeans, LocalitySensitiveHashing, kmeans
-from reuse_compiler.studies.clustering.vectors import SUMMED_COLUMNS, Floats, VectorSets, vector_sets
+from tools.similarity.clustering import Clustering, HyperCube, KMeans, LocalitySensitiveHashing, kmeans
+from tools.similarity.clustering.vectors import SUMMED_COLUMNS, Floats, VectorSets, vector_sets
 
 METHODS: list[tuple[Clustering, float]] = [
     (KMeans(), 6),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from reuse_compiler.studies.clustering.base import Clustering
-from reuse_compiler.studies.clustering.vectors import Ids, VectorSets
+from tools.similarity.clustering.base import Clustering
+from tools.similarity.clustering.vectors import Ids, VectorSets
 
 DEFAULT_DIMENSIONS = 8
 """D where the user gives none: B bins in each make up to B**8 clusters, most of which stay empty."""

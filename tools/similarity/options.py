@@ -8,8 +8,8 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from reuse_compiler.reuse.config import Metric, Scope
-from reuse_compiler.studies.clustering.hypercube import DEFAULT_DIMENSIONS
-from reuse_compiler.studies.clustering.kmeans import DEFAULT_ITERATIONS, DEFAULT_MAX_CLUSTERS
+from tools.similarity.clustering.hypercube import DEFAULT_DIMENSIONS
+from tools.similarity.clustering.kmeans import DEFAULT_ITERATIONS, DEFAULT_MAX_CLUSTERS
 
 MethodName = Literal["kmeans", "hypercube", "lsh"]
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reuse_compiler.reports.similarity import SimilarityPoint, SimilarityReport, StudiedLayer
 from reuse_compiler.reports.table import number
+from tools.similarity.report import SimilarityPoint, SimilarityReport, StudiedLayer
 
 KEPT = 0.005
 """An accuracy that is so much lower than the original's still counts as kept."""

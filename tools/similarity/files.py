@@ -7,9 +7,9 @@ from pathlib import Path
 from reuse_compiler.errors import OutputError
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.save import check_output
-from reuse_compiler.reports.similarity import SimilarityReport
-from reuse_compiler.reports.study_figures import import_matplotlib
-from reuse_compiler.reports.study_html import study_page
+from tools.similarity.figures import import_matplotlib
+from tools.similarity.page import study_page
+from tools.similarity.report import SimilarityReport
 
 NAME = "similarity"
 

@@ -1,4 +1,4 @@
-"""The command `reuse-study`: what it prints, what it writes, and what it refuses."""
+"""The command `python -m tools.similarity`: what it prints, what it writes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from reuse_compiler.cli.study import app
-from reuse_compiler.reports.similarity import SimilarityReport
+from tools.similarity.__main__ import app
+from tools.similarity.report import SimilarityReport
 
 Run = Callable[..., Result]
 SMALL = ("--layer", "conv1", "--batch", "4", "--clusters", "2,0.1", "-H", "6", "--bins", "3", "-L", "whole,9")
@@ -22,11 +22,11 @@ SMALL = ("--layer", "conv1", "--batch", "4", "--clusters", "2,0.1", "-H", "6", "
 
 @pytest.fixture
 def study(model: Path) -> Run:
-    """Runs `reuse-study similarity` on eight random images, with the given arguments."""
+    """Runs the command on eight random images, with the given arguments."""
     np.save(model.parent / "x.npy", np.random.default_rng(0).standard_normal((8, 3, 12, 12)).astype(np.float32))
 
     def run_with(*arguments: object) -> Result:
-        words = ["similarity", model, "--data", model.parent / "x.npy", "-o", model.parent / "out", *arguments]
+        words = [model, "--data", model.parent / "x.npy", "-o", model.parent / "out", *arguments]
         result = CliRunner().invoke(app, [str(word) for word in words])
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result
@@ -112,8 +112,3 @@ def test_without_matplotlib_nothing_is_computed(study: Run, monkeypatch: pytest.
     result = study(*SMALL)
     assert result.exit_code == 2
     assert "pip install 'reuse-compiler[report]'" in result.stderr
-
-
-def test_similarity_is_a_command_of_its_own() -> None:
-    result = CliRunner().invoke(app, ["--help"])
-    assert result.exit_code == 0 and "similarity" in result.stdout

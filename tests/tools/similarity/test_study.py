@@ -16,19 +16,19 @@ from reuse_compiler.calibration.samples import Samples
 from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.graph.shapes import bind_shapes
 from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, gather_rows
-from reuse_compiler.reports.similarity import SimilarityPoint, SimilarityReport
 from reuse_compiler.reuse.config import Metric, Scope
-from reuse_compiler.studies.clustering import Clustering, KMeans, LocalitySensitiveHashing, VectorSets
-from reuse_compiler.studies.clustering.vectors import Ids
-from reuse_compiler.studies.conv_layers import find_layers
-from reuse_compiler.studies.layer_study import Form, Sweep, clustered_result, cut_vectors
-from reuse_compiler.studies.options import SimilarityOptions
-from reuse_compiler.studies.similarity import study_file, study_similarity
 from reuse_compiler.verification.data import ArraySource
 from reuse_compiler.verification.inputs import model_inputs
 from tests.comparison import assert_close, relative_error
 from tests.conftest import ReadImages
 from tests.passes.models import Array, conv_model, model_of, random_array, run, tensor, value
+from tools.similarity.clustering import Clustering, KMeans, LocalitySensitiveHashing, VectorSets
+from tools.similarity.clustering.vectors import Ids
+from tools.similarity.conv_layers import find_layers
+from tools.similarity.layer_study import Form, Sweep, clustered_result, cut_vectors
+from tools.similarity.options import SimilarityOptions
+from tools.similarity.report import SimilarityPoint, SimilarityReport
+from tools.similarity.study import study_file, study_similarity
 
 Study = Callable[..., SimilarityReport]
 

@@ -1,10 +1,10 @@
-"""What a clustering method is to the studies."""
+"""What a clustering method is to the study."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from reuse_compiler.studies.clustering.vectors import Ids, VectorSets
+from tools.similarity.clustering.vectors import Ids, VectorSets
 
 
 class Clustering(ABC):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.studies.clustering.base import Clustering
-from reuse_compiler.studies.clustering.vectors import Ids, VectorSets
+from tools.similarity.clustering.base import Clustering
+from tools.similarity.clustering.vectors import Ids, VectorSets
 
 
 class LocalitySensitiveHashing(Clustering):

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from reuse_compiler.calibration.samples import Sample
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reference.vectors import block_weights, neuron_vectors
-from reuse_compiler.reports.similarity import SimilarityPoint, StudiedLayer
 from reuse_compiler.reuse.config import Metric, Scope
 from reuse_compiler.reuse.geometry import Blocking
-from reuse_compiler.studies.accuracy import Accuracy
-from reuse_compiler.studies.clustering import Clustering, VectorSets
-from reuse_compiler.studies.clustering.vectors import vector_sets
-from reuse_compiler.studies.conv_layers import ConvLayer
-from reuse_compiler.studies.split_network import SplitNetwork
 from reuse_compiler.verification.compare import Difference
+from tools.similarity.accuracy import Accuracy
+from tools.similarity.clustering import Clustering, VectorSets
+from tools.similarity.clustering.vectors import vector_sets
+from tools.similarity.conv_layers import ConvLayer
+from tools.similarity.report import SimilarityPoint, StudiedLayer
+from tools.similarity.split_network import SplitNetwork
 
 Floats = NDArray[np.float32]
 

@@ -18,14 +18,14 @@ from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.shapes import bind_shapes, tensor_shapes
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.reports.similarity import SimilarityReport
-from reuse_compiler.studies.accuracy import class_output
-from reuse_compiler.studies.clustering import HyperCube, KMeans, LocalitySensitiveHashing
-from reuse_compiler.studies.conv_layers import find_layers
-from reuse_compiler.studies.layer_study import Form, LayerStudy, Sweep
-from reuse_compiler.studies.options import MethodName, SimilarityOptions
-from reuse_compiler.studies.split_network import SplitNetwork
 from reuse_compiler.verification.inputs import model_inputs
+from tools.similarity.accuracy import class_output
+from tools.similarity.clustering import HyperCube, KMeans, LocalitySensitiveHashing
+from tools.similarity.conv_layers import find_layers
+from tools.similarity.layer_study import Form, LayerStudy, Sweep
+from tools.similarity.options import MethodName, SimilarityOptions
+from tools.similarity.report import SimilarityReport
+from tools.similarity.split_network import SplitNetwork
 
 
 def study_file(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
-from reuse_compiler.reports.similarity import SimilarityReport, StudiedLayer
-from reuse_compiler.reports.similarity_table import ACCURACIES, granularity
-from reuse_compiler.reports.study_figures import layer_figure
 from reuse_compiler.reports.table import number
+from tools.similarity.figures import layer_figure
+from tools.similarity.report import SimilarityReport, StudiedLayer
+from tools.similarity.table import ACCURACIES, granularity
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem; color: #222; }

@@ -6,8 +6,8 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.reports.similarity import SimilarityPoint, SimilarityReport, StudiedLayer
-from reuse_compiler.reports.similarity_table import ACCURACIES, CurveKey, curves_of
+from tools.similarity.report import SimilarityPoint, SimilarityReport, StudiedLayer
+from tools.similarity.table import ACCURACIES, CurveKey, curves_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

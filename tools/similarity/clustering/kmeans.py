@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reuse_compiler.studies.clustering.base import Clustering
-from reuse_compiler.studies.clustering.vectors import Floats, Ids, VectorSets, sums_of
+from tools.similarity.clustering.base import Clustering
+from tools.similarity.clustering.vectors import Floats, Ids, VectorSets, sums_of
 
 DEFAULT_ITERATIONS = 5
 """Lloyd iterations at most: later ones change r_c and accuracy by less than another seed does."""

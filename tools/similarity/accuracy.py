@@ -7,7 +7,7 @@ import onnx
 
 from reuse_compiler.calibration.labels import Labels
 from reuse_compiler.errors import DataError
-from reuse_compiler.studies.split_network import Outputs
+from tools.similarity.split_network import Outputs
 
 
 def class_output(model: onnx.ModelProto, shapes: dict[str, tuple[int | None, ...]]) -> str | None:

@@ -1,4 +1,4 @@
-"""The command `reuse-study`: why reuse works, measured on the user's own model and samples."""
+"""The command `python -m tools.similarity`: why reuse works, measured on a model and samples of one's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from reuse_compiler.cli.command import (
     Command,
-    CommandGroup,
     LogLevel,
     end_on_sigterm,
     logging_to,
@@ -22,9 +21,8 @@ from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import describe_validation_error
 
-HELP = "Study why reuse works: how alike the neuron vectors of a network are on real samples."
-SIMILARITY = (
-    "Cluster a layer's neuron vectors by several methods and see what accuracy is left.\n\n"
+HELP = (
+    "Study why reuse works: cluster a layer's neuron vectors by several methods and see what accuracy is left.\n\n"
     "One layer at a time is computed from the centroids of its clusters, the rest of the network as it is: the "
     "remaining ratio r_c against the accuracy, as in the papers (inference paper, Fig. 6; training paper, Fig. 7), "
     "for each method, scope, distance and length of the vectors. Lists are separated by commas."
@@ -32,10 +30,10 @@ SIMILARITY = (
 EXAMPLES = """
 [bold]Examples[/bold]
 
-  reuse-study similarity net.onnx --data photos/ --layer conv1 -o study
+  python -m tools.similarity net.onnx --data photos/ --layer conv1 -o study
       all methods on one layer; writes study/similarity.html and study/similarity.json
 
-  reuse-study similarity net.onnx --data test.npz --labels labels.npy --layer 'conv[12]' --batch 64 --samples 256 \\
+  python -m tools.similarity net.onnx --data test.npz --labels labels.npy --layer 'conv[12]' --batch 64 --samples 256 \\
       --methods kmeans --scopes image,batch -L whole,25 --clusters 0.01,0.05,0.2 -o study
       K-means in both scopes, whole and sub-vectors; accuracy against labels
 """
@@ -43,18 +41,7 @@ FLAGS = {"layers": "--layer", "lengths": "-L", "hashes": "-H"}
 """Flags that are not called as the option they set."""
 WHAT, METHODS, RESULT = "What is studied", "Methods and their efforts", "Result and messages"
 
-app = typer.Typer(
-    cls=CommandGroup,
-    help=HELP,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-
-
-@app.callback()
-def group() -> None:
-    """Makes `similarity` a command of its own, also while it is the only one."""
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
 def _words(text: str | None) -> list[str] | None:
@@ -66,7 +53,7 @@ def _lengths(text: str | None) -> list[str] | None:
     return None if words is None else ["0" if word == "whole" else word for word in words]
 
 
-@app.command(cls=Command, help=SIMILARITY, epilog=EXAMPLES)
+@app.command(cls=Command, help=HELP, epilog=EXAMPLES)
 def similarity(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model.", show_default=False)],
     data: Annotated[
@@ -157,7 +144,7 @@ def similarity(
     ] = False,
     log_level: Annotated[LogLevel, typer.Option(rich_help_panel=RESULT, help="What to tell on stderr.")] = "warning",
 ) -> None:
-    """Turns the flags into options, has the study made, writes and prints it (help text: SIMILARITY)."""
+    """Turns the flags into options, has the study made, writes and prints it (help text: HELP)."""
     given: dict[str, Any] = {
         "layers": layer,
         "batch": batch,
@@ -175,12 +162,12 @@ def similarity(
         "threads": threads,
         "shapes": parse_shapes(shape or []),
     }
-    from reuse_compiler.reports.similarity_files import (
+    from tools.similarity.files import (
         StudyFiles,
     )  # late: onnx takes longer to import than --help should
-    from reuse_compiler.reports.similarity_table import print_study
-    from reuse_compiler.studies.options import SimilarityOptions
-    from reuse_compiler.studies.similarity import study_file
+    from tools.similarity.options import SimilarityOptions
+    from tools.similarity.study import study_file
+    from tools.similarity.table import print_study
 
     try:
         options = SimilarityOptions.model_validate({name: value for name, value in given.items() if value is not None})
@@ -202,7 +189,7 @@ def similarity(
 def main() -> None:
     """Entry point of the program."""
     end_on_sigterm()
-    app(prog_name="reuse-study")
+    app(prog_name="python -m tools.similarity")
 
 
 if __name__ == "__main__":

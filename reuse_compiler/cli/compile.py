@@ -18,7 +18,7 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.report import ModelReport
 from reuse_compiler.reports.calibration_table import print_calibration
-from reuse_compiler.reports.table import print_report
+from reuse_compiler.reports.compilation_table import print_report
 from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType
 
 NOTHING_REWRITTEN = 3

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from reuse_compiler.reports.table import number
+from reuse_compiler.reports.table import Row, number, numbers, print_lines, print_table, words
 from tools.similarity.report import SimilarityPoint, SimilarityReport, StudiedLayer
 
 KEPT = 0.005
 """An accuracy that is so much lower than the original's still counts as kept."""
 ACCURACIES = {"top1": "top-1 accuracy", "agreement": "agreement with the original"}
+
+COLUMNS = [
+    *words("method", "scope", "vectors", "distance"),
+    *numbers("r_c", "accuracy", "layer error", "kept from r_c"),
+]
 
 CurveKey = tuple[str, str, int, str]
 
@@ -34,38 +38,24 @@ def granularity(point: SimilarityPoint) -> str:
 
 
 def print_study(report: SimilarityReport, console: Console) -> None:
-    """Prints one table per layer and what the numbers are."""
+    """Prints for each layer the points of its curves, with the smallest r_c of each at which accuracy is kept."""
     for layer in report.layers:
         console.print(Text(f"{layer.name}  N={layer.N} per batch, K={layer.K}, M={layer.M}", style="bold"))
-        console.print(study_table(layer, report.original))
-        for sentence in layer.left_out:
-            console.print(Text(f"left out: {sentence}", style="dim"), soft_wrap=True)
+        print_table(COLUMNS, _rows(layer, report.original), console)
+        print_lines([f"left out: {sentence}" for sentence in layer.left_out], console, style="dim")
         console.print()
-    for line in _totals(report):
-        console.print(Text(line), soft_wrap=True)
+    print_lines(_totals(report), console)
 
 
-def study_table(layer: StudiedLayer, original: float | None) -> Table:
-    """Returns one row per curve: the accuracy about some r_c, and the smallest r_c at which it is kept."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("method", "scope", "vectors", "distance"):
-        table.add_column(name)
-    for name in ("r_c", "accuracy", "layer error", "kept from r_c"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _rows(layer: StudiedLayer, original: float | None) -> Iterator[Row]:
+    """Yields one row per point; what all points of a curve have in common stands in the first one's."""
     for (method, scope, _, metric), points in curves_of(layer).items():
         kept = [p.r_c for p in points if p.accuracy is not None and original and p.accuracy >= original - KEPT]
-        table.add_row(
-            *(method, scope, granularity(points[0]), metric),
-            _series(points, lambda point: number(point.r_c)),
-            _series(points, lambda point: "-" if point.accuracy is None else f"{point.accuracy:.3f}"),
-            _series(points, lambda point: number(point.output_error)),
-            number(min(kept, default=None)),
-        )
-    return table
-
-
-def _series(points: Iterable[SimilarityPoint], cell: Callable[[SimilarityPoint], str]) -> str:
-    return "\n".join(cell(point) for point in points)
+        for index, point in enumerate(points):
+            accuracy = "-" if point.accuracy is None else f"{point.accuracy:.3f}"
+            values = [number(point.r_c), accuracy, number(point.output_error)]
+            curve = [method, scope, granularity(point), metric] if index == 0 else [""] * 4
+            yield Row([*curve, *values, number(min(kept, default=None)) if index == 0 else ""])
 
 
 def _totals(report: SimilarityReport) -> list[str]:

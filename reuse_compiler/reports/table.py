@@ -119,9 +119,14 @@ def number(value: float | int | None) -> str:
     return f"{value:.2g}" if abs(value) < 10 and isinstance(value, float) else f"{value:.0f}"
 
 
+def ratio_words(dense: float, reuse: float) -> str:
+    """Returns how much faster or slower reuse is."""
+    return f"{dense / reuse:.2f} times as fast" if reuse <= dense else f"{reuse / dense:.2f} times as slow"
+
+
 def speed(dense: float, reuse: float, threads: int | None) -> str:
     """Returns both times in words, with their ratio."""
-    ratio = f"{dense / reuse:.2f} times as fast" if reuse <= dense else f"{reuse / dense:.2f} times as slow"
+    ratio = ratio_words(dense, reuse)
     return f"{dense:.3g} ms before, {reuse:.3g} ms after: {ratio}, {threads} thread{'' if threads == 1 else 's'}"
 
 

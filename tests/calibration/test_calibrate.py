@@ -224,7 +224,8 @@ def test_the_same_call_writes_the_same_bytes(path: Path) -> None:
 
 @pytest.mark.parametrize("scope", ["image", "batch"])
 def test_pictures_show_clusters_of_the_first_image(scope: str, path: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib (extra `report`) is not installed")
+    for module in ("jinja2", "matplotlib"):
+        pytest.importorskip(module, reason=f"{module} (extra `report`) is not installed")
     own = CalibrationOptions(**LOOSE | {"scope": scope})
     found = calibrate_file(path, Reader(inputs()), path.with_name("c.json"), own, report=tmp_path / "report")
     assert [picture.layer for picture in found.pictures] == [layer.name for layer in found.layers if layer.chosen]

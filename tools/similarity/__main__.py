@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from reuse_compiler.cli.command import (
     Command,
@@ -16,10 +15,8 @@ from reuse_compiler.cli.command import (
     stderr_console,
     stdout_console,
 )
-from reuse_compiler.cli.flags import parse_shapes
+from reuse_compiler.cli.flags import make_options, parse_shapes
 from reuse_compiler.cli.progress import ProgressBars
-from reuse_compiler.errors import ConfigError
-from reuse_compiler.reuse.config import describe_validation_error
 
 HELP = (
     "Study why reuse works: cluster a layer's neuron vectors by several methods and see what accuracy is left.\n\n"
@@ -162,19 +159,14 @@ def similarity(
         "threads": threads,
         "shapes": parse_shapes(shape or []),
     }
-    from tools.similarity.files import (
-        StudyFiles,
-    )  # late: onnx takes longer to import than --help should
+    from tools.similarity.files import StudyFiles  # late: onnx takes longer to import than --help should
     from tools.similarity.options import SimilarityOptions
     from tools.similarity.study import study_file
     from tools.similarity.table import print_study
 
-    try:
-        options = SimilarityOptions.model_validate({name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        field = str(error.errors()[0]["loc"][0])
-        flag = FLAGS.get(field, "--" + field.replace("_", "-"))
-        raise ConfigError(f"{flag}: {describe_validation_error(error).removeprefix(f'{field}: ')}") from error
+    options = make_options(
+        SimilarityOptions, FLAGS, **{name: value for name, value in given.items() if value is not None}
+    )
     files = StudyFiles(output, overwrite)
     console = stderr_console()
     with logging_to(console, log_level), ProgressBars(console) as progress:

@@ -1,58 +1,48 @@
-"""Figures of a study of similarity as SVG: r_c against accuracy, and against the layer's error."""
+"""Figures of a study of similarity: r_c against accuracy, and against the layer's error."""
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
-from reuse_compiler.errors import ConfigError
+from reuse_compiler.reports.figures import MUTED, SERIES, Picture, draw, make_logarithmic
 from tools.similarity.report import SimilarityPoint, SimilarityReport, StudiedLayer
 from tools.similarity.table import ACCURACIES, CurveKey, curves_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888")
-"""Okabe and Ito's, which people with colour blindness can tell apart; one for each scope and length."""
+COLOURS = (*SERIES, MUTED)
+"""One for each scope and length."""
 DASHES = {"angular": "-", "euclidean": "--"}
 MARKERS = {"image": "o", "batch": "s"}
 TITLES = {"kmeans": "K-means", "hypercube": "Hyper-Cube", "lsh": "LSH"}
-WIDTH, HEIGHT = 4.0, 3.0
-"""Inches of one diagram."""
-LEAST_WIDTH, ENTRY_WIDTH = 7.2, 2.35
-"""Inches of a figure, so that its legend fits in, and of an entry of the legend."""
+WIDTH, HEIGHT = 340, 230
+"""Of one diagram."""
+LEAST_WIDTH, ENTRY_WIDTH = 560, 200
+"""Of a figure, so that its legend fits in, and of an entry of the legend."""
 
 
-def import_matplotlib() -> None:
-    """Raises ConfigError, which says how to get it, where matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("the figures of a study need matplotlib: `pip install 'reuse-compiler[report]'`") from error
-
-
-def layer_figure(report: SimilarityReport, layer: StudiedLayer) -> str:
-    """Returns an <svg> element: a column per method, accuracy (if there is one) above the layer's error."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
+def layer_figure(report: SimilarityReport, layer: StudiedLayer) -> Picture:
+    """Draws a column per method, accuracy (if there is one) above the layer's error."""
     curves = curves_of(layer)
     methods = list(dict.fromkeys(key[0] for key in curves))
     rows = 1 if report.accuracy is None else 2
-    # Without a salt of our own the ids inside differ from run to run; text stays text, so that it can be searched.
-    with rc_context({"svg.hashsalt": layer.name, "svg.fonttype": "none", "font.size": 9}):
-        width = max(LEAST_WIDTH, WIDTH * len(methods))
-        figure = Figure(figsize=(width, HEIGHT * rows + 0.9), layout="constrained")
+    width = max(LEAST_WIDTH, WIDTH * len(methods))
+
+    def paint(figure: Figure) -> None:
         axes: Any = figure.subplots(rows, len(methods), squeeze=False, sharex=True, sharey="row")
         colours = _colours(curves)
+        make_logarithmic(axes[0][0], "x", [p.r_c for p in layer.points])
+        # Reuse that loses nothing has no place on this axis.
+        make_logarithmic(axes[-1][0], "y", [p.output_error for p in layer.points if p.output_error > 0] or [1.0])
         for column, method in enumerate(methods):
             own = {key: points for key, points in curves.items() if key[0] == method}
             if report.accuracy is not None:
                 _draw(axes[0][column], own, colours, "accuracy")
-                axes[0][column].axhline(report.original, color="#888888", linewidth=0.8, label="original network")
+                axes[0][column].axhline(report.original, color=MUTED, linewidth=1.0, label="original network")
             _draw(axes[-1][column], own, colours, "output_error")
-            axes[-1][column].set_yscale("log")
-            axes[-1][column].set_xlabel("remaining ratio $r_c$")
+            axes[-1][column].set_xlabel("remaining ratio r_c")
             axes[0][column].set_title(TITLES.get(method, method))
         if report.accuracy is not None:
             axes[0][0].set_ylabel(ACCURACIES[report.accuracy])
@@ -60,13 +50,10 @@ def layer_figure(report: SimilarityReport, layer: StudiedLayer) -> str:
         entries: dict[str, Any] = {}
         for handle, label in (pair for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels(), strict=True)):
             entries.setdefault(label, handle)
-        figure.legend(
-            entries.values(), entries.keys(), loc="outside lower center", ncols=int(width / ENTRY_WIDTH), frameon=False
-        )
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=width // ENTRY_WIDTH)
+
+    words = f"Remaining ratio against the error of {layer.name}" + (" and the accuracy" if rows == 2 else "")
+    return draw(width, HEIGHT * rows + 70, paint, f"{words}; all points stand in the table below")
 
 
 def _colours(curves: dict[CurveKey, list[SimilarityPoint]]) -> dict[tuple[str, int], str]:
@@ -86,9 +73,7 @@ def _draw(
             color=colours[scope, length],
             linestyle=DASHES[metric],
             marker=MARKERS[scope],
-            markersize=3,
-            linewidth=1.2,
+            markersize=4,
+            linewidth=1.4,
             label=f"{scope}-{granularity}-{metric}",
         )
-    axes.set_xscale("log")
-    axes.grid(color="#dddddd", linewidth=0.5)

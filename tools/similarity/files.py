@@ -7,7 +7,7 @@ from pathlib import Path
 from reuse_compiler.errors import OutputError
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.save import check_output
-from tools.similarity.figures import import_matplotlib
+from reuse_compiler.reports.page import check_extra
 from tools.similarity.page import study_page
 from tools.similarity.report import SimilarityReport
 
@@ -18,8 +18,8 @@ class StudyFiles:
     """The folder of a report; says before the work starts whether it could be written."""
 
     def __init__(self, folder: Path, overwrite: bool = False) -> None:
-        """Makes the folder; raises OutputError if it cannot, ConfigError where matplotlib is missing."""
-        import_matplotlib()
+        """Makes the folder; raises OutputError if it cannot, or without the extra `report`."""
+        check_extra()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -160,17 +160,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real network
 @app.command("list")
 def list_models() -> None:
     """Show the known models and which are in the cache."""
-    rows = [
-        Row(
-            [
-                model.name,
-                model.task,
-                f"{model.source.package} {model.source.version}",
-                "yes" if model.cached_path().is_file() else "no",
-            ]
-        )
-        for model in REGISTRY.values()
-    ]
+    rows = []
+    for model in REGISTRY.values():
+        package = f"{model.source.package} {model.source.version}"
+        rows.append(Row([model.name, model.task, package, "yes" if model.cached_path().is_file() else "no"]))
     console = Console()
     print_lines([f"cache: {cache_dir()}"], console)
     print_table(words("name", "task", "package", "cached"), rows, console)

@@ -19,7 +19,7 @@ def study_page(report: SimilarityReport) -> str:
         TEMPLATE,
         report=report,
         accuracy=None if report.accuracy is None else ACCURACIES[report.accuracy],
-        layers=[(layer, layer_figure(report, layer)) for layer in report.layers],
+        layers=[(layer, layer_figure(report, layer) if layer.points else None) for layer in report.layers],
         granularity=granularity,
         number=number,
     )

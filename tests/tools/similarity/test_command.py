@@ -64,6 +64,13 @@ def test_the_page_holds_figures_and_all_points(study: Run, model: Path) -> None:
     assert [value for _, name, value in page.attributes if name == "data-label"].count("Layer error") == 32
 
 
+def test_a_layer_of_which_nothing_was_measured(study: Run, model: Path) -> None:
+    result = study("--layer", "conv1", "--methods", "kmeans", "--clusters", "4", "--max-clusters", "1")
+    assert result.exit_code == 0, result.stderr
+    page = Page((model.parent / "out" / "similarity.html").read_text(encoding="utf-8"))
+    assert "All 0 points" in page.text and "takes too long" in page.text and "takes too long" in result.stdout
+
+
 def test_json_and_again(study: Run, model: Path) -> None:
     first = study(*SMALL, "--json")
     report = SimilarityReport.model_validate_json(first.stdout)

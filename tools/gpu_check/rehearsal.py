@@ -51,7 +51,7 @@ def rehearsals(parts: list[Part], folder: Path, binaries: Binaries) -> list[Part
     measured = [
         Part(
             part.name,
-            f"every model of {part.name} is built and runs once on the CPU",
+            f"models of {part.name} are built and run once on the CPU, all that take seconds there",
             [*measure, part.name],
             least=1, most=SECONDS, variables=library, packages=part.packages,
         )

@@ -138,6 +138,7 @@ REUSE_BOTH double norm_of(const Vector& vector) {
 template <typename T>
 struct HashKernel {
   static constexpr int kThreads = kTileThreads;
+  static constexpr int kResident = kResidentTiles;
   using Shared = VectorTile<T>;
 
   Shape shape;

@@ -83,6 +83,7 @@ struct PrepareSlotsKernel {
 template <typename T>
 struct HashIntoSlotsKernel {
   static constexpr int kThreads = kTileThreads;
+  static constexpr int kResident = kResidentTiles;
   static constexpr int32_t kSpan = 32;  // neighbours that one thread adds up
   struct Shared {
     VectorTile<T> tile;

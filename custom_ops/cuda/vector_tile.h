@@ -10,6 +10,9 @@ constexpr int kTileThreads = 256;
 constexpr int32_t kMostTileVectors = kTileThreads;  // a thread may have one each
 constexpr int32_t kTileElements = 8704;             // 512 x (16 + 1) or 256 x (32 + 1)
 
+// Tiles of a multiprocessor: while some are loaded, others are hashed. Four leave the L1 cache room for a tree.
+constexpr int kResidentTiles = 4;
+
 // How a block's vectors are cut into tiles: a power of two of them, as many as shared memory has room for.
 struct Tiling {
   int32_t log_columns;  // 2^log_columns is the length, rounded up

@@ -248,6 +248,24 @@ TEST(cuda_sums_by_slot_of_half_are_exact) {
   for (const float value : y) EXPECT(std::fabs(value - 512 * kLeast) <= 4 * kLeast, << value);
 }
 
+// Results do not depend on the sample, times do: it has vectors from the first to the last sixteenth of a block.
+TEST(cuda_scales_are_guessed_from_all_over_a_block) {
+  Problem p = sampled_problem();
+  const cuda::Shape shape = cuda::make_shape(p.blocking);
+  for (const int32_t sampled : {0, 543 + 15, 1358 + 15, 50}) {
+    std::fill(p.x.begin(), p.x.end(), 0.0f);
+    const int32_t pixels = shape.in_pixels(), image = sampled / pixels;
+    p.x[static_cast<size_t>((image * 16 + 7) * pixels + sampled % pixels)] = -3.0f;
+    std::vector<int64_t> elements(8 * 16, -1);
+    std::vector<int32_t> members(8, -1), exponents(1);
+    const cuda::PrepareSlotsKernel<float> prepare{
+        shape, p.x.data(), {8, 16, elements.data(), members.data(), nullptr}, exponents.data()};
+    cuda::HostLauncher(BlockOrder::kShuffled).launch(prepare, prepare.blocks());
+    EXPECT(exponents[0] == (sampled == 50 ? cuda::exponent_above(0.0f) : 2) + cuda::kSampleHeadroom, << sampled);
+    EXPECT(elements == std::vector<int64_t>(8 * 16) && members == std::vector<int32_t>(8));
+  }
+}
+
 // Counts launches by stage, and runs nothing.
 class CountingLauncher {
  public:

@@ -114,7 +114,7 @@ struct NumberedClusters {
   RunCounts run_counts;
 };
 
-// Numbers clusters from codes. Clears the rows of `sums` that they have, if there are any and it takes no launch.
+// Numbers clusters from codes, and clears the rows of `sums` that they get; `sums` may be none.
 template <typename T, typename Launcher>
 void number_clusters(Launcher& launcher, const Shape& shape, const Numbering& n, const NumberingBuffers& buffers,
                      const T* x, const int64_t* codes, const NumberedClusters& out, const MemberSums& sums) {

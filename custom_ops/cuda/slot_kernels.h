@@ -79,7 +79,8 @@ struct PrepareSlotsKernel {
 };
 
 // Hashes a tile and adds it to its slots' sums. Neighbours are added in the order of their slots, so that memory is
-// added to once for each slot that they have.
+// added to once for each slot that they have. Groups share nothing but sums that an earlier kernel cleared, to which
+// they only add.
 template <typename T>
 struct HashIntoSlotsKernel {
   static constexpr int kThreads = kTileThreads;

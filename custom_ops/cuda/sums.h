@@ -62,7 +62,7 @@ struct GuessedScale {
   REUSE_BOTH bool allows(int32_t block, uint32_t magnitude_bits) const {
     return exponent_above(float_of(magnitude_bits)) <= exponents[block];
   }
-  // Whether the block's sums are right: of all tiles, or of none of its elements.
+  // Whether the block's sums are right, once `largest` is known.
   REUSE_BOTH bool holds(int32_t block) const { return exponents != nullptr && allows(block, largest[block]); }
 };
 

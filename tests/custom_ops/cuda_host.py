@@ -60,7 +60,8 @@ def run(
         ("nchw", "nhwc").index(case.input_order), ("nchw", "nhwc").index(case.output_order),
         FAMILY_NAMES.index(case.family), case.num_hashes, ("image", "batch").index(case.scope),
         ("euclidean", "angular").index(case.metric), int(FAMILIES[case.family].lossless),
-        ACTIVATIONS.index(case.activation), MODES.index(mode), int(lowering == "staged"), ORDERS.index(order), PATHS.index(path),
+        ACTIVATIONS.index(case.activation), MODES.index(mode), int(lowering == "staged"), ORDERS.index(order),
+        PATHS.index(path),
     ]  # fmt: skip
     rows = (g.out_height, g.out_width)
     shape = (g.batch, g.out_channels, *rows) if case.output_order == "nchw" else (g.batch, *rows, g.out_channels)

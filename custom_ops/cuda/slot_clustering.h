@@ -50,7 +50,7 @@ void divide_slots(Launcher& launcher, const Shape& shape, const SlotBuffers& buf
   const DivideSlotsKernel<T> divide{
       shape, Tiling::of(shape.length), buffers.scale(shape), sums, buffers.numbers, centroids, ids};
   launcher.launch(divide, shared_blocks(launcher));
-  if (sizeof(T) == sizeof(Half)) return;  // the scale of what float16 can hold was no guess
+  if (sums_are_exact<T>(shape.vectors)) return;
   const SumScale scale{shape.vectors, shape.length, buffers.largest};
   const MeansKernel<T, T> means{shape,  x,         scale,    buffers.scale(shape), ids, nullptr, nullptr,
                                 counts, sums.rows, centroids};

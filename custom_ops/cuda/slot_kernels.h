@@ -14,7 +14,14 @@ namespace reuse::cuda {
 // largest element at 400,000 vectors.
 constexpr int kSampleHeadroom = 8;
 
-// Clears sums by slot, and guesses scales. What a float16 can hold is no guess: up to 2^22 vectors, sums are exact.
+// Whether the scale of what the type can hold leaves sums exact, so that nothing needs to be guessed: float16 has
+// multiples of 2^-24 below 2^16.
+template <typename T>
+REUSE_BOTH bool sums_are_exact(int32_t vectors) {
+  return sizeof(T) == sizeof(Half) && vectors <= 1 << 22;
+}
+
+// Clears sums by slot, and guesses scales.
 template <typename T>
 struct PrepareSlotsKernel {
   static constexpr int kThreads = 256;
@@ -54,10 +61,11 @@ struct PrepareSlotsKernel {
     group.phase([&](int thread) {
       if (thread == 0) shared.largest = 0;
     });
-    group.phase([&](int thread) { raise_by_all(&shared.largest, sizeof(T) == 2 ? 0 : largest_of(block, thread)); });
+    const bool is_exact = sums_are_exact<T>(shape.vectors);
+    group.phase([&](int thread) { raise_by_all(&shared.largest, is_exact ? 0 : largest_of(block, thread)); });
     group.phase([&](int thread) {
       if (thread != 0) return;
-      exponents[block] = sizeof(T) == 2 ? kHalfExponent : exponent_above(float_of(shared.largest)) + kSampleHeadroom;
+      exponents[block] = is_exact ? kHalfExponent : exponent_above(float_of(shared.largest)) + kSampleHeadroom;
     });
   }
 

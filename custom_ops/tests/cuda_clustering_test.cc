@@ -266,6 +266,20 @@ TEST(cuda_scales_are_guessed_from_all_over_a_block) {
   }
 }
 
+TEST(cuda_scales_of_half_are_guessed_where_sums_would_not_be_exact) {
+  for (const int64_t height : {2048, 2049}) {
+    ConvAttributes a;
+    a.kernel_h = a.kernel_w = a.sub_vector_length = 1;
+    const cuda::Shape shape = cuda::make_shape(Blocking::make(ConvGeometry::make(a, 1, 1, height, 2048, 1)));
+    const std::vector<cuda::Half> x(static_cast<size_t>(shape.vectors), cuda::to_half(0.25f));
+    int64_t element;
+    int32_t members, exponent;
+    const cuda::PrepareSlotsKernel<cuda::Half> prepare{shape, x.data(), {1, 1, &element, &members, nullptr}, &exponent};
+    cuda::HostLauncher(BlockOrder::kForwards).launch(prepare, prepare.blocks());
+    EXPECT(exponent == (height == 2048 ? 16 : -1 + cuda::kSampleHeadroom), << exponent);
+  }
+}
+
 // Counts launches by stage, and runs nothing.
 class CountingLauncher {
  public:

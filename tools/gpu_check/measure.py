@@ -149,6 +149,9 @@ def measure_layer(
         # Outputs that nobody compares may lie in the same memory, which is large.
         other = bind(fused, x, shape, None if outputs else run)
         found = time_both(run, other, repeats)
+        ran = statistics(other.session)[0].tf32  # what the node itself says
+        if ran is not (None if smoke or mode.half else mode.tf32):
+            raise RuntimeError(f"told {mode.as_dict()['told']}, the node says that it ran with TF32: {ran}")
         if outputs:
             found |= outputs.compare(mode.name, run.output, other.output)
         if not mode.graph:

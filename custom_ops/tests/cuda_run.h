@@ -75,7 +75,7 @@ inline void count(RunStatistics& statistics, const std::vector<int64_t>& sums) {
 
 template <typename Run, typename Machine, typename T = typename Run::Packed>
 std::vector<float> run_fused_as(Machine& machine, const CudaProblem& p, RunStatistics& statistics) {
-  const auto plan = cuda::FusedPlan::make(p.blocking, p.hash, p.cluster);
+  const auto plan = Run::plan(p.blocking, p.hash, p.cluster);
   cuda::Arena measure(nullptr);
   cuda::PackedWeightsView<T>::take(measure, plan.panels);
   Memory<Machine, char> weights_memory(static_cast<int64_t>(measure.used()));

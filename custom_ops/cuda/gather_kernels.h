@@ -193,8 +193,6 @@ struct GatherKernel {
                   static_cast<int64_t>(sizeof(Entry))};
     }
     shared.terms[part % 3][thread] = term;
-    REUSE_UNROLL
-    for (int i = 0; i < kItems; ++i) shared.rows[part % 2][thread][kPixels / kItems].values[i] = kNoTap;
   }
 
   // The neuron vector that a term of an output pixel reads, or -1 in the padding.
@@ -213,13 +211,15 @@ struct GatherKernel {
     for (int i = 0; i < kOwnTerms; ++i) {
       const int32_t own = term_of(thread, i);
       const Term& term = shared.terms[part % 3][own];
+      const bool there = term.block >= 0 && pixel_of(thread) < tile.pixels(shape);
+      const int32_t vector = there ? vector_at(at, tile.first + pixel_of(thread), term) : -1;
       uint32_t* row = row_of(shared, part, own, pixel_of(thread));
-      *row = kNoTap;
-      if (term.block < 0 || pixel_of(thread) >= tile.pixels(shape)) continue;
-      const int32_t vector = vector_at(at, tile.first + pixel_of(thread), term);
-      if (vector < 0) continue;
-      copies.start<4>(row, ids + static_cast<int64_t>(term.block) * shape.vectors + vector);
-      found |= 1u << i;
+      if (vector < 0) {
+        *row = kNoTap;
+      } else {
+        copies.start<4>(row, ids + static_cast<int64_t>(term.block) * shape.vectors + vector);
+        found |= 1u << i;
+      }
     }
     return found;
   }
@@ -236,6 +236,13 @@ struct GatherKernel {
     }
   }
 
+  REUSE_BOTH static ItemRows no_rows() {
+    ItemRows rows;
+    REUSE_UNROLL
+    for (int i = 0; i < kItems; ++i) rows.values[i] = kNoTap;
+    return rows;
+  }
+
   // The place of a thread's items within the tile: channels, and pixels side by side from kPixels on if it has none.
   struct Items {
     int32_t pixel, channel;
@@ -245,8 +252,9 @@ struct GatherKernel {
     return {smaller(thread / lanes * kItems, kPixels), thread % lanes * kAtOnce};
   }
 
-  // Clears the sums of what has no rows.
+  // Clears the sums of what has no rows, and the rows of threads without items.
   REUSE_BOTH static void clear(const Tile& tile, int thread, Shared& shared) {
+    if (thread < 2 * kPart) shared.rows[thread / kPart][thread % kPart][kPixels / kItems] = no_rows();
     const Items own = items_of(tile, thread);
     if (own.pixel == kPixels) return;
     REUSE_UNROLL

@@ -67,8 +67,9 @@ struct TileOperands {
 
 template <typename Kernel, typename Launcher>
 void launch_product(Launcher& launcher, const Kernel& product) {
-  to_int32(product.pieces(), "the number of a table's pieces");
-  launcher.launch(product, std::min(product.pieces(), shared_blocks(launcher)));
+  const int64_t blocks = std::min(product.pieces(), shared_blocks(launcher));
+  to_int32(product.pieces() + blocks, "the number of a table's pieces");
+  launcher.launch(product, blocks);
 }
 
 template <typename Kernel, typename Launcher>

@@ -109,6 +109,7 @@ GatherProblem gather_problem(std::mt19937& random, int64_t kernel, bool patch, i
   a.pad_top = a.pad_left = kernel / 2;
   a.stride_w = 1 + static_cast<int64_t>(random() % 2);
   a.dilation_h = 1 + static_cast<int64_t>(random() % 2);
+  a.dilation_w = 1 + static_cast<int64_t>(random() % 2);
   a.group = group;
   a.layout = patch ? Layout::kPatch : Layout::kChannel;
   const int64_t width = patch ? kernel * kernel : 1, in_channels = cuda::divide_up(blocks, width);

@@ -10,11 +10,11 @@ namespace reuse::cuda {
 
 // Multiplies the centroids of every block with its panels of some tiles of output channels. A fixed number of thread
 // blocks shares out the pieces of 128 rows and 64 columns. While one slice of the depth is multiplied, the next one is
-// copied into the other buffer, so that a phase is all that a slice takes.
+// copied into the other buffer, so that one phase, with one barrier, is all that a slice takes.
 template <typename Product, typename Operand, typename Entry>
 struct ProductKernel {
   static constexpr int kThreads = kProductThreads;
-  static constexpr int kResident = 4;  // 128 registers for each thread: 64 sums, and two slices of operands
+  static constexpr int kResident = 4;  // with 128 registers for each thread, of which sums take half
   using Tiles = typename Product::Tiles;
   union Shared {
     Tiles slices[2];

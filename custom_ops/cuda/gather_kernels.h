@@ -64,7 +64,7 @@ struct DenseView {
 // threads side by side in a row, in registers, the row numbers of the next part are read, once for all channels. Shared
 // memory then turns the sums into the order of Y.
 //
-// Rows come from the L2 cache, which answers after about 400 ns when it is busy and gives an H100 5.5e12 bytes/s, or 42
+// Rows come from the L2 cache, taken to answer after 400 ns when it is busy and to give an H100 5.5e12 bytes/s, or 42
 // bytes per ns and multiprocessor. By Little's law 17 KB must be on their way at every moment. A thread waits for
 // kLoads * 16 = 64 bytes at a time, so four blocks of 256 threads (half of the multiprocessor's threads, with 64
 // registers each) have up to 64 KB: enough even if they wait for rows only a third of the time. More blocks would

@@ -17,10 +17,12 @@
 #define REUSE_BOTH __host__ __device__
 #define REUSE_UNROLL _Pragma("unroll")
 #define REUSE_UNROLL_8 _Pragma("unroll 8")
+#define REUSE_NO_UNROLL _Pragma("unroll 1")
 #else
 #define REUSE_BOTH
 #define REUSE_UNROLL
 #define REUSE_UNROLL_8
+#define REUSE_NO_UNROLL
 #endif
 
 namespace reuse::cuda {

@@ -96,9 +96,15 @@ REUSE_BOTH inline float add_product(float sum, float a, float b) {
 
 // What tensor cores read of a float32 in TF32: 10 bits of fraction, rounded to nearest, ties away from zero.
 REUSE_BOTH inline float round_to_tf32(float value) {
+#ifdef __CUDA_ARCH__
+  uint32_t rounded;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(value));
+  return float_of(rounded);
+#else
   const uint32_t bits = bits_of(value);
   if ((bits & 0x7F800000u) == 0x7F800000u) return value;
   return float_of((bits + 0x1000u) & 0xFFFFE000u);
+#endif
 }
 
 // The smallest n with 2^n >= value.

@@ -37,8 +37,9 @@ T* as(void* pointer) {
 
 Panels fused_panels(const Shape& shape) { return make_panels(shape, tile_channels_of(shape)); }
 
+template <typename Run>
 FusedPlan plan_of(const FusedCall& call) {
-  return FusedPlan::make(call.blocking, make_hash(call.hash, call.parameters), call.cluster);
+  return Run::plan(call.blocking, make_hash(call.hash, call.parameters), call.cluster);
 }
 
 }  // namespace
@@ -67,7 +68,7 @@ void pack_weights(const Execution& execution, Element element, const Blocking& b
 size_t reuse_conv_scratch(const Execution& execution, const FusedCall& call) {
   return with_fused(execution, call.element, [&](auto type) {
     using Run = typename decltype(type)::Own;
-    return Run(plan_of(call)).scratch_bytes();
+    return Run(plan_of<Run>(call)).scratch_bytes();
   });
 }
 
@@ -78,7 +79,7 @@ void reuse_conv(const Execution& execution, const FusedCall& call, void* scratch
   with_fused(execution, call.element, [&](auto type) {
     using Run = typename decltype(type)::Own;
     using T = typename Run::Packed;
-    const FusedPlan plan = plan_of(call);
+    const FusedPlan plan = plan_of<Run>(call);
     Arena arena(const_cast<void*>(call.packed_weights));
     const auto weights = PackedWeightsView<T>::take(arena, plan.panels);
     const FusedOperands<T> operands{

@@ -14,9 +14,10 @@
 namespace reuse::cuda {
 
 // Bytes of a block's clusters in memory, of everything that a cluster of each block needs.
-inline int64_t bytes_per_row(const Shape& shape, const Panels& panels) {
+template <typename T, typename Entry>
+int64_t bytes_per_row(const Shape& shape, const Panels& panels) {
   const int64_t sums = shape.length * int64_t{sizeof(int64_t)} + int64_t{sizeof(int32_t) + sizeof(int64_t)};
-  const int64_t own = sums + shape.length * int64_t{sizeof(float)} + panels.width() * int64_t{sizeof(float)};
+  const int64_t own = sums + shape.length * int64_t{sizeof(T)} + panels.width() * int64_t{sizeof(Entry)};
   return own * shape.num_blocks;
 }
 
@@ -29,20 +30,22 @@ struct FusedPlan {
   int32_t rows;            // of sums, centroids and tables, per block
   int32_t tiles_together;  // whose tables exist at once
 
+  // For centroids of type T, and a table of type Entry.
+  template <typename T, typename Entry>
   static FusedPlan make(const Blocking& blocking, const HashOperands& hash, const ClusterAttributes& cluster,
-                        const PathLimits& limits = {}) {
+                        const PathLimits& limits) {
     FusedPlan p{};
     p.shape = make_shape(blocking);
     p.panels = make_panels(p.shape, tile_channels_of(p.shape));
     const int32_t bits = code_bits(hash);
-    const int64_t budget = table_memory() / bytes_per_row(p.shape, p.panels);
+    const int64_t budget = table_memory() / bytes_per_row<T, Entry>(p.shape, p.panels);
     p.numbering = plan_numbering(p.shape, cluster, bits, budget, limits);
     p.by_slot = sums_by_slot(p.shape, p.numbering, limits);
     int64_t per_unit = p.numbering.limit;
     if (bits < 31 && !cluster.verify) per_unit = std::min(per_unit, int64_t{1} << bits);
     if (p.by_slot) per_unit = p.numbering.units.slots;
     p.rows = to_int32(per_unit * p.numbering.units.count, "the number of clusters");
-    p.tiles_together = tiles_at_once(p.panels, p.rows);
+    p.tiles_together = tiles_at_once(p.panels, p.rows, sizeof(Entry));
     return p;
   }
 };
@@ -62,6 +65,11 @@ template <typename T, typename Product, typename Entry>
 class Fused {
  public:
   using Packed = T;
+
+  static FusedPlan plan(const Blocking& blocking, const HashOperands& hash, const ClusterAttributes& cluster,
+                        const PathLimits& limits = {}) {
+    return FusedPlan::make<T, Entry>(blocking, hash, cluster, limits);
+  }
 
   explicit Fused(const FusedPlan& plan) : plan_(plan) {}
 
@@ -165,10 +173,9 @@ void run_gather(Launcher& launcher, const Shape& shape, const ActivationOperands
                 int64_t capacity, const int32_t* ids, const T* bias, T* y) {
   const int32_t rows = to_int32(capacity, "the number of table rows");
   const int32_t width = static_cast<int32_t>(shape.table_width()), channels = shape.group_out_channels;
-  const bool aligned = channels % kEntriesAtOnce<T> == 0;
   const ChannelTiles tiles{0, divide_up(channels, kMostTileChannels), kMostTileChannels};
   const GatherKernel<T, T, T> gather{shape,
-                                     {table, rows, width, channels, kMostTileChannels, aligned},
+                                     {table, rows, width, channels, kMostTileChannels, has_whole_rows(table, channels)},
                                      {nullptr, nullptr, 0},
                                      {nullptr, nullptr, {}},
                                      ids,
@@ -176,7 +183,7 @@ void run_gather(Launcher& launcher, const Shape& shape, const ActivationOperands
                                      activation,
                                      tiles,
                                      y};
-  launcher.launch(gather, gather.blocks());
+  launch_gather(launcher, gather);
 }
 
 // Operator Pool.

@@ -42,9 +42,9 @@ void pack_weights(Launcher& launcher, const Shape& shape, const Panels& sizes, c
 }
 
 // Few large launches keep a GPU busy, but tables that are written and read together should fit the L2 cache.
-inline int32_t tiles_at_once(const Panels& panels, int32_t rows) {
+inline int32_t tiles_at_once(const Panels& panels, int32_t rows, size_t entry_bytes) {
   const int64_t together = std::min(int64_t{24} << 20, table_memory() / 16);
-  const int64_t bytes = int64_t{sizeof(float)} * panels.num_blocks * std::max(rows, 1) * panels.width();
+  const int64_t bytes = static_cast<int64_t>(entry_bytes) * panels.num_blocks * std::max(rows, 1) * panels.width();
   return static_cast<int32_t>(std::clamp<int64_t>(together / bytes, 1, panels.tiles));
 }
 
@@ -65,15 +65,32 @@ struct TileOperands {
   T* y;
 };
 
+template <typename Kernel, typename Launcher>
+void launch_product(Launcher& launcher, const Kernel& product) {
+  const int64_t blocks = std::min(product.pieces(), shared_blocks(launcher));
+  to_int32(product.pieces() + blocks, "the number of a table's pieces");
+  launcher.launch(product, blocks);
+}
+
+template <typename Kernel, typename Launcher>
+void launch_gather(Launcher& launcher, const Kernel& gather) {
+  if (!gather.table.can_be_counted()) {
+    throw std::invalid_argument("a table of " + std::to_string(gather.table.rows) + " rows of " +
+                                std::to_string(gather.table.row_stride) +
+                                " entries is more than the CUDA kernels can count; run smaller batches or inputs");
+  }
+  launcher.launch(gather, gather.blocks());
+}
+
 // Writes the output channels of `count` tiles.
 template <typename Product, typename T, typename Entry, typename Launcher>
 void run_tiles(Launcher& launcher, const TileOperands<T, Entry>& o, int32_t first, int32_t count) {
   const Shape& s = o.shape;
   const T* panel = o.packed + o.panels.offset(first, 0);
   launcher.begin_stage(Stage::kGemm);
-  const ProductKernel<Product, T, T, Entry> product{count,    s.num_blocks, o.rows, s.length, o.panels.width(),
-                                                    o.counts, o.centroids,  panel,  o.scale,  o.table};
-  launcher.launch(product, std::min(product.pieces(), shared_blocks(launcher)));
+  const ProductKernel<Product, T, Entry> product{count,    s.num_blocks, o.rows, s.length, o.panels.width(),
+                                                 o.counts, o.centroids,  panel,  o.scale,  o.table};
+  launch_product(launcher, product);
   launcher.begin_stage(Stage::kGather);
   const int64_t tile_stride = static_cast<int64_t>(s.num_blocks) * o.rows * o.panels.width();
   const DenseView<T, T> dense{o.x, o.x == nullptr ? nullptr : panel, o.panels};
@@ -86,7 +103,7 @@ void run_tiles(Launcher& launcher, const TileOperands<T, Entry>& o, int32_t firs
                                          o.activation,
                                          {first, count, o.panels.tile},
                                          o.y};
-  launcher.launch(gather, gather.blocks());
+  launch_gather(launcher, gather);
 }
 
 // Writes the whole output, so many tiles `together`.
@@ -119,10 +136,10 @@ class StagedProduct {
     const auto packed = PackedWeightsView<T>::take(arena, panels_);
     pack_weights(launcher, shape_, panels_, weights, packed);
     fill(launcher, table, static_cast<int64_t>(shape_.num_blocks) * rows_ * panels_.width(), T{});
-    const ProductKernel<Product, T, T, T> product{
+    const ProductKernel<Product, T, T> product{
         1,      shape_.num_blocks, rows_,         shape_.length,         panels_.width(),
         counts, centroids,         packed.panels, {nullptr, nullptr, 0}, table};
-    launcher.launch(product, std::min(product.pieces(), shared_blocks(launcher)));
+    launch_product(launcher, product);
   }
 
  private:

@@ -43,7 +43,8 @@ struct TrainingPlan {
 class ForwardPass {
  public:
   ForwardPass(const Blocking& blocking, int64_t rows)
-      : plan_(TrainingPlan::make(blocking, rows, 0)), together_(tiles_at_once(plan_.panels, plan_.rows)) {}
+      : plan_(TrainingPlan::make(blocking, rows, 0)),
+        together_(tiles_at_once(plan_.panels, plan_.rows, sizeof(float))) {}
 
   size_t scratch_bytes() const {
     Arena arena(nullptr);

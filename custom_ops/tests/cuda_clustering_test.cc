@@ -23,7 +23,7 @@ CudaProblem on_path(const Problem& p, const cuda::PathLimits& limits) {
 
 bool is_by_slot(const Problem& p) {
   const CudaProblem own = cuda_problem(p);
-  return cuda::FusedPlan::make(own.blocking, own.hash, own.cluster, kBySlot).by_slot;
+  return cuda::StrictFused<float>::plan(own.blocking, own.hash, own.cluster, kBySlot).by_slot;
 }
 
 // Y in the order of the problem, after a comparison with the CPU's result and counts.
@@ -145,7 +145,7 @@ TEST(cuda_small_and_large_numbering_meet) {
       for (float& value : p.x) value = normal(random);
       p.x[p.x.size() / 2] = kInfinity;
       const CudaProblem own = cuda_problem(p);
-      const auto plan = cuda::FusedPlan::make(own.blocking, own.hash, own.cluster);
+      const auto plan = cuda::StrictFused<float>::plan(own.blocking, own.hash, own.cluster);
       EXPECT(plan.numbering.is_small == size.is_small && !plan.by_slot, << seed);
       expect_cpus(p, kUsual, 1e-5, seed++);
     }
@@ -314,7 +314,7 @@ int clustering_launches(int64_t batch, const char* family, int64_t num_hashes, f
   CountingLauncher launcher;
   using T = typename Run::Packed;
   int64_t statistics[3];
-  Run(cuda::FusedPlan::make(blocking, hash, cluster))
+  Run(Run::plan(blocking, hash, cluster))
       .run(launcher, cuda::FusedOperands<T>{nullptr, nullptr, hash, {}, nullptr, statistics}, {nullptr, nullptr},
            nullptr);
   return launcher.clustering();

@@ -59,6 +59,17 @@ std::vector<float> run_cuda_staged(const CudaProblem& problem, CudaMode mode, Bl
   return run_staged_on(machine, problem, mode, statistics);
 }
 
+std::vector<float> run_cuda_product(const CudaProduct& problem, CudaMode mode, bool half_table, BlockOrder) {
+  DeviceMachine machine;
+  return run_product_on(machine, problem, mode, half_table);
+}
+
+std::vector<float> run_cuda_gather(const CudaProblem& problem, CudaMode mode, const std::vector<float>& table,
+                                   int64_t rows, const std::vector<int32_t>& ids, BlockOrder) {
+  DeviceMachine machine;
+  return run_gather_on(machine, problem, mode, table, rows, ids);
+}
+
 CudaClusters run_cuda_cluster(const CudaProblem& problem, const std::vector<int64_t>& codes, BlockOrder) {
   DeviceMachine machine;
   return run_cluster_on(machine, problem, codes);

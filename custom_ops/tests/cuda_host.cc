@@ -1,3 +1,5 @@
+#include <new>
+
 #include "../cuda/host_launcher.h"
 #include "cuda_run.h"
 
@@ -12,22 +14,24 @@ class HostMachine {
    public:
     explicit Memory(int64_t count) : Memory(count, 0xFF) {}
     explicit Memory(const std::vector<T>& values) : Memory(static_cast<int64_t>(values.size()), 0) {
-      if (!values.empty()) std::memcpy(static_cast<void*>(data_), values.data(), values.size() * sizeof(T));
+      if (!values.empty()) std::memcpy(static_cast<void*>(data_), values.data(), bytes());
     }
+    ~Memory() { ::operator delete(data_, kAlignment); }
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+
     T* data() { return data_; }
     std::vector<T> to_host() const { return std::vector<T>(data_, data_ + count_); }
 
    private:
-    Memory(int64_t count, int fill) : count_(count), bytes_(static_cast<size_t>(count) * sizeof(T) + kAlignment) {
-      void* start = bytes_.data();
-      size_t space = bytes_.size();
-      data_ = static_cast<T*>(std::align(kAlignment, static_cast<size_t>(count) * sizeof(T), start, space));
-      std::memset(bytes_.data(), fill, bytes_.size());
+    Memory(int64_t count, int fill)
+        : count_(count), data_(static_cast<T*>(::operator new(static_cast<size_t>(count) * sizeof(T), kAlignment))) {
+      std::memset(static_cast<void*>(data_), fill, bytes());
     }
+    size_t bytes() const { return static_cast<size_t>(count_) * sizeof(T); }
 
-    static constexpr size_t kAlignment = 256;
+    static constexpr std::align_val_t kAlignment{256};
     int64_t count_;
-    std::vector<uint8_t> bytes_;
     T* data_;
   };
 
@@ -54,6 +58,17 @@ std::vector<float> run_cuda_staged(const CudaProblem& problem, CudaMode mode, Bl
                                    RunStatistics& statistics) {
   HostMachine machine(order);
   return run_staged_on(machine, problem, mode, statistics);
+}
+
+std::vector<float> run_cuda_product(const CudaProduct& problem, CudaMode mode, bool half_table, BlockOrder order) {
+  HostMachine machine(order);
+  return run_product_on(machine, problem, mode, half_table);
+}
+
+std::vector<float> run_cuda_gather(const CudaProblem& problem, CudaMode mode, const std::vector<float>& table,
+                                   int64_t rows, const std::vector<int32_t>& ids, BlockOrder order) {
+  HostMachine machine(order);
+  return run_gather_on(machine, problem, mode, table, rows, ids);
 }
 
 CudaClusters run_cuda_cluster(const CudaProblem& problem, const std::vector<int64_t>& codes, BlockOrder order) {

@@ -34,6 +34,21 @@ std::vector<float> run_cuda_fused(const CudaProblem& problem, CudaMode mode, Blo
 std::vector<float> run_cuda_staged(const CudaProblem& problem, CudaMode mode, BlockOrder order,
                                    RunStatistics& statistics);
 
+// Tables from centroids [B, rows, L] of which `counts` [B] exist, and panels [tiles, B, L, width]. Before all of them
+// in memory are `skew` elements, so that they are not aligned.
+struct CudaProduct {
+  int32_t tiles, num_blocks, rows, length, width, skew;
+  std::vector<int32_t> counts;
+  std::vector<float> centroids, panels;
+};
+// The tables [tiles, B, rows, width]; float16 ones in mode kHalf, and in mode kTf32 if `half_table`. NaN where nothing
+// was written.
+std::vector<float> run_cuda_product(const CudaProduct& problem, CudaMode mode, bool half_table, BlockOrder order);
+
+// Operator Gather from a table [B, rows, taps, M / groups], in float32 or, in mode kHalf, float16.
+std::vector<float> run_cuda_gather(const CudaProblem& problem, CudaMode mode, const std::vector<float>& table,
+                                   int64_t rows, const std::vector<int32_t>& ids, BlockOrder order);
+
 // What operator Cluster returns: centroids are [B, rows, L].
 struct CudaClusters {
   std::vector<int32_t> ids, counts;

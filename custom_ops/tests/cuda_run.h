@@ -75,7 +75,7 @@ inline void count(RunStatistics& statistics, const std::vector<int64_t>& sums) {
 
 template <typename Run, typename Machine, typename T = typename Run::Packed>
 std::vector<float> run_fused_as(Machine& machine, const CudaProblem& p, RunStatistics& statistics) {
-  const auto plan = cuda::FusedPlan::make(p.blocking, p.hash, p.cluster, p.limits);
+  const auto plan = Run::plan(p.blocking, p.hash, p.cluster, p.limits);
   cuda::Arena measure(nullptr);
   cuda::PackedWeightsView<T>::take(measure, plan.panels);
   Memory<Machine, char> weights_memory(static_cast<int64_t>(measure.used()));
@@ -121,6 +121,66 @@ std::vector<float> run_staged_as(Machine& machine, const CudaProblem& p, RunStat
                    p.bias.empty() ? nullptr : static_cast<const T*>(bias.data()), y.data());
   count(statistics, sums.to_host());
   return as_floats(y.to_host());
+}
+
+template <typename Product, typename Entry, typename Machine>
+std::vector<float> run_product_as(Machine& machine, const CudaProduct& p) {
+  using T = typename Product::Operand;
+  const auto skewed = [&](std::vector<float> values) {
+    values.insert(values.begin(), static_cast<size_t>(p.skew), 0.0f);
+    return converted<T>(values);
+  };
+  Memory<Machine, T> centroids(skewed(p.centroids)), panels(skewed(p.panels));
+  Memory<Machine, int32_t> counts(p.counts);
+  Memory<Machine, Entry> table(p.skew + static_cast<int64_t>(p.tiles) * p.num_blocks * p.rows * p.width);
+  const cuda::ProductKernel<Product, T, Entry> product{p.tiles,
+                                                       p.num_blocks,
+                                                       p.rows,
+                                                       p.length,
+                                                       p.width,
+                                                       counts.data(),
+                                                       centroids.data() + p.skew,
+                                                       panels.data() + p.skew,
+                                                       {nullptr, nullptr, 0},
+                                                       table.data() + p.skew};
+  cuda::launch_product(machine.launcher(), product);
+  std::vector<float> result = as_floats(table.to_host());
+  result.erase(result.begin(), result.begin() + p.skew);
+  return result;
+}
+
+template <typename Machine>
+std::vector<float> run_product_on(Machine& machine, const CudaProduct& p, CudaMode mode, bool half_table) {
+  using cuda::Half;
+  switch (mode) {
+    case CudaMode::kStrict:
+      return run_product_as<cuda::StrictProduct, float>(machine, p);
+    case CudaMode::kTf32:
+      return half_table ? run_product_as<cuda::TensorProduct<float>, Half>(machine, p)
+                        : run_product_as<cuda::TensorProduct<float>, float>(machine, p);
+    case CudaMode::kHalf:
+      return run_product_as<cuda::TensorProduct<Half>, Half>(machine, p);
+  }
+  return {};
+}
+
+template <typename T, typename Machine>
+std::vector<float> run_gather_as(Machine& machine, const CudaProblem& p, const std::vector<float>& table, int64_t rows,
+                                 const std::vector<int32_t>& ids) {
+  const ConvGeometry& g = p.blocking.geometry;
+  Memory<Machine, T> own_table(converted<T>(table)), bias(converted<T>(p.bias)), y(g.rows() * g.out_channels);
+  Memory<Machine, int32_t> own_ids(ids);
+  cuda::run_gather(machine.launcher(), cuda::make_shape(p.blocking), p.activation,
+                   static_cast<const T*>(own_table.data()), rows, own_ids.data(),
+                   p.bias.empty() ? nullptr : static_cast<const T*>(bias.data()), y.data());
+  return as_floats(y.to_host());
+}
+
+template <typename Machine>
+std::vector<float> run_gather_on(Machine& machine, const CudaProblem& p, CudaMode mode, const std::vector<float>& table,
+                                 int64_t rows, const std::vector<int32_t>& ids) {
+  return mode == CudaMode::kHalf ? run_gather_as<cuda::Half>(machine, p, table, rows, ids)
+                                 : run_gather_as<float>(machine, p, table, rows, ids);
 }
 
 template <typename Machine>

@@ -66,6 +66,28 @@ def test_many_channels_and_clusters(mode: cuda_host.Mode, layout: Any) -> None:
     assert error < {"strict": 1e-6, "tf32": 1e-3, "half": 0.05}[mode]
 
 
+@pytest.mark.parametrize("mode", ["strict", "tf32", "half"])
+@pytest.mark.parametrize(
+    ("channels", "kernel", "length", "outputs"),
+    [
+        (40, 3, 40, 20),  # slices of 16 and 32 elements, the last half full; rows of 16 bytes
+        (33, 3, 33, 9),  # one element more than two slices or one; rows of no whole 16 bytes
+        (44, 1, 4, 64),  # 11 terms, one part of the gather; a full tile of channels
+        (39, 1, 3, 70),  # 13 terms, one more than a part; a tile and a rest
+        (8, 5, 2, 12),  # 100 terms
+    ],
+)
+def test_edges_of_slices_and_parts(channels: int, kernel: int, length: int, outputs: int, mode: cuda_host.Mode) -> None:
+    """Products go through the depth in slices, outputs are summed in parts; data are few enough for float16."""
+    geometry = ConvGeometry(1, channels, 9, 10, outputs, (kernel, kernel), pads=(kernel // 2,) * 4)
+    case = Case(geometry, "channel", length, "exact", 1, seed=kernel)
+    x = np.round(4.0 * case.data()[0]) / 4.0
+    reference = run_reference(case.model("fused"), x)
+    for lowering in ("fused", "staged"):
+        error = np.linalg.norm(cuda_host.run(case, lowering, mode, x=x) - reference) / np.linalg.norm(reference)
+        assert error < {"strict": 1e-6, "tf32": 1e-3, "half": 2e-3}[mode]
+
+
 def test_few_rows_of_memory_guard_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clusters beyond the memory of tables are computed densely: the result moves towards the dense one.
 

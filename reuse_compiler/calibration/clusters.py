@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.layers import ConvLayer, Workpiece
+from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.rows import Floats, Places, unfold_at
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
@@ -30,7 +31,7 @@ class Clusterer:
         import onnxruntime
 
         self._layer = layer
-        self._blocking = Blocking(layer.geometry, settings.layout, settings.sub_vector_length)
+        self._blocking = settings.blocking(layer.spec)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = os.cpu_count() or 1
         self._session = session(_clustering_model(work, layer, settings, parameters).SerializeToString(), None, options)
@@ -47,7 +48,7 @@ class Clusterer:
 
 def reused_rows(ids: NDArray[np.int32], centroids: Floats, blocking: Blocking, places: Places) -> list[Floats]:
     """Returns, per group, rows `[n, K]` of the unfolded input, made of centroids `[B, C, L]` by ids `[B, V]`."""
-    g = blocking.geometry
+    g = blocking.spec
     if blocking.layout == "patch":
         return [_joined(group, ids[:, places], centroids, blocking) for group in range(g.group)]
     groups = [_joined(group, ids, centroids, blocking) for group in range(g.group)]
@@ -72,6 +73,6 @@ def _clustering_model(
     """Returns a model of the layer's Hash and Cluster. What tables are kept as makes no difference to clusters."""
     config = ReuseConfig(layers={layer.name: settings.model_copy(update={"table": "float"})})
     fitted = Fitted({layer.name: parameters})
-    options = CompileOptions(lowering="staged", shapes={layer.input: layer.input_shape})
+    options = CompileOptions(lowering="staged", shapes={layer.input: layer.spec.input_shape})
     lowered = lower(work.layer_model(layer), options, config, fitted)
     return cut_model(lowered.model, [], [f"{layer.name}/{IDS}", f"{layer.name}/{CENTROIDS}"])

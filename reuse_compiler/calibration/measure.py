@@ -15,16 +15,16 @@ from reuse_compiler.benchmark.sessions import BoundRun, open_session
 from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.fit import HashFitter
-from reuse_compiler.calibration.layers import ConvLayer, Workpiece
+from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.errors import VerificationError
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reports.calibration import Measurement
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted
-from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.runtime import remaining_ratios
 from reuse_compiler.verification.compare import Difference
 
@@ -81,13 +81,13 @@ class LayerBench:
 
     def _bind(self, model: onnx.ModelProto, beside: BoundRun | None = None) -> BoundRun:
         label = f"layer '{self.layer.name}'"
-        return BoundRun(open_session(model, self.threads, label), self.x, self.layer.output_shape, beside)
+        return BoundRun(open_session(model, self.threads, label), self.x, self.layer.spec.output_shape, beside)
 
     def _reuse(self, dense: onnx.ModelProto, settings: LayerSettings, parameters: HashParameters) -> onnx.ModelProto:
         config = ReuseConfig(layers={self.layer.name: settings})
         lowered = lower(
             dense,
-            CompileOptions(shapes={self.layer.input: self.layer.input_shape}),
+            CompileOptions(shapes={self.layer.input: self.layer.spec.input_shape}),
             config,
             Fitted({self.layer.name: parameters}),
         )
@@ -98,11 +98,9 @@ class LayerBench:
 
 def operations(layer: ConvLayer, settings: LayerSettings, ratio: float) -> float:
     """Operations relative to the dense layer, all alike: the training paper's Eq. 5 and its channel layout."""
-    blocking = Blocking(layer.geometry, settings.layout, settings.sub_vector_length)
-    family = FAMILIES[settings.family]
     return predicted_cost(
-        blocking,
-        family,
+        settings.blocking(layer.spec),
+        FAMILIES[settings.family],
         settings.num_hashes,
         ratio,
         centroid_cost=1.0,

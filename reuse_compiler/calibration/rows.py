@@ -1,18 +1,23 @@
-"""Rows of a layer's unfolded input and pixels of its input, at places that are asked for."""
+"""Neuron vectors drawn from a layer's input: pixels, or rows of the unfolded input, at places that are asked for."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
 
 Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
-"""Flat indices over (image, row, column)."""
+"""Flat indices over (image, row, column): of input pixels in layout `channel`, of output pixels in layout `patch`."""
 
 LARGEST = 1e15
 """Sums over squares of larger values would leave the range of float32."""
+
+
+def lifted(tensor: Floats) -> Floats:
+    """Returns a layer's input or result as `[N, C, H, W]`: a 1-D layer's gets a height of 1."""
+    return tensor[:, :, None] if tensor.ndim == 3 else tensor
 
 
 def usable_rows(rows: Floats) -> NDArray[np.bool_]:
@@ -34,12 +39,34 @@ def pixels_at(x: Floats, places: Places) -> Floats:
     return np.ascontiguousarray(x[image, :, row, column])
 
 
-def unfold_at(x: Floats, geometry: ConvGeometry, group: int, places: Places) -> Floats:
+def vectors_at(x: Floats, spec: ConvSpec, layout: Layout, places: Places) -> Floats:
+    """Returns whole neuron vectors of all groups: pixels `[n, Ic]`, or rows of the unfolded input `[n, groups*K]`."""
+    if layout == "channel":
+        return pixels_at(x, places)
+    return np.concatenate([unfold_at(x, spec, group, places) for group in range(spec.group)], axis=1)
+
+
+def all_places(spec: ConvSpec, layout: Layout) -> Places:
+    """Returns every place that has a neuron vector."""
+    return np.arange(spec.rows if layout == "patch" else spec.pixels)
+
+
+def cut(vectors: Floats, blocking: Blocking) -> Floats:
+    """Returns the blocks `[B, n, L]` of whole vectors; those of a short block end with zeros."""
+    blocks = np.zeros((blocking.num_blocks, len(vectors), blocking.sub_vector_length), np.float32)
+    for block in range(blocking.num_blocks):
+        group = block // blocking.blocks_per_group
+        start, length = group * blocking.group_width + blocking.block_start(block), blocking.block_length(block)
+        blocks[block, :, :length] = vectors[:, start : start + length]
+    return blocks
+
+
+def unfold_at(x: Floats, spec: ConvSpec, group: int, places: Places) -> Floats:
     """Returns rows `[n, K]` of a group's unfolded input of `x [N, Ic, H, W]`, columns (kh, kw, c).
 
     `places` are output pixels, of (N, Oh, Ow). Taps outside the image are zeros.
     """
-    g = geometry
+    g = spec
     image, rest = np.divmod(places, g.out_height * g.out_width)
     row, column = np.divmod(rest, g.out_width)
     channels = slice(group * g.group_in_channels, (group + 1) * g.group_in_channels)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from reuse_compiler.reuse.families.base import Array, array_module
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
 
-def unfold(x: Array, geometry: ConvGeometry, group: int) -> Array:
+def unfold(x: Array, spec: ConvSpec, group: int) -> Array:
     """Returns the unfolded input [N*Oh*Ow, K] of one group of `x [N, Ic, H, W]`, columns in the order (kh, kw, c)."""
     xp = array_module(x)
-    g = geometry
+    g = spec
     top, left, bottom, right = g.pads
     channels = slice(group * g.group_in_channels, (group + 1) * g.group_in_channels)
     padded = xp.pad(x[:, channels], ((0, 0), (0, 0), (top, bottom), (left, right)))
@@ -30,7 +30,7 @@ def unfold(x: Array, geometry: ConvGeometry, group: int) -> Array:
 def neuron_vectors(x: Array, blocking: Blocking) -> Array:
     """Returns all neuron vectors, float32 [B, V, L]; those of a block shorter than L end with zeros."""
     xp = array_module(x)
-    g = blocking.geometry
+    g = blocking.spec
     vectors = xp.zeros((blocking.num_blocks, blocking.vectors, blocking.sub_vector_length), xp.float32)
     if blocking.vectors == 0:
         return vectors
@@ -50,7 +50,7 @@ def neuron_vectors(x: Array, blocking: Blocking) -> Array:
 def block_weights(weights: Array, blocking: Blocking) -> Array:
     """Returns the weights [B, L, T] that each block's vectors are multiplied with (T in the order (kh, kw, m))."""
     xp = array_module(weights)
-    g = blocking.geometry
+    g = blocking.spec
     result = xp.zeros((blocking.num_blocks, blocking.sub_vector_length, blocking.table_width), xp.float32)
     for block in range(blocking.num_blocks):
         group = block // blocking.blocks_per_group

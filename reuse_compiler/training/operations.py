@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import ConvSpec
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d, ReuseCounts
 
 
 def training_cost(
     settings: LayerSettings,
-    geometry: ConvGeometry,
+    spec: ConvSpec,
     remaining_ratio: float,
     reuse_rate: float = 0.0,
     input_gradient: Gradient | None = "averaged",
@@ -25,7 +25,7 @@ def training_cost(
     dense product, if it is `straight_through`; None: it needs none). In layout `channel` a pixel is hashed once for all
     taps.
     """
-    blocking = Blocking(geometry, settings.layout, settings.sub_vector_length)
+    blocking = settings.blocking(spec)
     forward = predicted_cost(
         blocking,
         FAMILIES[settings.family],
@@ -37,7 +37,7 @@ def training_cost(
         input_pass_cost=0.0,
         output_pass_cost=0.0,
     ).total
-    adds = (1.0 - remaining_ratio) * blocking.gathers_per_output / geometry.columns
+    adds = (1.0 - remaining_ratio) * blocking.gathers_per_output / spec.columns
     for_input = {None: 0.0, "averaged": remaining_ratio, "straight_through": 1.0}[input_gradient]
     return (forward + adds + remaining_ratio + for_input) / (2.0 if input_gradient is None else 3.0)
 
@@ -60,7 +60,7 @@ class OperationMeter:
         """Takes note of so many training steps."""
         self.by_layer = {}
         for name, layer in self._layers.items():
-            g = layer.geometry
+            g = layer.spec
             if g is None:
                 continue
             passes = 2 if name == self._first else 3

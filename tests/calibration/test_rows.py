@@ -13,7 +13,7 @@ from tests.passes.models import random_array
 @settings(max_examples=80, deadline=None)
 @given(case=cases())
 def test_rows_are_those_of_the_unfolded_input(case: Case) -> None:
-    g, (x, _, _) = case.geometry, case.data()
+    g, (x, _, _) = case.spec, case.data()
     backwards = np.arange(g.rows)[::-1]
     for group in range(g.group):
         np.testing.assert_array_equal(unfold_at(x, g, group, backwards), unfold(x, g, group)[::-1])

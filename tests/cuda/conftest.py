@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reuse_compiler.errors import LibraryError
-from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.geometry import ConvSpec
 from tests.cuda.running import cuda_session
 from tests.custom_ops.cases import Case
 
@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 def missing() -> str | None:
     """Returns why no model runs on CUDA here, or None."""
-    case = Case(ConvGeometry(1, 4, 4, 4, 4, (1, 1)), "channel", 4, "exact", 1)
+    case = Case(ConvSpec(1, 4, 4, 4, 4, (1, 1)), "channel", 4, "exact", 1)
     try:
         cuda_session(case.model("fused")).run(None, {"X": case.data()[0]})
     except LibraryError as error:

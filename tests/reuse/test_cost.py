@@ -14,9 +14,9 @@ from reuse_compiler.reuse.cost import (
     predicted_cost,
 )
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
-CONV = ConvGeometry(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1))
+CONV = ConvSpec(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1))
 
 
 def test_patch_layout_is_equation_5() -> None:
@@ -49,13 +49,13 @@ def test_reuse_across_batches_is_equation_6() -> None:
 
 
 def test_a_stride_makes_the_channel_layout_hash_pixels_that_are_read_less() -> None:
-    strided = ConvGeometry(1, 64, 56, 56, 128, (1, 1), (2, 2))
+    strided = ConvSpec(1, 64, 56, 56, 128, (1, 1), (2, 2))
     cost = predicted_cost(Blocking(strided, "channel", 64), FAMILIES["sign"], 12, 0.1)
     assert cost.hashing == pytest.approx(4 * 12 / 128)
 
 
 def test_groups_count_their_own_output_channels() -> None:
-    grouped = ConvGeometry(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1), group=4)
+    grouped = ConvSpec(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1), group=4)
     cost = predicted_cost(Blocking(grouped, "patch", 16), FAMILIES["sign"], 12, 0.1)
     assert cost.hashing == pytest.approx(12 / 32)
 

@@ -144,7 +144,7 @@ def stages_of(
 
 def measure_layer(layer: LayerCase, data: LayerInput, mode: Mode, repeats: int, smoke: bool) -> dict[str, Any]:
     """Measures a layer in one mode."""
-    dense, shape = dense_model(layer.case), layer.case.output_shape
+    dense, shape = dense_model(layer.case), layer.case.spec.output_shape
     fused, x = reuse_model(dense, layer.case, data, "fused"), data.x
     if mode.half:
         dense, fused, x = in_half(dense), in_half(fused), x.astype(np.float16)
@@ -165,7 +165,7 @@ def measure_layers(results: Results, smoke: bool) -> None:
     for goal, batch in order:
         layer = layer_case(goal, batch)
         what = {"layer": layer.name, "batch": batch}
-        size = 4 * (int(np.prod(layer.case.input_shape)) + int(np.prod(layer.case.output_shape)))
+        size = 4 * (int(np.prod(layer.case.spec.input_shape)) + int(np.prod(layer.case.spec.output_shape)))
         if size > MOST_BYTES:
             results.add(**what, skipped=f"{size / 2**30:.0f} GiB of input and output")
             continue

@@ -46,12 +46,6 @@ def default_output(model_path: Path) -> Path:
     return model_path.with_name(f"{stem}.reuse.onnx")
 
 
-def configuration_of(output_path: Path) -> Path:
-    """Returns where the configuration of a compiled model goes: `net.reuse.onnx` and `net.onnx` give net.reuse.json."""
-    stem = output_path.name.removesuffix(".onnx").removesuffix(".reuse")
-    return output_path.with_name(f"{stem}.reuse.json")
-
-
 def compile_file(
     model_path: Path,
     output_path: Path | None = None,

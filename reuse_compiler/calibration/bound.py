@@ -6,7 +6,7 @@ import numpy as np
 
 from reuse_compiler.calibration.clusters import Clusterer
 from reuse_compiler.calibration.layers import Workpiece
-from reuse_compiler.calibration.rows import Floats, all_places, cut, lifted, vectors_at
+from reuse_compiler.fitting.vectors import Floats, all_places, cut, lifted, vectors_at
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.error_bound import int8_error_bound, layer_error_bound, squared_residuals, weight_norms

@@ -12,24 +12,22 @@ import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.calibration import Calibration
-from reuse_compiler.calibration.deploy import Deployment
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.metrics import Metric, check_metric, check_wish, make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.pictures import cluster_pictures
 from reuse_compiler.calibration.samples import Samples, from_reader, open_samples, split
 from reuse_compiler.calibration.state import State, state_path
-from reuse_compiler.compiler import configuration_of, default_output, versions
+from reuse_compiler.compiler import default_output, versions
+from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
 from reuse_compiler.errors import DataError, ModelError, OutputError
 from reuse_compiler.graph import load_model
-from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.save import check_output
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reports.calibration import CalibrationReport
 from reuse_compiler.reports.calibration_html import write_html
 from reuse_compiler.reports.inline_svg import check_drawing
 from reuse_compiler.reports.json_file import write_report
-from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.runtime import Provider, running_on
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
 from reuse_compiler.verification.verify import open_session, run_session
@@ -79,7 +77,8 @@ def calibrate_file(
         calibration = Calibration(model, work, parts, metric, options, state, progress)
         calibration.run()
     progress("writing the result", 0, 0)
-    write_configuration(calibration.deployment, options.seed, output, overwrite)
+    deployment = calibration.deployment
+    write_configuration(deployment.layers, deployment.fitted, options.seed, output, overwrite)
     found = CalibrationReport(
         model=str(model_path),
         output=str(output),
@@ -102,26 +101,6 @@ def calibrate_file(
         write_report(found, report / REPORT_JSON, overwrite)
         write_html(found, report / REPORT_HTML, overwrite)
     return found
-
-
-def write_configuration(deployment: Deployment, seed: int, path: Path, overwrite: bool) -> None:
-    """Writes the configuration, and beside it the file of what was fitted, both or neither."""
-    parameters = parameters_path(path)
-    config = ReuseConfig(
-        seed=seed, layers=deployment.layers, parameters_file=parameters.name if deployment.layers else None
-    )
-    with FileTransaction(overwrite) as files:
-        if deployment.layers:
-            with files.create(parameters) as stream:
-                stream.write(deployment.fitted.to_bytes())
-        with files.create(path) as stream:
-            stream.write((config.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n").encode())
-        files.publish()
-
-
-def parameters_path(config: Path) -> Path:
-    """Returns where what was fitted goes: `net.reuse.json` has `net.reuse.npz` beside it."""
-    return config.with_suffix(".npz")
 
 
 def _check_places(model_path: Path, output: Path, report: Path | None, overwrite: bool) -> None:

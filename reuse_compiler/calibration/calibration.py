@@ -15,12 +15,13 @@ from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.evaluate import Evaluator, Score
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.metrics import Metric, Target
-from reuse_compiler.calibration.options import DEFAULT_MAX_DROP, CalibrationOptions, Reconstruct
+from reuse_compiler.calibration.options import DEFAULT_MAX_DROP, CalibrationOptions
 from reuse_compiler.calibration.papers import papers_candidates, papers_choice
 from reuse_compiler.calibration.samples import Split
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, settings_of
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import LayerSurvey, Survey
+from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reports.calibration import Check, LayerCalibration, Measurement, Trial

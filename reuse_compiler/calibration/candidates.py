@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.options import FamilyChoice
-from reuse_compiler.calibration.trees import num_leaves
+from reuse_compiler.fitting.trees import num_leaves
 from reuse_compiler.reuse.config import LayerSettings, Scope, TableType, make_settings
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES

@@ -9,12 +9,17 @@ import onnx
 
 from reuse_compiler.calibration.activations import Activations, Start
 from reuse_compiler.calibration.clusters import Clusterer
-from reuse_compiler.calibration.effort import Effort, reconstruction_rows
-from reuse_compiler.calibration.fit import HashFitter, VectorSampler
+from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.layers import Workpiece
-from reuse_compiler.calibration.options import Reconstruct
-from reuse_compiler.calibration.reconstruct import CHECKED_SHARE, LayerFit, LayerReconstruction
-from reuse_compiler.calibration.rows import Floats, Places, choose_places, lifted, pixels_at
+from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
+from reuse_compiler.fitting.reconstruct import (
+    CHECKED_SHARE,
+    LayerFit,
+    LayerReconstruction,
+    Reconstruct,
+    places_of_run,
+)
+from reuse_compiler.fitting.vectors import Floats, Places, lifted, pixels_at
 from reuse_compiler.options import CompileOptions, DataOrderChoice
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import lower
@@ -22,7 +27,6 @@ from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted, LayerWeights
-from reuse_compiler.reuse.seeds import layer_generator
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
 
@@ -138,6 +142,5 @@ class Deployer:
 
     def _places(self, layer: ConvLayer, run: int) -> Places:
         """Returns the output pixels of a run that reconstruction looks at: the same ones every time."""
-        g = layer.spec
-        count = -(-reconstruction_rows(self._effort, g.columns) // len(self._feeds))
-        return choose_places(layer_generator(self._seed + 1 + run, layer.name), g.rows, count)
+        runs, products = len(self._feeds), self._effort.products
+        return places_of_run(layer.name, layer.spec, run, runs, self._seed, products)

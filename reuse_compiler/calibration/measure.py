@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from reuse_compiler.benchmark.sessions import BoundRun, open_session
 from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.calibration.effort import Effort
-from reuse_compiler.calibration.fit import HashFitter
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.errors import VerificationError
+from reuse_compiler.fitting.hashes import HashFitter
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import lower

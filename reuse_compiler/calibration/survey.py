@@ -13,12 +13,12 @@ from reuse_compiler.calibration.candidates import candidates
 from reuse_compiler.calibration.deploy import Deployment
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
-from reuse_compiler.calibration.fit import HashFitter, VectorSampler
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.measure import LayerBench
 from reuse_compiler.calibration.options import CalibrationOptions
-from reuse_compiler.calibration.rows import Floats
 from reuse_compiler.calibration.state import State
+from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
+from reuse_compiler.fitting.vectors import Floats
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reports.calibration import CONFIG, Measurement

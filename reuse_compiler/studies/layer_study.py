@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.rows import lifted
 from reuse_compiler.calibration.samples import Sample
+from reuse_compiler.fitting.vectors import lifted
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reference.vectors import block_weights, neuron_vectors

@@ -15,7 +15,8 @@ from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.reuse.seeds import layer_generator
 from reuse_compiler.training.cluster_memory import ClusterMemory
-from reuse_compiler.training.clusters import InputClusters, cluster
+from reuse_compiler.training.clustering import cluster
+from reuse_compiler.training.clusters import InputClusters
 from reuse_compiler.training.function import Gradient, ReuseConvolution
 from reuse_compiler.training.shapes import spec_of
 from reuse_compiler.training.soft_hash import SoftHash

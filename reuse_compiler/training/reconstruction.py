@@ -7,24 +7,17 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from reuse_compiler.calibration.clusters import reused_rows
-from reuse_compiler.calibration.effort import EFFORTS, reconstruction_rows
-from reuse_compiler.calibration.options import Reconstruct
-from reuse_compiler.calibration.reconstruct import LayerFit, LayerReconstruction
-from reuse_compiler.calibration.rows import Floats, Places, choose_places, pixels_at
 from reuse_compiler.errors import ConfigError, DataError
+from reuse_compiler.fitting.reconstruct import LayerFit, LayerReconstruction, Reconstruct, places_of_run
+from reuse_compiler.fitting.vectors import Floats, pixels_at, reused_rows
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import ConvSpec
-from reuse_compiler.reuse.seeds import layer_generator
 from reuse_compiler.training.conversion import reuse_layers, specs_of
 from reuse_compiler.training.distributed import from_first_rank
 from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.layer import ReuseConv2d
 from reuse_compiler.training.refit import array_of, fitted_hash, inputs_of
 from reuse_compiler.training.shapes import spec_of
-
-EFFORT = EFFORTS["default"]
 
 
 def reconstruct_model(
@@ -62,7 +55,7 @@ def reconstruct_model(
         fit = LayerFit(spec_of(layer, inputs[0].shape), array_of(original.weight), array_of(bias), how)
         for run, (x, target) in enumerate(zip(inputs, targets[name], strict=True)):
             clusters = layer.clusters_of(x)
-            places = _places(clusters.blocking.spec, name, len(inputs), run, seed)
+            places = places_of_run(name, clusters.blocking.spec, run, len(inputs), seed)
             ids, centroids = clusters.ids.cpu().numpy(), clusters.centroid_array()
             fit.add(reused_rows(ids, centroids, clusters.blocking, places), target)
         found = fit.solve()
@@ -87,8 +80,7 @@ def _targets(
 
     def take(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
-        spec = spec_of(module, x.shape)
-        places = _places(spec, name, len(batches), len(found[name]), seed)
+        places = places_of_run(name, spec_of(module, x.shape), len(found[name]), len(batches), seed)
         found[name].append(pixels_at(array_of(y), places))
 
     handles = [
@@ -105,11 +97,6 @@ def _targets(
         for handle in handles:
             handle.remove()
     return found
-
-
-def _places(spec: ConvSpec, name: str, runs: int, run: int, seed: int) -> Places:
-    count = -(-reconstruction_rows(EFFORT, spec.columns) // runs)
-    return choose_places(layer_generator(seed + 1 + run, name), spec.rows, count)
 
 
 def _set_weights(layer: ReuseConv2d, found: LayerReconstruction) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reuse_compiler.calibration.fit import HashFitter, VectorSampler
 from reuse_compiler.errors import DataError
+from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.training.distributed import from_first_rank

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reuse_compiler.calibration.options import Reconstruct
 from reuse_compiler.errors import ConfigError, DataError
+from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.training.conversion import reuse_layers, specs_of
 from reuse_compiler.training.layer import ReuseConv2d

@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reuse_compiler.calibration.candidates import candidates
-from reuse_compiler.calibration.effort import EFFORTS, MAX_ROWS, MIN_ROWS, reconstruction_rows
+from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.options import BudgetName
-from reuse_compiler.calibration.trees import num_leaves
+from reuse_compiler.fitting.reconstruct import MAX_ROWS, MIN_ROWS, reconstruction_rows
+from reuse_compiler.fitting.trees import num_leaves
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvSpec
 
@@ -62,5 +63,5 @@ def test_larger_budgets_do_more() -> None:
     budgets: list[BudgetName] = ["quick", "default", "extensive"]
     counts = [len(candidates(LARGE, "all", "batch", EFFORTS[name])) for name in budgets]
     assert counts == sorted(counts) and counts[0] < counts[2]
-    rows = [reconstruction_rows(EFFORTS[name], 1000) for name in budgets]
+    rows = [reconstruction_rows(1000, EFFORTS[name].products) for name in budgets]
     assert MIN_ROWS <= rows[0] <= rows[1] <= rows[2] <= MAX_ROWS

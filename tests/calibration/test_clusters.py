@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.clusters import Clusterer
-from reuse_compiler.calibration.fit import HashFitter, VectorSampler
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.options import CalibrationOptions
-from reuse_compiler.calibration.rows import lifted
+from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
+from reuse_compiler.fitting.vectors import lifted
 from reuse_compiler.reference.operators import cluster_vectors, hash_vectors
 from reuse_compiler.reference.vectors import neuron_vectors, unfold
 from reuse_compiler.reuse.config import make_settings

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from reuse_compiler.calibration import reconstruct
 from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.deploy import Deployer, Deployment
 from reuse_compiler.calibration.layers import Workpiece
+from reuse_compiler.fitting import reconstruct
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.verification.inputs import Feed

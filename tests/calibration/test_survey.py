@@ -13,13 +13,13 @@ from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
-from reuse_compiler.calibration.fit import HashFitter, VectorSampler
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.measure import LayerBench, operations
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import Survey
+from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.progress import silent
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.verification.inputs import Feed

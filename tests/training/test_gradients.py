@@ -123,7 +123,7 @@ def test_pytorch_computes_what_the_library_computes(convolution: str, layout: st
     layer = make_layer(convolution, layout, length)
     x = smooth_images(3, layer.in_channels, 11)
     library = run(layer, x)
-    from reuse_compiler.training.clusters import cluster
+    from reuse_compiler.training.clustering import cluster
 
     assert type(
         cluster(x, layer.blocking(layer.settings, x.shape), layer.settings, layer.parameters_of_hash)

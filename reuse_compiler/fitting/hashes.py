@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.rows import all_places, choose_places, cut, lifted, usable_rows, vectors_at
-from reuse_compiler.calibration.trees import fit_trees
+from reuse_compiler.fitting.trees import fit_trees
+from reuse_compiler.fitting.vectors import all_places, choose_places, cut, lifted, usable_rows, vectors_at
 from reuse_compiler.reference.vectors import block_weights
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters

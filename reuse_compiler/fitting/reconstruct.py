@@ -10,19 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.options import Reconstruct
-from reuse_compiler.calibration.rows import Floats, usable_rows
+from reuse_compiler.fitting.vectors import Floats, Places, choose_places, usable_rows
 from reuse_compiler.reuse.geometry import ConvSpec
+from reuse_compiler.reuse.seeds import layer_generator
 
 Doubles = NDArray[np.float64]
+Reconstruct = Literal["none", "statistics", "weights"]
 
 MOST_COLUMNS = 6_144
 """Layers with more columns get `statistics` in place of `weights`: their normal equations would take gigabytes."""
+DEFAULT_PRODUCTS = 2e11
+"""Multiply-adds that the normal equations of a layer's weights may take: few columns get many rows."""
+ROWS_PER_COLUMN = 2
+"""Rows that weights are refitted to at least, over the unfolded input's columns."""
+MIN_ROWS, MAX_ROWS = 8_192, 131_072
+"""Bounds of the rows, whatever the layer's columns."""
 CHECKED_SHARE = 4
 """One run in so many, at least one (or one row, if there is one run only), judges reconstructions."""
 RIDGES = (1.0, 0.1, 0.01, 0.001)
@@ -212,6 +219,20 @@ class LayerFit:
             columns = [before @ own for own, before in zip(columns, self._before, strict=True)]
         bias = np.concatenate([group.bias for group in groups])
         return LayerReconstruction(folded_weight(np.stack(columns), self._spec), bias, *overall_errors(groups))
+
+
+def reconstruction_rows(columns: int, products: float = DEFAULT_PRODUCTS) -> int:
+    """Returns how many rows of an unfolded input with `columns` columns its weights are refitted to."""
+    rows = max(int(products / columns**2), ROWS_PER_COLUMN * columns)
+    return min(max(rows, MIN_ROWS), MAX_ROWS)
+
+
+def places_of_run(
+    layer: str, spec: ConvSpec, run: int, runs: int, seed: int, products: float = DEFAULT_PRODUCTS
+) -> Places:
+    """Returns the output pixels of a run that reconstruction looks at: the same ones every time."""
+    count = -(-reconstruction_rows(spec.columns, products) // runs)
+    return choose_places(layer_generator(seed + 1 + run, layer), spec.rows, count)
 
 
 def unfolded_weight(weight: Floats, spec: ConvSpec, group: int) -> Floats:

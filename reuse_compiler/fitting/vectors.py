@@ -1,4 +1,4 @@
-"""Neuron vectors drawn from a layer's input: pixels, or rows of the unfolded input, at places that are asked for."""
+"""Neuron vectors drawn from a layer's input at places that are asked for, and rows put together from centroids."""
 
 from __future__ import annotations
 
@@ -77,3 +77,24 @@ def unfold_at(x: Floats, spec: ConvSpec, group: int, places: Places) -> Floats:
         inside = (y >= 0) & (y < g.in_height) & (z >= 0) & (z < g.in_width)
         rows[inside, tap] = x[image[inside], channels, y[inside], z[inside]]
     return rows.reshape(len(places), g.columns)
+
+
+def reused_rows(ids: NDArray[np.int32], centroids: Floats, blocking: Blocking, places: Places) -> list[Floats]:
+    """Returns, per group, rows `[n, K]` of the unfolded input, made of centroids `[B, C, L]` by ids `[B, V]`."""
+    g = blocking.spec
+    if blocking.layout == "patch":
+        return [_joined(group, ids[:, places], centroids, blocking) for group in range(g.group)]
+    groups = [_joined(group, ids, centroids, blocking) for group in range(g.group)]
+    pixels = groups[0] if g.group == 1 else np.concatenate(groups, axis=1)
+    image = pixels.reshape(g.batch, g.in_height, g.in_width, g.in_channels).transpose(0, 3, 1, 2)
+    return [unfold_at(image, g, group, places) for group in range(g.group)]
+
+
+def _joined(group: int, ids: NDArray[np.int32], centroids: Floats, blocking: Blocking) -> Floats:
+    """Returns the vectors `[n, group width]` that the blocks of a group make up."""
+    joined = np.empty((ids.shape[1], blocking.group_width), np.float32)
+    for index in range(blocking.blocks_per_group):
+        block = group * blocking.blocks_per_group + index
+        start, length = blocking.block_start(block), blocking.block_length(block)
+        joined[:, start : start + length] = centroids[block, ids[block], :length]
+    return joined

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.reconstruct import (
+from reuse_compiler.fitting.reconstruct import (
     CHUNK,
     MOST_COLUMNS,
     ROWS,

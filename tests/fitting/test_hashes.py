@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.fit import HashFitter, VectorSample, VectorSampler
-from reuse_compiler.calibration.rows import cut
+from reuse_compiler.fitting.hashes import HashFitter, VectorSample, VectorSampler
+from reuse_compiler.fitting.vectors import cut
 from reuse_compiler.reference.vectors import neuron_vectors
 from reuse_compiler.reuse.config import LayerSettings, check_parameters, make_settings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters

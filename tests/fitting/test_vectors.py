@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from reuse_compiler.calibration.rows import LARGEST, choose_places, pixels_at, unfold_at, usable_rows
+from reuse_compiler.fitting.vectors import LARGEST, choose_places, pixels_at, unfold_at, usable_rows
 from reuse_compiler.reference.vectors import unfold
 from tests.custom_ops.cases import Case, cases
 from tests.passes.models import random_array

@@ -27,8 +27,9 @@ from reuse_compiler.runtime import import_onnxruntime, library_version
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
 from reuse_compiler.verification.ratios import measure_ratios, ratio_of
+from reuse_compiler.verification.sessions import RunError
 from reuse_compiler.verification.sources import open_data
-from reuse_compiler.verification.verify import LayerTensor, RunError, Verification, Verifier
+from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
 logger = logging.getLogger(__name__)
 

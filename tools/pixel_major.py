@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from reuse_compiler.benchmark.arrangement import pixel_labels
-from reuse_compiler.benchmark.sessions import BoundRun, open_session
 from reuse_compiler.benchmark.trees import fit_tree
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
@@ -28,6 +27,7 @@ from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.runtime import statistics
 from reuse_compiler.verification.runnable import exposed
+from reuse_compiler.verification.sessions import BoundRun, open_session
 
 Floats = NDArray[np.float32]
 SAMPLES = 4096

@@ -24,9 +24,8 @@ from reuse_compiler.benchmark.report import (
     ThreadTimes,
     Timing,
     describe_machine,
+    summarize,
 )
-from reuse_compiler.benchmark.sessions import BoundRun, open_session
-from reuse_compiler.benchmark.timing import Samples, interleave, summarize
 from reuse_compiler.errors import VerificationError
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import Lowering
@@ -34,6 +33,8 @@ from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.runtime import NodeStatistics, Provider, current_provider, reset_statistics, statistics
 from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.sessions import BoundRun, open_session
+from reuse_compiler.verification.timing import Samples, interleave
 
 CLUSTERING = ("ReuseConv", "Cluster")
 WARM_UPS = 2

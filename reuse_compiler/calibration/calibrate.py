@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from reuse_compiler.reports.inline_svg import check_drawing
 from reuse_compiler.reports.json_file import write_report
 from reuse_compiler.runtime import Provider, running_on
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
-from reuse_compiler.verification.verify import open_session, run_session
+from reuse_compiler.verification.sessions import ORIGINAL, open_session, run_session
 
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 
@@ -144,8 +143,8 @@ def _shapes(samples: Samples, specs: list[InputSpec]) -> dict[str, tuple[int, ..
 
 def _try_metric(model: onnx.ModelProto, samples: Samples, metric: Metric) -> None:
     """Runs the original once, so that a model or a metric that fails does so at once."""
-    session = open_session(model, 1, Path(gettempdir()), "original", keeps_memory=False)
+    session = open_session(model, 1, ORIGINAL, keeps_memory=False)
     names = [output.name for output in session.get_outputs()]
     sample = samples[0]
-    values = run_session(session, names, sample.feed, "original")
+    values = run_session(session, names, sample.feed, ORIGINAL)
     check_metric(metric, dict(zip(names, values, strict=True)), sample.labels)

@@ -28,6 +28,7 @@ from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted, LayerWeights
 from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
 
 
@@ -49,7 +50,7 @@ class Deployment:
         self, work: Workpiece, layer: ConvLayer, feeds: Sequence[Feed], start: Start | None = None
     ) -> Activations:
         """Returns what these layers' reuse leaves to `layer` as its input, in the order NCHW, run by run."""
-        return Activations(self.model(work, "nchw"), [layer.input], feeds, "compiled", start)
+        return Activations(self.model(work, "nchw"), [layer.input], feeds, COMPILED, start)
 
 
 class Deployer:
@@ -66,7 +67,7 @@ class Deployer:
         pieces = [LayerTensor(name, layer.linear_output, sizes[name]) for name, layer in layers.items()]
         done = 0
         for chunk in in_chunks(pieces):
-            run = Activations(self._work.model, [piece.tensor for piece in chunk], self._feeds, "original")
+            run = Activations(self._work.model, [piece.tensor for piece in chunk], self._feeds, ORIGINAL)
             for index, tensors in enumerate(run):
                 for piece, tensor in zip(chunk, tensors, strict=True):
                     layer = layers[piece.layer]

@@ -11,8 +11,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from reuse_compiler.benchmark.sessions import BoundRun, open_session
-from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.errors import VerificationError
@@ -27,6 +25,8 @@ from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.runtime import remaining_ratios
 from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.sessions import BoundRun, open_session
+from reuse_compiler.verification.timing import interleave
 
 TOGETHER = 6
 """Candidates that are timed in turn with one dense layer: each session holds packed weights and working memory."""

@@ -25,6 +25,7 @@ from reuse_compiler.reports.calibration import CONFIG, Measurement
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.sessions import ORIGINAL
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
 
 SMALLEST_ERROR = 1e-6
@@ -117,10 +118,10 @@ class Survey:
             own = [by_name[piece.layer] for piece in chunk]
             tensors = [layer.input for layer in own]
             samplers = [self._sampler(layer, wanted[layer.name]) for layer in own]
-            for inputs in Activations(self.work.model, tensors, self.feeds, "original"):
+            for inputs in Activations(self.work.model, tensors, self.feeds, ORIGINAL):
                 for sampler, x in zip(samplers, inputs, strict=True):
                     sampler.add(x)
-            (measured,) = Activations(self.work.model, tensors, [self.other], "original")
+            (measured,) = Activations(self.work.model, tensors, [self.other], ORIGINAL)
             for layer, sampler, x in zip(own, samplers, measured, strict=True):
                 depths = [s.num_hashes for s in wanted[layer.name] if s.family == "learned"]
                 yield layer, HashFitter(sampler.sample(), layer.weights, depths), x

@@ -14,7 +14,7 @@ from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.runnable import exposed
-from reuse_compiler.verification.verify import open_session, run_session
+from reuse_compiler.verification.sessions import ORIGINAL, open_session, run_session
 
 Outputs = dict[str, NDArray[Any]]
 
@@ -30,16 +30,15 @@ class SplitNetwork:
         given = {value.name for value in model.graph.input}
         self._shown = [name for name in (layer.input, layer.linear_output) if name not in given]
         with exposed(model, self._shown):
-            self._whole = open_session(model, threads, folder, "original")
-        self._rest = open_session(
-            cut_model(model, [layer.linear_output], self._outputs), threads, folder, f"rest after '{layer.name}' of the"
-        )
+            self._whole = open_session(model, threads, ORIGINAL, folder=folder)
+        rest = cut_model(model, [layer.linear_output], self._outputs)
+        self._rest = open_session(rest, threads, f"the rest after '{layer.name}' of the model", folder=folder)
         self._rest_inputs = {value.name for value in self._rest.get_inputs()} - {layer.linear_output}
 
     def run(self, feed: Feed) -> tuple[NDArray[np.float32], NDArray[np.float32], Outputs]:
         """Returns the layer's input and result, and the network's outputs; raises DataError if they are not finite."""
         names = list(dict.fromkeys([*self._shown, *self._outputs]))
-        values = feed | dict(zip(names, run_session(self._whole, names, feed, "original"), strict=True))
+        values = feed | dict(zip(names, run_session(self._whole, names, feed, ORIGINAL), strict=True))
         x, y = values[self._layer.input], values[self._layer.linear_output]
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             raise DataError(f"the input or the result of layer '{self._layer.name}' has values that are not finite")
@@ -48,5 +47,7 @@ class SplitNetwork:
     def finish(self, feed: Feed, result: NDArray[np.float32]) -> Outputs:
         """Returns the network's outputs when the layer's result is `result`."""
         inputs = {name: array for name, array in feed.items() if name in self._rest_inputs}
-        values = run_session(self._rest, self._outputs, inputs | {self._layer.linear_output: result}, "rest of the")
+        values = run_session(
+            self._rest, self._outputs, inputs | {self._layer.linear_output: result}, "the rest of the model"
+        )
         return dict(zip(self._outputs, values, strict=True))

@@ -71,8 +71,8 @@ def test_measured_errors_are_those_in_the_model(model: onnx.ModelProto, scope: s
         assert coarse.operations < fine.operations
         assert min(fine.dense_ms, fine.reuse_ms) > 0
         rewritten = deployer.deploy({layer.name: fine.settings}, "none").model(survey.work)
-        ((actual,),) = Activations(rewritten, [layer.output], [survey.other], "compiled")
-        ((expected,),) = Activations(survey.work.model, [layer.output], [survey.other], "original")
+        ((actual,),) = Activations(rewritten, [layer.output], [survey.other], "the compiled model")
+        ((expected,),) = Activations(survey.work.model, [layer.output], [survey.other], "the original model")
         assert fine.output_error == pytest.approx(relative_error(actual, expected), rel=1e-3)
 
 
@@ -169,7 +169,7 @@ def test_many_candidates_are_measured_in_turns(tmp_path: Path) -> None:
     layer = survey.work.layers[1]
     settings = [settings_for(layer, family, h) for family in ("learned", "sign") for h in (1, 2, 3, 4, 5)]
     sampler = VectorSampler(layer.name, layer.spec, "channel", 400, 1, 0)
-    ((x,),) = Activations(survey.work.model, [layer.input], [survey.other], "original")
+    ((x,),) = Activations(survey.work.model, [layer.input], [survey.other], "the original model")
     sampler.add(x)
     fitter = HashFitter(sampler.sample(), layer.weights, [1, 2, 3, 4, 5])
     found = LayerBench(survey.work, layer, x, 1).measure(settings, fitter, dataclasses.replace(EFFORT, repeats=2))

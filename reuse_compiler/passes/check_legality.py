@@ -48,7 +48,9 @@ def _conv_layer(layer: Layer, context: PassContext) -> ConvLayer:
         raise Refusal(f"it is malformed: its bias has shape {list(bias.tensor.dims)} for {dims[0]} output channels")
     if layer.normalization is not None and len(layer.normalization.scale) != dims[0]:
         raise Refusal(f"it is malformed: {len(layer.normalization.scale)} channels of its {dims[0]} are normalized")
-    shape = context.shapes.of(layer.ref.scope.path, layer.input) or (None,) * len(dims)
+    shape = context.shapes.of(layer.ref.scope.path, layer.input)
+    if shape is None:
+        shape = (None,) * len(dims)
     if len(shape) != len(dims):
         raise Refusal(f"it is malformed: its input has {len(shape)} dimensions, its weights have {len(dims)}")
     if shape[1] not in (None, spec.in_channels):

@@ -100,11 +100,11 @@ def _rows_of_vectors(blocking: Blocking) -> Float64s:
     g = blocking.spec
     if blocking.layout == "patch":
         return np.ones(blocking.vectors)
-    counts = np.outer(_reads(g, 0), _reads(g, 1)).ravel()
+    counts = np.outer(reads(g, 0), reads(g, 1)).ravel()
     return np.tile(counts.astype(np.float64), g.batch)
 
 
-def _reads(spec: ConvSpec, axis: int) -> NDArray[np.int64]:
+def reads(spec: ConvSpec, axis: int) -> NDArray[np.int64]:
     """Returns how often each coordinate of an input axis is read: by so many pairs of output coordinate and tap."""
     g = spec
     outputs, size = (g.out_height, g.out_width)[axis], (g.in_height, g.in_width)[axis]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.cost import predicted_cost
+from reuse_compiler.reuse.cost import counted_operations
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvSpec
 from reuse_compiler.training.function import Gradient
@@ -26,17 +26,8 @@ def training_cost(
     taps.
     """
     blocking = settings.blocking(spec)
-    forward = predicted_cost(
-        blocking,
-        FAMILIES[settings.family],
-        settings.num_hashes,
-        remaining_ratio,
-        reuse_rate,
-        centroid_cost=1.0,
-        gather_cost=1.0,
-        input_pass_cost=0.0,
-        output_pass_cost=0.0,
-    ).total
+    family = FAMILIES[settings.family]
+    forward = counted_operations(blocking, family, settings.num_hashes, remaining_ratio, reuse_rate)
     adds = (1.0 - remaining_ratio) * blocking.gathers_per_output / spec.columns
     for_input = {None: 0.0, "averaged": remaining_ratio, "straight_through": 1.0}[input_gradient]
     return (forward + adds + remaining_ratio + for_input) / (2.0 if input_gradient is None else 3.0)
@@ -64,7 +55,7 @@ class OperationMeter:
             if g is None:
                 continue
             passes = 2 if name == self._first else 3
-            dense = float(passes * steps) * g.rows * g.columns * g.out_channels
+            dense = float(passes * steps) * g.multiply_adds
             counts, layer.counts = layer.counts, ReuseCounts()
             cost = 1.0
             if layer.reuse and counts.runs:

@@ -14,7 +14,7 @@ from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.layers import Workpiece
-from reuse_compiler.calibration.measure import LayerBench, operations
+from reuse_compiler.calibration.measure import LayerBench
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.state import State
@@ -80,13 +80,6 @@ def test_exact_reuse_errs_by_rounding_only(tmp_path: Path) -> None:
     survey = survey_of(network(), tmp_path)
     for own in survey.measure(wanted_of(survey.work, 1, family="exact")).values():
         assert own.measurements[0].output_error < 1e-5
-
-
-def test_operations_are_the_papers_formula() -> None:
-    """Training paper's Eq. 5, by hand for `last`: 12 channels, 6 results, L = 4, one tap."""
-    layer = work_of(network()).layers[2]
-    own = settings_for(layer, "sign", 3)
-    assert operations(layer, own, 0.25) == pytest.approx(3 / 6 + 0.25 + 1 / 4)
 
 
 def test_sensitivities_are_those_of_the_model(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ REFUSALS: list[tuple[str, onnx.ModelProto]] = [
     ("its 6 output channels cannot be divided into 4 groups", conv_model(weights=(6, 2, 3, 3), group=4)),
     ("its input has 4 channels, its weights are for 6", conv_model(weights=(6, 3, 3, 3), group=2)),
     ("its input has 3 dimensions, its weights have 4", conv_model(shape=(1, 4, 8))),
+    ("its input has 0 dimensions, its weights have 4", conv_model(shape=())),
     ("its bias has shape [5]", with_conv(lambda model, conv: replace_initializer(model, "b", random_array(5)))),
     ("its output is empty for an input of shape [1, 4, 2, 8]", conv_model(shape=(1, 4, 2, 8))),
     ("an optional bias and one output", with_conv(lambda model, conv: conv.input.append("b"))),

@@ -10,6 +10,7 @@ from reuse_compiler.reuse.cost import (
     LONGEST_WINDOW,
     OUTPUT_PASS_COST,
     WINDOW_PASS_COST,
+    counted_operations,
     expected_remaining_ratio,
     predicted_cost,
 )
@@ -65,3 +66,9 @@ def test_remaining_ratio_is_bounded_by_the_number_of_codes() -> None:
     assert expected_remaining_ratio(blocking, FAMILIES["sign"], 6) == pytest.approx(64 / 56**2)
     assert expected_remaining_ratio(blocking, FAMILIES["sign"], 40) == 1.0
     assert expected_remaining_ratio(blocking, FAMILIES["exact"], 1) == 1.0
+
+
+def test_operations_are_the_papers_formula() -> None:
+    """Training paper's Eq. 5, by hand: 6 results, L = 4, one tap."""
+    pixelwise = Blocking(ConvSpec(1, 12, 4, 4, 6, (1, 1)), "channel", 4)
+    assert counted_operations(pixelwise, FAMILIES["sign"], 3, 0.25) == pytest.approx(3 / 6 + 0.25 + 1 / 4)

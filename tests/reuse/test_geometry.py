@@ -1,6 +1,10 @@
 """Shapes of convolutions against ONNX's own shape inference, and blocks against their definition."""
 
+from dataclasses import replace
+from typing import Any
+
 import onnx
+import pytest
 from hypothesis import given, settings
 from onnx import TensorProto, helper
 
@@ -42,3 +46,33 @@ def test_blocks_cover_every_column_once() -> None:
         assert blocking.num_blocks == 2 * blocking.blocks_per_group
     assert Blocking(spec, "patch", 4).vectors == spec.rows == 18
     assert Blocking(spec, "channel", 4).vectors == 50
+
+
+def test_sizes_that_are_not_known_are_zero_until_they_are() -> None:
+    spec = ConvSpec.of([None, 4, None, None], [6, 4, 3, 3], auto_pad="SAME_UPPER")
+    assert not spec.size_known and (spec.rows, spec.columns, spec.out_channels) == (0, 36, 6)
+    known = spec.on([2, 4, 8, 9])
+    assert known.size_known and (known.pads, known.output_shape) == ((1, 1, 1, 1), (2, 6, 8, 9))
+    assert known.on([2, 4, None, 9]) == spec
+
+
+def test_one_dimension_is_a_height_of_one() -> None:
+    spec = ConvSpec.of([2, 4, 30], [6, 2, 5], strides=[2], pads=[1, 2], dilations=[3], group=2)
+    assert spec == ConvSpec(2, 4, 1, 30, 6, (1, 5), (1, 2), (0, 1, 0, 2), (1, 3), 2, one_dimensional=True)
+    assert (spec.input_shape, spec.weight_shape, spec.output_shape) == ((2, 4, 30), (6, 2, 5), (2, 6, 11))
+    assert (spec.input_bytes, spec.weight_bytes, spec.output_bytes) == (4 * 240, 4 * 60, 4 * 132)
+    assert spec.multiply_adds == 2 * 11 * 10 * 6
+
+
+@pytest.mark.parametrize(
+    "changes", [{"kernel": (0, 1)}, {"strides": (1, 0)}, {"dilations": (0, 1)}, {"group": 0}, {"pads": (0, 0, -1, 0)}]
+)
+def test_numbers_that_make_no_convolution_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="at least"):
+        replace(ConvSpec(1, 4, 8, 8, 6, (3, 3)), **changes)
+
+
+@pytest.mark.parametrize("group", [3, 4])
+def test_channels_that_make_no_groups_are_refused(group: int) -> None:
+    with pytest.raises(ValueError, match="groups"):
+        ConvSpec(1, 4, 8, 8, 6, (3, 3), group=group)

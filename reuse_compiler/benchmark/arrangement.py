@@ -24,18 +24,17 @@ def pixel_labels(rng: np.random.Generator, spec: ConvSpec, count: int, order: Or
 
     local: equal labels form about square, flat areas whose grid is shifted at random; random: they are shuffled.
     """
-    g = spec
-    pixels = g.pixels
+    pixels = spec.pixels
     labels = np.arange(pixels) * count // pixels
     if order == "random":
         return rng.permutation(labels)
-    image, row, column = np.unravel_index(np.arange(pixels), (g.batch, g.in_height, g.in_width))
+    image, row, column = np.unravel_index(np.arange(pixels), (spec.batch, spec.in_height, spec.in_width))
     side = max(1, round(math.sqrt(pixels / count)))
     # Pixels in the order of squares of `side`: an interval of that order is about a square.
     walk = np.lexsort((column % side, row % side, column // side, row // side, image))
     placed = np.empty(pixels, np.int64)
     placed[walk] = labels
-    images = placed.reshape(g.batch, g.in_height, g.in_width)
+    images = placed.reshape(spec.batch, spec.in_height, spec.in_width)
     shift = (int(rng.integers(side)), int(rng.integers(side)))
     return np.roll(images, shift, axis=(1, 2)).reshape(-1)
 
@@ -53,11 +52,10 @@ class Cells:
 
     def labels(self, spec: ConvSpec) -> Labels:
         """Returns the label of each pixel, [N, H, W]."""
-        g = spec
-        rows = axis_labels(g.in_height, self.height, self.order)
-        columns = axis_labels(g.in_width, self.width, self.order)
+        rows = axis_labels(spec.in_height, self.height, self.order)
+        columns = axis_labels(spec.in_width, self.width, self.order)
         one = rows[:, None] * (int(columns.max()) + 1) + columns[None, :]
-        images = np.arange(g.batch) if self.order == "local" else np.zeros(g.batch, np.int64)
+        images = np.arange(spec.batch) if self.order == "local" else np.zeros(spec.batch, np.int64)
         return images[:, None, None] * (int(one.max()) + 1) + one
 
 

@@ -66,17 +66,16 @@ def unfold_at(x: Floats, spec: ConvSpec, group: int, places: Places) -> Floats:
 
     `places` are output pixels, of (N, Oh, Ow). Taps outside the image are zeros.
     """
-    g = spec
-    image, rest = np.divmod(places, g.out_height * g.out_width)
-    row, column = np.divmod(rest, g.out_width)
-    channels = slice(group * g.group_in_channels, (group + 1) * g.group_in_channels)
-    rows = np.zeros((len(places), g.taps, g.group_in_channels), np.float32)
-    for tap in range(g.taps):
-        y = row * g.strides[0] - g.pads[0] + tap // g.kernel[1] * g.dilations[0]
-        z = column * g.strides[1] - g.pads[1] + tap % g.kernel[1] * g.dilations[1]
-        inside = (y >= 0) & (y < g.in_height) & (z >= 0) & (z < g.in_width)
+    image, rest = np.divmod(places, spec.out_height * spec.out_width)
+    row, column = np.divmod(rest, spec.out_width)
+    channels = slice(group * spec.group_in_channels, (group + 1) * spec.group_in_channels)
+    rows = np.zeros((len(places), spec.taps, spec.group_in_channels), np.float32)
+    for tap in range(spec.taps):
+        y = row * spec.strides[0] - spec.pads[0] + tap // spec.kernel[1] * spec.dilations[0]
+        z = column * spec.strides[1] - spec.pads[1] + tap % spec.kernel[1] * spec.dilations[1]
+        inside = (y >= 0) & (y < spec.in_height) & (z >= 0) & (z < spec.in_width)
         rows[inside, tap] = x[image[inside], channels, y[inside], z[inside]]
-    return rows.reshape(len(places), g.columns)
+    return rows.reshape(len(places), spec.columns)
 
 
 def reused_rows(ids: NDArray[np.int32], centroids: Floats, blocking: Blocking, places: Places) -> list[Floats]:

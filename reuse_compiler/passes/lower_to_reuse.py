@@ -80,23 +80,23 @@ class _Builder:
         (self._staged if lowering == "staged" else self._fused)(source, target)
 
     def _fused(self, source: str, target: str) -> None:
-        attributes = {**self._hash_attributes(), **self._cluster_attributes(), **self._geometry()}
+        attributes = {**self._hash_attributes(), **self._cluster_attributes(), **self._cut_attributes()}
         parameters = self._parameters()
         bias = self._bias() or (self._absent("bias", np.float32) if parameters else "")
         inputs = [source, self._weights(), bias, *parameters]
         self._node("ReuseConv", "", inputs, [target], {**attributes, **self._activation_attributes(), **self._table()})
 
     def _staged(self, source: str, target: str) -> None:
-        name, geometry = self._layer.name, self._geometry()
+        name, cut = self._layer.name, self._cut_attributes()
         codes, ids, centroids, counts, table = (
             self._names.new_tensor(f"{name}/{part}") for part in ("codes", "ids", "centroids", "counts", "table")
         )
-        self._node("Hash", "Hash", [source, *self._parameters()], [codes], {**self._hash_attributes(), **geometry})
-        cluster = {**self._cluster_attributes(), **geometry}
+        self._node("Hash", "Hash", [source, *self._parameters()], [codes], {**self._hash_attributes(), **cut})
+        cluster = {**self._cluster_attributes(), **cut}
         self._node("Cluster", "Cluster", [source, codes], [ids, centroids, counts], cluster)
         gemm = {"layout": self._settings.layout, "group": self._spec.group}
         self._node("CentroidGemm", "CentroidGemm", [centroids, counts, self._weights()], [table], gemm)
-        gather = {**geometry, **self._activation_attributes()}
+        gather = {**cut, **self._activation_attributes()}
         self._node("Gather", "Gather", [table, ids, source, self._bias()], [target], gather)
 
     def _change_height(self, op: str, source: str, target: str) -> None:
@@ -163,10 +163,10 @@ class _Builder:
             for name, array in arrays
         ]
 
-    def _geometry(self) -> dict[str, Any]:
+    def _cut_attributes(self) -> dict[str, Any]:
         settings = self._settings
-        cut = {"layout": settings.layout, "sub_vector_length": settings.sub_vector_length}
-        return attributes_of(self._spec) | cut
+        blocks = {"layout": settings.layout, "sub_vector_length": settings.sub_vector_length}
+        return attributes_of(self._spec) | blocks
 
     def _hash_attributes(self) -> dict[str, Any]:
         return {"family": self._settings.family, "num_hashes": self._settings.num_hashes}

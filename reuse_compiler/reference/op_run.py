@@ -41,7 +41,7 @@ class Hash(ReuseOp):
     """codes = Hash(X, projections?, thresholds?, coordinates?, widths?)"""
 
     def _run(self, x: Any, *parameters: Any, **_: Any) -> tuple[Any]:
-        # The number of output channels does not matter for hashing; a multiple of the group satisfies the geometry.
+        # The number of output channels does not matter for hashing; it must be a multiple of the group.
         blocking = self.blocking(x, self.attribute("group", 1))
         return (hash_vectors(x, blocking, self.attribute("family"), HashParameters(*map(present, parameters))),)
 

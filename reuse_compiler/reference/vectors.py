@@ -9,21 +9,20 @@ from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 def unfold(x: Array, spec: ConvSpec, group: int) -> Array:
     """Returns the unfolded input [N*Oh*Ow, K] of one group of `x [N, Ic, H, W]`, columns in the order (kh, kw, c)."""
     xp = array_module(x)
-    g = spec
-    top, left, bottom, right = g.pads
-    channels = slice(group * g.group_in_channels, (group + 1) * g.group_in_channels)
+    top, left, bottom, right = spec.pads
+    channels = slice(group * spec.group_in_channels, (group + 1) * spec.group_in_channels)
     padded = xp.pad(x[:, channels], ((0, 0), (0, 0), (top, bottom), (left, right)))
     columns = []
-    for row in range(g.kernel[0]):
-        for column in range(g.kernel[1]):
-            first_row, first_column = row * g.dilations[0], column * g.dilations[1]
+    for row in range(spec.kernel[0]):
+        for column in range(spec.kernel[1]):
+            first_row, first_column = row * spec.dilations[0], column * spec.dilations[1]
             window = padded[
                 :,
                 :,
-                first_row : first_row + (g.out_height - 1) * g.strides[0] + 1 : g.strides[0],
-                first_column : first_column + (g.out_width - 1) * g.strides[1] + 1 : g.strides[1],
+                first_row : first_row + (spec.out_height - 1) * spec.strides[0] + 1 : spec.strides[0],
+                first_column : first_column + (spec.out_width - 1) * spec.strides[1] + 1 : spec.strides[1],
             ]
-            columns.append(window.transpose(0, 2, 3, 1).reshape(g.rows, g.group_in_channels))
+            columns.append(window.transpose(0, 2, 3, 1).reshape(spec.rows, spec.group_in_channels))
     return xp.concatenate(columns, axis=1)
 
 

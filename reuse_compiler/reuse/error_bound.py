@@ -106,8 +106,7 @@ def _rows_of_vectors(blocking: Blocking) -> Float64s:
 
 def reads(spec: ConvSpec, axis: int) -> NDArray[np.int64]:
     """Returns how often each coordinate of an input axis is read: by so many pairs of output coordinate and tap."""
-    g = spec
-    outputs, size = (g.out_height, g.out_width)[axis], (g.in_height, g.in_width)[axis]
-    origins = np.arange(outputs)[:, None] * g.strides[axis] - g.pads[axis]
-    sources = (origins + np.arange(g.kernel[axis]) * g.dilations[axis]).ravel()
+    outputs, size = (spec.out_height, spec.out_width)[axis], (spec.in_height, spec.in_width)[axis]
+    origins = np.arange(outputs)[:, None] * spec.strides[axis] - spec.pads[axis]
+    sources = (origins + np.arange(spec.kernel[axis]) * spec.dilations[axis]).ravel()
     return np.bincount(sources[(sources >= 0) & (sources < size)], minlength=size)

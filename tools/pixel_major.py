@@ -18,9 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reuse_compiler.benchmark.arrangement import pixel_labels
 from reuse_compiler.benchmark.trees import fit_tree
+from reuse_compiler.fitting.vectors import neuron_vectors
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
-from reuse_compiler.reference.vectors import neuron_vectors
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.fitted import Fitted

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reuse_compiler.benchmark.arrangement import find_cells, pixel_labels
 from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.trees import fit_tree
-from reuse_compiler.reference.vectors import neuron_vectors
+from reuse_compiler.fitting.vectors import neuron_vectors
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 
 Floats = NDArray[np.float32]

@@ -6,7 +6,7 @@ import numpy as np
 
 from reuse_compiler.calibration.clusters import Clusterer
 from reuse_compiler.calibration.layers import Workpiece
-from reuse_compiler.fitting.vectors import Floats, all_places, cut, lifted, vectors_at
+from reuse_compiler.fitting.vectors import Floats, lifted, neuron_vectors
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.error_bound import int8_error_bound, layer_error_bound, squared_residuals, weight_norms
@@ -25,8 +25,7 @@ def error_bound(
     ids, centroids = Clusterer(work, layer, settings, parameters).ids_and_centroids(x)
     residuals = np.zeros((g.group, blocking.vectors))
     largest = np.zeros(blocking.num_blocks)
-    vectors = vectors_at(lifted(x), g, settings.layout, all_places(g, settings.layout))
-    for block, own in enumerate(cut(vectors, blocking)):
+    for block, own in enumerate(neuron_vectors(lifted(x), blocking)):
         residuals[block // blocking.blocks_per_group] += squared_residuals(own, centroids[block], ids[block])
         largest[block] = np.sqrt(np.square(own, dtype=np.float64).sum(axis=1).max(initial=0.0))
     table_error = int8_error_bound(layer.weights, largest, blocking) if settings.table == "int8" else 0.0

@@ -61,6 +61,12 @@ def cut(vectors: Floats, blocking: Blocking) -> Floats:
     return blocks
 
 
+def neuron_vectors(x: Floats, blocking: Blocking) -> Floats:
+    """Returns all neuron vectors of `x [N, Ic, H, W]`, `[B, V, L]`."""
+    places = all_places(blocking.spec, blocking.layout)
+    return cut(vectors_at(x, blocking.spec, blocking.layout, places), blocking)
+
+
 def unfold_at(x: Floats, spec: ConvSpec, group: int, places: Places) -> Floats:
     """Returns rows `[n, K]` of a group's unfolded input of `x [N, Ic, H, W]`, columns (kh, kw, c).
 

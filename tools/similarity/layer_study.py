@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.samples import Sample
-from reuse_compiler.fitting.vectors import lifted
+from reuse_compiler.fitting.vectors import lifted, neuron_vectors
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.progress import ProgressCallback
-from reuse_compiler.reference.vectors import block_weights, neuron_vectors
+from reuse_compiler.reference.vectors import block_weights
 from reuse_compiler.reuse.config import Metric, Scope
 from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.verification.compare import Difference

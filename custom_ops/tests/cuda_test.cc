@@ -74,7 +74,9 @@ TEST(cuda_clusters_are_the_cpus) {
     RunStatistics statistics;
     Context context{allocator, parallel, statistics};
     const Clusters expected = cluster(context, p.blocking, p.cluster, p.x.data(), codes.data());
-    const CudaClusters actual = run_cuda_cluster(cuda_problem(p), codes, kOrders[seed % 3]);
+    CudaProblem problem = cuda_problem(p);
+    problem.limits = kPaths[seed % 2];
+    const CudaClusters actual = run_cuda_cluster(problem, codes, kOrders[seed % 3]);
     for (int64_t i = 0; i < blocks * vectors; ++i) {
       EXPECT(actual.ids[static_cast<size_t>(i)] == expected.ids[static_cast<size_t>(i)], << "seed " << seed);
     }

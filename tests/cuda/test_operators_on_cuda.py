@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from reuse_compiler.reference.operators import cluster_vectors, hash_vectors
@@ -20,9 +20,7 @@ from tests.custom_ops.cases import Case, cases
 from tests.running import run_kernels, run_reference
 from tools.gpu_check.models import in_half
 
-EXAMPLES = int(os.environ.get("REUSE_CUDA_EXAMPLES", "60"))
-"""Cases per test; the GPU check takes fewer under the sanitizer."""
-quick = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings.get_profile("cuda")
 HALF = 4e-3
 """Relative to the largest output: what rounding operands and table entries to 11 bits may change."""
 TF32_VARIABLE = "REUSE_CUDA_TF32"

@@ -12,7 +12,7 @@ ISAS := baseline avx2 avx512
 CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake')
 CPP_FORMATTED := $(filter %.cc %.cu %.h,$(CPP_SOURCES))
 # clang-tidy reads what the C++ compiler does: the CUDA kernels through their tests on the host.
-CPP_TIDIED := $(filter-out %ort_abi_test.cc %cuda_kernels.cc %stream_scratch.cc,$(filter %.cc,$(CPP_SOURCES)))
+CPP_TIDIED := $(filter-out %ort_abi_test.cc %cuda_kernels.cc,$(filter %.cc,$(CPP_SOURCES)))
 
 # The GPU check runs in the environment that the machine has for it: nothing is downloaded.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))

@@ -149,10 +149,10 @@ def craft(path: Path) -> onnx.ModelProto:
 def fold_batch_norm(
     weight: Array, bias: Array | float, state: Mapping[str, Array], norm: str, epsilon: float
 ) -> tuple[Array, Array]:
-    """Weight `[M, ...]` and bias of a convolution together with the batch normalisation `norm` that follows it."""
+    """Weight `[M, ...]` and bias of a layer together with the batch normalisation `norm` that follows it."""
     gamma, beta, mean, var = (state[f"{norm}.{part}"] for part in ("weight", "bias", "running_mean", "running_var"))
     scale = gamma / np.sqrt(var + epsilon)
-    return weight * scale[:, None, None, None], beta + (bias - mean) * scale
+    return weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), beta + (bias - mean) * scale
 
 
 def torch_state(path: Path) -> dict[str, Array]:

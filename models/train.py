@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from models import builders, datasets, preprocessing
+from models.conversion import fold_batch_norm
 from models.reuse_training import ReuseOptions, ReuseTraining, StrategyName
 from models.training_log import Row, TrainingLog
 from reuse_compiler.reuse.config import FamilyName, TableType
@@ -92,16 +93,10 @@ def folded_weights(net: nn.Sequential) -> dict[str, NDArray[np.float16]]:
     state = {key: value.detach().double().cpu().numpy() for key, value in net.state_dict().items()}
     stored = {}
     for layer in (name for name, module in net.named_children() if isinstance(module, nn.Conv2d | nn.Linear)):
-        weight = state[f"{layer}.weight"]
-        if f"bn_{layer}.weight" not in state:
-            bias = state[f"{layer}.bias"]
-        else:
-            gamma, beta, mean, var = (
-                state[f"bn_{layer}.{key}"] for key in ("weight", "bias", "running_mean", "running_var")
-            )
-            scale = gamma / np.sqrt(var + net.get_submodule(f"bn_{layer}").eps)
-            weight = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
-            bias = beta - mean * scale
+        weight, bias = state[f"{layer}.weight"], state.get(f"{layer}.bias", 0.0)
+        norm = getattr(net, f"bn_{layer}", None)
+        if norm is not None:
+            weight, bias = fold_batch_norm(weight, bias, state, f"bn_{layer}", norm.eps)
         stored[f"{layer}.weight"], stored[f"{layer}.bias"] = weight.astype(np.float16), bias.astype(np.float16)
     return stored
 

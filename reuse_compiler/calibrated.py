@@ -8,7 +8,8 @@ from reuse_compiler.calibration.calibrate import calibrate_file
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import is_reader
-from reuse_compiler.compiler import check_result_path, compile_file, configuration_of, default_output
+from reuse_compiler.compiler import check_result_path, compile_file, default_output
+from reuse_compiler.configuration import configuration_of
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.graph import load_model
 from reuse_compiler.options import CompileOptions

@@ -27,8 +27,9 @@ from reuse_compiler.runtime import import_onnxruntime, library_version
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
 from reuse_compiler.verification.ratios import measure_ratios, ratio_of
+from reuse_compiler.verification.sessions import RunError
 from reuse_compiler.verification.sources import open_data
-from reuse_compiler.verification.verify import LayerTensor, RunError, Verification, Verifier
+from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +45,6 @@ def default_output(model_path: Path) -> Path:
     """Returns where the result goes unless the user says otherwise: `net.onnx` becomes `net.reuse.onnx`."""
     stem = model_path.stem if model_path.suffix == ".onnx" else model_path.name
     return model_path.with_name(f"{stem}.reuse.onnx")
-
-
-def configuration_of(output_path: Path) -> Path:
-    """Returns where the configuration of a compiled model goes: `net.reuse.onnx` and `net.onnx` give net.reuse.json."""
-    stem = output_path.name.removesuffix(".onnx").removesuffix(".reuse")
-    return output_path.with_name(f"{stem}.reuse.json")
 
 
 def compile_file(

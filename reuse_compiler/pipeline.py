@@ -91,12 +91,15 @@ def lower(
     )
 
 
-def find_layers(model: onnx.ModelProto, options: CompileOptions) -> tuple[onnx.ModelProto, list[Layer]]:
+def find_layers(
+    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> tuple[onnx.ModelProto, list[Layer]]:
     """Returns the model as the passes see it before they rewrite it, and its Conv-like nodes in graph order.
 
-    A layer has a refusal, or weights, attributes and geometry; no settings yet. `model` is not changed.
+    A layer has a refusal, or is a `ConvLayer`, which has no settings yet. `shapes` are those of inputs that the model
+    leaves open. `model` is not changed.
     """
-    context = PassContext(_copy(model), model, options)
+    context = PassContext(_copy(model), model, CompileOptions(shapes=dict(shapes or {})))
     run_passes(FIND_LAYERS, context)
     return context.model, context.layers or []
 

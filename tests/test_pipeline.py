@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from reuse_compiler.graph import load_model, save_model
 from reuse_compiler.graph.tensors import is_external
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import find_layers, lower
 from reuse_compiler.reference import REFERENCE_OPS
 from reuse_compiler.reuse.config import Lowering
@@ -216,19 +217,17 @@ def test_layers_are_found_without_rewriting_them() -> None:
     """Functions are inlined; the layers are those that lowering rewrites, and the model that was given stays."""
     for model in (conv_model(), function_model()):
         before = model.SerializeToString()
-        prepared, layers = find_layers(model, CompileOptions())
+        prepared, layers = find_layers(model)
         assert model.SerializeToString() == before
         lowered = lower(model, EXACT)
         assert [layer.name for layer in layers] == [layer.name for layer in lowered.layers]
-        found = [layer for layer in layers if layer.refusal is None]
+        found = [layer for layer in layers if isinstance(layer, ConvLayer)]
+        assert len(found) == len(layers) and not any(layer.refusal or layer.settings for layer in found)
         assert {layer.name: layer.output for layer in found if layer.in_main}.items() >= lowered.outputs.items()
-        assert all(
-            layer.weight is not None and layer.geometry is not None and layer.settings is None for layer in found
-        )
         assert "ReuseConv" not in operators(prepared.graph) and all(fn.name == "plain" for fn in prepared.functions)
         assert [layer.name for layer in lower(prepared, EXACT).layers] == [layer.name for layer in layers]
 
 
 def test_layers_that_stay_dense_are_found_with_their_reason() -> None:
-    (layer,) = find_layers(conv_model(weights=(4, 1, 3, 3), group=4), CompileOptions())[1]
+    (layer,) = find_layers(conv_model(weights=(4, 1, 3, 3), group=4))[1]
     assert layer.refusal is not None and "depthwise" in layer.refusal

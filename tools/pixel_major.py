@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from reuse_compiler.benchmark.arrangement import pixel_labels
-from reuse_compiler.benchmark.sessions import BoundRun, open_session
 from reuse_compiler.benchmark.trees import fit_tree
+from reuse_compiler.fitting.vectors import neuron_vectors
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
-from reuse_compiler.reference.vectors import neuron_vectors
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.fitted import Fitted
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.runtime import statistics
 from reuse_compiler.verification.runnable import exposed
+from reuse_compiler.verification.sessions import BoundRun, open_session
 
 Floats = NDArray[np.float32]
 SAMPLES = 4096
@@ -81,10 +81,10 @@ class Chain:
 def image(chain: Chain) -> Floats:
     """Returns an input whose vectors repeat in neighbouring squares, with a little noise."""
     rng = np.random.default_rng(2)
-    geometry = ConvGeometry(1, chain.channels, chain.size, chain.size, chain.channels, (3, 3), pads=(1, 1, 1, 1))
+    spec = ConvSpec(1, chain.channels, chain.size, chain.size, chain.channels, (3, 3), pads=(1, 1, 1, 1))
     count = chain.size * chain.size // 16
     palette = np.maximum(rng.standard_normal((count, chain.channels)), 0)
-    pixels = palette[pixel_labels(rng, geometry, count, "local")]
+    pixels = palette[pixel_labels(rng, spec, count, "local")]
     pixels = pixels + 0.05 * rng.standard_normal(pixels.shape)
     return np.ascontiguousarray(pixels.T.reshape(chain.shape), np.float32)
 
@@ -99,10 +99,10 @@ def layer_inputs(model: onnx.ModelProto, chain: Chain, x: Floats) -> list[Floats
 
 def fit(chain: Chain, x: Floats) -> HashParameters:
     """Fits a tree per block to vectors of a layer's input."""
-    geometry = ConvGeometry(1, chain.channels, x.shape[2], x.shape[3], chain.channels, (3, 3), pads=(1, 1, 1, 1))
+    spec = ConvSpec(1, chain.channels, x.shape[2], x.shape[3], chain.channels, (3, 3), pads=(1, 1, 1, 1))
     rng = np.random.default_rng(3)
     trees = []
-    for vectors in neuron_vectors(x, Blocking(geometry, "channel", chain.sub_vector_length)):
+    for vectors in neuron_vectors(x, Blocking(spec, "channel", chain.sub_vector_length)):
         sample = rng.choice(vectors, min(SAMPLES, len(vectors)), replace=False)
         trees.append(fit_tree(np.unique(sample, axis=0), chain.num_hashes))
     coordinates, thresholds = (np.stack(arrays) for arrays in zip(*trees, strict=True))

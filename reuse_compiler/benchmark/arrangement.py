@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.benchmark.case import Order
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
 Labels = NDArray[np.int64]
 PADDING = -1
@@ -19,23 +19,22 @@ SQUARENESS = 0.02
 """How much a cell's aspect counts against hitting the number of distinct windows, both as logarithms."""
 
 
-def pixel_labels(rng: np.random.Generator, geometry: ConvGeometry, count: int, order: Order) -> Labels:
+def pixel_labels(rng: np.random.Generator, spec: ConvSpec, count: int, order: Order) -> Labels:
     """Returns labels [N*H*W] that take each of the values 0..count-1, about equally often.
 
     local: equal labels form about square, flat areas whose grid is shifted at random; random: they are shuffled.
     """
-    g = geometry
-    pixels = g.batch * g.in_height * g.in_width
+    pixels = spec.pixels
     labels = np.arange(pixels) * count // pixels
     if order == "random":
         return rng.permutation(labels)
-    image, row, column = np.unravel_index(np.arange(pixels), (g.batch, g.in_height, g.in_width))
+    image, row, column = np.unravel_index(np.arange(pixels), (spec.batch, spec.in_height, spec.in_width))
     side = max(1, round(math.sqrt(pixels / count)))
     # Pixels in the order of squares of `side`: an interval of that order is about a square.
     walk = np.lexsort((column % side, row % side, column // side, row // side, image))
     placed = np.empty(pixels, np.int64)
     placed[walk] = labels
-    images = placed.reshape(g.batch, g.in_height, g.in_width)
+    images = placed.reshape(spec.batch, spec.in_height, spec.in_width)
     shift = (int(rng.integers(side)), int(rng.integers(side)))
     return np.roll(images, shift, axis=(1, 2)).reshape(-1)
 
@@ -51,13 +50,12 @@ class Cells:
     width: int
     order: Order
 
-    def labels(self, geometry: ConvGeometry) -> Labels:
+    def labels(self, spec: ConvSpec) -> Labels:
         """Returns the label of each pixel, [N, H, W]."""
-        g = geometry
-        rows = axis_labels(g.in_height, self.height, self.order)
-        columns = axis_labels(g.in_width, self.width, self.order)
+        rows = axis_labels(spec.in_height, self.height, self.order)
+        columns = axis_labels(spec.in_width, self.width, self.order)
         one = rows[:, None] * (int(columns.max()) + 1) + columns[None, :]
-        images = np.arange(g.batch) if self.order == "local" else np.zeros(g.batch, np.int64)
+        images = np.arange(spec.batch) if self.order == "local" else np.zeros(spec.batch, np.int64)
         return images[:, None, None] * (int(one.max()) + 1) + one
 
 
@@ -73,7 +71,7 @@ def find_cells(blocking: Blocking, count: int, order: Order) -> Cells:
     A window is known by the labels that its rows and columns read, so the distinct windows are the product of the
     axes' (but for windows that differ only in which way they leave the image).
     """
-    g = blocking.geometry
+    g = blocking.spec
     images = g.batch if order == "local" else 1
     taps = [_taps(blocking, block) for block in range(blocking.blocks_per_group)]
 
@@ -91,13 +89,13 @@ def find_cells(blocking: Blocking, count: int, order: Order) -> Cells:
 
 def _taps(blocking: Blocking, block: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Returns the kernel rows and columns that a block's columns of the unfolded input read."""
-    g = blocking.geometry
+    g = blocking.spec
     start = blocking.block_start(block)
     taps = np.arange(start, start + blocking.block_length(block)) // g.group_in_channels
     return tuple(np.unique(taps // g.kernel[1]).tolist()), tuple(np.unique(taps % g.kernel[1]).tolist())
 
 
-def _distinct_on_axis(g: ConvGeometry, axis: int, cell: int, order: Order, taps: tuple[int, ...]) -> int:
+def _distinct_on_axis(g: ConvSpec, axis: int, cell: int, order: Order, taps: tuple[int, ...]) -> int:
     size, outputs = (g.in_height, g.in_width)[axis], (g.out_height, g.out_width)[axis]
     starts = np.arange(outputs) * g.strides[axis] - g.pads[axis]
     positions = starts[:, None] + np.array(taps)[None, :] * g.dilations[axis]

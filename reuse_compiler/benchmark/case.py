@@ -9,7 +9,7 @@ from typing import Literal
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import FamilyName, TableType
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry, Layout
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
 
 BenchFamily = Literal["learned", "sign", "exact"]
 Order = Literal["local", "random"]
@@ -25,7 +25,6 @@ SPARE_BITS = {"learned": 0, "sign": 6, "exact": 0}
 class ConvCase:
     """What to measure. Made by `make_case`, which checks that it is possible."""
 
-    geometry: ConvGeometry
     blocking: Blocking
     family: BenchFamily
     num_hashes: int | None
@@ -37,30 +36,14 @@ class ConvCase:
     seed: int = 0
 
     @property
-    def input_shape(self) -> Shape:
-        g = self.geometry
-        return g.batch, g.in_channels, g.in_height, g.in_width
-
-    @property
-    def weight_shape(self) -> Shape:
-        g = self.geometry
-        return g.out_channels, g.group_in_channels, *g.kernel
-
-    @property
-    def output_shape(self) -> Shape:
-        g = self.geometry
-        return g.batch, g.out_channels, g.out_height, g.out_width
+    def spec(self) -> ConvSpec:
+        """The layer."""
+        return self.blocking.spec
 
     @property
     def distinct(self) -> int:
         """Distinct vectors per block that are asked for."""
-        return round(self.remaining_ratio * self.geometry.rows)
-
-    @property
-    def dense_multiply_adds(self) -> int:
-        """Multiply-adds of the dense convolution, those with padding included."""
-        g = self.geometry
-        return g.rows * g.columns * g.out_channels
+        return round(self.remaining_ratio * self.spec.rows)
 
     def hashes_for(self, distinct: int) -> int:
         """Returns H: the user's, or what should do for `distinct` vectors of a block."""
@@ -72,7 +55,7 @@ class ConvCase:
         return min(family.max_hashes, math.ceil(math.log2(max(distinct, 2))) + SPARE_BITS[self.family])
 
     def __str__(self) -> str:
-        g = self.geometry
+        g = self.spec
         batch = f", batch {g.batch}" if g.batch > 1 else ""
         group = f", {g.group} groups" if g.group > 1 else ""
         return (
@@ -106,41 +89,39 @@ def make_case(
     if pads is None:
         half = tuple(dilation * (size - 1) // 2 for dilation, size in zip(dilations, kernel, strict=True))
         pads = (half[0], half[1], half[0], half[1])
-    batch, channels, height, width = input_shape
-    geometry = ConvGeometry(
-        batch, channels, height, width, weight_shape[0], kernel, strides, pads, dilations, group
-    )  # fmt: skip
-    _check_layer(geometry, weight_shape)
+    _check_layer(input_shape, weight_shape, (*strides, *dilations, group), pads)
+    spec = ConvSpec.of(input_shape, weight_shape, strides, pads, dilations, group)
+    if spec.rows == 0:
+        raise ConfigError(
+            f"the output is empty: a kernel {_times(kernel)} does not fit an input of {_times(input_shape[2:])} "
+            f"with pads {','.join(map(str, pads))}"
+        )
     if layout == "auto":
-        layout = "channel" if geometry.group_in_channels % sub_vector_length == 0 else "patch"
-    blocking = Blocking(geometry, layout, sub_vector_length)
+        layout = "channel" if spec.group_in_channels % sub_vector_length == 0 else "patch"
+    blocking = Blocking(spec, layout, sub_vector_length)
     if sub_vector_length > blocking.group_width:
         what = "columns of the unfolded input (kh*kw*Ic/group)" if layout == "patch" else "channels of a group"
         raise ConfigError(
             f"--L {sub_vector_length} is larger than the {blocking.group_width} {what}: give a smaller one"
         )
     _check_family(family, num_hashes)
-    case = ConvCase(geometry, blocking, family, num_hashes, remaining_ratio, order, table, seed)
+    case = ConvCase(blocking, family, num_hashes, remaining_ratio, order, table, seed)
     _check_ratio(case)
     return case
 
 
-def _check_layer(g: ConvGeometry, weight: Shape) -> None:
-    sizes = (*g.strides, *g.dilations, g.group)
-    if min(sizes) < 1 or min(g.pads) < 0:
+def _check_layer(x: Shape, weight: Shape, sizes: tuple[int, ...], pads: Pads) -> None:
+    """Raises ConfigError for impossible shapes; `sizes` are strides, dilations and the group."""
+    group = sizes[-1]
+    if min(sizes) < 1 or min(pads) < 0:
         raise ConfigError("--stride, --dilation and --group must be at least 1 and --pad at least 0")
-    if weight[1] * g.group != g.in_channels:
+    if weight[1] * group != x[1]:
         raise ConfigError(
-            f"the input has {g.in_channels} channels, but weights {_times(weight)} in {g.group} group(s) read "
-            f"{weight[1] * g.group}: --weight is M x Ic/group x kh x kw"
+            f"the input has {x[1]} channels, but weights {_times(weight)} in {group} group(s) read "
+            f"{weight[1] * group}: --weight is M x Ic/group x kh x kw"
         )
-    if g.out_channels % g.group:
-        raise ConfigError(f"{g.out_channels} output channels cannot be divided into --group {g.group}")
-    if g.rows == 0:
-        raise ConfigError(
-            f"the output is empty: a kernel {_times(g.kernel)} does not fit an input of {g.in_height}x{g.in_width} "
-            f"with pads {','.join(map(str, g.pads))}"
-        )
+    if weight[0] % group:
+        raise ConfigError(f"{weight[0]} output channels cannot be divided into --group {group}")
 
 
 def _check_family(family: FamilyName, num_hashes: int | None) -> None:
@@ -150,7 +131,7 @@ def _check_family(family: FamilyName, num_hashes: int | None) -> None:
 
 
 def _check_ratio(case: ConvCase) -> None:
-    rows, vectors = case.geometry.rows, case.blocking.vectors
+    rows, vectors = case.spec.rows, case.blocking.vectors
     if not math.isfinite(case.remaining_ratio) or case.distinct < 1:
         raise ConfigError(
             f"--remaining-ratio {case.remaining_ratio:g} of the {rows} rows of the unfolded input is not even one "

@@ -24,9 +24,8 @@ from reuse_compiler.benchmark.report import (
     ThreadTimes,
     Timing,
     describe_machine,
+    summarize,
 )
-from reuse_compiler.benchmark.sessions import BoundRun, open_session
-from reuse_compiler.benchmark.timing import Samples, interleave, summarize
 from reuse_compiler.errors import VerificationError
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import Lowering
@@ -34,6 +33,8 @@ from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.runtime import NodeStatistics, Provider, current_provider, reset_statistics, statistics
 from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.sessions import BoundRun, open_session
+from reuse_compiler.verification.timing import Samples, interleave
 
 CLUSTERING = ("ReuseConv", "Cluster")
 WARM_UPS = 2
@@ -103,14 +104,14 @@ def measure_threads(case: ConvCase, counts: tuple[int, ...], repeats: int) -> Th
 
 def _quantised(case: ConvCase, data: LayerInput, dense: onnx.ModelProto, threads: int) -> Quantised[BoundRun]:
     return fastest_quantised(
-        dense, [{INPUT: data.x}], lambda opened: BoundRun(opened, data.x, case.output_shape), threads
+        dense, [{INPUT: data.x}], lambda opened: BoundRun(opened, data.x, case.spec.output_shape), threads
     )
 
 
 def _bind(case: ConvCase, data: LayerInput, model: onnx.ModelProto, threads: int) -> BoundRun:
     """Opens a session; one of the dense form knows no operators but onnxruntime's."""
     plain = all(node.domain == "" for node in model.graph.node)
-    return BoundRun(open_session(model, threads, "the layer", plain=plain), data.x, case.output_shape)
+    return BoundRun(open_session(model, threads, "the layer", plain=plain), data.x, case.spec.output_shape)
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,14 @@ class _Measurement:
             repeats=how.repeats,
             distinct_per_block=list(data.distinct),
             clusters_per_block=clusters,
-            r_c=clusters / case.geometry.rows,
+            r_c=clusters / case.spec.rows,
             cells=data.cells,
             notes=_notes(case, data),
             dense=self._timing("dense"),
             staged=self._reuse("staged") if "staged" in self.runs else None,
             fused=fused,
             int8=self._int8(self.quantised) if self.quantised else None,
-            predicted_speedup=_predicted_speedup(case, data, clusters / case.geometry.rows) if peaks else None,
+            predicted_speedup=_predicted_speedup(case, data, clusters / case.spec.rows) if peaks else None,
             centroid_gflops=_gflops(centroid_multiply_adds(case, data), fused.stages_ms.gemm),
             peaks=peaks,
             floor=compute_floor(case, data, peaks) if peaks else None,
@@ -154,7 +155,7 @@ class _Measurement:
         )
 
     def _timing(self, form: str) -> Timing:
-        return summarize(self.samples[form], median(self.samples["dense"]), self.case.dense_multiply_adds)
+        return summarize(self.samples[form], median(self.samples["dense"]), self.case.spec.multiply_adds)
 
     def _reuse(self, lowering: Lowering) -> ReuseTiming:
         self._clusters(lowering)
@@ -229,11 +230,11 @@ def _predicted_speedup(case: ConvCase, data: LayerInput, remaining_ratio: float)
 
 
 def _layer_shape(case: ConvCase) -> LayerShape:
-    g = case.geometry
+    g = case.spec
     return LayerShape(
         name=str(case),
-        input_shape=list(case.input_shape),
-        weight_shape=list(case.weight_shape),
+        input_shape=list(case.spec.input_shape),
+        weight_shape=list(case.spec.weight_shape),
         strides=list(g.strides),
         pads=list(g.pads),
         dilations=list(g.dilations),

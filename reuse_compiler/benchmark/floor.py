@@ -9,8 +9,8 @@ from __future__ import annotations
 from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.inputs import LayerInput
 from reuse_compiler.benchmark.report import Floor, FloorStage, MachinePeaks
+from reuse_compiler.reuse.error_bound import reads
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import ConvGeometry
 
 FLOAT_BYTES, ID_BYTES = 4, 4
 ENTRY_BYTES = {"float": 4, "int8": 1}
@@ -20,12 +20,9 @@ ADDS_PER_LANE = {"float": 1, "int8": 2}
 
 def compute_floor(case: ConvCase, data: LayerInput, peaks: MachinePeaks) -> Floor:
     """Returns the floor of a case whose blocks have the clusters that `data` says."""
-    g, blocking, family = case.geometry, case.blocking, FAMILIES[case.family]
+    g, blocking, family = case.spec, case.blocking, FAMILIES[case.family]
     lengths = [blocking.block_length(block) for block in range(blocking.num_blocks)]
     elements = blocking.vectors * sum(lengths)
-    input_bytes = FLOAT_BYTES * g.batch * g.in_channels * g.in_height * g.in_width
-    weight_bytes = FLOAT_BYTES * g.columns * g.out_channels
-    output_bytes = FLOAT_BYTES * g.rows * g.out_channels
     entries = sum(data.clusters) * blocking.table_width
     adds = _added_rows(case) * g.group_out_channels
     ids = ID_BYTES * blocking.vectors * blocking.num_blocks
@@ -34,13 +31,13 @@ def compute_floor(case: ConvCase, data: LayerInput, peaks: MachinePeaks) -> Floo
     # A window of the patch layout is put together from pixels in the cache; a pixel's vector is read where it is.
     unfolded = FLOAT_BYTES * elements if blocking.layout == "patch" else 0
     stages = {
-        "hash": _stage(peaks, hashed, unfolded, input_bytes),
+        "hash": _stage(peaks, hashed, unfolded, g.input_bytes),
         # The members' mean: one addition per element. A lossless family takes the first member.
         "cluster": _stage(peaks, 0 if family.lossless else elements, ids, 0),
-        "gemm": _stage(peaks, centroid_multiply_adds(case, data), ENTRY_BYTES[case.table] * entries, weight_bytes),
-        "gather": _stage(peaks, adds / ADDS_PER_LANE[case.table], ENTRY_BYTES[case.table] * adds, output_bytes),
+        "gemm": _stage(peaks, centroid_multiply_adds(case, data), ENTRY_BYTES[case.table] * entries, g.weight_bytes),
+        "gather": _stage(peaks, adds / ADDS_PER_LANE[case.table], ENTRY_BYTES[case.table] * adds, g.output_bytes),
     }
-    dense = _stage(peaks, case.dense_multiply_adds, 0, input_bytes + weight_bytes + output_bytes)
+    dense = _stage(peaks, case.spec.multiply_adds, 0, g.input_bytes + g.weight_bytes + g.output_bytes)
     return Floor(dense_ms=dense.ms, **stages, total_ms=sum(stage.ms for stage in stages.values()))
 
 
@@ -53,20 +50,10 @@ def centroid_multiply_adds(case: ConvCase, data: LayerInput) -> int:
 
 def _added_rows(case: ConvCase) -> int:
     """Table rows (of a group's output channels) that are added in a run; taps outside the image add none."""
-    g, blocking = case.geometry, case.blocking
+    g, blocking = case.spec, case.blocking
     if blocking.layout == "patch":
         return g.rows * blocking.num_blocks
-    return g.batch * _taps_inside(g, 0) * _taps_inside(g, 1) * blocking.num_blocks
-
-
-def _taps_inside(g: ConvGeometry, axis: int) -> int:
-    """Pairs of output position and kernel tap of an axis that read the image."""
-    size, outputs = (g.in_height, g.in_width)[axis], (g.out_height, g.out_width)[axis]
-    return sum(
-        0 <= position * g.strides[axis] - g.pads[axis] + tap * g.dilations[axis] < size
-        for position in range(outputs)
-        for tap in range(g.kernel[axis])
-    )
+    return int(g.batch * reads(g, 0).sum() * reads(g, 1).sum() * blocking.num_blocks)
 
 
 def _stage(peaks: MachinePeaks, multiply_adds: float, cached_bytes: float, memory_bytes: float) -> FloorStage:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reuse_compiler.benchmark.arrangement import find_cells, pixel_labels
 from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.trees import fit_tree
-from reuse_compiler.reference.vectors import neuron_vectors
+from reuse_compiler.fitting.vectors import neuron_vectors
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 
 Floats = NDArray[np.float32]
@@ -42,10 +42,10 @@ def build_input(case: ConvCase) -> LayerInput:
 
 def _channel_input(case: ConvCase, rng: np.random.Generator) -> LayerInput:
     """Each block has `case.distinct` vectors of its own, placed independently of the other blocks'."""
-    g, blocking = case.geometry, case.blocking
+    g, blocking = case.spec, case.blocking
     num_hashes = case.hashes_for(case.distinct)
     drawn = _random_parameters(case, rng, num_hashes)
-    x, palettes = np.empty(case.input_shape, np.float32), []
+    x, palettes = np.empty(case.spec.input_shape, np.float32), []
     for block in range(blocking.num_blocks):
         length = blocking.block_length(block)
         palette = _draw_palette(case, rng, length, drawn.block(block))
@@ -59,7 +59,7 @@ def _channel_input(case: ConvCase, rng: np.random.Generator) -> LayerInput:
 
 def _patch_input(case: ConvCase, rng: np.random.Generator) -> LayerInput:
     """An image of repeated rectangles, whose windows repeat; how many are distinct follows from their size."""
-    g, blocking = case.geometry, case.blocking
+    g, blocking = case.spec, case.blocking
     cells = find_cells(blocking, case.distinct, case.order)
     labels = cells.labels(g)
     colours = rng.standard_normal((int(labels.max()) + 1, g.in_channels)).astype(np.float32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -12,6 +10,7 @@ from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.inputs import LayerInput
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reuse.config import LayerSettings, Lowering, ReuseConfig, make_settings
 from reuse_compiler.reuse.fitted import Fitted
@@ -21,24 +20,18 @@ NAME, INPUT, OUTPUT = "conv", "x", "y"
 
 def dense_model(case: ConvCase) -> onnx.ModelProto:
     """Returns a model of one Conv with bias and ReLU, weights scaled so that outputs have about unit variance."""
-    g, rng = case.geometry, np.random.default_rng([case.seed, 1])
-    weights = rng.standard_normal(case.weight_shape) / np.sqrt(g.columns)
+    g, rng = case.spec, np.random.default_rng([case.seed, 1])
+    weights = rng.standard_normal(g.weight_shape) / np.sqrt(g.columns)
     initializers = {"w": weights, "b": 0.1 * rng.standard_normal(g.out_channels)}
-    geometry: dict[str, Any] = {
-        "kernel_shape": g.kernel,
-        "strides": g.strides,
-        "pads": g.pads,
-        "dilations": g.dilations,
-    }
     nodes = [
-        helper.make_node("Conv", [INPUT, "w", "b"], ["c"], NAME, group=g.group, **geometry),
+        helper.make_node("Conv", [INPUT, "w", "b"], ["c"], NAME, **attributes_of(g)),
         helper.make_node("Relu", ["c"], [OUTPUT], "relu"),
     ]
     graph = helper.make_graph(
         nodes,
         "layer",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, case.input_shape)],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, case.output_shape)],
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, g.input_shape)],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, g.output_shape)],
         [numpy_helper.from_array(array.astype(np.float32), name) for name, array in initializers.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -20,9 +20,8 @@ from reuse_compiler.benchmark.report import (
     ReuseNode,
     StageTimes,
     describe_machine,
+    summarize,
 )
-from reuse_compiler.benchmark.sessions import open_session
-from reuse_compiler.benchmark.timing import Samples, interleave, summarize
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.shapes import bind_shapes
@@ -31,8 +30,10 @@ from reuse_compiler.runtime import current_provider, reset_statistics, statistic
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
+from reuse_compiler.verification.sessions import open_session, run_session
 from reuse_compiler.verification.sources import open_data
-from reuse_compiler.verification.verify import RunError, comparable_outputs, one_line
+from reuse_compiler.verification.timing import Samples, interleave
+from reuse_compiler.verification.verify import comparable_outputs
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -212,8 +213,4 @@ def _reuse_nodes(opened: onnxruntime.InferenceSession) -> list[ReuseNode]:
 
 
 def _run(file: ModelFile, opened: onnxruntime.InferenceSession, names: list[str], feed: Feed) -> list[NDArray[Any]]:
-    try:
-        outputs: list[NDArray[Any]] = opened.run(names, feed)
-    except Exception as error:
-        raise RunError(f"{file.path} does not run: {one_line(error)}") from error
-    return outputs
+    return run_session(opened, names, feed, str(file.path))

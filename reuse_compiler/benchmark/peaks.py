@@ -11,7 +11,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from reuse_compiler.benchmark.report import MachinePeaks
-from reuse_compiler.benchmark.sessions import BoundRun, open_session
+from reuse_compiler.verification.sessions import BoundRun, open_session
 
 MATRICES = (384, 512, 1024)
 """Rows and columns of the multiplied matrices; the fastest counts, since which one suits the caches best varies."""

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from reuse_compiler.benchmark.layer import INPUT
 from reuse_compiler.benchmark.profile import profile
-from reuse_compiler.benchmark.sessions import BoundRun, open_session
-from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.sessions import BoundRun, open_session
+from reuse_compiler.verification.timing import interleave
 
 if TYPE_CHECKING:
     import onnxruntime

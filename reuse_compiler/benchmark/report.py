@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from pathlib import Path
 from typing import Literal
 
@@ -249,6 +250,18 @@ class TableReport(Report):
     repeats: int
     rows: list[TableRow]
     machine: Machine
+
+
+def summarize(samples: list[float], dense_ms: float, multiply_adds: int | None = None) -> Timing:
+    """Returns the median of `samples` (ms) beside that of the dense form; `multiply_adds` are the dense form's."""
+    median = statistics.median(samples)
+    return Timing(
+        median_ms=median,
+        fastest_ms=min(samples),
+        samples_ms=[round(sample, 4) for sample in samples],
+        speedup=dense_ms / median,
+        gflops=None if multiply_adds is None else 2e-6 * multiply_adds / median,
+    )
 
 
 def describe_machine() -> Machine:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import onnx
@@ -15,7 +13,7 @@ from onnx import helper
 
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.verification.inputs import Feed
-from reuse_compiler.verification.verify import open_session, run_session
+from reuse_compiler.verification.sessions import open_session, run_session
 
 HELD_BYTES = 512 * 2**20
 """Tensors of all runs together that are kept in memory instead of being computed again."""
@@ -52,8 +50,7 @@ class Activations:
         if start is not None:
             for feed, array in zip(self._feeds, start.arrays, strict=True):
                 feed[start.tensor] = array
-        threads, folder = os.cpu_count() or 1, Path(gettempdir())
-        self._session = open_session(part, threads, folder, label, keeps_memory=False)
+        self._session = open_session(part, os.cpu_count() or 1, label, keeps_memory=False)
 
     def __len__(self) -> int:
         return self._count

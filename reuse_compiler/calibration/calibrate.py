@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.calibration import Calibration
-from reuse_compiler.calibration.deploy import Deployment
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.metrics import Metric, check_metric, check_wish, make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
@@ -20,19 +18,18 @@ from reuse_compiler.calibration.pictures import cluster_pictures
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import Samples, from_reader, open_samples, split
 from reuse_compiler.calibration.state import State, state_path
-from reuse_compiler.compiler import configuration_of, default_output, versions
+from reuse_compiler.compiler import default_output, versions
+from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
 from reuse_compiler.errors import DataError, ModelError, OutputError
 from reuse_compiler.graph import load_model
-from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.save import check_output
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reports.calibration_page import write_html
 from reuse_compiler.reports.json_file import write_report
 from reuse_compiler.reports.page import check_extra
-from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.runtime import Provider, running_on
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
-from reuse_compiler.verification.verify import open_session, run_session
+from reuse_compiler.verification.sessions import ORIGINAL, open_session, run_session
 
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 
@@ -79,7 +76,8 @@ def calibrate_file(
         calibration = Calibration(model, work, parts, metric, options, state, progress)
         calibration.run()
     progress("writing the result", 0, 0)
-    write_configuration(calibration.deployment, options.seed, output, overwrite)
+    deployment = calibration.deployment
+    write_configuration(deployment.layers, deployment.fitted, options.seed, output, overwrite)
     found = CalibrationReport(
         model=str(model_path),
         output=str(output),
@@ -102,26 +100,6 @@ def calibrate_file(
         write_report(found, report / REPORT_JSON, overwrite)
         write_html(found, report / REPORT_HTML, overwrite)
     return found
-
-
-def write_configuration(deployment: Deployment, seed: int, path: Path, overwrite: bool) -> None:
-    """Writes the configuration, and beside it the file of what was fitted, both or neither."""
-    parameters = parameters_path(path)
-    config = ReuseConfig(
-        seed=seed, layers=deployment.layers, parameters_file=parameters.name if deployment.layers else None
-    )
-    with FileTransaction(overwrite) as files:
-        if deployment.layers:
-            with files.create(parameters) as stream:
-                stream.write(deployment.fitted.to_bytes())
-        with files.create(path) as stream:
-            stream.write((config.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n").encode())
-        files.publish()
-
-
-def parameters_path(config: Path) -> Path:
-    """Returns where what was fitted goes: `net.reuse.json` has `net.reuse.npz` beside it."""
-    return config.with_suffix(".npz")
 
 
 def _check_places(model_path: Path, output: Path, report: Path | None, overwrite: bool) -> None:
@@ -165,8 +143,8 @@ def _shapes(samples: Samples, specs: list[InputSpec]) -> dict[str, tuple[int, ..
 
 def _try_metric(model: onnx.ModelProto, samples: Samples, metric: Metric) -> None:
     """Runs the original once, so that a model or a metric that fails does so at once."""
-    session = open_session(model, 1, Path(gettempdir()), "original", keeps_memory=False)
+    session = open_session(model, 1, ORIGINAL, keeps_memory=False)
     names = [output.name for output in session.get_outputs()]
     sample = samples[0]
-    values = run_session(session, names, sample.feed, "original")
+    values = run_session(session, names, sample.feed, ORIGINAL)
     check_metric(metric, dict(zip(names, values, strict=True)), sample.labels)

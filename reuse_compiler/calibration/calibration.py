@@ -13,15 +13,17 @@ import onnx
 from reuse_compiler.calibration.deploy import Deployer, Deployment
 from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.evaluate import Evaluator, Score
-from reuse_compiler.calibration.layers import ConvLayer, Workpiece
+from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.metrics import Metric, Target
-from reuse_compiler.calibration.options import DEFAULT_MAX_DROP, CalibrationOptions, Reconstruct
+from reuse_compiler.calibration.options import DEFAULT_MAX_DROP, CalibrationOptions
 from reuse_compiler.calibration.papers import papers_candidates, papers_choice
 from reuse_compiler.calibration.report import Check, LayerCalibration, Measurement, Trial
 from reuse_compiler.calibration.samples import Split
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, settings_of
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import LayerSurvey, Survey
+from reuse_compiler.fitting.reconstruct import Reconstruct
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.verification.inputs import Feed
 
@@ -97,7 +99,7 @@ class Calibration:
     def _search(self) -> Choice:
         layers = {layer.name: layer for layer in self.work.layers}
         choices = [
-            LayerChoices(name, multiply_adds(layers[name]), survey.sensitivity, survey.measurements)
+            LayerChoices(name, layers[name].spec.multiply_adds, survey.sensitivity, survey.measurements)
             for name, survey in self.surveys.items()
         ]
         return self._worth_it(Search(choices, self.options.objective, self._try, self.effort.trials).run())
@@ -204,9 +206,9 @@ class Calibration:
             name=name,
             decision="reuse" if chosen else "dense",
             reason=self._reason(measurements, chosen),
-            N=layer.geometry.rows,
-            K=layer.geometry.columns,
-            M=layer.geometry.out_channels,
+            N=layer.spec.rows,
+            K=layer.spec.columns,
+            M=layer.spec.out_channels,
             dense_ms=measurements[0].dense_ms if measurements else None,
             sensitivity=survey.sensitivity if survey else None,
             measurements=measurements,
@@ -226,9 +228,3 @@ class Calibration:
         if not self.choice and any(trial.accepted for trial in self.trials):
             return "it gains alone, but the whole model hardly becomes faster"
         return "what it gains is not worth what it costs of the accuracy budget"
-
-
-def multiply_adds(layer: ConvLayer) -> int:
-    """Returns the multiply-adds of the dense layer."""
-    g = layer.geometry
-    return g.rows * g.columns * g.out_channels

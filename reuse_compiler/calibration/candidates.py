@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reuse_compiler.calibration.effort import Effort
-from reuse_compiler.calibration.layers import ConvLayer
 from reuse_compiler.calibration.options import FamilyChoice
-from reuse_compiler.calibration.trees import num_leaves
+from reuse_compiler.fitting.trees import num_leaves
 from reuse_compiler.reuse.config import LayerSettings, Scope, TableType, make_settings
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import Blocking, Layout
+from reuse_compiler.reuse.geometry import ConvSpec, Layout
 
 FEWEST_CHANNELS = 4
 """Layers with fewer channels (the first one) are cut in layout `patch`."""
@@ -28,28 +27,27 @@ PSTABLE_HASHES = (1, 2, 3, 4)
 """Slabs along so many directions; each distinguishes many values, so that few are enough."""
 
 
-def candidates(layer: ConvLayer, family: FamilyChoice, scope: Scope, effort: Effort) -> list[LayerSettings]:
+def candidates(spec: ConvSpec, family: FamilyChoice, scope: Scope, effort: Effort) -> list[LayerSettings]:
     """Returns settings for the layer, least detailed first; none where the cost model expects no gain from any."""
     families = FAMILIES if family == "all" else [family]
     found = []
     for name in families:
-        for layout, length in _cuts(layer, effort, FAMILIES[name].lossless):
+        for layout, length in _cuts(spec, effort, FAMILIES[name].lossless):
             for hashes in _hashes(name, effort):
                 for table in _tables(layout, length, FAMILIES[name].lossless):
                     settings = make_settings(family=name, layout=layout, L=length, H=hashes, scope=scope, table=table)
-                    if _may_pay(layer, settings):
+                    if _may_pay(spec, settings):
                         found.append(settings)
     return found
 
 
-def _cuts(layer: ConvLayer, effort: Effort, lossless: bool) -> Iterator[tuple[Layout, int]]:
-    g = layer.geometry
-    if g.group_in_channels < FEWEST_CHANNELS:
-        yield from (("patch", length) for length in dict.fromkeys(-(-g.columns // parts) for parts in PATCH_PARTS))
+def _cuts(spec: ConvSpec, effort: Effort, lossless: bool) -> Iterator[tuple[Layout, int]]:
+    if spec.group_in_channels < FEWEST_CHANNELS:
+        yield from (("patch", length) for length in dict.fromkeys(-(-spec.columns // parts) for parts in PATCH_PARTS))
         return
-    lengths = {length for length in effort.lengths if length < g.group_in_channels}
-    if lossless or g.group_in_channels <= max(effort.lengths):
-        lengths.add(g.group_in_channels)
+    lengths = {length for length in effort.lengths if length < spec.group_in_channels}
+    if lossless or spec.group_in_channels <= max(effort.lengths):
+        lengths.add(spec.group_in_channels)
     yield from (("channel", length) for length in sorted(lengths, reverse=True))
 
 
@@ -68,17 +66,17 @@ def _tables(layout: Layout, length: int, lossless: bool) -> Iterator[TableType]:
         yield "int8"
 
 
-def _may_pay(layer: ConvLayer, settings: LayerSettings) -> bool:
+def _may_pay(spec: ConvSpec, settings: LayerSettings) -> bool:
     """Whether the layer could gain: with as many clusters as trees have leaves, and with none for other families."""
-    blocking = Blocking(layer.geometry, settings.layout, settings.sub_vector_length)
+    blocking = settings.blocking(spec)
     family = FAMILIES[settings.family]
     ratio = 0.0
     if settings.family == "learned":
         leaves = num_leaves(settings.num_hashes)
         if settings.scope == "image":
-            leaves *= layer.geometry.batch
+            leaves *= spec.batch
         if leaves > MOST_REMAINING * blocking.vectors:
             return False
-        ratio = leaves / layer.geometry.rows
+        ratio = leaves / spec.rows
     cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table)
     return cost.total < MOST_EXPECTED[settings.layout]

@@ -8,15 +8,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.layers import ConvLayer, Workpiece
-from reuse_compiler.calibration.rows import Floats, Places, unfold_at
+from reuse_compiler.calibration.layers import Workpiece
+from reuse_compiler.fitting.vectors import Floats, Places, reused_rows
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.fitted import Fitted
-from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.runtime import session
 
 IDS, CENTROIDS = "ids", "centroids"
@@ -30,7 +30,7 @@ class Clusterer:
         import onnxruntime
 
         self._layer = layer
-        self._blocking = Blocking(layer.geometry, settings.layout, settings.sub_vector_length)
+        self._blocking = settings.blocking(layer.spec)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = os.cpu_count() or 1
         self._session = session(_clustering_model(work, layer, settings, parameters).SerializeToString(), None, options)
@@ -45,33 +45,12 @@ class Clusterer:
         return reused_rows(*self.ids_and_centroids(x), self._blocking, places)
 
 
-def reused_rows(ids: NDArray[np.int32], centroids: Floats, blocking: Blocking, places: Places) -> list[Floats]:
-    """Returns, per group, rows `[n, K]` of the unfolded input, made of centroids `[B, C, L]` by ids `[B, V]`."""
-    g = blocking.geometry
-    if blocking.layout == "patch":
-        return [_joined(group, ids[:, places], centroids, blocking) for group in range(g.group)]
-    groups = [_joined(group, ids, centroids, blocking) for group in range(g.group)]
-    pixels = groups[0] if g.group == 1 else np.concatenate(groups, axis=1)
-    image = pixels.reshape(g.batch, g.in_height, g.in_width, g.in_channels).transpose(0, 3, 1, 2)
-    return [unfold_at(image, g, group, places) for group in range(g.group)]
-
-
-def _joined(group: int, ids: NDArray[np.int32], centroids: Floats, blocking: Blocking) -> Floats:
-    """Returns the vectors `[n, group width]` that the blocks of a group make up."""
-    joined = np.empty((ids.shape[1], blocking.group_width), np.float32)
-    for index in range(blocking.blocks_per_group):
-        block = group * blocking.blocks_per_group + index
-        start, length = blocking.block_start(block), blocking.block_length(block)
-        joined[:, start : start + length] = centroids[block, ids[block], :length]
-    return joined
-
-
 def _clustering_model(
     work: Workpiece, layer: ConvLayer, settings: LayerSettings, parameters: HashParameters
 ) -> onnx.ModelProto:
     """Returns a model of the layer's Hash and Cluster. What tables are kept as makes no difference to clusters."""
     config = ReuseConfig(layers={layer.name: settings.model_copy(update={"table": "float"})})
     fitted = Fitted({layer.name: parameters})
-    options = CompileOptions(lowering="staged", shapes={layer.input: layer.input_shape})
+    options = CompileOptions(lowering="staged", shapes={layer.input: layer.spec.input_shape})
     lowered = lower(work.layer_model(layer), options, config, fitted)
     return cut_model(lowered.model, [], [f"{layer.name}/{IDS}", f"{layer.name}/{CENTROIDS}"])

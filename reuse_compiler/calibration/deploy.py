@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-import numpy as np
 import onnx
 
 from reuse_compiler.calibration.activations import Activations, Start
 from reuse_compiler.calibration.clusters import Clusterer
-from reuse_compiler.calibration.effort import Effort, reconstruction_rows
-from reuse_compiler.calibration.fit import HashFitter, VectorSampler
-from reuse_compiler.calibration.layers import ConvLayer, Workpiece
-from reuse_compiler.calibration.options import Reconstruct
-from reuse_compiler.calibration.reconstruct import (
-    Moments,
-    Reconstruction,
-    affordable,
-    overall_errors,
-    reconstruct,
+from reuse_compiler.calibration.effort import Effort
+from reuse_compiler.calibration.layers import Workpiece
+from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
+from reuse_compiler.fitting.reconstruct import (
+    CHECKED_SHARE,
+    LayerFit,
+    LayerReconstruction,
+    Reconstruct,
+    places_of_run,
 )
-from reuse_compiler.calibration.rows import Floats, Places, choose_places, pixels_at
+from reuse_compiler.fitting.vectors import Floats, Places, lifted, pixels_at
 from reuse_compiler.options import CompileOptions, DataOrderChoice
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import lower
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted, LayerWeights
-from reuse_compiler.reuse.seeds import layer_generator
 from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
-
-CHECKED_SHARE = 4
-"""One run in so many, at least one (or one row, if there is one run only), judges reconstructions."""
 
 
 @dataclass
@@ -54,7 +50,7 @@ class Deployment:
         self, work: Workpiece, layer: ConvLayer, feeds: Sequence[Feed], start: Start | None = None
     ) -> Activations:
         """Returns what these layers' reuse leaves to `layer` as its input, in the order NCHW, run by run."""
-        return Activations(self.model(work, "nchw"), [layer.input], feeds, "compiled", start)
+        return Activations(self.model(work, "nchw"), [layer.input], feeds, COMPILED, start)
 
 
 class Deployer:
@@ -67,15 +63,15 @@ class Deployer:
     def collect_targets(self, names: Iterable[str], progress: ProgressCallback = silent) -> None:
         """Runs the original model and keeps the layers' outputs at the places that reconstruction looks at."""
         layers = {layer.name: layer for layer in self._work.layers if layer.name in names}
-        sizes = {name: 4 * layer.geometry.rows * layer.geometry.out_channels for name, layer in layers.items()}
-        pieces = [LayerTensor(name, layer.output, sizes[name]) for name, layer in layers.items()]
+        sizes = {name: layer.spec.output_bytes for name, layer in layers.items()}
+        pieces = [LayerTensor(name, layer.linear_output, sizes[name]) for name, layer in layers.items()]
         done = 0
         for chunk in in_chunks(pieces):
-            run = Activations(self._work.model, [piece.tensor for piece in chunk], self._feeds, "original")
+            run = Activations(self._work.model, [piece.tensor for piece in chunk], self._feeds, ORIGINAL)
             for index, tensors in enumerate(run):
                 for piece, tensor in zip(chunk, tensors, strict=True):
                     layer = layers[piece.layer]
-                    rows = pixels_at(layer.lift(tensor), self._places(layer, index))
+                    rows = pixels_at(lifted(tensor), self._places(layer, index))
                     self._targets.setdefault(layer.name, []).append(rows)
                 progress("collecting layer outputs", done + index * len(chunk) // len(run), len(pieces))
             done += len(chunk)
@@ -113,20 +109,19 @@ class Deployer:
         parameters = self._hash(layer, settings, inputs)
         weights = dict(deployment.fitted.weights)
         if how != "none" and not FAMILIES[settings.family].lossless:
-            groups = self._reconstruct(layer, settings, parameters, inputs, how)
-            weights[layer.name] = LayerWeights(
-                layer.folded_weight(np.stack([group.weight for group in groups])),
-                np.concatenate([group.bias for group in groups]),
-            )
-            deployment.errors[layer.name] = overall_errors(groups)
+            found = self._reconstruct(layer, settings, parameters, inputs, how)
+            weights[layer.name] = LayerWeights(found.weight.reshape(layer.spec.weight_shape), found.bias)
+            deployment.errors[layer.name] = (found.error_as_is, found.error)
         deployment.layers[layer.name] = settings
         deployment.fitted = Fitted({**deployment.fitted.parameters, layer.name: parameters}, weights)
 
     def _hash(self, layer: ConvLayer, settings: LayerSettings, inputs: Activations) -> HashParameters:
-        sampler = VectorSampler(layer, settings.layout, self._effort.fit_vectors, len(inputs), self._seed)
+        sampler = VectorSampler(
+            layer.name, layer.spec, settings.layout, self._effort.fit_vectors, len(inputs), self._seed
+        )
         for (x,) in inputs:
             sampler.add(x)
-        return HashFitter(sampler.sample(), [settings.num_hashes]).fit(settings)
+        return HashFitter(sampler.sample(), layer.weights, [settings.num_hashes]).fit(settings)
 
     def _reconstruct(
         self,
@@ -135,37 +130,18 @@ class Deployer:
         parameters: HashParameters,
         inputs: Activations,
         how: Reconstruct,
-    ) -> list[Reconstruction]:
-        g = layer.geometry
-        how = affordable(how, g.columns)
-        weights, own_weights = [layer.unfolded_weight(group) for group in range(g.group)], None
-        if how == "statistics":
-            # Only the layer's results matter, so that those take the place of the rows they are computed from.
-            own_weights, weights = weights, [np.eye(g.group_out_channels, dtype=np.float32)] * g.group
-        fit, check = ([Moments(*weight.shape) for weight in weights] for _ in range(2))
+    ) -> LayerReconstruction:
+        fit = LayerFit(layer.spec, layer.weights, layer.biases, how)
         clusterer = Clusterer(self._work, layer, settings, parameters)
         checked = max(1, len(inputs) // CHECKED_SHARE)
         for index, (x,) in enumerate(inputs):
             places, target = self._places(layer, index), self._targets[layer.name][index]
-            held_back = index >= len(inputs) - checked
-            for group, rows in enumerate(clusterer.reused_rows(x, places)):
-                own = target[:, group * g.group_out_channels : (group + 1) * g.group_out_channels]
-                if own_weights is not None:
-                    rows = rows @ own_weights[group]
-                if len(inputs) == 1:
-                    check[group].add(rows[::CHECKED_SHARE], own[::CHECKED_SHARE])
-                    kept = np.arange(len(rows)) % CHECKED_SHARE != 0
-                    rows, own = rows[kept], own[kept]
-                    held_back = False
-                (check if held_back else fit)[group].add(rows, own)
-        biases = layer.bias.reshape(g.group, -1)
-        found = [reconstruct(fit[group], check[group], weights[group], biases[group], how) for group in range(g.group)]
-        if own_weights is not None:
-            found = [replace(own, weight=before @ own.weight) for own, before in zip(found, own_weights, strict=True)]
-        return found
+            # A single run is judged by some of its own rows.
+            held_back = None if len(inputs) == 1 else index >= len(inputs) - checked
+            fit.add(clusterer.reused_rows(x, places), target, held_back)
+        return fit.solve()
 
     def _places(self, layer: ConvLayer, run: int) -> Places:
         """Returns the output pixels of a run that reconstruction looks at: the same ones every time."""
-        g = layer.geometry
-        count = -(-reconstruction_rows(self._effort, g.columns) // len(self._feeds))
-        return choose_places(layer_generator(self._seed + 1 + run, layer.name), g.rows, count)
+        runs, products = len(self._feeds), self._effort.products
+        return places_of_run(layer.name, layer.spec, run, runs, self._seed, products)

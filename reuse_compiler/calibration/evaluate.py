@@ -5,21 +5,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from itertools import cycle, islice
-from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 import onnx
 from pydantic import BaseModel, ConfigDict
 
-from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.calibration.activations import HELD_BYTES
 from reuse_compiler.calibration.metrics import Metric, Outputs
 from reuse_compiler.calibration.report import Flips
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.verification.compare import Difference
-from reuse_compiler.verification.verify import open_session, run_session
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session
+from reuse_compiler.verification.timing import interleave
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -59,7 +57,7 @@ class Evaluator:
         what: str = "running the original model",
     ) -> None:
         self._model, self._samples, self._metric, self._threads = original, samples, metric, threads
-        session = self._open(original, "original")
+        session = self._open(original, ORIGINAL)
         self._names = [output.name for output in session.get_outputs()]
         self._held: list[Outputs] = []
         accumulator = metric.start()
@@ -74,11 +72,11 @@ class Evaluator:
 
     def score(self, model: onnx.ModelProto, progress: ProgressCallback = silent, what: str = "evaluating") -> Score:
         """Runs a model on all samples; raises VerificationError if it does not run."""
-        original, compiled = self._open(self._model, "original"), self._open(model, "compiled")
+        original, compiled = self._open(self._model, ORIGINAL), self._open(model, COMPILED)
         accumulator, differences = self._metric.start(), {name: Difference() for name in self._names}
         for index, (sample, expected) in enumerate(self._originals(original)):
             progress(what, index, len(self._samples))
-            actual = self._run(compiled, sample, "compiled")
+            actual = self._run(compiled, sample, COMPILED)
             accumulator.add(expected, actual, sample.labels)
             _add(differences, expected, actual)
         progress(what, len(self._samples), len(self._samples))
@@ -95,10 +93,10 @@ class Evaluator:
 
     def output_error(self, model: onnx.ModelProto, runs: int) -> float:
         """Returns the relative L2 error of the model's outputs on the first runs, the largest of them."""
-        compiled = self._open(model, "compiled", keeps_memory=False)
+        compiled = self._open(model, COMPILED, keeps_memory=False)
         differences = {name: Difference() for name in self._names}
         for sample, expected in islice(self._originals(), runs):
-            _add(differences, expected, self._run(compiled, sample, "compiled"))
+            _add(differences, expected, self._run(compiled, sample, COMPILED))
         return _largest(differences)
 
     def _time(
@@ -106,19 +104,19 @@ class Evaluator:
     ) -> tuple[float, float]:
         """Returns the median milliseconds of both models, run in turn on the first samples."""
         samples = list(islice(self._samples, TIMED_RUNS))
-        self._run(original, samples[0], "original")  # warm-up, which the compiled model has had
-        turns = {"original": cycle(samples), "compiled": cycle(samples)}
+        self._run(original, samples[0], ORIGINAL)  # warm-up, which the compiled model has had
+        turns = {ORIGINAL: cycle(samples), COMPILED: cycle(samples)}
         times = interleave(
             {
-                "original": lambda: self._run(original, next(turns["original"]), "original"),
-                "compiled": lambda: self._run(compiled, next(turns["compiled"]), "compiled"),
+                ORIGINAL: lambda: self._run(original, next(turns[ORIGINAL]), ORIGINAL),
+                COMPILED: lambda: self._run(compiled, next(turns[COMPILED]), COMPILED),
             },
             TIMED_RUNS,
         )
-        return statistics.median(times["original"]), statistics.median(times["compiled"])
+        return statistics.median(times[ORIGINAL]), statistics.median(times[COMPILED])
 
     def _open(self, model: onnx.ModelProto, label: str, keeps_memory: bool = True) -> onnxruntime.InferenceSession:
-        return open_session(model, self._threads, Path(gettempdir()), label, keeps_memory=keeps_memory)
+        return open_session(model, self._threads, label, keeps_memory=keeps_memory)
 
     def _run(self, session: onnxruntime.InferenceSession, sample: Sample, label: str) -> Outputs:
         return dict(zip(self._names, run_session(session, self._names, sample.feed, label), strict=True))
@@ -129,8 +127,8 @@ class Evaluator:
             if index < len(self._held):
                 yield sample, self._held[index]
                 continue
-            session = session or self._open(self._model, "original")
-            outputs = self._run(session, sample, "original")
+            session = session or self._open(self._model, ORIGINAL)
+            outputs = self._run(session, sample, ORIGINAL)
             size = sum(array.nbytes for array in outputs.values())
             if index == len(self._held) and size * len(self._samples) <= HELD_BYTES:
                 self._held.append(outputs)

@@ -11,22 +11,22 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from reuse_compiler.benchmark.sessions import BoundRun, open_session
-from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.calibration.effort import Effort
-from reuse_compiler.calibration.fit import HashFitter
-from reuse_compiler.calibration.layers import ConvLayer, Workpiece
+from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.report import Measurement
 from reuse_compiler.errors import VerificationError
+from reuse_compiler.fitting.hashes import HashFitter
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
-from reuse_compiler.reuse.cost import predicted_cost
+from reuse_compiler.reuse.cost import counted_operations
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted
-from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.runtime import remaining_ratios
 from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.sessions import BoundRun, open_session
+from reuse_compiler.verification.timing import interleave
 
 TOGETHER = 6
 """Candidates that are timed in turn with one dense layer: each session holds packed weights and working memory."""
@@ -61,7 +61,7 @@ class LayerBench:
                     output_error=error,
                     dense_ms=dense_ms,
                     reuse_ms=statistics.median(times[str(index)]),
-                    operations=operations(self.layer, settings, ratio),
+                    operations=self._operations(settings, ratio),
                 )
                 found.append(measured)
         return found
@@ -79,34 +79,22 @@ class LayerBench:
         difference.add(expected, run.output)
         return remaining_ratios(run.session).get(self.layer.name, 0.0), difference.rel_error
 
+    def _operations(self, settings: LayerSettings, ratio: float) -> float:
+        blocking, family = settings.blocking(self.layer.spec), FAMILIES[settings.family]
+        return counted_operations(blocking, family, settings.num_hashes, ratio)
+
     def _bind(self, model: onnx.ModelProto, beside: BoundRun | None = None) -> BoundRun:
         label = f"layer '{self.layer.name}'"
-        return BoundRun(open_session(model, self.threads, label), self.x, self.layer.output_shape, beside)
+        return BoundRun(open_session(model, self.threads, label), self.x, self.layer.spec.output_shape, beside)
 
     def _reuse(self, dense: onnx.ModelProto, settings: LayerSettings, parameters: HashParameters) -> onnx.ModelProto:
         config = ReuseConfig(layers={self.layer.name: settings})
         lowered = lower(
             dense,
-            CompileOptions(shapes={self.layer.input: self.layer.input_shape}),
+            CompileOptions(shapes={self.layer.input: self.layer.spec.input_shape}),
             config,
             Fitted({self.layer.name: parameters}),
         )
         if not lowered.modified:
             raise VerificationError(f"layer '{self.layer.name}' cannot be rewritten: {lowered.layers[0].reason}")
         return lowered.model
-
-
-def operations(layer: ConvLayer, settings: LayerSettings, ratio: float) -> float:
-    """Operations relative to the dense layer, all alike: the training paper's Eq. 5 and its channel layout."""
-    blocking = Blocking(layer.geometry, settings.layout, settings.sub_vector_length)
-    family = FAMILIES[settings.family]
-    return predicted_cost(
-        blocking,
-        family,
-        settings.num_hashes,
-        ratio,
-        centroid_cost=1.0,
-        gather_cost=1.0,
-        input_pass_cost=0.0,
-        output_pass_cost=0.0,
-    ).total

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.options import RegularExpression
 from reuse_compiler.reuse.config import FamilyName, Scope
 from reuse_compiler.runtime import ProviderName
@@ -13,7 +14,6 @@ from reuse_compiler.runtime import ProviderName
 FamilyChoice = Literal[FamilyName, "all"]
 Objective = Literal["latency", "operations"]
 Strategy = Literal["search", "papers"]
-Reconstruct = Literal["none", "statistics", "weights"]
 BudgetName = Literal["quick", "default", "extensive"]
 
 DEFAULT_MAX_DROP = 0.0005

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reuse_compiler.calibration.layers import ConvLayer
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import Measurement
 from reuse_compiler.calibration.search import Choice, TryChoice
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.reuse.config import FamilyName, LayerSettings, make_settings
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.policies import num_hashes_range, sub_vector_length_range
@@ -26,8 +26,8 @@ def papers_candidates(layers: Sequence[ConvLayer], options: CalibrationOptions) 
     return {
         layer.name: [
             make_settings(family=family, layout="patch", L=length, H=hashes, scope=options.scope)
-            for length in _spread(*sub_vector_length_range(layer.geometry, first_layer=index == 0))
-            for hashes in _spread(*num_hashes_range(layer.geometry.rows))
+            for length in _spread(*sub_vector_length_range(layer.spec, first_layer=index == 0))
+            for hashes in _spread(*num_hashes_range(layer.spec.rows))
             if hashes <= FAMILIES[family].max_hashes
         ]
         for index, layer in enumerate(layers)
@@ -38,7 +38,7 @@ def papers_choice(
     measurements: dict[str, list[Measurement]], layers: Sequence[ConvLayer], try_choice: TryChoice
 ) -> Choice:
     """Returns each layer's best settings that alone recover the accuracy, tried together at last."""
-    outputs = {layer.name: layer.geometry.out_channels for layer in layers}
+    outputs = {layer.name: layer.spec.out_channels for layer in layers}
     choice: Choice = {}
     for name, found in measurements.items():
         for measurement in sorted(found, key=lambda m: saved(m, outputs[name]), reverse=True):

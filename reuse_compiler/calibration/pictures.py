@@ -25,7 +25,7 @@ def cluster_pictures(calibration: Calibration) -> list[ClusterPicture]:
     feed = calibration.parts.holdout.first_feed
     pictures = []
     for layer in [layer for layer in work.layers if layer.name in deployment.layers][:MOST_PICTURES]:
-        settings, g = deployment.layers[layer.name], layer.geometry
+        settings, g = deployment.layers[layer.name], layer.spec
         parameters = deployment.fitted.parameters[layer.name]
         ((x,),) = deployment.input_of(work, layer, [feed])
         ids, _ = Clusterer(work, layer, settings, parameters).ids_and_centroids(x)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import onnx
 from pydantic import TypeAdapter, ValidationError
 
+from reuse_compiler.cache import cache_folder
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.errors import OutputError
 from reuse_compiler.graph.files import FileTransaction
@@ -32,11 +32,6 @@ INDEPENDENT = {"metric", "max_drop", "at_least", "strategy", "objective", "recon
 T = TypeVar("T")
 
 
-def cache_folder() -> Path:
-    """Returns where states are kept: `calibration` in $REUSE_CACHE, or in ~/.cache/reuse-compiler."""
-    return Path(os.environ.get("REUSE_CACHE") or Path.home() / ".cache" / "reuse-compiler") / "calibration"
-
-
 def state_path(model: onnx.ModelProto, data_digest: str, options: CalibrationOptions) -> Path:
     """Returns the state file of a model, its data and the options."""
     state = hashlib.sha256(model.SerializeToString(deterministic=True))
@@ -45,7 +40,7 @@ def state_path(model: onnx.ModelProto, data_digest: str, options: CalibrationOpt
             state.update(raw_bytes(tensor))
     state.update(data_digest.encode())
     state.update(json.dumps([VERSION, options.model_dump(mode="json", exclude=INDEPENDENT)], sort_keys=True).encode())
-    return cache_folder() / f"{state.hexdigest()[:32]}.json"
+    return cache_folder() / "calibration" / f"{state.hexdigest()[:32]}.json"
 
 
 class State:

@@ -13,17 +13,19 @@ from reuse_compiler.calibration.candidates import candidates
 from reuse_compiler.calibration.deploy import Deployment
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
-from reuse_compiler.calibration.fit import HashFitter, VectorSampler
-from reuse_compiler.calibration.layers import ConvLayer, Workpiece
+from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.measure import LayerBench
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CONFIG, Measurement
-from reuse_compiler.calibration.rows import Floats
 from reuse_compiler.calibration.state import State
+from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
+from reuse_compiler.fitting.vectors import Floats
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.sessions import ORIGINAL
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
 
 SMALLEST_ERROR = 1e-6
@@ -62,7 +64,7 @@ class Survey:
     def wanted(self) -> dict[str, list[LayerSettings]]:
         """Returns the candidates that the options ask for, by layer."""
         family, scope = self.options.family, self.options.scope
-        return {layer.name: candidates(layer, family, scope, self.effort) for layer in self.work.layers}
+        return {layer.name: candidates(layer.spec, family, scope, self.effort) for layer in self.work.layers}
 
     def measure(self, wanted: dict[str, list[LayerSettings]]) -> dict[str, LayerSurvey]:
         """Measures the settings that are wanted, by layer; layers without any are left out."""
@@ -116,21 +118,22 @@ class Survey:
             own = [by_name[piece.layer] for piece in chunk]
             tensors = [layer.input for layer in own]
             samplers = [self._sampler(layer, wanted[layer.name]) for layer in own]
-            for inputs in Activations(self.work.model, tensors, self.feeds, "original"):
+            for inputs in Activations(self.work.model, tensors, self.feeds, ORIGINAL):
                 for sampler, x in zip(samplers, inputs, strict=True):
                     sampler.add(x)
-            (measured,) = Activations(self.work.model, tensors, [self.other], "original")
+            (measured,) = Activations(self.work.model, tensors, [self.other], ORIGINAL)
             for layer, sampler, x in zip(own, samplers, measured, strict=True):
                 depths = [s.num_hashes for s in wanted[layer.name] if s.family == "learned"]
-                yield layer, HashFitter(sampler.sample(), depths), x
+                yield layer, HashFitter(sampler.sample(), layer.weights, depths), x
 
     def _held_bytes(self, layer: ConvLayer) -> int:
         """Returns what a layer's input and vectors sampled from all runs take."""
-        g = layer.geometry
-        pixels = g.batch * g.in_height * g.in_width
+        pixels = layer.spec.pixels
         sampled = min(self.effort.fit_vectors, pixels * len(self.feeds))
-        return 4 * g.in_channels * (pixels + sampled)
+        return layer.spec.input_bytes + 4 * layer.spec.in_channels * sampled
 
     def _sampler(self, layer: ConvLayer, settings: Sequence[LayerSettings]) -> VectorSampler:
         (layout,) = {s.layout for s in settings}
-        return VectorSampler(layer, layout, self.effort.fit_vectors, len(self.feeds), self.options.seed)
+        return VectorSampler(
+            layer.name, layer.spec, layout, self.effort.fit_vectors, len(self.feeds), self.options.seed
+        )

@@ -13,7 +13,6 @@ from reuse_compiler.calibration.options import (
     CalibrationOptions,
     FamilyChoice,
     Objective,
-    Reconstruct,
     Strategy,
 )
 from reuse_compiler.cli.command import (
@@ -27,6 +26,7 @@ from reuse_compiler.cli.command import (
 )
 from reuse_compiler.cli.flags import make_options, parse_shapes, print_version
 from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.reports.calibration_table import print_calibration
 from reuse_compiler.reuse.config import Scope
 from reuse_compiler.runtime import ProviderName

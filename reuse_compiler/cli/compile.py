@@ -336,7 +336,8 @@ def _check_calibration(data: str | None, flags: Mapping[str, object], dry_run: b
 
 def _check_report(report: Path, model: Path, output: Path | None, calibrates: bool, overwrite: bool) -> None:
     """Refuses an impossible place for the report before any work is done."""
-    from reuse_compiler.compiler import configuration_of, default_output
+    from reuse_compiler.compiler import default_output
+    from reuse_compiler.configuration import configuration_of
     from reuse_compiler.graph.save import check_output
 
     if report.resolve() in {model.resolve(), (output or default_output(model)).resolve()}:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
@@ -25,6 +27,11 @@ class Constant:
 
     tensor: onnx.TensorProto
     in_graph: bool
+
+    @property
+    def array(self) -> npt.NDArray[Any]:
+        """Its values, read anew each time: models may be larger than memory."""
+        return to_array(self.tensor)
 
 
 class NotConstantError(Exception):

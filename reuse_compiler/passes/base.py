@@ -13,7 +13,7 @@ from reuse_compiler.graph.constants import ConstantFinder
 from reuse_compiler.graph.shapes import ShapeTable
 from reuse_compiler.graph.view import GraphView
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.layer import Layer
+from reuse_compiler.passes.layer import ConvLayer, Layer
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted
 
@@ -50,9 +50,9 @@ class PassContext:
         self.constants = ConstantFinder(self.view)
 
     @property
-    def chosen(self) -> list[Layer]:
+    def chosen(self) -> list[ConvLayer]:
         """The layers to rewrite."""
-        return [layer for layer in self.layers or [] if layer.refusal is None]
+        return [layer for layer in self.layers or [] if isinstance(layer, ConvLayer) and layer.refusal is None]
 
 
 class Pass(ABC):

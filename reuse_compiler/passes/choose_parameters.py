@@ -10,11 +10,11 @@ from dataclasses import fields
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.base import Pass, PassContext
-from reuse_compiler.passes.layer import Layer
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.reuse.config import check_parameters, make_settings
 from reuse_compiler.reuse.cost import expected_remaining_ratio, predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry, Layout
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
 from reuse_compiler.reuse.policies import num_hashes_range
 from reuse_compiler.reuse.seeds import layer_generator
 
@@ -83,7 +83,7 @@ def _warn_if_none_selected(context: PassContext) -> None:
         logger.warning("--layers '%s' matches no convolution; their names are %s", pattern, ", ".join(names[:10]))
 
 
-def _not_selected(layer: Layer, options: CompileOptions) -> str | None:
+def _not_selected(layer: ConvLayer, options: CompileOptions) -> str | None:
     if options.layers is not None and not re.search(options.layers, layer.name):
         return f"its name does not match --layers '{options.layers}'"
     if options.exclude is not None and re.search(options.exclude, layer.name):
@@ -91,37 +91,35 @@ def _not_selected(layer: Layer, options: CompileOptions) -> str | None:
     return None
 
 
-def _choose_settings(layer: Layer, context: PassContext) -> str | None:
+def _choose_settings(layer: ConvLayer, context: PassContext) -> str | None:
     """Fills in `layer.settings`; returns a refusal if there are none that fit."""
-    geometry = layer.geometry
-    assert geometry is not None
     if context.config is not None:
         settings = context.config.layers.get(layer.name)
         if settings is None:
             return "the configuration does not name it"
-        problem = _too_long(settings.sub_vector_length, settings.layout, geometry)
+        problem = _too_long(settings.sub_vector_length, settings.layout, layer.spec)
         if problem is not None:
             raise ConfigError(f"layer '{layer.name}' of the configuration: {problem}")
         layer.settings, layer.reason = settings, "the configuration names it"
         return None
-    return _default_settings(layer, context.options, geometry)
+    return _default_settings(layer, context.options)
 
 
-def _default_settings(layer: Layer, options: CompileOptions, geometry: ConvGeometry) -> str | None:
+def _default_settings(layer: ConvLayer, options: CompileOptions) -> str | None:
     """Options where given; else the papers' choices without samples: L = channels, H by Policy 2, family sign."""
-    family = options.family or DEFAULT_FAMILY
-    length = options.sub_vector_length or geometry.group_in_channels
+    family, spec = options.family or DEFAULT_FAMILY, layer.spec
+    length = options.sub_vector_length or spec.group_in_channels
     layout: Layout = "channel" if options.layout == "auto" else options.layout
-    if options.layout == "auto" and geometry.group_in_channels % length:
+    if options.layout == "auto" and spec.group_in_channels % length:
         layout = "patch"
-    problem = _too_long(length, layout, geometry)
+    problem = _too_long(length, layout, spec)
     if problem is not None:
         return problem
     num_hashes = 1 if FAMILIES[family].lossless else options.num_hashes
     if num_hashes is None:
-        if not layer.size_known:
+        if not layer.spec.size_known:
             return "its input size is unknown, so H cannot be chosen: give -H (or --shape, if the inputs are dynamic)"
-        num_hashes = num_hashes_range(geometry.rows)[0]
+        num_hashes = num_hashes_range(spec.rows)[0]
     layer.settings = make_settings(
         family=family,
         layout=layout,
@@ -135,21 +133,21 @@ def _default_settings(layer: Layer, options: CompileOptions, geometry: ConvGeome
     return None
 
 
-def _too_long(length: int, layout: Layout, geometry: ConvGeometry) -> str | None:
+def _too_long(length: int, layout: Layout, spec: ConvSpec) -> str | None:
     """Returns why a sub-vector length does not fit a layer, or None."""
-    width = Blocking(geometry, layout, 1).group_width
+    width = Blocking(spec, layout, 1).group_width
     if length <= width:
         return None
     what = "columns of its unfolded input (kh*kw*Ic)" if layout == "patch" else "channels of its input"
-    per_group = " per group" if geometry.group > 1 else ""
+    per_group = " per group" if spec.group > 1 else ""
     return f"L={length} is larger than the {width} {what}{per_group} that layout '{layout}' cuts"
 
 
-def _too_dear(layer: Layer, context: PassContext) -> str | None:
+def _too_dear(layer: ConvLayer, context: PassContext) -> str | None:
     """Predicts the cost; returns a refusal if the layer would be slower and the user did not ask for it."""
     blocking, settings = layer.blocking, layer.settings
     assert blocking is not None and settings is not None
-    if not layer.size_known:
+    if not layer.spec.size_known:
         layer.reason = layer.reason or "its settings are given; its cost is unknown without its input size"
         return None
     family = FAMILIES[settings.family]
@@ -166,14 +164,14 @@ def _too_dear(layer: Layer, context: PassContext) -> str | None:
     return None
 
 
-def _check_table(layer: Layer, options: CompileOptions) -> None:
+def _check_table(layer: ConvLayer, options: CompileOptions) -> None:
     """Raises ConfigError for int8 tables in the staged form, whose tables are tensors of float32."""
     assert layer.settings is not None
     if layer.settings.table == "int8" and options.lowering == "staged":
         raise ConfigError(f"layer '{layer.name}': int8 tables need --lowering fused")
 
 
-def _choose_hash(layer: Layer, context: PassContext) -> None:
+def _choose_hash(layer: ConvLayer, context: PassContext) -> None:
     """Takes the configuration's parameters, or draws random ones from the seed and the layer's name."""
     blocking, settings = layer.blocking, layer.settings
     assert blocking is not None and settings is not None

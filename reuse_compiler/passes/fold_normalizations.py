@@ -5,20 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from reuse_compiler.graph.constants import Constant
-from reuse_compiler.graph.tensors import to_array, to_tensor
+from reuse_compiler.graph.tensors import to_tensor
 from reuse_compiler.passes.base import Pass, PassContext
-from reuse_compiler.passes.layer import Layer, Normalization
+from reuse_compiler.passes.layer import ConvLayer, Normalization
 
 
 class FoldNormalizations(Pass):
-    """Requires the weights of all layers that may be rewritten.
+    """Requires nothing.
 
     Ensures that those whose result is normalized have weights and bias that do it. Their nodes stay in the graph until
     the layer is lowered, so one that stays dense is as it was. Layers whose normalization does not fit keep it.
     """
-
-    def requires(self, context: PassContext) -> str | None:
-        return None if all(layer.weight for layer in context.chosen) else "a layer has no weights"
 
     def run(self, context: PassContext) -> bool:
         for layer in context.chosen:
@@ -27,10 +24,9 @@ class FoldNormalizations(Pass):
         return False
 
 
-def _fold(layer: Layer, normalization: Normalization) -> None:
-    assert layer.weight is not None
-    weight = to_array(layer.weight.tensor).astype(np.float64)
-    bias = 0.0 if layer.bias is None else to_array(layer.bias.tensor).astype(np.float64)
+def _fold(layer: ConvLayer, normalization: Normalization) -> None:
+    weight = layer.weight.array.astype(np.float64)
+    bias = 0.0 if layer.bias is None else layer.bias.array.astype(np.float64)
     scale = normalization.scale.reshape(-1, *[1] * (weight.ndim - 1))
     new_bias = bias * normalization.scale + normalization.shift
     layer.weight = Constant(to_tensor((weight * scale).astype(np.float32), "weights"), in_graph=False)

@@ -1,4 +1,4 @@
-"""A convolution on its way through the passes: what it is, whether it may be rewritten, and how."""
+"""A model's convolution: what it is, whether it may be rewritten, and how."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from reuse_compiler.report import LayerReport
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.cost import Cost
 from reuse_compiler.reuse.families import HashParameters
-from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
+Floats = NDArray[np.float32]
 ActivationName = Literal["Relu", "Clip", "LeakyRelu"]
 
 
@@ -38,23 +39,9 @@ class Normalization:
     shift: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class ConvAttributes:
-    """A Conv's attributes with ONNX's defaults filled in, lifted to two dimensions if it has one."""
-
-    kernel_shape: tuple[int, int]
-    strides: tuple[int, int]
-    pads: tuple[int, int, int, int]
-    """As written (begin h, begin w, end h, end w); meaningless unless `auto_pad` is NOTSET."""
-    dilations: tuple[int, int]
-    group: int
-    auto_pad: AutoPad
-    one_dimensional: bool
-
-
 @dataclass
 class Layer:
-    """A Conv-like node. Passes fill in the fields in the order in which they stand here."""
+    """A Conv-like node of a model, and why reuse leaves it as it is."""
 
     name: str
     ref: NodeRef
@@ -62,18 +49,6 @@ class Layer:
     activation: Activation | None = None
     refusal: str | None = None
     """Why it stays dense, as the sentence of the report; None as long as nothing speaks against rewriting it."""
-
-    weight: Constant | None = None
-    bias: Constant | None = None
-    attributes: ConvAttributes | None = None
-    geometry: ConvGeometry | None = None
-    """With the sizes of the bound shapes; batch, height and width are 0 where they are not known."""
-
-    settings: LayerSettings | None = None
-    parameters: HashParameters = field(default_factory=HashParameters)
-    cost: Cost | None = None
-    reason: str = ""
-    """Why it is rewritten."""
 
     @property
     def proto(self) -> onnx.NodeProto:
@@ -84,6 +59,11 @@ class Layer:
         """The node and those after it that the rewritten layer computes, too, in order."""
         after = (self.normalization, self.activation)
         return [self.ref, *(each.ref for each in after if each is not None)]
+
+    @property
+    def input(self) -> str:
+        """The tensor that it reads."""
+        return str(self.ref.node.inputs[0].name)
 
     @property
     def linear_output(self) -> str:
@@ -101,21 +81,44 @@ class Layer:
         """Whether the layer stands in the main graph, not in a body."""
         return self.ref.scope.parent is None
 
+    def report(self) -> LayerReport:
+        """Returns the layer's line of the report, without what only verification can measure."""
+        return LayerReport(name=self.name, decision="dense", reason=self.refusal or "")
+
+
+@dataclass(kw_only=True)
+class ConvLayer(Layer):
+    """A convolution that reuse can compute: its description and constants, and later how it is rewritten."""
+
+    spec: ConvSpec
+    weight: Constant
+    bias: Constant | None
+    settings: LayerSettings | None = None
+    parameters: HashParameters = field(default_factory=HashParameters)
+    cost: Cost | None = None
+    reason: str = ""
+    """Why it is rewritten."""
+
+    @property
+    def weights(self) -> Floats:
+        """The weights [M, Ic/group, kh, kw]; a 1-D layer has kh = 1."""
+        array = self.weight.array.astype(np.float32, copy=False)
+        return array[:, :, None] if self.spec.one_dimensional else array
+
+    @property
+    def biases(self) -> Floats:
+        """The bias [M], zeros if the layer has none."""
+        if self.bias is None:
+            return np.zeros(self.spec.out_channels, np.float32)
+        return self.bias.array.astype(np.float32, copy=False)
+
     @property
     def blocking(self) -> Blocking | None:
         """How the settings cut the layer into blocks."""
-        if self.geometry is None or self.settings is None:
-            return None
-        return Blocking(self.geometry, self.settings.layout, self.settings.sub_vector_length)
-
-    @property
-    def size_known(self) -> bool:
-        """Whether batch, height and width of the input are known."""
-        return self.geometry is not None and self.geometry.in_height > 0
+        return None if self.settings is None else self.settings.blocking(self.spec)
 
     def report(self) -> LayerReport:
-        """Returns the layer's line of the report, without what only verification can measure."""
-        settings, geometry = self.settings, self.geometry
+        settings, spec = self.settings, self.spec
         return LayerReport(
             name=self.name,
             decision="reuse" if self.refusal is None else "dense",
@@ -126,8 +129,8 @@ class Layer:
             H=settings.num_hashes if settings else None,
             scope=settings.scope if settings else None,
             table=settings.table if settings else None,
-            N=geometry.rows if geometry and self.size_known else None,
-            K=geometry.columns if geometry else None,
-            M=geometry.out_channels if geometry else None,
+            N=spec.rows if spec.size_known else None,
+            K=spec.columns,
+            M=spec.out_channels,
             predicted_cost=self.cost.total if self.cost else None,
         )

@@ -14,7 +14,8 @@ from reuse_compiler.graph.edit import ModelEdit
 from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.tensors import to_tensor
 from reuse_compiler.passes.base import Pass, PassContext
-from reuse_compiler.passes.layer import Layer
+from reuse_compiler.passes.conv_node import attributes_of
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.reuse.config import Lowering
 from reuse_compiler.reuse.families import FAMILIES
 
@@ -56,17 +57,17 @@ class LowerToReuse(Pass):
 class _Builder:
     """Builds the replacement of one layer."""
 
-    def __init__(self, layer: Layer, names: Names, opset: int) -> None:
-        assert layer.settings is not None and layer.attributes is not None and layer.weight is not None
+    def __init__(self, layer: ConvLayer, names: Names, opset: int) -> None:
+        assert layer.settings is not None
         self._layer, self._names, self._opset = layer, names, opset
-        self._settings, self._attributes, self._weight = layer.settings, layer.attributes, layer.weight
+        self._settings, self._spec = layer.settings, layer.spec
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
     def build(self, lowering: Lowering) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
         """Returns the new nodes, the last of which computes the layer's result, and the constants that they read."""
-        source, target = self._layer.ref.node.inputs[0].name, self._layer.output
-        if self._attributes.one_dimensional:
+        source, target = self._layer.input, self._layer.output
+        if self._spec.one_dimensional:
             flat_input, flat = (self._names.new_tensor(f"{self._layer.name}/{part}") for part in ("input", "result"))
             self._change_height("Unsqueeze", source, flat_input)
             self._lower(lowering, flat_input, flat)
@@ -79,23 +80,23 @@ class _Builder:
         (self._staged if lowering == "staged" else self._fused)(source, target)
 
     def _fused(self, source: str, target: str) -> None:
-        attributes = {**self._hash_attributes(), **self._cluster_attributes(), **self._geometry()}
+        attributes = {**self._hash_attributes(), **self._cluster_attributes(), **self._cut_attributes()}
         parameters = self._parameters()
         bias = self._bias() or (self._absent("bias", np.float32) if parameters else "")
         inputs = [source, self._weights(), bias, *parameters]
         self._node("ReuseConv", "", inputs, [target], {**attributes, **self._activation_attributes(), **self._table()})
 
     def _staged(self, source: str, target: str) -> None:
-        name, geometry = self._layer.name, self._geometry()
+        name, cut = self._layer.name, self._cut_attributes()
         codes, ids, centroids, counts, table = (
             self._names.new_tensor(f"{name}/{part}") for part in ("codes", "ids", "centroids", "counts", "table")
         )
-        self._node("Hash", "Hash", [source, *self._parameters()], [codes], {**self._hash_attributes(), **geometry})
-        cluster = {**self._cluster_attributes(), **geometry}
+        self._node("Hash", "Hash", [source, *self._parameters()], [codes], {**self._hash_attributes(), **cut})
+        cluster = {**self._cluster_attributes(), **cut}
         self._node("Cluster", "Cluster", [source, codes], [ids, centroids, counts], cluster)
-        gemm = {"layout": self._settings.layout, "group": self._attributes.group}
+        gemm = {"layout": self._settings.layout, "group": self._spec.group}
         self._node("CentroidGemm", "CentroidGemm", [centroids, counts, self._weights()], [table], gemm)
-        gather = {**geometry, **self._activation_attributes()}
+        gather = {**cut, **self._activation_attributes()}
         self._node("Gather", "Gather", [table, ids, source, self._bias()], [target], gather)
 
     def _change_height(self, op: str, source: str, target: str) -> None:
@@ -132,13 +133,13 @@ class _Builder:
         return str(own.name)
 
     def _weights(self) -> str:
-        tensor = self._weight.tensor
-        if self._attributes.one_dimensional:
+        tensor = self._layer.weight.tensor
+        if self._spec.one_dimensional:
             lifted = onnx.TensorProto()
             lifted.CopyFrom(tensor)
             lifted.dims.insert(HEIGHT_AXIS, 1)
             return self._constant("weights", lifted)
-        return str(tensor.name) if self._weight.in_graph else self._constant("weights", tensor)
+        return str(tensor.name) if self._layer.weight.in_graph else self._constant("weights", tensor)
 
     def _bias(self) -> str:
         bias = self._layer.bias
@@ -162,18 +163,10 @@ class _Builder:
             for name, array in arrays
         ]
 
-    def _geometry(self) -> dict[str, Any]:
-        a = self._attributes
-        padding = {"pads": list(a.pads)} if a.auto_pad == "NOTSET" else {"auto_pad": a.auto_pad}
-        return {
-            "kernel_shape": list(a.kernel_shape),
-            "strides": list(a.strides),
-            **padding,
-            "dilations": list(a.dilations),
-            "group": a.group,
-            "layout": self._settings.layout,
-            "sub_vector_length": self._settings.sub_vector_length,
-        }
+    def _cut_attributes(self) -> dict[str, Any]:
+        settings = self._settings
+        blocks = {"layout": settings.layout, "sub_vector_length": settings.sub_vector_length}
+        return attributes_of(self._spec) | blocks
 
     def _hash_attributes(self) -> dict[str, Any]:
         return {"family": self._settings.family, "num_hashes": self._settings.num_hashes}

@@ -10,7 +10,6 @@ import onnx
 from reuse_compiler.graph.constants import NotConstantError
 from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.structure import STANDARD_DOMAINS
-from reuse_compiler.graph.tensors import to_array
 from reuse_compiler.graph.view import NodeRef
 from reuse_compiler.passes.base import Pass, PassContext
 from reuse_compiler.passes.convolution_operators import declined_operator, is_convolution
@@ -100,7 +99,7 @@ def _normalization(conv: NodeRef, context: PassContext) -> Normalization | None:
         found = [context.constants.find(tensor, ref.scope) for tensor in ref.node.inputs[1:]]
     except NotConstantError:
         return None
-    gamma, beta, mean, variance = (to_array(constant.tensor).astype(np.float64) for constant in found)
+    gamma, beta, mean, variance = (constant.array.astype(np.float64) for constant in found)
     if not gamma.shape == beta.shape == mean.shape == variance.shape or gamma.ndim != 1:
         return None
     scale = gamma / np.sqrt(variance + _float_attribute(ref.proto, "epsilon", DEFAULT_EPSILON))
@@ -132,7 +131,7 @@ def _clip_bounds(clip: NodeRef, context: PassContext) -> tuple[float, float] | N
         if tensor.is_empty():
             continue
         try:
-            value = to_array(context.constants.find(tensor, clip.scope).tensor)
+            value = context.constants.find(tensor, clip.scope).array
         except NotConstantError:
             return None
         if value.size != 1:

@@ -8,7 +8,7 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.graph.constants import Constant
 from reuse_compiler.graph.tensors import to_tensor
 from reuse_compiler.passes.base import Pass, PassContext
-from reuse_compiler.passes.layer import Layer
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.reuse.fitted import LayerWeights
 
 
@@ -26,9 +26,8 @@ class ReplaceWeights(Pass):
         return False
 
 
-def _replace(layer: Layer, fitted: LayerWeights) -> None:
-    assert layer.weight is not None
-    expected = tuple(layer.weight.tensor.dims)
+def _replace(layer: ConvLayer, fitted: LayerWeights) -> None:
+    expected = layer.spec.weight_shape
     for name, array, shape in (("weight", fitted.weight, expected), ("bias", fitted.bias, expected[:1])):
         if array.shape != shape:
             raise ConfigError(f"layer '{layer.name}': '{name}' has shape {array.shape}, expected {shape}")

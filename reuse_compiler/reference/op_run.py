@@ -9,34 +9,9 @@ from onnx.reference.op_run import OpRun
 from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, gather_rows, hash_vectors, quantise_table
 from reuse_compiler.reference.pool import Pooling, pool
 from reuse_compiler.reuse.families import HashParameters
-from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvGeometry, Layout
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
 DOMAIN = "ai.reuse"
-
-
-def blocking_from_attributes(
-    x_shape: tuple[int, ...],
-    out_channels: int,
-    kernel_shape: Any,
-    layout: Layout,
-    sub_vector_length: int,
-    strides: Any = None,
-    pads: Any = None,
-    dilations: Any = None,
-    group: int | None = None,
-    auto_pad: AutoPad | None = None,
-) -> Blocking:
-    """Returns the blocking that an operator's attributes mean for an input of shape `x_shape` [N, Ic, H, W]."""
-    kernel = (int(kernel_shape[0]), int(kernel_shape[1]))
-    stride = tuple(strides or (1, 1))
-    dilation = tuple(dilations or (1, 1))
-    resolved = ConvGeometry.resolve_pads(
-        auto_pad or "NOTSET", tuple(pads or (0, 0, 0, 0)), (x_shape[2], x_shape[3]), kernel, stride, dilation
-    )
-    geometry = ConvGeometry(
-        x_shape[0], x_shape[1], x_shape[2], x_shape[3], out_channels, kernel, stride, resolved, dilation, group or 1
-    )
-    return Blocking(geometry, layout, sub_vector_length)
 
 
 def present(value: Any) -> Any:
@@ -50,8 +25,11 @@ class ReuseOp(OpRun):
     op_domain = DOMAIN
 
     def blocking(self, x: Any, out_channels: int) -> Blocking:
-        names = ("kernel_shape", "layout", "sub_vector_length", "strides", "pads", "dilations", "group", "auto_pad")
-        return blocking_from_attributes(x.shape, out_channels, **{name: self.attribute(name) for name in names})
+        """Returns how the attributes cut an input [N, Ic, H, W]."""
+        names = ("strides", "pads", "dilations", "group", "auto_pad")
+        weights = (out_channels, x.shape[1] // self.attribute("group", 1), *self.attribute("kernel_shape"))
+        spec = ConvSpec.of(x.shape, weights, **{name: self.attribute(name) for name in names})
+        return Blocking(spec, self.attribute("layout"), self.attribute("sub_vector_length"))
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Returns an attribute of the node, or `default`."""
@@ -63,7 +41,7 @@ class Hash(ReuseOp):
     """codes = Hash(X, projections?, thresholds?, coordinates?, widths?)"""
 
     def _run(self, x: Any, *parameters: Any, **_: Any) -> tuple[Any]:
-        # The number of output channels does not matter for hashing; a multiple of the group satisfies the geometry.
+        # The number of output channels does not matter for hashing; it must be a multiple of the group.
         blocking = self.blocking(x, self.attribute("group", 1))
         return (hash_vectors(x, blocking, self.attribute("family"), HashParameters(*map(present, parameters))),)
 
@@ -88,11 +66,8 @@ class CentroidGemm(ReuseOp):
     """table = CentroidGemm(centroids, counts, W)"""
 
     def _run(self, centroids: Any, counts: Any, weights: Any, **_: Any) -> tuple[Any]:
-        group = self.attribute("group", 1)
-        in_channels = weights.shape[1] * group
-        out_channels, _, height, width = weights.shape
-        geometry = ConvGeometry(1, in_channels, height, width, out_channels, (height, width), group=group)
-        blocking = Blocking(geometry, self.attribute("layout"), centroids.shape[2])
+        spec = ConvSpec.of((1, 0, *weights.shape[2:]), weights.shape, group=self.attribute("group", 1))
+        blocking = Blocking(spec, self.attribute("layout"), centroids.shape[2])
         return (centroid_gemm(centroids, counts, weights, blocking),)
 
 

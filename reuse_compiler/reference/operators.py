@@ -99,7 +99,7 @@ def cluster_vectors(
     xp = array_module(x)
     to_host = xp.asnumpy if xp is not np else np.asarray
     vectors, codes = to_host(neuron_vectors(x, blocking)), to_host(codes)
-    units = blocking.geometry.batch if scope == "image" else 1
+    units = blocking.spec.batch if scope == "image" else 1
     vectors_per_unit = blocking.vectors // max(units, 1)
     ids = np.zeros((blocking.num_blocks, blocking.vectors), np.int32)
     rows, guarded = [], 0
@@ -133,7 +133,7 @@ def quantise_table(centroids: Array, counts: Array, weights: Array, blocking: Bl
     if blocks_per_scale == 0:
         return None
     table = centroid_gemm(centroids, counts, weights, blocking)
-    by_channel = (blocking.num_blocks, -1, blocking.taps_per_block, blocking.geometry.group_out_channels)
+    by_channel = (blocking.num_blocks, -1, blocking.taps_per_block, blocking.spec.group_out_channels)
     entries = table.reshape(by_channel)
     bounds = block_bounds(centroids, weights, blocking)  # [B, M/group]
     for begin in range(0, blocking.num_blocks, blocking.blocks_per_group):
@@ -162,7 +162,7 @@ def block_bounds(centroids: Array, weights: Array, blocking: Blocking) -> Array:
 
 def _add_block(total: Array, table: Array, ids: Array, blocking: Blocking) -> None:
     """Adds one block's table rows [C, T] to `total [N, Oh, Ow, M/group]` at the ids [V] of its vectors."""
-    g = blocking.geometry
+    g = blocking.spec
     if blocking.layout == "patch":
         total += table[ids].reshape(total.shape)
         return
@@ -180,9 +180,9 @@ def _add_block(total: Array, table: Array, ids: Array, blocking: Blocking) -> No
             total[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += products[source]
 
 
-def _source(geometry: Any, axis: int, output: int, tap: int) -> int:
+def _source(spec: Any, axis: int, output: int, tap: int) -> int:
     """Returns the input coordinate that a tap reads for an output coordinate."""
-    return int(output * geometry.strides[axis] - geometry.pads[axis] + tap * geometry.dilations[axis])
+    return int(output * spec.strides[axis] - spec.pads[axis] + tap * spec.dilations[axis])
 
 
 def activate(y: Array, activation: str, params: tuple[float, ...]) -> Array:
@@ -209,7 +209,7 @@ def gather_rows(
 ) -> Array:
     """Operator Gather: returns Y [N, M, Oh, Ow]."""
     xp = array_module(table)
-    g = blocking.geometry
+    g = blocking.spec
     outputs = []
     for group in range(g.group):
         total = xp.zeros((g.batch, g.out_height, g.out_width, g.group_out_channels), xp.float32)

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from reuse_compiler.reuse.families.base import Array, array_module
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
 
-def unfold(x: Array, geometry: ConvGeometry, group: int) -> Array:
+def unfold(x: Array, spec: ConvSpec, group: int) -> Array:
     """Returns the unfolded input [N*Oh*Ow, K] of one group of `x [N, Ic, H, W]`, columns in the order (kh, kw, c)."""
     xp = array_module(x)
-    g = geometry
-    top, left, bottom, right = g.pads
-    channels = slice(group * g.group_in_channels, (group + 1) * g.group_in_channels)
+    top, left, bottom, right = spec.pads
+    channels = slice(group * spec.group_in_channels, (group + 1) * spec.group_in_channels)
     padded = xp.pad(x[:, channels], ((0, 0), (0, 0), (top, bottom), (left, right)))
     columns = []
-    for row in range(g.kernel[0]):
-        for column in range(g.kernel[1]):
-            first_row, first_column = row * g.dilations[0], column * g.dilations[1]
+    for row in range(spec.kernel[0]):
+        for column in range(spec.kernel[1]):
+            first_row, first_column = row * spec.dilations[0], column * spec.dilations[1]
             window = padded[
                 :,
                 :,
-                first_row : first_row + (g.out_height - 1) * g.strides[0] + 1 : g.strides[0],
-                first_column : first_column + (g.out_width - 1) * g.strides[1] + 1 : g.strides[1],
+                first_row : first_row + (spec.out_height - 1) * spec.strides[0] + 1 : spec.strides[0],
+                first_column : first_column + (spec.out_width - 1) * spec.strides[1] + 1 : spec.strides[1],
             ]
-            columns.append(window.transpose(0, 2, 3, 1).reshape(g.rows, g.group_in_channels))
+            columns.append(window.transpose(0, 2, 3, 1).reshape(spec.rows, spec.group_in_channels))
     return xp.concatenate(columns, axis=1)
 
 
 def neuron_vectors(x: Array, blocking: Blocking) -> Array:
     """Returns all neuron vectors, float32 [B, V, L]; those of a block shorter than L end with zeros."""
     xp = array_module(x)
-    g = blocking.geometry
+    g = blocking.spec
     vectors = xp.zeros((blocking.num_blocks, blocking.vectors, blocking.sub_vector_length), xp.float32)
     if blocking.vectors == 0:
         return vectors
@@ -50,7 +49,7 @@ def neuron_vectors(x: Array, blocking: Blocking) -> Array:
 def block_weights(weights: Array, blocking: Blocking) -> Array:
     """Returns the weights [B, L, T] that each block's vectors are multiplied with (T in the order (kh, kw, m))."""
     xp = array_module(weights)
-    g = blocking.geometry
+    g = blocking.spec
     result = xp.zeros((blocking.num_blocks, blocking.sub_vector_length, blocking.table_width), xp.float32)
     for block in range(blocking.num_blocks):
         group = block // blocking.blocks_per_group

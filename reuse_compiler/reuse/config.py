@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
-from reuse_compiler.reuse.geometry import Blocking, Layout
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
 
 FamilyName = Literal["sign", "pstable", "learned", "exact"]
 Scope = Literal["image", "batch"]
@@ -45,6 +45,10 @@ class LayerSettings(BaseModel):
         if self.num_hashes > largest:
             raise ValueError(f"H={self.num_hashes} is too large: family '{self.family}' takes at most {largest}")
         return self
+
+    def blocking(self, spec: ConvSpec) -> Blocking:
+        """Returns how these settings cut a convolution into blocks."""
+        return Blocking(spec, self.layout, self.sub_vector_length)
 
 
 class ReuseConfig(BaseModel):

@@ -79,7 +79,7 @@ def predicted_cost(
     if input_pass_cost is None:
         one_pass = blocking.layout == "patch" and blocking.sub_vector_length <= LONGEST_WINDOW
         input_pass_cost = WINDOW_PASS_COST if one_pass else INPUT_PASS_COST
-    g = blocking.geometry
+    g = blocking.spec
     dense = g.rows * g.columns * g.group_out_channels
     if dense == 0:
         return Cost(0.0, 0.0, 0.0, 0.0)
@@ -90,9 +90,19 @@ def predicted_cost(
     return Cost(hashing, centroid_cost * (1.0 - reuse_rate) * remaining_ratio, gathering, passes)
 
 
+def counted_operations(
+    blocking: Blocking, family: HashFamily, num_hashes: int, remaining_ratio: float, reuse_rate: float = 0.0
+) -> float:
+    """Returns the operations of a layer over the dense one's as the papers count them (Eq. 5 and 6): all are alike."""
+    cost = predicted_cost(
+        blocking, family, num_hashes, remaining_ratio, reuse_rate, 1.0, 1.0, input_pass_cost=0.0, output_pass_cost=0.0
+    )
+    return cost.total
+
+
 def expected_remaining_ratio(blocking: Blocking, family: HashFamily, num_hashes: int) -> float:
     """Returns an upper bound of r_c without looking at data: H bits make at most 2^H clusters, V vectors at most V."""
-    rows = blocking.geometry.rows
+    rows = blocking.spec.rows
     if rows == 0:
         return 0.0
     bound = family.max_clusters(num_hashes)

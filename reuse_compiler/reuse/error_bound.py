@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.reuse.int8_tables import LARGEST_INT8_ENTRY, MOST_INT8_ROWS
 
 Floats = NDArray[np.floating]
@@ -70,7 +70,7 @@ def int8_error_bound(weights: Floats, largest_norms: Floats, blocking: Blocking)
     blocks as docs/operators.md says.
     """
     columns = _column_norms(weights, blocking)
-    bounds = columns * largest_norms.astype(np.float64).reshape(blocking.geometry.group, -1, 1)
+    bounds = columns * largest_norms.astype(np.float64).reshape(blocking.spec.group, -1, 1)
     together = MOST_INT8_ROWS // blocking.taps_per_block
     if together == 0:  # the run uses float32 tables instead
         return 0.0
@@ -78,12 +78,12 @@ def int8_error_bound(weights: Floats, largest_norms: Floats, blocking: Blocking)
     for first in range(0, blocking.blocks_per_group, together):
         same = bounds[:, first : first + together]
         error += same.max(axis=1) / LARGEST_INT8_ENTRY / 2.0 * same.shape[1] * blocking.taps_per_block
-    return float(np.sqrt(blocking.geometry.rows * (error**2).sum()))
+    return float(np.sqrt(blocking.spec.rows * (error**2).sum()))
 
 
 def _column_norms(weights: Floats, blocking: Blocking) -> Float64s:
     """Returns the norm of a block's weights for an output channel, the largest over taps: [group, blocks, M/group]."""
-    g = blocking.geometry
+    g = blocking.spec
     squares = weights.astype(np.float64) ** 2
     grouped = squares.reshape(g.group, g.group_out_channels, g.group_in_channels, *g.kernel)
     starts = [blocking.block_start(block) for block in range(blocking.blocks_per_group)]
@@ -97,17 +97,16 @@ def _column_norms(weights: Floats, blocking: Blocking) -> Float64s:
 
 def _rows_of_vectors(blocking: Blocking) -> Float64s:
     """Returns in how many rows of the unfolded input each of a block's vectors stands, float64 [V]."""
-    g = blocking.geometry
+    g = blocking.spec
     if blocking.layout == "patch":
         return np.ones(blocking.vectors)
-    counts = np.outer(_reads(g, 0), _reads(g, 1)).ravel()
+    counts = np.outer(reads(g, 0), reads(g, 1)).ravel()
     return np.tile(counts.astype(np.float64), g.batch)
 
 
-def _reads(geometry: ConvGeometry, axis: int) -> NDArray[np.int64]:
+def reads(spec: ConvSpec, axis: int) -> NDArray[np.int64]:
     """Returns how often each coordinate of an input axis is read: by so many pairs of output coordinate and tap."""
-    g = geometry
-    outputs, size = (g.out_height, g.out_width)[axis], (g.in_height, g.in_width)[axis]
-    origins = np.arange(outputs)[:, None] * g.strides[axis] - g.pads[axis]
-    sources = (origins + np.arange(g.kernel[axis]) * g.dilations[axis]).ravel()
+    outputs, size = (spec.out_height, spec.out_width)[axis], (spec.in_height, spec.in_width)[axis]
+    origins = np.arange(outputs)[:, None] * spec.strides[axis] - spec.pads[axis]
+    sources = (origins + np.arange(spec.kernel[axis]) * spec.dilations[axis]).ravel()
     return np.bincount(sources[(sources >= 0) & (sources < size)], minlength=size)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 
-from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.geometry import ConvSpec
 
 SMALLEST_REMAINING_RATIO = 0.01
 """The papers' observation behind Policy 2: r_c is always larger than this."""
 
 
-def sub_vector_length_range(geometry: ConvGeometry, first_layer: bool) -> tuple[int, int]:
+def sub_vector_length_range(spec: ConvSpec, first_layer: bool) -> tuple[int, int]:
     """Policy 1 and Amendment 1: returns (L_min, L_max) in elements of a row of the unfolded input."""
-    width = geometry.kernel[1]
+    width = spec.kernel[1]
     smallest = width
     if not first_layer and width * width < 10:
         smallest = width * width
-    largest = math.ceil(math.sqrt(geometry.group_in_channels)) * width
-    smallest = min(smallest, geometry.columns)
-    return smallest, max(smallest, min(largest, geometry.columns))
+    largest = math.ceil(math.sqrt(spec.group_in_channels)) * width
+    smallest = min(smallest, spec.columns)
+    return smallest, max(smallest, min(largest, spec.columns))
 
 
 def num_hashes_range(rows: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
 from pathlib import Path
 
 from reuse_compiler.errors import LibraryError
@@ -34,9 +35,8 @@ def library_path() -> Path:
 
 def _package_folders() -> list[Path]:
     """Folders of this package; an editable install has two, the sources and the built files."""
-    import reuse_compiler
-
-    return [Path(folder) for folder in reuse_compiler.__path__]
+    package, _, _ = __name__.partition(".")
+    return [Path(folder) for folder in sys.modules[package].__path__]
 
 
 def library_version() -> str:

@@ -153,7 +153,7 @@ def convolution_of(
     blocking: Blocking, input_format: torch.memory_format, output_format: torch.memory_format
 ) -> Convolution:
     """Returns the C structure of a blocking, and of the orders of its tensors."""
-    g = blocking.geometry
+    g = blocking.spec
     return Convolution(
         batch=g.batch,
         in_channels=g.in_channels,

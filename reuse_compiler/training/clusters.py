@@ -6,14 +6,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import Blocking
-from reuse_compiler.runtime.library import has_cuda
 
 
 @dataclass(frozen=True)
@@ -67,21 +63,3 @@ class InputClusters(ABC):
     def count(self) -> int:
         """Clusters, summed over blocks."""
         return sum(len(self.members(block)) for block in range(self.blocking.num_blocks))
-
-
-def cluster(
-    x: Tensor, blocking: Blocking, settings: LayerSettings, parameters: HashParameters, keep_codes: bool = False
-) -> InputClusters:
-    """Clusters the neuron vectors of `x [N, Ic, H, W]`.
-
-    float32 on the CPU, or on a GPU that the library was built for, is computed by the library, all else in PyTorch.
-    """
-    from reuse_compiler.training.cuda_clusters import CudaClusters
-    from reuse_compiler.training.library_clusters import LibraryClusters
-    from reuse_compiler.training.torch_clusters import TorchClusters
-
-    if x.dtype == torch.float32 and x.device.type == "cpu":
-        return LibraryClusters(x, blocking, settings, parameters, keep_codes)
-    if x.dtype == torch.float32 and x.device.type == "cuda" and has_cuda():
-        return CudaClusters(x, blocking, settings, parameters, keep_codes)
-    return TorchClusters.of(x, blocking, settings, parameters)

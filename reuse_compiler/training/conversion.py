@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import FamilyName, LayerSettings, TableType
-from reuse_compiler.reuse.geometry import ConvGeometry, Layout
+from reuse_compiler.reuse.geometry import ConvSpec, Layout
 from reuse_compiler.training.candidates import candidates
 from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d, refusal_of
-from reuse_compiler.training.shapes import geometry_of
+from reuse_compiler.training.shapes import spec_of
 
 LayerChoice = str | Collection[str] | Mapping[str, LayerSettings] | None
 """A regular expression searched in the names, the names themselves, settings by name, or all that can be converted."""
@@ -56,7 +56,7 @@ def convert(
     Candidates end at {L, H} `finest`, or where Policies 1 and 2 do.
     Raises ConfigError for names that the model does not have and for settings that do not fit.
     """
-    found = geometries(model, example)
+    found = specs_of(model, example)
     wanted = _wanted(layers, [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)])
     result = Conversion({}, {}, {})
     first = next(iter(found), None)
@@ -111,16 +111,16 @@ def dense(model: nn.Module) -> Iterator[None]:
             layer.reuse = before
 
 
-def geometries(model: nn.Module, example: Tensor) -> dict[str, ConvGeometry]:
+def specs_of(model: nn.Module, example: Tensor) -> dict[str, ConvSpec]:
     """Runs `example` through the model and returns its convolutions in the order of execution.
 
     Nothing of the model changes: it runs in evaluation mode, without gradients.
     """
-    found: dict[str, ConvGeometry] = {}
+    found: dict[str, ConvSpec] = {}
 
     def note(name: str, module: nn.Conv2d, x: Tensor) -> None:
         if x.dim() == 4:
-            found.setdefault(name, geometry_of(module, x.shape))
+            found.setdefault(name, spec_of(module, x.shape))
 
     handles = [
         module.register_forward_pre_hook(lambda module, inputs, name=name: note(name, module, inputs[0]))
@@ -147,7 +147,7 @@ def _wanted(layers: LayerChoice, names: list[str]) -> set[str]:
     return set(layers)
 
 
-def _reason(name: str, module: nn.Conv2d, wanted: set[str], found: Mapping[str, ConvGeometry]) -> str | None:
+def _reason(name: str, module: nn.Conv2d, wanted: set[str], found: Mapping[str, ConvSpec]) -> str | None:
     if isinstance(module, ReuseConv2d):
         return "it has reuse already"
     if type(module) is not nn.Conv2d:

@@ -81,7 +81,7 @@ class CudaClusters(InputClusters):
         return sum(self._count_of)
 
     def forward(self, weight: Tensor, bias: Tensor | None) -> Tensor:
-        g = self.blocking.geometry
+        g = self.blocking.spec
         y = self._empty(g.batch, g.out_channels, g.out_height, g.out_width, memory_format=self._format)
         weight = weight.detach().contiguous()
         bias = None if bias is None else bias.detach().contiguous()

@@ -12,9 +12,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from reuse_compiler.calibration.calibrate import write_configuration
-from reuse_compiler.calibration.deploy import Deployment
-from reuse_compiler.compiler import configuration_of
+from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.save import check_output
 from reuse_compiler.reuse.fitted import Fitted
@@ -42,7 +40,7 @@ def export_onnx(
     """
     path = Path(path)
     config = configuration_of(path)
-    for place in (path, config, config.with_suffix(".npz")):
+    for place in (path, config, parameters_path(config)):
         check_output(place, overwrite)
     layers = {name: layer for name, layer in reuse_layers(model).items() if layer.reuse}
     plain = copy.deepcopy(model).eval().cpu()
@@ -53,11 +51,9 @@ def export_onnx(
         exported = onnx.load(file)
     _name_convolutions(exported, plain, executed)
     onnx.save(exported, path)
-    deployment = Deployment(
-        {name: layer.settings for name, layer in layers.items()},
-        Fitted({name: layer.parameters_of_hash for name, layer in layers.items()}),
-    )
-    write_configuration(deployment, 0, config, overwrite)
+    settings = {name: layer.settings for name, layer in layers.items()}
+    fitted = Fitted({name: layer.parameters_of_hash for name, layer in layers.items()})
+    write_configuration(settings, fitted, 0, config, overwrite)
     return config
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.geometry import ConvSpec
 from reuse_compiler.training.clusters import InputClusters
 from reuse_compiler.training.shapes import order_of
 from reuse_compiler.training.soft_hash import SoftHash
@@ -49,13 +49,13 @@ class ReuseConvolution(torch.autograd.Function):
             found = clusters.backward(weight, grad_y, for_weight, for_x and averaged)
             grad_weight, grad_x = found.weight, found.x
         if for_x and not averaged:
-            grad_x = exact_input_gradient(weight, grad_y, clusters.blocking.geometry)
+            grad_x = exact_input_gradient(weight, grad_y, clusters.blocking.spec)
         grad_bias = grad_y.sum(dim=(0, 2, 3)) if for_bias else None
         grad_hash = ctx.soft.gradient(clusters, weight, grad_y) if for_hash else None
         return grad_x, grad_weight, grad_bias, grad_hash, None, None, None
 
 
-def exact_input_gradient(weight: Tensor, grad_y: Tensor, g: ConvGeometry) -> Tensor:
+def exact_input_gradient(weight: Tensor, grad_y: Tensor, g: ConvSpec) -> Tensor:
     """Returns Eq. 3: the delta of the input of the dense convolution, `[N, Ic, H, W]`, in the order of `grad_y`."""
     top, left, bottom, right = g.pads
     symmetric = top == bottom and left == right

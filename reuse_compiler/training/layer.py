@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.reuse.config import LayerSettings, check_parameters
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.reuse.seeds import layer_generator
 from reuse_compiler.training.cluster_memory import ClusterMemory
-from reuse_compiler.training.clusters import InputClusters, cluster
+from reuse_compiler.training.clustering import cluster
+from reuse_compiler.training.clusters import InputClusters
 from reuse_compiler.training.function import Gradient, ReuseConvolution
-from reuse_compiler.training.shapes import geometry_of
+from reuse_compiler.training.shapes import spec_of
 from reuse_compiler.training.soft_hash import SoftHash
 from reuse_compiler.training.torch_clusters import neuron_vectors
 
@@ -110,7 +111,7 @@ class ReuseConv2d(nn.Conv2d):
         self.layer_name, self.seed, self.gradient, self.soft_hash = name, seed, gradient, soft_hash
         self.reuse = True
         self.counts = ReuseCounts()
-        self.geometry: ConvGeometry | None = None
+        self.spec: ConvSpec | None = None
         """Of the last input in training."""
         self._memory: ClusterMemory | None = None
         self.set_settings(settings)
@@ -158,7 +159,7 @@ class ReuseConv2d(nn.Conv2d):
 
     def blocking(self, settings: LayerSettings, shape: Sequence[int]) -> Blocking:
         """Returns how settings cut an input `[N, Ic, H, W]`; raises ConfigError if L does not fit."""
-        blocking = Blocking(geometry_of(self, shape), settings.layout, settings.sub_vector_length)
+        blocking = settings.blocking(spec_of(self, shape))
         if settings.sub_vector_length > blocking.group_width:
             what = "columns" if settings.layout == "patch" else "channels"
             raise ConfigError(
@@ -177,10 +178,10 @@ class ReuseConv2d(nn.Conv2d):
         """Returns the convolution of `[N, Ic, H, W]`; without reuse, or in an empty batch, as Conv2d computes it."""
         if x.dim() != 4:
             raise DataError(f"layer '{self.layer_name}': the input has shape {list(x.shape)}, must be [N, Ic, H, W]")
-        geometry = geometry_of(self, x.shape)
-        if self.training or self.geometry is None:
-            self.geometry = geometry
-        if not self.reuse or not geometry.rows:
+        spec = spec_of(self, x.shape)
+        if self.training or self.spec is None:
+            self.spec = spec
+        if not self.reuse or not spec.rows:
             return super().forward(x)
         if x.dtype != self.weight.dtype:  # autocast: the kernels compute in the precision of the weights
             x = x.to(self.weight.dtype)
@@ -201,7 +202,7 @@ class ReuseConv2d(nn.Conv2d):
     def _count(self, clusters: InputClusters, known: int) -> None:
         blocking = clusters.blocking
         self.counts.runs += 1
-        self.counts.rows += blocking.geometry.rows
+        self.counts.rows += blocking.spec.rows
         self.counts.blocks = blocking.num_blocks
         self.counts.vectors += blocking.num_blocks * blocking.vectors
         self.counts.clusters += clusters.count

@@ -70,7 +70,7 @@ class LibraryClusters(InputClusters):
         return sum(self._block(block)[0] for block in range(self.blocking.num_blocks))
 
     def forward(self, weight: Tensor, bias: Tensor | None) -> Tensor:
-        g = self.blocking.geometry
+        g = self.blocking.spec
         y = torch.empty(g.batch, g.out_channels, g.out_height, g.out_width, memory_format=self._format)
         weight = weight.detach().contiguous()
         bias = None if bias is None else bias.detach().contiguous()

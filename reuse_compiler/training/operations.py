@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.cost import predicted_cost
+from reuse_compiler.reuse.cost import counted_operations
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import ConvSpec
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d, ReuseCounts
 
 
 def training_cost(
     settings: LayerSettings,
-    geometry: ConvGeometry,
+    spec: ConvSpec,
     remaining_ratio: float,
     reuse_rate: float = 0.0,
     input_gradient: Gradient | None = "averaged",
@@ -25,19 +25,10 @@ def training_cost(
     dense product, if it is `straight_through`; None: it needs none). In layout `channel` a pixel is hashed once for all
     taps.
     """
-    blocking = Blocking(geometry, settings.layout, settings.sub_vector_length)
-    forward = predicted_cost(
-        blocking,
-        FAMILIES[settings.family],
-        settings.num_hashes,
-        remaining_ratio,
-        reuse_rate,
-        centroid_cost=1.0,
-        gather_cost=1.0,
-        input_pass_cost=0.0,
-        output_pass_cost=0.0,
-    ).total
-    adds = (1.0 - remaining_ratio) * blocking.gathers_per_output / geometry.columns
+    blocking = settings.blocking(spec)
+    family = FAMILIES[settings.family]
+    forward = counted_operations(blocking, family, settings.num_hashes, remaining_ratio, reuse_rate)
+    adds = (1.0 - remaining_ratio) * blocking.gathers_per_output / spec.columns
     for_input = {None: 0.0, "averaged": remaining_ratio, "straight_through": 1.0}[input_gradient]
     return (forward + adds + remaining_ratio + for_input) / (2.0 if input_gradient is None else 3.0)
 
@@ -60,11 +51,11 @@ class OperationMeter:
         """Takes note of so many training steps."""
         self.by_layer = {}
         for name, layer in self._layers.items():
-            g = layer.geometry
+            g = layer.spec
             if g is None:
                 continue
             passes = 2 if name == self._first else 3
-            dense = float(passes * steps) * g.rows * g.columns * g.out_channels
+            dense = float(passes * steps) * g.multiply_adds
             counts, layer.counts = layer.counts, ReuseCounts()
             cost = 1.0
             if layer.reuse and counts.runs:

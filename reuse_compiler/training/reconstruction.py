@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reuse_compiler.calibration.clusters import reused_rows
-from reuse_compiler.calibration.deploy import CHECKED_SHARE
-from reuse_compiler.calibration.effort import EFFORTS, reconstruction_rows
-from reuse_compiler.calibration.layers import ConvLayer
-from reuse_compiler.calibration.options import Reconstruct
-from reuse_compiler.calibration.reconstruct import (
-    Moments,
-    Reconstruction,
-    affordable,
-    overall_errors,
-    reconstruct,
-)
-from reuse_compiler.calibration.rows import Floats, Places, choose_places, pixels_at
 from reuse_compiler.errors import ConfigError, DataError
+from reuse_compiler.fitting.reconstruct import LayerFit, LayerReconstruction, Reconstruct, places_of_run
+from reuse_compiler.fitting.vectors import Floats, pixels_at, reused_rows
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import ConvGeometry
-from reuse_compiler.reuse.seeds import layer_generator
-from reuse_compiler.training.conversion import geometries, reuse_layers
+from reuse_compiler.training.conversion import reuse_layers, specs_of
 from reuse_compiler.training.distributed import from_first_rank
 from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.layer import ReuseConv2d
-from reuse_compiler.training.refit import as_conv_layer, fitted_hash, inputs_of
-from reuse_compiler.training.shapes import geometry_of
-
-EFFORT = EFFORTS["default"]
+from reuse_compiler.training.refit import array_of, fitted_hash, inputs_of
+from reuse_compiler.training.shapes import spec_of
 
 
 def reconstruct_model(
@@ -57,7 +40,7 @@ def reconstruct_model(
     if any(batch.shape != batches[0].shape for batch in batches):
         raise DataError("reconstruction needs batches of the same shape: leave out the last, smaller one")
     own = {name: layer for name, layer in reuse_layers(model).items() if layer.reuse}
-    order = [name for name in geometries(model, batches[0]) if name in own]
+    order = [name for name in specs_of(model, batches[0]) if name in own]
     targets = _targets(teacher, {name: own[name] for name in order}, batches, seed)
     errors = {}
     for index, name in enumerate(order):
@@ -67,12 +50,17 @@ def reconstruct_model(
         layer.set_settings(layer.settings, from_first_rank(fitted_hash(layer, layer.settings, inputs, seed)))
         if how == "none" or FAMILIES[layer.settings.family].lossless:
             continue
-        described = as_conv_layer(_teacher_layer(teacher, name), name, geometry_of(layer, inputs[0].shape))
-        groups = _reconstruct(
-            layer, described, inputs, targets[name], affordable(how, described.geometry.columns), seed
-        )
-        _set_weights(layer, described, groups)
-        errors[name] = overall_errors(groups)
+        original = _teacher_layer(teacher, name)
+        bias = torch.zeros(original.out_channels) if original.bias is None else original.bias
+        fit = LayerFit(spec_of(layer, inputs[0].shape), array_of(original.weight), array_of(bias), how)
+        for run, (x, target) in enumerate(zip(inputs, targets[name], strict=True)):
+            clusters = layer.clusters_of(x)
+            places = places_of_run(name, clusters.blocking.spec, run, len(inputs), seed)
+            ids, centroids = clusters.ids.cpu().numpy(), clusters.centroid_array()
+            fit.add(reused_rows(ids, centroids, clusters.blocking, places), target)
+        found = fit.solve()
+        _set_weights(layer, found)
+        errors[name] = (found.error_as_is, found.error)
     progress("reconstructing", len(order), len(order))
     return errors
 
@@ -92,9 +80,8 @@ def _targets(
 
     def take(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
-        geometry = geometry_of(module, x.shape)
-        places = _places(geometry, name, len(batches), len(found[name]), seed)
-        found[name].append(pixels_at(_array(y), places))
+        places = places_of_run(name, spec_of(module, x.shape), len(found[name]), len(batches), seed)
+        found[name].append(pixels_at(array_of(y), places))
 
     handles = [
         _teacher_layer(teacher, name).register_forward_hook(
@@ -112,53 +99,10 @@ def _targets(
     return found
 
 
-def _places(geometry: ConvGeometry, name: str, runs: int, run: int, seed: int) -> Places:
-    count = -(-reconstruction_rows(EFFORT, geometry.columns) // runs)
-    return choose_places(layer_generator(seed + 1 + run, name), geometry.rows, count)
-
-
-def _reconstruct(
-    layer: ReuseConv2d,
-    original: ConvLayer,
-    inputs: Sequence[Tensor],
-    targets: Sequence[Floats],
-    how: Reconstruct,
-    seed: int,
-) -> list[Reconstruction]:
-    """Returns the solution of each group; every CHECKED_SHARE-th row judges what is tried."""
-    g = original.geometry
-    weights, before = [original.unfolded_weight(group) for group in range(g.group)], None
-    if how == "statistics":
-        # Only results matter, so those take the place of the rows they are computed from.
-        before, weights = weights, [np.eye(g.group_out_channels, dtype=np.float32)] * g.group
-    fit, check = ([Moments(*weight.shape) for weight in weights] for _ in range(2))
-    for run, (x, target) in enumerate(zip(inputs, targets, strict=True)):
-        places = _places(g, original.name, len(inputs), run, seed)
-        clusters = layer.clusters_of(x)
-        rows_of = reused_rows(clusters.ids.cpu().numpy(), clusters.centroid_array(), clusters.blocking, places)
-        for group, rows in enumerate(rows_of):
-            y = target[:, group * g.group_out_channels : (group + 1) * g.group_out_channels]
-            if before is not None:
-                rows = rows @ before[group]
-            held_back = np.arange(len(rows)) % CHECKED_SHARE == 0
-            check[group].add(rows[held_back], y[held_back])
-            fit[group].add(rows[~held_back], y[~held_back])
-    biases = original.bias.reshape(g.group, -1)
-    found = [reconstruct(fit[group], check[group], weights[group], biases[group], how) for group in range(g.group)]
-    if before is not None:
-        found = [replace(own, weight=own_before @ own.weight) for own, own_before in zip(found, before, strict=True)]
-    return found
-
-
-def _set_weights(layer: ReuseConv2d, original: ConvLayer, groups: Sequence[Reconstruction]) -> None:
-    weight = torch.from_numpy(original.folded_weight(np.stack([group.weight for group in groups])))
-    bias = torch.from_numpy(np.concatenate([group.bias for group in groups]))
+def _set_weights(layer: ReuseConv2d, found: LayerReconstruction) -> None:
+    weight, bias = torch.from_numpy(found.weight), torch.from_numpy(found.bias)
     with torch.no_grad():
         layer.weight.copy_(weight)
         if layer.bias is None:
             layer.bias = nn.Parameter(torch.zeros_like(layer.weight[:, 0, 0, 0]))
         layer.bias.copy_(bias)
-
-
-def _array(tensor: Tensor) -> Floats:
-    return np.ascontiguousarray(tensor.detach().float().cpu().numpy())

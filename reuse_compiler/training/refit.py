@@ -8,28 +8,25 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reuse_compiler.calibration.fit import HashFitter, VectorSampler
-from reuse_compiler.calibration.layers import ConvLayer
 from reuse_compiler.errors import DataError
+from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
-from reuse_compiler.reuse.geometry import ConvGeometry
 from reuse_compiler.training.distributed import from_first_rank
 from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.layer import ReuseConv2d
-from reuse_compiler.training.shapes import geometry_of
+from reuse_compiler.training.shapes import spec_of
 
 FIT_VECTORS = 16_384
 """Neuron vectors per block that hashes are fitted to, at most."""
 
 
-def as_conv_layer(layer: nn.Conv2d, name: str, geometry: ConvGeometry) -> ConvLayer:
-    """Returns a PyTorch convolution as calibration's functions take it."""
-    weight = layer.weight.detach().float().cpu().numpy()
-    bias = np.zeros(len(weight), np.float32) if layer.bias is None else layer.bias.detach().float().cpu().numpy()
-    return ConvLayer(name, "", "", "", geometry, weight, bias, weight.shape)
+def array_of(tensor: Tensor) -> NDArray[np.float32]:
+    """Returns a tensor's values as fitting takes them."""
+    return np.ascontiguousarray(tensor.detach().float().cpu().numpy())
 
 
 def fitted_hash(layer: ReuseConv2d, settings: LayerSettings, inputs: Iterable[Tensor], seed: int = 0) -> HashParameters:
@@ -37,16 +34,12 @@ def fitted_hash(layer: ReuseConv2d, settings: LayerSettings, inputs: Iterable[Te
     batches = list(inputs)
     if not batches:
         raise DataError(f"layer '{layer.layer_name}' has seen no input yet, so its hash cannot be fitted")
-    sampler = None
+    spec = spec_of(layer, batches[0].shape)
+    sampler = VectorSampler(layer.layer_name, spec, settings.layout, FIT_VECTORS, len(batches), seed)
     for x in batches:
-        described = as_conv_layer(layer, layer.layer_name, geometry_of(layer, x.shape))
-        if sampler is None:
-            sampler = VectorSampler(described, settings.layout, FIT_VECTORS, len(batches), seed)
-        elif x.shape[0] != batches[0].shape[0]:
-            continue  # the last, smaller batch of an epoch
-        sampler.add(np.ascontiguousarray(x.detach().float().cpu().numpy()))
-    assert sampler is not None
-    return HashFitter(sampler.sample(), [settings.num_hashes]).fit(settings)
+        if x.shape[0] == spec.batch:  # unlike the last, smaller batch of an epoch
+            sampler.add(array_of(x))
+    return HashFitter(sampler.sample(), array_of(layer.weight), [settings.num_hashes]).fit(settings)
 
 
 def fit_to(

@@ -1,4 +1,4 @@
-"""The geometry of a PyTorch convolution on an input, and the order of its tensors."""
+"""A PyTorch convolution on an input as a `ConvSpec`, and the order of its tensors."""
 
 from __future__ import annotations
 
@@ -7,24 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.geometry import ConvSpec
 
 
-def geometry_of(conv: nn.Conv2d, shape: Sequence[int]) -> ConvGeometry:
-    """Returns the convolution on an input `[N, Ic, H, W]` of that shape, pads resolved."""
-    batch, _, height, width = shape
-    return ConvGeometry(
-        batch=batch,
-        in_channels=conv.in_channels,
-        in_height=height,
-        in_width=width,
-        out_channels=conv.out_channels,
-        kernel=_pair(conv.kernel_size),
-        strides=_pair(conv.stride),
-        pads=pads_of(conv),
-        dilations=_pair(conv.dilation),
-        group=conv.groups,
-    )
+def spec_of(conv: nn.Conv2d, shape: Sequence[int]) -> ConvSpec:
+    """Returns the convolution on an input `[N, Ic, H, W]` of that shape."""
+    return ConvSpec.of(shape, conv.weight.shape, conv.stride, pads_of(conv), conv.dilation, conv.groups)
 
 
 def pads_of(conv: nn.Conv2d) -> tuple[int, int, int, int]:
@@ -42,7 +30,3 @@ def order_of(x: Tensor) -> torch.memory_format:
     """Returns in which order the pixels and channels of `[N, C, H, W]` lie."""
     pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if pixel_major else torch.contiguous_format
-
-
-def _pair(values: Sequence[int]) -> tuple[int, int]:
-    return (int(values[0]), int(values[1]))

@@ -57,7 +57,7 @@ class SoftHash:
 
 def vector_deltas(clusters: InputClusters, weight: Tensor, grad_y: Tensor, places: Tensor) -> Tensor:
     """Returns the exact delta `[B, n, L]` of some neuron vectors: that of Eq. 3, for those alone."""
-    blocking, g = clusters.blocking, clusters.blocking.geometry
+    blocking, g = clusters.blocking, clusters.blocking.spec
     channels = g.group_out_channels
     rows = functional.pad(grad_y.permute(0, 2, 3, 1).reshape(g.rows, g.out_channels), (0, 0, 0, 1))
     own = block_weights(weight.detach(), blocking)
@@ -74,7 +74,7 @@ def vector_deltas(clusters: InputClusters, weight: Tensor, grad_y: Tensor, place
 
 def _readers(clusters: InputClusters, places: Tensor, tap: int) -> Tensor:
     """Returns the output pixel that reads each of the pixels `places` with a tap; N*Oh*Ow where there is none."""
-    g = clusters.blocking.geometry
+    g = clusters.blocking.spec
     image, rest = places // (g.in_height * g.in_width), places % (g.in_height * g.in_width)
     row = rest // g.in_width + g.pads[0] - tap // g.kernel[1] * g.dilations[0]
     column = rest % g.in_width + g.pads[1] - tap % g.kernel[1] * g.dilations[1]

@@ -18,7 +18,7 @@ from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.families.base import MIX_FACTOR, MIX_SEED, MIX_SHIFT
 from reuse_compiler.reuse.families.pstable import LARGEST_FLOOR
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.training.clusters import Gradients, InputClusters
 
 
@@ -58,7 +58,7 @@ class TorchClusters(InputClusters):
         return self._codes[block]
 
     def forward(self, weight: Tensor, bias: Tensor | None) -> Tensor:
-        g, channels = self.blocking.geometry, self.blocking.geometry.group_out_channels
+        g, channels = self.blocking.spec, self.blocking.spec.group_out_channels
         y = weight.new_zeros(g.rows, g.out_channels)
         for block, own, group in self._weights(weight):
             table = functional.pad(self._centroids[block].to(weight.dtype) @ own, (0, 0, 0, 1))
@@ -69,7 +69,7 @@ class TorchClusters(InputClusters):
         return y.reshape(g.batch, g.out_height, g.out_width, g.out_channels).permute(0, 3, 1, 2)
 
     def backward(self, weight: Tensor, grad_y: Tensor, for_weight: bool, for_x: bool) -> Gradients:
-        g, channels = self.blocking.geometry, self.blocking.geometry.group_out_channels
+        g, channels = self.blocking.spec, self.blocking.spec.group_out_channels
         deltas = grad_y.permute(0, 2, 3, 1).reshape(g.rows, g.out_channels)
         by_block, grad_vectors = [], []
         for block, own, group in self._weights(weight):
@@ -86,7 +86,7 @@ class TorchClusters(InputClusters):
 
     def _weights(self, weight: Tensor) -> Iterator[tuple[int, Tensor, slice]]:
         """Yields block, its weights `[L, T]` and the output channels of its group."""
-        channels = self.blocking.geometry.group_out_channels
+        channels = self.blocking.spec.group_out_channels
         for block, own in enumerate(block_weights(weight.detach(), self.blocking)):
             group = block // self.blocking.blocks_per_group
             yield block, own, slice(group * channels, (group + 1) * channels)
@@ -96,7 +96,7 @@ class TorchClusters(InputClusters):
         if self.blocking.layout == "patch":
             yield 0, self._ids[block]
             return
-        g = self.blocking.geometry
+        g = self.blocking.spec
         image = self._ids[block].reshape(g.batch, g.in_height, g.in_width)
         padded = functional.pad(image, _torch_pads(g), value=len(self._centroids[block]))
         for tap in range(g.taps):
@@ -105,7 +105,7 @@ class TorchClusters(InputClusters):
 
 def neuron_vectors(x: Tensor, blocking: Blocking) -> Tensor:
     """Returns all neuron vectors `[B, V, L]`; those of a block shorter than L end with zeros."""
-    g = blocking.geometry
+    g = blocking.spec
     if blocking.layout == "patch":
         padded = functional.pad(x, _torch_pads(g))
         taps = [_window(padded, g, tap).permute(0, 2, 3, 1) for tap in range(g.taps)]
@@ -118,7 +118,7 @@ def neuron_vectors(x: Tensor, blocking: Blocking) -> Tensor:
 
 def joined_input(vectors: list[Tensor], blocking: Blocking) -> Tensor:
     """Returns `[N, Ic, H, W]` to which the vectors `[V, L]` of each block are added where they were read."""
-    g = blocking.geometry
+    g = blocking.spec
     joined = torch.stack(
         [
             torch.cat([vectors[block][:, : blocking.block_length(block)] for block in _blocks_of(group, blocking)], 1)
@@ -139,7 +139,7 @@ def joined_input(vectors: list[Tensor], blocking: Blocking) -> Tensor:
 
 def block_weights(weight: Tensor, blocking: Blocking) -> Tensor:
     """Returns the weights `[B, L, T]` that each block's vectors are multiplied with (T in the order kh, kw, m)."""
-    g = blocking.geometry
+    g = blocking.spec
     kernels = weight.reshape(g.group, g.group_out_channels, g.group_in_channels, g.taps)
     order = (0, 3, 2, 1) if blocking.layout == "patch" else (0, 2, 3, 1)
     return _cut(kernels.permute(order).reshape(g.group, blocking.group_width, blocking.table_width), blocking)
@@ -147,7 +147,7 @@ def block_weights(weight: Tensor, blocking: Blocking) -> Tensor:
 
 def joined_weights(weights: list[Tensor], blocking: Blocking) -> Tensor:
     """The inverse of `block_weights`: `[B]` times `[L, T]` to `[M, Ic/group, kh*kw]`."""
-    g = blocking.geometry
+    g = blocking.spec
     groups = torch.stack(
         [
             torch.cat([weights[block][: blocking.block_length(block)] for block in _blocks_of(group, blocking)])
@@ -172,12 +172,12 @@ def _blocks_of(group: int, blocking: Blocking) -> range:
     return range(group * blocking.blocks_per_group, (group + 1) * blocking.blocks_per_group)
 
 
-def _torch_pads(g: ConvGeometry) -> tuple[int, int, int, int]:
+def _torch_pads(g: ConvSpec) -> tuple[int, int, int, int]:
     top, left, bottom, right = g.pads
     return (left, right, top, bottom)
 
 
-def _window(padded: Tensor, g: ConvGeometry, tap: int) -> Tensor:
+def _window(padded: Tensor, g: ConvSpec, tap: int) -> Tensor:
     """The part of `[..., H + pads, W + pads]` that a tap reads, `[..., Oh, Ow]`."""
     row, column = tap // g.kernel[1] * g.dilations[0], tap % g.kernel[1] * g.dilations[1]
     return padded[
@@ -272,7 +272,7 @@ def _number(codes: Tensor, vectors: Tensor, blocking: Blocking, settings: LayerS
     """Returns the cluster of each vector; guarded ones and those that are not finite are clusters of their own."""
     if not len(codes):
         return codes
-    units = blocking.geometry.batch if settings.scope == "image" else 1
+    units = blocking.spec.batch if settings.scope == "image" else 1
     unit = torch.arange(len(codes), device=codes.device) // (len(codes) // units)
     alone = torch.zeros_like(codes, dtype=torch.bool)
     if settings.family != "exact":

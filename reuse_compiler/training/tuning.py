@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reuse_compiler.calibration.options import Reconstruct
 from reuse_compiler.errors import ConfigError, DataError
+from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.training.conversion import geometries, reuse_layers
+from reuse_compiler.training.conversion import reuse_layers, specs_of
 from reuse_compiler.training.layer import ReuseConv2d
 from reuse_compiler.training.reconstruction import reconstruct_model
 from reuse_compiler.training.refit import fit_to
@@ -150,7 +150,7 @@ class _Tuner:
             return sum(float(self._loss(batch)) for batch in batches) / len(batches)
 
     def _refit(self, batches: Sequence[Tensor], step: int) -> None:
-        names = [name for name in geometries(self._model, batches[0]) if name in self._layers]
+        names = [name for name in specs_of(self._model, batches[0]) if name in self._layers]
         settings = {name: self._layers[name].settings for name in names}
         fit_to(self._model, self._layers, settings, batches, self._options.seed + step)
 

@@ -11,7 +11,7 @@ import onnx
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.runtime import remaining_ratios
 from reuse_compiler.verification.data import Source
-from reuse_compiler.verification.verify import open_session, run_session
+from reuse_compiler.verification.sessions import COMPILED, open_session, run_session
 
 MAX_FEEDS = 8
 """r_c varies little between batches of one kind of data, so that few tell enough."""
@@ -24,11 +24,11 @@ def measure_ratios(
 
     `folder` may hold temporary copies of a model with external data. Raises VerificationError if it does not run.
     """
-    session = open_session(compiled, threads, folder, "compiled")
+    session = open_session(compiled, threads, COMPILED, folder=folder)
     count = min(len(source), MAX_FEEDS)
     for index, feed in enumerate(islice(source, count)):
         progress("measuring remaining ratios", index, count)
-        run_session(session, None, feed, "compiled")
+        run_session(session, None, feed, COMPILED)
     progress("measuring remaining ratios", count, count)
     return remaining_ratios(session)
 

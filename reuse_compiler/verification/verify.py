@@ -15,13 +15,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from reuse_compiler.errors import ReuseError, VerificationError
+from reuse_compiler.errors import VerificationError
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.runtime import import_onnxruntime, remaining_ratios, reset_statistics, session
+from reuse_compiler.runtime import remaining_ratios, reset_statistics
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.data import Source
 from reuse_compiler.verification.inputs import Feed
-from reuse_compiler.verification.runnable import exposed, runnable
+from reuse_compiler.verification.runnable import exposed
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -39,10 +40,6 @@ LAYER_BYTES = 256 * 2**20
 """Layer outputs of one model that are held in memory at a time, unless a single one is larger."""
 UNKNOWN_BYTES = 32 * 2**20
 """Assumed size of a layer output of unknown shape."""
-
-
-class RunError(VerificationError):
-    """A model does not load or run in onnxruntime on the given inputs."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +139,11 @@ class Verifier:
         self, original: Sequence[str], compiled: Sequence[str]
     ) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
         """Opens both models, each with further tensors as outputs."""
-        return self._open(self.original, original, "original"), self._open(self.compiled, compiled, "compiled")
+        return self._open(self.original, original, ORIGINAL), self._open(self.compiled, compiled, COMPILED)
 
     def _open(self, model: onnx.ModelProto, tensors: Sequence[str], label: str) -> onnxruntime.InferenceSession:
         with exposed(model, tensors):
-            return open_session(model, self.threads, self.folder, label)
+            return open_session(model, self.threads, label, folder=self.folder)
 
 
 class _Times:
@@ -163,40 +160,6 @@ class _Times:
     def medians(self) -> tuple[float, float]:
         """Median milliseconds of the original and the compiled model."""
         return 1e3 * mathematics.median(self.dense), 1e3 * mathematics.median(self.reuse)
-
-
-def open_session(
-    model: onnx.ModelProto, threads: int, folder: Path, label: str, *, keeps_memory: bool = True
-) -> onnxruntime.InferenceSession:
-    """Opens a model for measuring; `label` names it in the RunError that says why onnxruntime cannot load it.
-
-    A session that `keeps_memory` holds all that its runs have ever needed, which makes the next one faster.
-    """
-    options = import_onnxruntime().SessionOptions()
-    options.enable_cpu_mem_arena = keeps_memory
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised; what is odd is not the user's doing
-    # Threads of one session must not spin on while the other session's run is timed.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    with runnable(model, folder) as source:
-        try:
-            return session(source, sess_options=options)
-        except ReuseError:
-            raise
-        except Exception as error:
-            raise RunError(f"onnxruntime cannot load the {label} model: {one_line(error)}") from error
-
-
-def run_session(
-    session: onnxruntime.InferenceSession, names: list[str] | None, feed: Feed, label: str
-) -> list[NDArray[Any]]:
-    """Runs a model once for the outputs `names` (None: all); a RunError names the model by `label`."""
-    try:
-        outputs: list[NDArray[Any]] = session.run(names, feed)
-    except Exception as error:
-        raise RunError(f"the {label} model does not run: {one_line(error)}") from error
-    return outputs
 
 
 def in_chunks(layers: Sequence[LayerTensor]) -> Iterator[list[LayerTensor]]:
@@ -225,12 +188,6 @@ def comparable_outputs(dense: onnxruntime.InferenceSession) -> dict[str, bool]:
     return outputs
 
 
-def one_line(error: Exception) -> str:
-    """The message of onnxruntime without its prefix and further lines."""
-    text = " ".join(str(error).split())
-    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
-
-
 def _run_pair(
     dense: onnxruntime.InferenceSession,
     reuse: onnxruntime.InferenceSession,
@@ -247,7 +204,7 @@ def _run_pair(
     outputs: dict[bool, list[NDArray[Any]]] = {}
     for is_dense in (first_is_dense, not first_is_dense):
         start = time.perf_counter()
-        label = "original" if is_dense else "compiled"
+        label = ORIGINAL if is_dense else COMPILED
         own_names = names if is_dense or compiled_names is None else compiled_names
         outputs[is_dense] = run_session(dense if is_dense else reuse, own_names, feed, label)
         (times.dense if is_dense else times.reuse).append(time.perf_counter() - start)

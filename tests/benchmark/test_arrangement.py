@@ -6,9 +6,9 @@ import pytest
 from reuse_compiler.benchmark.arrangement import Cells, find_cells, pixel_labels
 from reuse_compiler.benchmark.case import Order
 from reuse_compiler.reference.vectors import neuron_vectors
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
-GEOMETRY = ConvGeometry(2, 3, 20, 15, 8, (3, 3), pads=(1, 1, 1, 1))
+GEOMETRY = ConvSpec(2, 3, 20, 15, 8, (3, 3), pads=(1, 1, 1, 1))
 PIXELS = 2 * 20 * 15
 
 
@@ -40,8 +40,8 @@ def test_blocks_are_arranged_differently() -> None:
 
 def windows(cells: Cells, blocking: Blocking) -> float:
     """Distinct neuron vectors per block, counted."""
-    labels = cells.labels(blocking.geometry)
-    g = blocking.geometry
+    labels = cells.labels(blocking.spec)
+    g = blocking.spec
     colours = np.random.default_rng(0).standard_normal((labels.max() + 1, g.in_channels)).astype(np.float32)
     vectors = neuron_vectors(colours[labels].transpose(0, 3, 1, 2), blocking)
     return float(np.mean([len(np.unique(block, axis=0)) for block in vectors]))
@@ -49,18 +49,18 @@ def windows(cells: Cells, blocking: Blocking) -> float:
 
 @pytest.mark.parametrize("order", ["local", "random"])
 @pytest.mark.parametrize(
-    "geometry",
+    "spec",
     [
         GEOMETRY,
-        ConvGeometry(1, 3, 40, 40, 8, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1)),
-        ConvGeometry(1, 4, 24, 24, 8, (2, 2), strides=(2, 2)),
-        ConvGeometry(1, 2, 30, 20, 8, (3, 2), dilations=(2, 1)),
+        ConvSpec(1, 3, 40, 40, 8, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1)),
+        ConvSpec(1, 4, 24, 24, 8, (2, 2), strides=(2, 2)),
+        ConvSpec(1, 2, 30, 20, 8, (3, 2), dilations=(2, 1)),
     ],
 )
 @pytest.mark.parametrize("length", [5, 8])
-def test_cells_give_about_the_windows_that_are_asked(geometry: ConvGeometry, order: Order, length: int) -> None:
-    blocking = Blocking(geometry, "patch", length)
-    count = round(0.3 * geometry.rows)
+def test_cells_give_about_the_windows_that_are_asked(spec: ConvSpec, order: Order, length: int) -> None:
+    blocking = Blocking(spec, "patch", length)
+    count = round(0.3 * spec.rows)
     assert 0.75 * count <= windows(find_cells(blocking, count, order), blocking) <= 1.25 * count
 
 

@@ -18,11 +18,11 @@ VALUES: dict[str, Any] = {
 
 def test_defaults() -> None:
     case = make_case(**VALUES)
-    assert case.geometry.pads == (1, 1, 1, 1) and case.output_shape == case.input_shape
+    assert case.spec.pads == (1, 1, 1, 1) and case.spec.output_shape == case.spec.input_shape
     assert (case.blocking.layout, case.family, case.order, case.table) == ("channel", "learned", "local", "float")
     assert case.distinct == round(0.1 * 3136) == 314
     assert case.hashes_for(case.distinct) == 9, "2^9 leaves are enough for 314 vectors, 2^8 are not"
-    assert case.dense_multiply_adds == 3136 * 2304 * 256
+    assert case.spec.multiply_adds == 3136 * 2304 * 256
     assert str(case) == "256->256, 3x3, 56x56"
 
 
@@ -33,7 +33,7 @@ def test_default_padding_keeps_the_size(
     dilations: tuple[int, int], kernel: int, pads: tuple[int, int, int, int]
 ) -> None:
     case = make_case(**VALUES | {"weight_shape": (8, 256, kernel, kernel), "dilations": dilations})
-    assert case.geometry.pads == pads and case.output_shape == (1, 8, 56, 56)
+    assert case.spec.pads == pads and case.spec.output_shape == (1, 8, 56, 56)
 
 
 def test_layout_follows_the_channels() -> None:

@@ -38,7 +38,7 @@ def test_other_geometries(small_case: MakeCase, changes: dict[str, Any]) -> None
     case = small_case(**changes)
     report = measure_conv(case, ONCE)
     mean = sum(report.distinct_per_block) / len(report.distinct_per_block)
-    assert report.clusters_per_block == mean and report.r_c == mean / case.geometry.rows
+    assert report.clusters_per_block == mean and report.r_c == mean / case.spec.rows
     assert report.fused.relative_error < 1e-5
     if case.blocking.layout == "channel":
         assert mean == case.distinct

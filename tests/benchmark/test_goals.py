@@ -12,7 +12,7 @@ SMALL = Goal((8, 8), 3, 10, 4, 0.0, 0.2)
 @pytest.mark.parametrize("goal", GOALS, ids=str)
 def test_every_row_is_a_possible_case(goal: Goal) -> None:
     case = goal.case()
-    assert str(case) == goal.layer and case.output_shape[2:] == case.input_shape[2:]
+    assert str(case) == goal.layer and case.spec.output_shape[2:] == case.spec.input_shape[2:]
     assert case.blocking.layout == ("patch" if goal.channels[0] == 3 else "channel")
 
 

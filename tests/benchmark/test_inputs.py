@@ -33,7 +33,7 @@ def test_channel_layout_is_exactly_as_redundant_as_asked(
 ) -> None:
     case = small_case(order=order, family=family, **changes)
     data = build_input(case)
-    assert data.x.shape == case.input_shape and data.x.dtype == np.float32
+    assert data.x.shape == case.spec.input_shape and data.x.dtype == np.float32
     assert distinct_vectors(case, data.x) == list(data.distinct) == [case.distinct] * case.blocking.num_blocks
     # Hyperplanes through the origin have two codes for the vectors of a block with one channel.
     if not (family == "sign" and case.blocking.sub_vector_length == 5):

@@ -13,7 +13,7 @@ from reuse_compiler.benchmark.report import ModelComparison, write_json
 from reuse_compiler.errors import DataError, ModelError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
-from reuse_compiler.verification.verify import RunError
+from reuse_compiler.verification.sessions import RunError
 
 SIZE = 12
 Compile = Callable[..., Path]

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from reuse_compiler.calibration.effort import Effort
-from reuse_compiler.calibration.layers import ConvLayer, Workpiece, examine
+from reuse_compiler.calibration.layers import Workpiece, examine
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.samples import Samples, from_reader
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.reuse.config import LayerSettings, make_settings
-from reuse_compiler.reuse.geometry import ConvGeometry
 from reuse_compiler.verification.inputs import Feed, model_inputs
 from tests.passes.models import model_of, random_array, tensor, value
 
@@ -104,13 +104,6 @@ def work_of(model: onnx.ModelProto, feed: Feed | None = None, **options: Any) ->
 
 def settings_for(layer: ConvLayer, family: str = "learned", hashes: int = 6, **settings: Any) -> LayerSettings:
     """Settings with L = 4 channels, or the whole unfolded input where there are fewer."""
-    g = layer.geometry
+    g = layer.spec
     cut = {"layout": "channel", "L": 4} if g.group_in_channels >= 4 else {"layout": "patch", "L": g.columns}
     return make_settings(**({"family": family, "H": hashes} | cut | settings))
-
-
-def layer_of(geometry: ConvGeometry, name: str = "conv") -> ConvLayer:
-    """A layer that stands in no model, with random weights."""
-    g = geometry
-    weights = random_array(g.out_channels, g.group_in_channels, *g.kernel)
-    return ConvLayer(name, "x", "y", "y", g, weights, random_array(g.out_channels), weights.shape)

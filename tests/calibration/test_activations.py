@@ -48,7 +48,7 @@ def test_tensors_are_those_of_the_model_every_time(
     monkeypatch.setattr(activations, "HELD_BYTES", held)
     model = network()
     feeds = feeds_of(model, 3)
-    found = Activations(model, tensors, feeds, "original")
+    found = Activations(model, tensors, feeds, "the original model")
     next(iter(found))  # a pass that ends early
     assert_same(found, tensors, model, feeds)
     assert_same(found, tensors, model, feeds)
@@ -59,7 +59,7 @@ def test_tensors_are_held_only_if_all_are_small(monkeypatch: pytest.MonkeyPatch)
     size = feeds[0]["x"].nbytes
     for held, expected_runs in ((3 * size, 3), (3 * size - 1, 0)):
         monkeypatch.setattr(activations, "HELD_BYTES", held)
-        found = Activations(network(), ["x"], feeds, "original")
+        found = Activations(network(), ["x"], feeds, "the original model")
         list(found)
         again = list(found)
         same = [first[0] is second[0] for first, second in zip(found, again, strict=True)]
@@ -71,5 +71,5 @@ def test_inputs_that_a_tensor_does_not_need_are_not_fed() -> None:
     feeds: list[dict[str, Any]] = [
         {"x": random_array(1, 4, 8, 8, seed=i), "z": random_array(1, 6, 6, 6)} for i in range(2)
     ]
-    assert_same(Activations(model, ["c"], feeds, "original"), ["c"], model, feeds)
-    assert_same(Activations(model, ["y", "z"], feeds, "original"), ["y", "z"], model, feeds)
+    assert_same(Activations(model, ["c"], feeds, "the original model"), ["c"], model, feeds)
+    assert_same(Activations(model, ["y", "z"], feeds, "the original model"), ["y", "z"], model, feeds)

@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from reuse_compiler.calibration.calibrate import calibrate_file, parameters_path
+from reuse_compiler.calibration.calibrate import calibrate_file
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import from_reader, split
 from reuse_compiler.compiler import compile_file
+from reuse_compiler.configuration import parameters_path
 from reuse_compiler.errors import ConfigError, DataError, ModelError, OutputError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.reuse.config import ReuseConfig

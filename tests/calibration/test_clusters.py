@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.clusters import Clusterer
-from reuse_compiler.calibration.fit import HashFitter, VectorSampler
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
+from reuse_compiler.fitting.vectors import lifted
 from reuse_compiler.reference.operators import cluster_vectors, hash_vectors
 from reuse_compiler.reference.vectors import neuron_vectors, unfold
 from reuse_compiler.reuse.config import make_settings
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import Blocking
 from tests.calibration.networks import feeds_of, network_1d, settings_for, work_of
 from tests.comparison import assert_close
 from tests.custom_ops.cases import Case, cases
@@ -24,7 +24,7 @@ from tests.passes.models import random_array
 
 def reused_input(case: Case, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Rows of every group, by the reference: centroids in place of vectors, in the input (channel) or its rows."""
-    g, blocking = case.geometry, case.blocking
+    g, blocking = case.spec, case.blocking
     codes = hash_vectors(x, blocking, case.family, case.parameters())
     clusters = cluster_vectors(
         x, codes, blocking, case.scope, case.capacity, case.metric, FAMILIES[case.family].lossless  # type: ignore[arg-type]
@@ -49,7 +49,7 @@ def test_rows_are_those_of_the_reference(case: Case) -> None:
         family=case.family, layout=case.layout, L=case.sub_vector_length, H=case.num_hashes, scope=case.scope,
         capacity=case.capacity, metric=case.metric,
     )  # fmt: skip
-    x, places = case.data()[0], np.arange(case.geometry.rows)[::2]
+    x, places = case.data()[0], np.arange(case.spec.rows)[::2]
     clusterer = Clusterer(work, work.layers[0], own, case.parameters())
     for actual, expected in zip(clusterer.reused_rows(x, places), reused_input(case, x), strict=True):
         assert_close(actual, expected[places])
@@ -62,21 +62,21 @@ def test_layers_of_one_dimension(index: int, family: str) -> None:
     model = network_1d()
     work = work_of(model)
     layer = work.layers[index]
-    x = random_array(*layer.input_shape)
+    x = random_array(*layer.spec.input_shape)
     assert x.ndim == 3
     own = settings_for(layer, family, 1 if family == "exact" else 6)
-    sampler = VectorSampler(layer, own.layout, 10**6, 1, 0)
+    sampler = VectorSampler(layer.name, layer.spec, own.layout, 10**6, 1, 0)
     sampler.add(x)
-    clusterer = Clusterer(work, layer, own, HashFitter(sampler.sample(), [own.num_hashes]).fit(own))
-    g, blocking = layer.geometry, Blocking(layer.geometry, own.layout, own.sub_vector_length)
+    clusterer = Clusterer(work, layer, own, HashFitter(sampler.sample(), layer.weights, [own.num_hashes]).fit(own))
+    g, blocking = layer.spec, own.blocking(layer.spec)
     ids, centroids = clusterer.ids_and_centroids(x)
-    vectors = neuron_vectors(layer.lift(x), blocking)
+    vectors = neuron_vectors(lifted(x), blocking)
     for block in range(blocking.num_blocks):
         for cluster in np.unique(ids[block]):
             assert_close(centroids[block, cluster], vectors[block, ids[block] == cluster].mean(axis=0))
     rows = clusterer.reused_rows(x, np.arange(g.rows))
     for group in range(g.group):
-        same = np.array_equal(rows[group], unfold(layer.lift(x), g, group))
+        same = np.array_equal(rows[group], unfold(lifted(x), g, group))
         assert same == (family == "exact")
 
 
@@ -85,9 +85,9 @@ def test_int8_tables_have_the_same_clusters() -> None:
     work = work_of(network_1d())
     (layer, _), x = work.layers, feeds_of(network_1d(), 1)[0]["x"]
     own = settings_for(layer, "sign")
-    sampler = VectorSampler(layer, own.layout, 10**6, 1, 0)
+    sampler = VectorSampler(layer.name, layer.spec, own.layout, 10**6, 1, 0)
     sampler.add(x)
-    parameters = HashFitter(sampler.sample(), []).fit(own)
+    parameters = HashFitter(sampler.sample(), layer.weights, []).fit(own)
     found = [
         Clusterer(work, layer, own.model_copy(update={"table": table}), parameters).ids_and_centroids(x)[0]
         for table in ("float", "int8")

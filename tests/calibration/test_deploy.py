@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from reuse_compiler.calibration import reconstruct
 from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.deploy import Deployer, Deployment
 from reuse_compiler.calibration.layers import Workpiece
+from reuse_compiler.fitting import reconstruct
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.verification.inputs import Feed
@@ -99,7 +99,7 @@ def test_layers_err_as_much_as_reported(model: onnx.ModelProto, scope: str, how:
         unfitted = Deployment(
             {**before.layers, layer.name: settings[layer.name]}, Fitted(parameters, before.fitted.weights)
         )
-        assert as_is == pytest.approx(error_of(unfitted, work, layer.output, feeds[-1]), rel=1e-3)
+        assert as_is == pytest.approx(error_of(unfitted, work, layer.linear_output, feeds[-1]), rel=1e-3)
         earlier.append(layer.name)
 
 
@@ -110,8 +110,8 @@ def error_of(deployment: Deployment, work: Workpiece, tensor: str, feed: Feed) -
     if all(output.name != tensor for output in model.graph.output):
         model.graph.output.append(onnx.ValueInfoProto(name=tensor))
     rewritten = deployment.model(dataclasses.replace(work, model=model))
-    ((actual,),) = Activations(rewritten, [tensor], [feed], "compiled")
-    ((expected,),) = Activations(work.model, [tensor], [feed], "original")
+    ((actual,),) = Activations(rewritten, [tensor], [feed], "the compiled model")
+    ((expected,),) = Activations(work.model, [tensor], [feed], "the original model")
     return relative_error(actual, expected)
 
 

@@ -12,7 +12,7 @@ from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.samples import from_reader
 from reuse_compiler.verification.inputs import model_inputs
-from reuse_compiler.verification.verify import RunError
+from reuse_compiler.verification.sessions import RunError
 from tests.calibration.networks import conv, feeds_of, network, samples_of, weight
 from tests.comparison import relative_error
 from tests.passes.models import model_of, run, tensor, value

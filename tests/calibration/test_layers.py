@@ -2,19 +2,16 @@
 
 import numpy as np
 import onnx
-from hypothesis import given, settings
 from onnx import helper
 
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
-from reuse_compiler.reference.vectors import unfold
 from reuse_compiler.reuse.config import ReuseConfig
 from tests.calibration.networks import (
     conv,
     feeds_of,
-    layer_of,
     network,
     network_1d,
     relu,
@@ -23,62 +20,39 @@ from tests.calibration.networks import (
     work_of,
 )
 from tests.comparison import assert_close
-from tests.custom_ops.cases import Case, cases
 from tests.passes.models import model_of, random_array, run, tensor, value
-
-
-@settings(max_examples=40, deadline=None)
-@given(case=cases())
-def test_unfolded_weights_make_a_convolution_a_product(case: Case) -> None:
-    g, x = case.geometry, case.data()[0]
-    layer = layer_of(g)
-    model = model_of(
-        [conv("x", "w", "y", pads=list(g.pads), strides=list(g.strides), dilations=list(g.dilations), group=g.group)],
-        [value("x", x.shape)],
-        [value("y", None)],
-        [onnx.numpy_helper.from_array(layer.weight, "w")],
-    )
-    products = np.concatenate([unfold(x, g, group) @ layer.unfolded_weight(group) for group in range(g.group)], axis=1)
-    expected = products.reshape(g.batch, g.out_height, g.out_width, g.out_channels).transpose(0, 3, 1, 2)
-    assert_close(run(model, {"x": x})[0], expected, rtol=1e-4)
-
-
-@settings(max_examples=40, deadline=None)
-@given(case=cases())
-def test_folding_is_the_inverse_of_unfolding(case: Case) -> None:
-    layer = layer_of(case.geometry)
-    columns = np.stack([layer.unfolded_weight(group) for group in range(case.geometry.group)])
-    np.testing.assert_array_equal(layer.folded_weight(columns), layer.weight)
 
 
 def test_a_layer_of_one_dimension_is_as_the_model_has_it() -> None:
     work = work_of(network_1d())
-    assert [layer.input_shape for layer in work.layers] == [(2, 4, 32), (2, 8, 32)]
-    assert [layer.output_shape for layer in work.layers] == [(2, 8, 32), (2, 6, 15)]
+    assert [layer.spec.input_shape for layer in work.layers] == [(2, 4, 32), (2, 8, 32)]
+    assert [layer.spec.output_shape for layer in work.layers] == [(2, 8, 32), (2, 6, 15)]
     for layer in work.layers:
-        columns = np.stack([layer.unfolded_weight(group) for group in range(layer.geometry.group)])
-        own = layer.folded_weight(columns)
-        assert own.shape == layer.weight_shape and own.ndim == 3
-        np.testing.assert_array_equal(own[:, :, None], layer.weight)
+        own = layer.weight.array
+        assert own.shape == layer.spec.weight_shape and own.ndim == 3
+        np.testing.assert_array_equal(own[:, :, None], layer.weights)
 
 
 def test_the_activation_counts_where_it_alone_reads_the_result() -> None:
     work = work_of(network())
-    assert [(layer.output, layer.result) for layer in work.layers] == [("c1", "r1"), ("c2", "r2"), ("y", "y")]
+    assert [(layer.linear_output, layer.output) for layer in work.layers] == [("c1", "r1"), ("c2", "r2"), ("y", "y")]
     model = network()
     model.graph.output.append(value("c1", None))
-    assert [layer.result for layer in work_of(model).layers] == ["c1", "r2", "y"]
+    assert [layer.output for layer in work_of(model).layers] == ["c1", "r2", "y"]
 
 
 def test_a_layer_alone_computes_what_it_does_in_the_model() -> None:
     model, feed = network(), feeds_of(network(), 1)[0]
     work = work_of(model)
-    tensors = [name for layer in work.layers for name in (layer.input, layer.result)]
+    tensors = [name for layer in work.layers for name in (layer.input, layer.output)]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in ("x", "y"))
     values = dict(zip([o.name for o in model.graph.output], run(model, feed), strict=True)) | feed
     for layer in work.layers:
-        assert values[layer.input].shape == layer.input_shape and values[layer.result].shape == layer.output_shape
-        assert_close(run(work.layer_model(layer), {layer.input: values[layer.input]})[0], values[layer.result])
+        assert (
+            values[layer.input].shape == layer.spec.input_shape
+            and values[layer.output].shape == layer.spec.output_shape
+        )
+        assert_close(run(work.layer_model(layer), {layer.input: values[layer.input]})[0], values[layer.output])
 
 
 def nameless() -> onnx.ModelProto:
@@ -142,7 +116,7 @@ def test_layers_whose_size_depends_on_values_stay_dense() -> None:
     model = model_of(nodes, inputs, [value("c", None), value("d", None)], constants)
     work = examine(model, CalibrationOptions(shapes={"x": (2, 4, 32)}))
     assert [layer.name for layer in work.layers] == ["first"] and "size is unknown" in work.dense["second"]
-    assert work.layers[0].input_shape == (2, 4, 32)
+    assert work.layers[0].spec.input_shape == (2, 4, 32)
 
 
 def test_weights_are_known_though_they_are_computed() -> None:
@@ -155,5 +129,5 @@ def test_weights_are_known_though_they_are_computed() -> None:
     )
     (layer,) = work_of(model, {"x": random_array(1, 4, 8, 8)}).layers
     expected = onnx.numpy_helper.to_array(model.graph.initializer[0]).transpose(3, 2, 0, 1)
-    np.testing.assert_array_equal(layer.weight, expected)
-    np.testing.assert_array_equal(layer.bias, np.zeros(6, np.float32))
+    np.testing.assert_array_equal(layer.weights, expected)
+    np.testing.assert_array_equal(layer.biases, np.zeros(6, np.float32))

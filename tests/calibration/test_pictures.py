@@ -44,8 +44,8 @@ def pictures_of(model: Any, feeds: list[dict[str, NDArray[Any]]]) -> list[Cluste
     settings, parameters = deployment.layers[first.name], deployment.fitted.parameters[first.name]
     ids = Clusterer(work, first, settings, parameters).ids_and_centroids(feeds[0][first.input])[0][0]
     shown = np.array(made[0].ids)
-    step = -(-max(first.geometry.in_height, first.geometry.in_width) // LARGEST_SIDE)
-    whole = ids[: first.geometry.in_height * first.geometry.in_width].reshape(first.geometry.in_height, -1)
+    step = -(-max(first.spec.in_height, first.spec.in_width) // LARGEST_SIDE)
+    whole = ids[: first.spec.in_height * first.spec.in_width].reshape(first.spec.in_height, -1)
     np.testing.assert_array_equal(shown, whole[::step, ::step])
     return made
 

@@ -14,7 +14,7 @@ import pytest
 from reuse_compiler.calibration.evaluate import Score
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import Measurement
-from reuse_compiler.calibration.state import State, cache_folder, state_path
+from reuse_compiler.calibration.state import State, state_path
 from reuse_compiler.reuse.config import make_settings
 from tests.calibration.networks import network
 
@@ -122,6 +122,6 @@ class TestPath:
         self, path: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REUSE_CACHE", str(tmp_path))
-        assert path().parent == cache_folder() == tmp_path / "calibration"
+        assert path().parent == tmp_path / "calibration"
         monkeypatch.delenv("REUSE_CACHE")
-        assert cache_folder() == Path.home() / ".cache" / "reuse-compiler" / "calibration"
+        assert path().parent == Path.home() / ".cache" / "reuse-compiler" / "calibration"

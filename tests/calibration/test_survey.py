@@ -13,13 +13,13 @@ from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
-from reuse_compiler.calibration.fit import HashFitter, VectorSampler
 from reuse_compiler.calibration.layers import Workpiece
-from reuse_compiler.calibration.measure import LayerBench, operations
+from reuse_compiler.calibration.measure import LayerBench
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import Survey
+from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.progress import silent
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.verification.inputs import Feed
@@ -71,8 +71,8 @@ def test_measured_errors_are_those_in_the_model(model: onnx.ModelProto, scope: s
         assert coarse.operations < fine.operations
         assert min(fine.dense_ms, fine.reuse_ms) > 0
         rewritten = deployer.deploy({layer.name: fine.settings}, "none").model(survey.work)
-        ((actual,),) = Activations(rewritten, [layer.result], [survey.other], "compiled")
-        ((expected,),) = Activations(survey.work.model, [layer.result], [survey.other], "original")
+        ((actual,),) = Activations(rewritten, [layer.output], [survey.other], "the compiled model")
+        ((expected,),) = Activations(survey.work.model, [layer.output], [survey.other], "the original model")
         assert fine.output_error == pytest.approx(relative_error(actual, expected), rel=1e-3)
 
 
@@ -80,13 +80,6 @@ def test_exact_reuse_errs_by_rounding_only(tmp_path: Path) -> None:
     survey = survey_of(network(), tmp_path)
     for own in survey.measure(wanted_of(survey.work, 1, family="exact")).values():
         assert own.measurements[0].output_error < 1e-5
-
-
-def test_operations_are_the_papers_formula() -> None:
-    """Training paper's Eq. 5, by hand for `last`: 12 channels, 6 results, L = 4, one tap."""
-    layer = work_of(network()).layers[2]
-    own = settings_for(layer, "sign", 3)
-    assert operations(layer, own, 0.25) == pytest.approx(3 / 6 + 0.25 + 1 / 4)
 
 
 def test_sensitivities_are_those_of_the_model(tmp_path: Path) -> None:
@@ -168,10 +161,10 @@ def test_many_candidates_are_measured_in_turns(tmp_path: Path) -> None:
     survey = survey_of(network(), tmp_path)
     layer = survey.work.layers[1]
     settings = [settings_for(layer, family, h) for family in ("learned", "sign") for h in (1, 2, 3, 4, 5)]
-    sampler = VectorSampler(layer, "channel", 400, 1, 0)
-    ((x,),) = Activations(survey.work.model, [layer.input], [survey.other], "original")
+    sampler = VectorSampler(layer.name, layer.spec, "channel", 400, 1, 0)
+    ((x,),) = Activations(survey.work.model, [layer.input], [survey.other], "the original model")
     sampler.add(x)
-    fitter = HashFitter(sampler.sample(), [1, 2, 3, 4, 5])
+    fitter = HashFitter(sampler.sample(), layer.weights, [1, 2, 3, 4, 5])
     found = LayerBench(survey.work, layer, x, 1).measure(settings, fitter, dataclasses.replace(EFFORT, repeats=2))
     assert [own.settings for own in found] == settings
     learned, sign = [own.r_c for own in found[:5]], [own.r_c for own in found[5:]]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from reuse_compiler.errors import LibraryError
-from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.geometry import ConvSpec
 from tests.cuda.running import cuda_session
 from tests.cuda.stopping import pytest_runtest_makereport
 from tests.custom_ops.cases import Case
@@ -37,7 +37,7 @@ settings.register_profile(
 
 def missing() -> str | None:
     """Returns why no model runs on CUDA here, or None."""
-    case = Case(ConvGeometry(1, 4, 4, 4, 4, (1, 1)), "channel", 4, "exact", 1)
+    case = Case(ConvSpec(1, 4, 4, 4, 4, (1, 1)), "channel", 4, "exact", 1)
     try:
         cuda_session(case.model("fused")).run(None, {"X": case.data()[0]})
     except LibraryError as error:

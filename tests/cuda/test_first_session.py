@@ -11,14 +11,14 @@ import numpy as np
 import onnx
 import pytest
 
-from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.geometry import ConvSpec
 from tests.comparison import relative_error
 from tests.cuda.running import Array, DeviceRun, cuda_session, rounded, run_cuda
 from tests.custom_ops.cases import Case
 from tests.running import run_kernels
 from tools.gpu_check.models import in_half
 
-CASE = Case(ConvGeometry(4, 32, 28, 30, 70, (3, 3), (1, 1), (1, 1, 1, 1)), "channel", 16, "learned", 8, seed=5)
+CASE = Case(ConvSpec(4, 32, 28, 30, 70, (3, 3), (1, 1), (1, 1, 1, 1)), "channel", 16, "learned", 8, seed=5)
 OUTPUT = (4, 70, 28, 30)
 ROUNDED = 4e-3
 """What operands of 11 bits may change."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reuse_compiler.reference.operators import cluster_vectors, hash_vectors
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import ConvGeometry, DataOrder, Layout
+from reuse_compiler.reuse.geometry import ConvSpec, DataOrder, Layout
 from tests.comparison import assert_close
 from tests.cuda.running import cuda_session, rounded, run_cuda
 from tests.custom_ops.cases import Case, cases
@@ -24,7 +24,7 @@ quick = settings.get_profile("cuda")
 HALF = 4e-3
 """Relative to the largest output: what rounding operands and table entries to 11 bits may change."""
 TF32_VARIABLE = "REUSE_CUDA_TF32"
-LONG = Case(ConvGeometry(2, 128, 14, 14, 64, (3, 3), pads=(1, 1, 1, 1)), "channel", 32, "sign", 6, seed=3)
+LONG = Case(ConvSpec(2, 128, 14, 14, 64, (3, 3), pads=(1, 1, 1, 1)), "channel", 32, "sign", 6, seed=3)
 """Sums of K = 1152 random products, of which next to none comes out the same if its operands are rounded."""
 
 
@@ -103,8 +103,8 @@ def test_runs_repeat_bit_by_bit(case: Case) -> None:
 @pytest.mark.parametrize("family", ["sign", "pstable", "learned", "exact"])
 def test_many_blocks_of_threads(family: str, layout: Any) -> None:
     """A layer that keeps the whole GPU busy, so that blocks race for the slots of the table of codes."""
-    geometry = ConvGeometry(8, 64, 56, 56, 150, (3, 3), pads=(1, 1, 1, 1))
-    case = Case(geometry, layout, 32, family, 9, seed=2, distinct=0 if family != "exact" else 300)
+    spec = ConvSpec(8, 64, 56, 56, 150, (3, 3), pads=(1, 1, 1, 1))
+    case = Case(spec, layout, 32, family, 9, seed=2, distinct=0 if family != "exact" else 300)
     x = case.data()[0]
     expected = run_kernels(case.model("fused"), x, threads=os.cpu_count() or 1)
     session = cuda_session(case.model("fused"))
@@ -118,8 +118,8 @@ def test_many_blocks_of_threads(family: str, layout: Any) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("tf32", [False, True])
 def test_values_that_are_not_finite_stay_where_they_are(value: float, tf32: bool) -> None:
-    geometry = ConvGeometry(2, 16, 9, 9, 24, (3, 3), pads=(1, 1, 1, 1))
-    case = Case(geometry, "channel", 8, "sign", 6)
+    spec = ConvSpec(2, 16, 9, 9, 24, (3, 3), pads=(1, 1, 1, 1))
+    case = Case(spec, "channel", 8, "sign", 6)
     x = case.data()[0]
     x[0, 2, 4, 4] = value
     expected = run_kernels(case.model("fused"), x)
@@ -130,7 +130,7 @@ def test_values_that_are_not_finite_stay_where_they_are(value: float, tf32: bool
 
 
 def test_an_empty_batch() -> None:
-    case = Case(ConvGeometry(1, 8, 9, 9, 24, (3, 3)), "channel", 8, "sign", 6)
+    case = Case(ConvSpec(1, 8, 9, 9, 24, (3, 3)), "channel", 8, "sign", 6)
     assert run_cuda(case.model("fused"), np.zeros((0, 8, 9, 9), np.float32)).shape == (0, 24, 7, 7)
 
 

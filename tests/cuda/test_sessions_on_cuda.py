@@ -13,13 +13,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import reuse_compiler
-from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.geometry import ConvSpec
 from tests.cuda.running import DeviceRun, cuda_alone, cuda_session, run_cuda, without_fallback
 from tests.custom_ops.cases import Case
 from tests.running import run_kernels
 from tools.gpu_check.models import in_half
 
-GEOMETRY = ConvGeometry(4, 32, 28, 30, 70, (3, 3), (1, 1), (1, 1, 1, 1))
+GEOMETRY = ConvSpec(4, 32, 28, 30, 70, (3, 3), (1, 1), (1, 1, 1, 1))
 CASE = Case(GEOMETRY, "channel", 16, "learned", 8, seed=5)
 OUTPUT = (4, 70, 28, 30)
 
@@ -214,11 +214,11 @@ def test_settings_that_mean_nothing_are_refused(name: str, value: str, monkeypat
 def test_sizes_may_change_from_run_to_run() -> None:
     session = cuda_session(CASE.model("fused"))
     for batch, height, width in [(1, 5, 7), (6, 40, 33), (2, 9, 9), (6, 40, 33)]:
-        case = replace(CASE, geometry=ConvGeometry(batch, 32, height, width, 70, (3, 3), (1, 1), (1, 1, 1, 1)))
+        case = replace(CASE, spec=ConvSpec(batch, 32, height, width, 70, (3, 3), (1, 1), (1, 1, 1, 1)))
         x = np.random.default_rng(1).standard_normal((batch, 32, height, width)).astype(np.float32)
         expected = run_kernels(CASE.model("fused"), x)
         actual = session.run(None, {"X": x})[0]
-        assert actual.shape == (batch, 70, height, width) and case.geometry.rows == batch * height * width
+        assert actual.shape == (batch, 70, height, width) and case.spec.rows == batch * height * width
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
 
 

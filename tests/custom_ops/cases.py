@@ -11,9 +11,10 @@ import onnx
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.reference.op_run import DOMAIN
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
-from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvGeometry, DataOrder, Layout
+from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvSpec, DataOrder, Layout
 
 Array = npt.NDArray[Any]
 
@@ -22,7 +23,7 @@ Array = npt.NDArray[Any]
 class Case:
     """A convolution, its data (from a seed) and its reuse settings. Its repr repeats it."""
 
-    geometry: ConvGeometry
+    spec: ConvSpec
     layout: Layout
     sub_vector_length: int
     family: str
@@ -30,7 +31,6 @@ class Case:
     scope: str = "batch"
     capacity: float = 1.0
     metric: str = "euclidean"
-    auto_pad: AutoPad = "NOTSET"
     activation: str = "none"
     activation_params: tuple[float, ...] = ()
     bias: bool = True
@@ -45,19 +45,19 @@ class Case:
 
     @property
     def blocking(self) -> Blocking:
-        return Blocking(self.geometry, self.layout, self.sub_vector_length)
+        return Blocking(self.spec, self.layout, self.sub_vector_length)
 
     def data(self) -> tuple[Array, Array, Array]:
         """Returns X, W, bias."""
-        g, rng = self.geometry, np.random.default_rng(self.seed)
-        shape = (g.batch, g.in_channels, g.in_height, g.in_width)
+        g, rng = self.spec, np.random.default_rng(self.seed)
+        shape = g.input_shape
         if self.distinct:
             palette = rng.standard_normal((self.distinct, g.in_channels)).astype(np.float32)
             picks = rng.integers(0, self.distinct, (g.batch, g.in_height, g.in_width))
             x = np.ascontiguousarray(palette[picks].transpose(0, 3, 1, 2))
         else:
             x = rng.standard_normal(shape).astype(np.float32)
-        w = rng.standard_normal((g.out_channels, g.group_in_channels, *g.kernel)).astype(np.float32)
+        w = rng.standard_normal(g.weight_shape).astype(np.float32)
         return x, w, rng.standard_normal(g.out_channels).astype(np.float32)
 
     def parameters(self) -> HashParameters:
@@ -75,14 +75,7 @@ class Case:
         )
 
     def geometry_attributes(self) -> dict[str, Any]:
-        g = self.geometry
-        attributes: dict[str, Any] = {
-            "kernel_shape": list(g.kernel), "strides": list(g.strides), "dilations": list(g.dilations),
-            "group": g.group, "layout": self.layout, "sub_vector_length": self.sub_vector_length,
-        }  # fmt: skip
-        if self.auto_pad == "NOTSET":
-            return attributes | {"pads": list(g.pads)}
-        return attributes | {"auto_pad": self.auto_pad}
+        return attributes_of(self.spec) | {"layout": self.layout, "sub_vector_length": self.sub_vector_length}
 
     def model(self, lowering: str, dynamic: bool = True) -> onnx.ModelProto:
         """Builds Y = convolution of X with reuse, `fused` or `staged`, or `dense` for ONNX's Conv with activation."""
@@ -97,8 +90,8 @@ class Case:
             constants[name] = empty if value is None else value
             names.append(name)
         build = {"fused": self._fused, "staged": self._staged, "dense": self._dense}[lowering]
-        g = self.geometry
-        shape: list[Any] = [g.batch, g.in_channels, g.in_height, g.in_width]
+        g = self.spec
+        shape: list[Any] = list(g.input_shape)
         if dynamic:
             shape = ["N", g.in_channels, "H", "W"]
         if self.input_order == "nhwc":
@@ -138,22 +131,22 @@ class Case:
         ]
 
     def _staged(self, parameters: list[str]) -> list[onnx.NodeProto]:
-        geometry = self.geometry_attributes()
+        spec = self.geometry_attributes()
         make = helper.make_node
         hashed: dict[str, Any] = {"family": self.family, "num_hashes": self.num_hashes}
         return [
-            make("Hash", ["X", *parameters], ["codes"], "hash", domain=DOMAIN, **geometry, **hashed),
+            make("Hash", ["X", *parameters], ["codes"], "hash", domain=DOMAIN, **spec, **hashed),
             make("Cluster", ["X", "codes"], ["ids", "centroids", "counts"], "cluster", domain=DOMAIN,
-                 **geometry, **self._cluster_attributes()),
+                 **spec, **self._cluster_attributes()),
             make("CentroidGemm", ["centroids", "counts", "W"], ["table"], "gemm", domain=DOMAIN, layout=self.layout,
-                 group=self.geometry.group),
-            make("Gather", ["table", "ids", "X", "bias"], ["Y"], "gather", domain=DOMAIN, **geometry,
+                 group=self.spec.group),
+            make("Gather", ["table", "ids", "X", "bias"], ["Y"], "gather", domain=DOMAIN, **spec,
                  **self._gather_attributes()),
         ]  # fmt: skip
 
     def _dense(self, parameters: list[str]) -> list[onnx.NodeProto]:
         # Explicit pads: onnxruntime's Conv takes no auto_pad with dilations.
-        attributes = self.geometry_attributes() | {"pads": list(self.geometry.pads)}
+        attributes = self.geometry_attributes() | {"pads": list(self.spec.pads)}
         for name in ("layout", "sub_vector_length", "auto_pad"):
             attributes.pop(name, None)
         inputs = ["X", "W", "bias"] if self.bias else ["X", "W"]
@@ -177,27 +170,25 @@ ACTIVATIONS: list[tuple[str, tuple[float, ...]]] = [
 
 
 @st.composite
-def geometries(draw: st.DrawFn) -> tuple[ConvGeometry, AutoPad]:
-    """Draws a legal convolution down to 1x1, with its auto_pad (whose pads are resolved in the geometry)."""
+def specs(draw: st.DrawFn) -> ConvSpec:
+    """Draws a legal convolution down to 1x1."""
     kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
     strides = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     dilations = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
     group = draw(st.sampled_from([1, 1, 1, 2, 3]))
     auto_pad: AutoPad = draw(st.sampled_from(["NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]))
-    pads = tuple(draw(st.integers(0, 2)) for _ in range(4))
+    pads = draw(st.tuples(*[st.integers(0, 2)] * 4))
     size = []
     for axis in (0, 1):
         extent = (kernel[axis] - 1) * dilations[axis] + 1
         padding = pads[axis] + pads[axis + 2] if auto_pad == "NOTSET" else 0
         smallest = 1 if auto_pad.startswith("SAME") else max(1, extent - padding)
         size.append(draw(st.integers(smallest, smallest + 6)))
-    resolved = ConvGeometry.resolve_pads(auto_pad, pads, (size[0], size[1]), kernel, strides, dilations)  # type: ignore[arg-type]
     in_channels, out_channels = group * draw(st.integers(1, 6)), group * draw(st.integers(1, 20))
     batch = draw(st.integers(1, 3))
-    geometry = ConvGeometry(
-        batch, in_channels, size[0], size[1], out_channels, kernel, strides, resolved, dilations, group
+    return ConvSpec(
+        batch, in_channels, size[0], size[1], out_channels, kernel, strides, pads, dilations, group, auto_pad
     )
-    return geometry, auto_pad
 
 
 @st.composite
@@ -205,13 +196,13 @@ def cases(
     draw: st.DrawFn, families: tuple[str, ...] = ("sign", "pstable", "learned", "exact"), table: str = "float"
 ) -> Case:
     """Draws a case; L need not divide K or the channels."""
-    geometry, auto_pad = draw(geometries())
+    spec = draw(specs())
     layout: Layout = draw(st.sampled_from(["patch", "channel"]))
-    width = geometry.columns if layout == "patch" else geometry.group_in_channels
+    width = spec.columns if layout == "patch" else spec.group_in_channels
     family = draw(st.sampled_from(families))
     activation, params = draw(st.sampled_from(ACTIVATIONS))
     return Case(
-        geometry=geometry,
+        spec=spec,
         layout=layout,
         sub_vector_length=draw(st.integers(1, width)),
         family=family,
@@ -219,7 +210,6 @@ def cases(
         scope=draw(st.sampled_from(["batch", "image"])),
         capacity=draw(st.sampled_from([1.0, 1.0, 0.3])),
         metric=draw(st.sampled_from(["euclidean", "angular"])),
-        auto_pad=auto_pad,
         activation=activation,
         activation_params=params,
         bias=draw(st.booleans()),

@@ -52,7 +52,7 @@ def run(
     path: Path = "usual",
 ) -> Any:
     """Returns Y of a case in its output order; `x`, in its input order, replaces the case's own input."""
-    g, (own_x, w, bias) = case.geometry, case.data()
+    g, (own_x, w, bias) = case.spec, case.data()
     settings = [
         *(g.batch, g.in_channels, g.in_height, g.in_width, g.out_channels),
         *g.kernel, *g.strides, *g.pads, *g.dilations, g.group,

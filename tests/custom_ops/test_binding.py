@@ -11,12 +11,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import reuse_compiler
-from reuse_compiler.reuse.geometry import ConvGeometry, Layout
+from reuse_compiler.reuse.geometry import ConvSpec, Layout
 from tests.comparison import assert_close
 from tests.custom_ops.cases import Case
 from tests.running import make_session, run_kernels
 
-GEOMETRY = ConvGeometry(2, 6, 9, 8, 10, (3, 3), (2, 1), (1, 0, 1, 2), (1, 2), 2)
+GEOMETRY = ConvSpec(2, 6, 9, 8, 10, (3, 3), (2, 1), (1, 0, 1, 2), (1, 2), 2)
 CASE = Case(GEOMETRY, "channel", 2, "sign", 5)
 
 
@@ -37,7 +37,7 @@ def with_attribute(model: onnx.ModelProto, node: int, name: str, value: Any) -> 
 @pytest.mark.parametrize("lowering", ["fused", "staged"])
 def test_output_shape_is_inferred_at_load(lowering: str, layout: Layout) -> None:
     case = replace(CASE, layout=layout)
-    g = case.geometry
+    g = case.spec
     static = make_session(case.model(lowering, dynamic=False)).get_outputs()[0].shape
     assert static == [g.batch, g.out_channels, g.out_height, g.out_width]
     dynamic = make_session(case.model(lowering)).get_outputs()[0].shape
@@ -47,7 +47,7 @@ def test_output_shape_is_inferred_at_load(lowering: str, layout: Layout) -> None
 
 def test_pixel_major_shapes_are_inferred_at_load() -> None:
     case = replace(CASE, input_order="nhwc", output_order="nhwc")
-    g = case.geometry
+    g = case.spec
     static = make_session(case.model("fused", dynamic=False)).get_outputs()[0].shape
     assert static == [g.batch, g.out_height, g.out_width, g.out_channels]
     dynamic = make_session(case.model("fused")).get_outputs()[0].shape
@@ -164,7 +164,7 @@ def test_statistics_tell_what_a_run_did(lowering: str) -> None:
     clustering = nodes["conv" if lowering == "fused" else "cluster"]
     b = CASE.blocking
     assert clustering.blocks == b.num_blocks and clustering.vectors == 3 * b.num_blocks * b.vectors
-    assert clustering.rows == 3 * b.geometry.rows
+    assert clustering.rows == 3 * b.spec.rows
     assert 3 * b.num_blocks <= clustering.clusters <= 3 * b.num_blocks * 2**CASE.num_hashes
     assert clustering.scratch_bytes > 0
     reuse_compiler.reset_statistics(session)
@@ -173,12 +173,12 @@ def test_statistics_tell_what_a_run_did(lowering: str) -> None:
 
 def test_equal_names_of_inferred_dimensions_mean_equal_sizes() -> None:
     """ONNX Runtime shares memory between tensors whose dimensions have the same names."""
-    same = ConvGeometry(1, 6, 9, 8, 6, (3, 3), (1, 1), (1, 1, 1, 1))
-    halved = ConvGeometry(1, 6, 9, 8, 6, (3, 3), (2, 2), (1, 1, 1, 1))
-    shrunk = ConvGeometry(1, 6, 9, 8, 6, (3, 3), (1, 1), (0, 0, 0, 0))
+    same = ConvSpec(1, 6, 9, 8, 6, (3, 3), (1, 1), (1, 1, 1, 1))
+    halved = ConvSpec(1, 6, 9, 8, 6, (3, 3), (2, 2), (1, 1, 1, 1))
+    shrunk = ConvSpec(1, 6, 9, 8, 6, (3, 3), (1, 1), (0, 0, 0, 0))
     shapes = [
-        make_session(Case(geometry, "channel", 6, "exact", 1).model("fused")).get_outputs()[0].shape
-        for geometry in (same, halved, shrunk)
+        make_session(Case(spec, "channel", 6, "exact", 1).model("fused")).get_outputs()[0].shape
+        for spec in (same, halved, shrunk)
     ]
     assert shapes[0] == ["N", 6, "H", "W"]
     assert shapes[1] == ["N", 6, "floor((H-1)/2)+1", "floor((W-1)/2)+1"]

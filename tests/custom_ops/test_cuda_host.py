@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from reuse_compiler.reuse.geometry import ConvGeometry, DataOrder
+from reuse_compiler.reuse.geometry import ConvSpec, DataOrder
 from tests.comparison import assert_close
 from tests.custom_ops import cuda_host
 from tests.custom_ops.cases import Case, cases
@@ -58,8 +58,8 @@ def test_lossless_where_every_vector_may_have_its_cluster(case: Case) -> None:
 @pytest.mark.parametrize("mode", ["strict", "tf32", "half"])
 def test_many_channels_and_clusters(mode: cuda_host.Mode, layout: Any) -> None:
     """More of everything than one tile of a kernel has; float16 data are compared within what they can hold."""
-    geometry = ConvGeometry(2, 48, 15, 17, 150, (5, 5), pads=(2, 2, 1, 1))
-    case = Case(geometry, layout, 20, "learned", 9, seed=4)
+    spec = ConvSpec(2, 48, 15, 17, 150, (5, 5), pads=(2, 2, 1, 1))
+    case = Case(spec, layout, 20, "learned", 9, seed=4)
     reference = run_reference(case.model("fused"), case.data()[0])
     error = np.linalg.norm(cuda_host.run(case, mode=mode) - reference) / np.linalg.norm(reference)
     # Codes of inputs rounded to float16 differ for the few vectors that lie on a threshold.
@@ -93,8 +93,8 @@ def test_few_rows_of_memory_guard_the_rest(monkeypatch: pytest.MonkeyPatch) -> N
 
     Tiles of output channels are then computed one after the other, and not together.
     """
-    geometry = ConvGeometry(2, 32, 30, 31, 150, (3, 3), pads=(1, 1, 1, 1))
-    case = Case(geometry, "channel", 32, "sign", 16, seed=1)
+    spec = ConvSpec(2, 32, 30, 31, 150, (3, 3), pads=(1, 1, 1, 1))
+    case = Case(spec, "channel", 32, "sign", 16, seed=1)
     x = case.data()[0]
     dense, shared = run_kernels(case.model("dense"), x), cuda_host.run(case)
     monkeypatch.setenv("REUSE_CUDA_TABLE_MIB", "1")

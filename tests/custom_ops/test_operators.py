@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reuse_compiler.reference.operators import block_bounds, cluster_vectors, hash_vectors
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import ConvGeometry, DataOrder
+from reuse_compiler.reuse.geometry import ConvSpec, DataOrder
 from reuse_compiler.reuse.int8_tables import LARGEST_INT8_ENTRY
 from tests.comparison import assert_close
 from tests.custom_ops.cases import Case, cases
@@ -70,9 +70,9 @@ def test_int8_tables_equal_the_reference(case: Case) -> None:
 def test_int8_tables_differ_from_the_reference_hardly_anywhere(channels: int, layout: str) -> None:
     """Several sets of blocks that share scales, and tiles of channels; nearly all outputs agree to float32."""
     kernel = (5, 5) if layout == "channel" else (4, 4)
-    geometry = ConvGeometry(2, 48, 15, 17, channels, kernel, pads=(2, 2, 1, 1))
+    spec = ConvSpec(2, 48, 15, 17, channels, kernel, pads=(2, 2, 1, 1))
     length = 3 if layout == "channel" else 2
-    case = Case(geometry, layout, length, "learned", 3, seed=4, table="int8")  # type: ignore[arg-type]
+    case = Case(spec, layout, length, "learned", 3, seed=4, table="int8")  # type: ignore[arg-type]
     x = case.data()[0]
     actual, expected = run_kernels(case.model("fused"), x), run_reference(case.model("fused"), x)
     near = np.abs(actual - expected) <= 1e-5 * np.abs(expected).max()
@@ -86,8 +86,8 @@ def test_int8_tables_differ_from_the_reference_hardly_anywhere(channels: int, la
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_int8_tables_give_way_to_float_where_scales_are_not_finite(value: float) -> None:
-    geometry = ConvGeometry(1, 8, 9, 9, 24, (3, 3), pads=(1, 1, 1, 1))
-    case = Case(geometry, "channel", 4, "sign", 6, table="int8")
+    spec = ConvSpec(1, 8, 9, 9, 24, (3, 3), pads=(1, 1, 1, 1))
+    case = Case(spec, "channel", 4, "sign", 6, table="int8")
     x = case.data()[0]
     x[0, 2, 4, 4] = value
     model = case.model("fused")
@@ -113,7 +113,7 @@ def test_lossless_where_every_vector_may_have_its_cluster(case: Case) -> None:
 @given(case=cases(families=("sign", "pstable", "learned")))
 def test_equals_conv_where_vectors_repeat(case: Case) -> None:
     """One distinct pixel: in the channel layout all members of a cluster are equal, so nothing may be lost."""
-    case = replace(case, layout="channel", distinct=1, sub_vector_length=case.geometry.group_in_channels)
+    case = replace(case, layout="channel", distinct=1, sub_vector_length=case.spec.group_in_channels)
     x = case.data()[0]
     dense = run_kernels(case.model("dense"), x)
     assert_close(run_kernels(case.model("fused"), x), dense, what=f"repeated vectors against Conv, {case}")
@@ -122,8 +122,8 @@ def test_equals_conv_where_vectors_repeat(case: Case) -> None:
 @pytest.mark.parametrize("lowering", ["fused", "staged"])
 def test_reuse_is_not_trivial(lowering: str) -> None:
     """A case that merges some vectors but not all: the output is near the dense one but not equal to it."""
-    geometry = ConvGeometry(2, 8, 14, 14, 24, (3, 3), pads=(1, 1, 1, 1))
-    case = Case(geometry, "channel", 8, "sign", 6, seed=3)
+    spec = ConvSpec(2, 8, 14, 14, 24, (3, 3), pads=(1, 1, 1, 1))
+    case = Case(spec, "channel", 8, "sign", 6, seed=3)
     x = case.data()[0]
     result, dense = run_kernels(case.model(lowering), x), run_kernels(case.model("dense"), x)
     assert_close(result, run_reference(case.model(lowering), x), what=lowering)
@@ -134,8 +134,8 @@ def test_reuse_is_not_trivial(lowering: str) -> None:
 @pytest.mark.parametrize("layout", ["patch", "channel"])
 @pytest.mark.parametrize("family", ["sign", "learned", "exact"])
 def test_results_do_not_depend_on_threads(family: str, layout: str) -> None:
-    geometry = ConvGeometry(2, 32, 20, 21, 70, (3, 3), pads=(1, 1, 1, 1))
-    case = Case(geometry, layout, 16, family, 8, seed=5)  # type: ignore[arg-type]
+    spec = ConvSpec(2, 32, 20, 21, 70, (3, 3), pads=(1, 1, 1, 1))
+    case = Case(spec, layout, 16, family, 8, seed=5)  # type: ignore[arg-type]
     x = case.data()[0]
     for lowering in ("fused", "staged"):
         one, many = (run_kernels(case.model(lowering), x, threads=n) for n in (1, 4))

@@ -12,7 +12,8 @@ import pytest
 
 from models import packaged
 from models.conversion import ArrayUnpickler, MissingExtraError, optional_import
-from models.fetching import FetchError, UnsafeArchiveError, atomic_path, cache_dir, extract_member
+from models.fetching import FetchError, UnsafeArchiveError, atomic_path, extract_member
+from reuse_compiler.cache import cache_folder
 
 Make = Callable[[Path, list[str]], Path]
 
@@ -83,9 +84,9 @@ def test_unpickler_loads_arrays_and_refuses_the_rest() -> None:
 
 def test_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REUSE_CACHE", str(tmp_path / "cache"))
-    assert cache_dir() == tmp_path / "cache"
+    assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("REUSE_CACHE")
-    assert cache_dir() == Path.home() / ".cache" / "reuse-compiler"
+    assert cache_folder() == Path.home() / ".cache" / "reuse-compiler"
 
 
 def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 
 from reuse_compiler.passes.base import run_passes
 from reuse_compiler.passes.check_legality import CheckLegality
+from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.infer_shapes import InferShapes
-from reuse_compiler.passes.layer import Layer
+from reuse_compiler.passes.layer import ConvLayer, Layer
 from reuse_compiler.passes.match_convolutions import MatchConvolutions
 from tests.passes.models import context_of, conv_model, random_array, tensor, value
 
@@ -21,11 +22,19 @@ PASSES = [InferShapes(), MatchConvolutions(), CheckLegality()]
 
 
 def check(model: onnx.ModelProto) -> Layer:
+    """Returns what becomes of the first layer."""
     context = context_of(model)
     assert run_passes(PASSES, context) is False
     assert context.model == model
     assert context.layers is not None
     return context.layers[0]
+
+
+def read(model: onnx.ModelProto) -> ConvLayer:
+    """Returns the first layer, which must be legal."""
+    layer = check(model)
+    assert isinstance(layer, ConvLayer) and layer.refusal is None
+    return layer
 
 
 def with_conv(change: Callable[[onnx.ModelProto, onnx.NodeProto], object], **options: Any) -> onnx.ModelProto:
@@ -86,6 +95,7 @@ REFUSALS: list[tuple[str, onnx.ModelProto]] = [
     ("its 6 output channels cannot be divided into 4 groups", conv_model(weights=(6, 2, 3, 3), group=4)),
     ("its input has 4 channels, its weights are for 6", conv_model(weights=(6, 3, 3, 3), group=2)),
     ("its input has 3 dimensions, its weights have 4", conv_model(shape=(1, 4, 8))),
+    ("its input has 0 dimensions, its weights have 4", conv_model(shape=())),
     ("its bias has shape [5]", with_conv(lambda model, conv: replace_initializer(model, "b", random_array(5)))),
     ("its output is empty for an input of shape [1, 4, 2, 8]", conv_model(shape=(1, 4, 2, 8))),
     ("an optional bias and one output", with_conv(lambda model, conv: conv.input.append("b"))),
@@ -101,12 +111,10 @@ def test_refusals(sentence: str, model: onnx.ModelProto) -> None:
 
 
 def test_defaults_are_filled_in_and_the_kernel_comes_from_the_weights() -> None:
-    layer = check(conv_model())
-    assert layer.refusal is None and layer.attributes is not None and layer.geometry is not None
-    attributes = layer.attributes
-    assert (attributes.kernel_shape, attributes.strides, attributes.dilations) == ((3, 3), (1, 1), (1, 1))
-    assert (attributes.pads, attributes.group, attributes.auto_pad) == ((0, 0, 0, 0), 1, "NOTSET")
-    assert (layer.geometry.rows, layer.geometry.columns, layer.geometry.out_channels) == (36, 36, 6)
+    spec = read(conv_model()).spec
+    assert (spec.kernel, spec.strides, spec.dilations) == ((3, 3), (1, 1), (1, 1))
+    assert (spec.pads, spec.group, spec.auto_pad) == ((0, 0, 0, 0), 1, "NOTSET")
+    assert (spec.rows, spec.columns, spec.out_channels) == (36, 36, 6)
 
 
 def test_everything_is_read() -> None:
@@ -119,31 +127,32 @@ def test_everything_is_read() -> None:
         pads=[1, 2, 3, 4],
         group=2,
     )
-    layer = check(model)
-    assert layer.refusal is None and layer.geometry is not None
-    geometry = layer.geometry
-    assert (geometry.batch, geometry.in_channels, geometry.in_height, geometry.in_width) == (2, 4, 20, 30)
-    assert (geometry.kernel, geometry.strides, geometry.dilations) == ((3, 5), (2, 3), (2, 1))
-    assert (geometry.pads, geometry.group) == ((1, 2, 3, 4), 2)
-    assert (geometry.out_height, geometry.out_width) == (10, 11)
+    layer = read(model)
+    spec = layer.spec
+    assert (spec.input_shape, spec.weight_shape) == ((2, 4, 20, 30), (6, 2, 3, 5))
+    assert (spec.kernel, spec.strides, spec.dilations) == ((3, 5), (2, 3), (2, 1))
+    assert (spec.pads, spec.group) == ((1, 2, 3, 4), 2)
+    assert (spec.out_height, spec.out_width) == (10, 11)
+    again = {attribute.name: list(attribute.ints) or attribute.i for attribute in layer.proto.attribute}
+    assert attributes_of(spec) == again
 
 
 @pytest.mark.parametrize(
     ("auto_pad", "pads"), [("SAME_UPPER", (0, 0, 1, 1)), ("SAME_LOWER", (1, 1, 0, 0)), ("VALID", (0, 0, 0, 0))]
 )
 def test_auto_pad(auto_pad: str, pads: tuple[int, ...]) -> None:
-    layer = check(conv_model(auto_pad=auto_pad, strides=[2, 2]))
-    assert layer.attributes is not None and layer.attributes.auto_pad == auto_pad
-    assert layer.geometry is not None and layer.geometry.pads == pads
+    spec = read(conv_model(auto_pad=auto_pad, strides=[2, 2])).spec
+    assert (spec.auto_pad, spec.pads) == (auto_pad, pads)
+    assert "pads" not in attributes_of(spec) and attributes_of(spec)["auto_pad"] == auto_pad
 
 
 def test_one_dimension_becomes_two() -> None:
-    layer = check(conv_model(weights=(6, 4, 5), shape=(2, 4, 30), strides=[2], pads=[1, 2], dilations=[3]))
-    assert layer.refusal is None and layer.attributes is not None and layer.geometry is not None
-    assert layer.attributes.one_dimensional
-    assert (layer.attributes.kernel_shape, layer.attributes.strides) == ((1, 5), (1, 2))
-    assert (layer.attributes.pads, layer.attributes.dilations) == ((0, 1, 0, 2), (1, 3))
-    assert (layer.geometry.out_height, layer.geometry.out_width) == (1, 11)
+    spec = read(conv_model(weights=(6, 4, 5), shape=(2, 4, 30), strides=[2], pads=[1, 2], dilations=[3])).spec
+    assert spec.one_dimensional
+    assert (spec.kernel, spec.strides) == ((1, 5), (1, 2))
+    assert (spec.pads, spec.dilations) == ((0, 1, 0, 2), (1, 3))
+    assert (spec.out_height, spec.out_width) == (1, 11)
+    assert (spec.input_shape, spec.weight_shape, spec.output_shape) == ((2, 4, 30), (6, 4, 5), (2, 6, 11))
 
 
 def test_unknown_sizes_are_zero() -> None:
@@ -152,9 +161,9 @@ def test_unknown_sizes_are_zero() -> None:
     model.graph.node[0].input[0] = "u"
     model.graph.node.insert(0, helper.make_node("Resize", ["x", "", "", "sizes"], ["u"]))
     model.graph.input.append(value("sizes", [4], TensorProto.INT64))
-    layer = check(model)
-    assert layer.refusal is None and layer.geometry is not None and not layer.size_known
-    assert (layer.geometry.in_channels, layer.geometry.columns, layer.geometry.rows) == (4, 36, 0)
+    layer = read(model)
+    assert not layer.spec.size_known
+    assert (layer.spec.in_channels, layer.spec.columns, layer.spec.rows) == (4, 36, 0)
     report = layer.report()
     assert (report.N, report.K, report.M) == (None, 36, 6)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -16,7 +16,7 @@ from reuse_compiler.passes.base import run_passes
 from reuse_compiler.passes.check_legality import CheckLegality
 from reuse_compiler.passes.choose_parameters import ChooseParameters
 from reuse_compiler.passes.infer_shapes import InferShapes
-from reuse_compiler.passes.layer import Layer
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.passes.match_convolutions import MatchConvolutions
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
@@ -33,15 +33,15 @@ def choose(
     config: ReuseConfig | None = None,
     parameters: dict[str, HashParameters] | None = None,
     **options: Any,
-) -> list[Layer]:
+) -> list[ConvLayer]:
     context = context_of(model, CompileOptions(**options), config)
     context.fitted = Fitted(parameters or {})
     assert run_passes(PASSES, context) is False
     assert context.model == model
-    return context.layers or []
+    return cast("list[ConvLayer]", context.layers)  # those that were refused early are a Layer only
 
 
-def settings_of(layer: Layer) -> LayerSettings:
+def settings_of(layer: ConvLayer) -> LayerSettings:
     assert layer.refusal is None and layer.settings is not None, layer.refusal
     return layer.settings
 
@@ -220,7 +220,7 @@ def test_given_parameters_are_taken_and_checked() -> None:
         choose(two_layers(), config_of(second=SIGN), {"second": bad})
 
 
-def projections(layer: Layer) -> Any:
+def projections(layer: ConvLayer) -> Any:
     assert layer.parameters.projections is not None
     return layer.parameters.projections
 

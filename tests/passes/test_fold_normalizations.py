@@ -11,9 +11,9 @@ from onnx import helper
 
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.options import CalibrationOptions
-from reuse_compiler.graph.tensors import to_array
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.fold_normalizations import FoldNormalizations
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import FIND_LAYERS, find_layers, lower
 from tests.comparison import assert_close
 from tests.passes.models import EXACT, context_of, model_of, operators, random_array, run, tensor, value
@@ -77,13 +77,13 @@ def test_weights_are_folded_before_anything_is_fitted_to_them() -> None:
     for each in FIND_LAYERS:
         assert each.run(context) is False
     assert any(isinstance(each, FoldNormalizations) for each in FIND_LAYERS)
-    (layer,) = find_layers(model, CompileOptions())[1]
-    assert layer.weight is not None and layer.bias is not None
+    (layer,) = find_layers(model)[1]
+    assert isinstance(layer, ConvLayer)
     dense = model_of(
         [helper.make_node("Conv", ["x", "w", "b"], ["y"])],
         [value("x", SHAPE)],
         [value("y", [None] * 4)],
-        [tensor("w", to_array(layer.weight.tensor)), tensor("b", to_array(layer.bias.tensor))],
+        [tensor("w", layer.weights), tensor("b", layer.biases)],
     )
     feeds = {"x": random_array(*SHAPE)}
     assert_close(run(dense, feeds)[0], run(model, feeds)[0])
@@ -92,7 +92,7 @@ def test_weights_are_folded_before_anything_is_fitted_to_them() -> None:
 def test_calibration_measures_the_layer_with_its_normalization() -> None:
     work = examine(normalized(), CalibrationOptions())
     (layer,) = work.layers
-    assert (layer.input, layer.output, layer.result) == ("x", "n", "y")
+    assert (layer.input, layer.linear_output, layer.output) == ("x", "n", "y")
     part = work.layer_model(layer)
     assert operators(part.graph) == ["Conv", "BatchNormalization", "Relu"] and part.graph.node[0].name == "conv"
 
@@ -120,7 +120,7 @@ def test_a_result_that_others_read_stays() -> None:
 
 
 def test_a_normalization_of_other_channels_is_malformed() -> None:
-    (layer,) = find_layers(normalized(channels=5), CompileOptions())[1]
+    (layer,) = find_layers(normalized(channels=5))[1]
     assert layer.refusal == "it is malformed: 5 channels of its 6 are normalized"
 
 

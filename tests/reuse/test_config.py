@@ -11,7 +11,7 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import ReuseConfig, check_parameters, make_settings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import load_fitted
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
 LAYER = {"layout": "channel", "L": 16, "H": 8}
 
@@ -94,7 +94,7 @@ def test_missing_or_pickled_parameters_are_refused(tmp_path: Path) -> None:
 
 
 def test_parameters_must_fit_the_layer() -> None:
-    blocking = Blocking(ConvGeometry(1, 32, 8, 8, 4, (3, 3)), "channel", 16)
+    blocking = Blocking(ConvSpec(1, 32, 8, 8, 4, (3, 3)), "channel", 16)
     settings = make_settings(layout="channel", L=16, H=3, family="learned")
     fitting: dict[str, Any] = {"thresholds": np.zeros((2, 7), np.float32), "coordinates": np.full((2, 7), 15, np.int32)}
     check_parameters(HashParameters(**fitting), settings, blocking, "conv")

@@ -10,13 +10,14 @@ from reuse_compiler.reuse.cost import (
     LONGEST_WINDOW,
     OUTPUT_PASS_COST,
     WINDOW_PASS_COST,
+    counted_operations,
     expected_remaining_ratio,
     predicted_cost,
 )
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
-CONV = ConvGeometry(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1))
+CONV = ConvSpec(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1))
 
 
 def test_patch_layout_is_equation_5() -> None:
@@ -49,13 +50,13 @@ def test_reuse_across_batches_is_equation_6() -> None:
 
 
 def test_a_stride_makes_the_channel_layout_hash_pixels_that_are_read_less() -> None:
-    strided = ConvGeometry(1, 64, 56, 56, 128, (1, 1), (2, 2))
+    strided = ConvSpec(1, 64, 56, 56, 128, (1, 1), (2, 2))
     cost = predicted_cost(Blocking(strided, "channel", 64), FAMILIES["sign"], 12, 0.1)
     assert cost.hashing == pytest.approx(4 * 12 / 128)
 
 
 def test_groups_count_their_own_output_channels() -> None:
-    grouped = ConvGeometry(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1), group=4)
+    grouped = ConvSpec(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1), group=4)
     cost = predicted_cost(Blocking(grouped, "patch", 16), FAMILIES["sign"], 12, 0.1)
     assert cost.hashing == pytest.approx(12 / 32)
 
@@ -65,3 +66,9 @@ def test_remaining_ratio_is_bounded_by_the_number_of_codes() -> None:
     assert expected_remaining_ratio(blocking, FAMILIES["sign"], 6) == pytest.approx(64 / 56**2)
     assert expected_remaining_ratio(blocking, FAMILIES["sign"], 40) == 1.0
     assert expected_remaining_ratio(blocking, FAMILIES["exact"], 1) == 1.0
+
+
+def test_operations_are_the_papers_formula() -> None:
+    """Training paper's Eq. 5, by hand: 6 results, L = 4, one tap."""
+    pixelwise = Blocking(ConvSpec(1, 12, 4, 4, 6, (1, 1)), "channel", 4)
+    assert counted_operations(pixelwise, FAMILIES["sign"], 3, 0.25) == pytest.approx(3 / 6 + 0.25 + 1 / 4)

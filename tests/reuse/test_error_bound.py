@@ -13,7 +13,7 @@ from reuse_compiler.reference.operators import Clusters, cluster_vectors, hash_v
 from reuse_compiler.reference.vectors import neuron_vectors, unfold
 from reuse_compiler.reuse.error_bound import int8_error_bound, layer_error_bound, squared_residuals, weight_norms
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry, Layout
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
 from tests.comparison import relative_error
 from tests.custom_ops.cases import Case, cases
 from tests.running import run_reference
@@ -33,7 +33,7 @@ def clusters_of(case: Case, x: NDArray[np.float32]) -> Clusters:
 
 def residuals_of(x: NDArray[np.float32], clusters: Clusters, blocking: Blocking) -> NDArray[np.float64]:
     vectors = neuron_vectors(x, blocking)
-    result = np.zeros((blocking.geometry.group, blocking.vectors))
+    result = np.zeros((blocking.spec.group, blocking.vectors))
     for block in range(blocking.num_blocks):
         residuals = squared_residuals(vectors[block], clusters.centroids[block], clusters.ids[block])
         result[block // blocking.blocks_per_group] += residuals
@@ -49,7 +49,7 @@ def test_no_layer_errs_more(case: Case) -> None:
     norm = float(np.linalg.norm(dense.astype(np.float64)))
     assume(norm > 0)
     bound = layer_error_bound(
-        weight_norms(w, case.geometry.group), residuals_of(x, clusters_of(case, x), case.blocking), case.blocking, norm
+        weight_norms(w, case.spec.group), residuals_of(x, clusters_of(case, x), case.blocking), case.blocking, norm
     )
     error = relative_error(run_reference(case.model("fused"), x), dense)
     added = np.linalg.norm(x) * np.linalg.norm(w) + np.linalg.norm(bias)
@@ -73,7 +73,7 @@ def test_rounding_to_int8_tables_is_bounded(case: Case) -> None:
 
 
 def test_it_is_reached_by_a_residual_along_the_weights_largest_direction() -> None:
-    blocking = Blocking(ConvGeometry(1, 4, 1, 3, 2, (1, 1)), "channel", 4)
+    blocking = Blocking(ConvSpec(1, 4, 1, 3, 2, (1, 1)), "channel", 4)
     w = np.diag([3.0, 1.0, 0.0, 0.0])[:2].astype(np.float32).reshape(2, 4, 1, 1)  # spectral norm 3
     vectors = np.array([[1, 0, 0, 0], [-1, 0, 0, 0], [5, 0, 0, 0]], np.float32)
     centroids = np.array([[0, 0, 0, 0], [5, 0, 0, 0]], np.float32)
@@ -87,7 +87,7 @@ def test_it_is_reached_by_a_residual_along_the_weights_largest_direction() -> No
 @settings(max_examples=60, deadline=None)
 @given(case=cases(families=("learned",)))
 def test_pixels_count_as_often_as_the_unfolded_input_has_them(case: Case) -> None:
-    g = case.geometry
+    g = case.spec
     blocking = Blocking(g, "channel", g.group_in_channels)
     x = case.data()[0]
     squares = [float((unfold(x, g, group).astype(np.float64) ** 2).sum()) for group in range(g.group)]
@@ -110,7 +110,7 @@ def test_norms_are_spectral_and_by_group(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("layout", ["patch", "channel"])
 def test_a_result_of_zero(layout: Layout) -> None:
-    blocking = Blocking(ConvGeometry(1, 1, 1, 2, 1, (1, 1)), layout, 1)
+    blocking = Blocking(ConvSpec(1, 1, 1, 2, 1, (1, 1)), layout, 1)
     assert layer_error_bound(np.ones(1), np.zeros((1, 2)), blocking, 0.0) == 0.0
     assert layer_error_bound(np.ones(1), np.ones((1, 2)), blocking, 0.0) == float("inf")
     assert layer_error_bound(np.zeros(1), np.ones((1, 2)), blocking, 0.0) == 0.0

@@ -1,43 +1,42 @@
 """Shapes of convolutions against ONNX's own shape inference, and blocks against their definition."""
 
+from dataclasses import replace
+from typing import Any
+
 import onnx
+import pytest
 from hypothesis import given, settings
 from onnx import TensorProto, helper
 
-from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvGeometry
-from tests.custom_ops.cases import geometries
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
+from tests.custom_ops.cases import specs
 
 
 @settings(max_examples=200, deadline=None)
-@given(drawn=geometries())
-def test_output_size_is_that_of_onnx(drawn: tuple[ConvGeometry, AutoPad]) -> None:
-    g, _ = drawn
+@given(g=specs())
+def test_output_size_is_that_of_onnx(g: ConvSpec) -> None:
     node = helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=g.kernel, strides=g.strides, pads=g.pads,
                             dilations=g.dilations, group=g.group)  # fmt: skip
-    shapes = {
-        "x": [g.batch, g.in_channels, g.in_height, g.in_width],
-        "w": [g.out_channels, g.group_in_channels, *g.kernel],
-    }
+    shapes = {"x": g.input_shape, "w": g.weight_shape}
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
     graph = helper.make_graph([node], "g", inputs, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
     inferred = onnx.shape_inference.infer_shapes(helper.make_model(graph), strict_mode=True)
     dims = [d.dim_value for d in inferred.graph.output[0].type.tensor_type.shape.dim]
-    assert dims == [g.batch, g.out_channels, g.out_height, g.out_width]
+    assert tuple(dims) == g.output_shape
 
 
 @settings(max_examples=100, deadline=None)
-@given(drawn=geometries())
-def test_same_padding_gives_the_input_size_over_the_stride(drawn: tuple[ConvGeometry, AutoPad]) -> None:
-    g, auto_pad = drawn
-    if auto_pad.startswith("SAME"):
+@given(g=specs())
+def test_same_padding_gives_the_input_size_over_the_stride(g: ConvSpec) -> None:
+    if g.auto_pad.startswith("SAME"):
         assert g.out_height == -(-g.in_height // g.strides[0])
         assert g.out_width == -(-g.in_width // g.strides[1])
 
 
 def test_blocks_cover_every_column_once() -> None:
-    geometry = ConvGeometry(2, 10, 5, 5, 4, (3, 3), group=2)
+    spec = ConvSpec(2, 10, 5, 5, 4, (3, 3), group=2)
     for layout, width in (("patch", 45), ("channel", 5)):
-        blocking = Blocking(geometry, layout, 4)  # type: ignore[arg-type]
+        blocking = Blocking(spec, layout, 4)  # type: ignore[arg-type]
         covered = [
             blocking.block_start(block) + element
             for block in range(blocking.blocks_per_group)
@@ -45,5 +44,35 @@ def test_blocks_cover_every_column_once() -> None:
         ]
         assert covered == list(range(width))
         assert blocking.num_blocks == 2 * blocking.blocks_per_group
-    assert Blocking(geometry, "patch", 4).vectors == geometry.rows == 18
-    assert Blocking(geometry, "channel", 4).vectors == 50
+    assert Blocking(spec, "patch", 4).vectors == spec.rows == 18
+    assert Blocking(spec, "channel", 4).vectors == 50
+
+
+def test_sizes_that_are_not_known_are_zero_until_they_are() -> None:
+    spec = ConvSpec.of([None, 4, None, None], [6, 4, 3, 3], auto_pad="SAME_UPPER")
+    assert not spec.size_known and (spec.rows, spec.columns, spec.out_channels) == (0, 36, 6)
+    known = spec.on([2, 4, 8, 9])
+    assert known.size_known and (known.pads, known.output_shape) == ((1, 1, 1, 1), (2, 6, 8, 9))
+    assert known.on([2, 4, None, 9]) == spec
+
+
+def test_one_dimension_is_a_height_of_one() -> None:
+    spec = ConvSpec.of([2, 4, 30], [6, 2, 5], strides=[2], pads=[1, 2], dilations=[3], group=2)
+    assert spec == ConvSpec(2, 4, 1, 30, 6, (1, 5), (1, 2), (0, 1, 0, 2), (1, 3), 2, one_dimensional=True)
+    assert (spec.input_shape, spec.weight_shape, spec.output_shape) == ((2, 4, 30), (6, 2, 5), (2, 6, 11))
+    assert (spec.input_bytes, spec.weight_bytes, spec.output_bytes) == (4 * 240, 4 * 60, 4 * 132)
+    assert spec.multiply_adds == 2 * 11 * 10 * 6
+
+
+@pytest.mark.parametrize(
+    "changes", [{"kernel": (0, 1)}, {"strides": (1, 0)}, {"dilations": (0, 1)}, {"group": 0}, {"pads": (0, 0, -1, 0)}]
+)
+def test_numbers_that_make_no_convolution_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="at least"):
+        replace(ConvSpec(1, 4, 8, 8, 6, (3, 3)), **changes)
+
+
+@pytest.mark.parametrize("group", [3, 4])
+def test_channels_that_make_no_groups_are_refused(group: int) -> None:
+    with pytest.raises(ValueError, match="groups"):
+        ConvSpec(1, 4, 8, 8, 6, (3, 3), group=group)

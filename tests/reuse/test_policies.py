@@ -2,12 +2,12 @@
 
 import pytest
 
-from reuse_compiler.reuse.geometry import ConvGeometry
+from reuse_compiler.reuse.geometry import ConvSpec
 from reuse_compiler.reuse.policies import num_hashes_range, sub_vector_length_range
 
 
-def geometry(in_channels: int, kernel: int) -> ConvGeometry:
-    return ConvGeometry(1, in_channels, 32, 32, 64, (kernel, kernel))
+def spec(in_channels: int, kernel: int) -> ConvSpec:
+    return ConvSpec(1, in_channels, 32, 32, 64, (kernel, kernel))
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def geometry(in_channels: int, kernel: int) -> ConvGeometry:
     ],
 )
 def test_policy_1_and_amendment_1(in_channels: int, kernel: int, first: bool, expected: tuple[int, int]) -> None:
-    assert sub_vector_length_range(geometry(in_channels, kernel), first) == expected
+    assert sub_vector_length_range(spec(in_channels, kernel), first) == expected
 
 
 @pytest.mark.parametrize("rows", [1, 10, 100, 1024, 50176, 100 * 1024])

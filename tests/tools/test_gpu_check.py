@@ -64,14 +64,18 @@ def test_of_large_outputs_the_first_and_last_images_are_among_those_looked_at() 
 def test_the_issues_layer_comes_first() -> None:
     goal, batch = layer_order()[0]
     case = layer_case(goal, batch).case
-    assert goal is ISSUE_GOAL and case.input_shape == (128, 256, 56, 56) and case.output_shape == case.input_shape
+    assert (
+        goal is ISSUE_GOAL
+        and case.spec.input_shape == (128, 256, 56, 56)
+        and case.spec.output_shape == case.spec.input_shape
+    )
     assert case.blocking.sub_vector_length == 256 and case.remaining_ratio == pytest.approx(0.02, rel=1e-3)
 
 
 @pytest.mark.skipif(not has_cuda(), reason="a library built without CUDA kernels knows no float16")
 def test_half_models_keep_their_hash_parameters() -> None:
     case = layer_case(layer_order()[-1][0], 1).case
-    small = case.geometry
+    small = case.spec
     assert small.batch == 32
     data = build_input(case)
     model = reuse_model(dense_model(case), case, data, "fused")

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from reuse_compiler.reuse.geometry import ConvGeometry, Layout
+from reuse_compiler.reuse.geometry import ConvSpec, Layout
 from reuse_compiler.training.candidates import (
     candidates,
     choose_layout,
@@ -15,13 +15,13 @@ from reuse_compiler.training.candidates import (
     sub_vector_lengths,
 )
 
-CONV1 = ConvGeometry(100, 3, 32, 32, 64, (5, 5), pads=(2, 2, 2, 2))
-CONV2 = ConvGeometry(100, 64, 16, 16, 64, (5, 5), pads=(2, 2, 2, 2))
-VGG = ConvGeometry(16, 64, 32, 32, 128, (3, 3), pads=(1, 1, 1, 1))
+CONV1 = ConvSpec(100, 3, 32, 32, 64, (5, 5), pads=(2, 2, 2, 2))
+CONV2 = ConvSpec(100, 64, 16, 16, 64, (5, 5), pads=(2, 2, 2, 2))
+VGG = ConvSpec(16, 64, 32, 32, 128, (3, 3), pads=(1, 1, 1, 1))
 
 
 @pytest.mark.parametrize(
-    "geometry, layout, first, lengths",
+    "spec, layout, first, lengths",
     [
         (CONV1, "patch", True, [10, 5]),  # ceil(sqrt(3)) * 5
         (CONV2, "patch", False, [40, 35, 30, 25, 20, 15, 10, 5]),  # sqrt(64) * 5
@@ -32,15 +32,13 @@ VGG = ConvGeometry(16, 64, 32, 32, 128, (3, 3), pads=(1, 1, 1, 1))
         (CONV1, "channel", True, [3]),  # there are only three channels
     ],
 )
-def test_lengths_are_in_the_range_of_policy_1(
-    geometry: ConvGeometry, layout: Layout, first: bool, lengths: list[int]
-) -> None:
-    assert sub_vector_lengths(geometry, layout, first) == lengths
+def test_lengths_are_in_the_range_of_policy_1(spec: ConvSpec, layout: Layout, first: bool, lengths: list[int]) -> None:
+    assert sub_vector_lengths(spec, layout, first) == lengths
 
 
 def test_numbers_of_hashes_are_in_the_range_of_policy_2() -> None:
     assert numbers_of_hashes(CONV2, "sign") == [9, 10, 11, 12, 13, 14]  # 2^9 > 256, 2^14 < 25600
-    assert numbers_of_hashes(ConvGeometry(900, 3, 32, 32, 8, (1, 1)), "learned") == [14, 15, 16]
+    assert numbers_of_hashes(ConvSpec(900, 3, 32, 32, 8, (1, 1)), "learned") == [14, 15, 16]
 
 
 def test_policy_3_takes_the_step_that_adds_less_time() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from reuse_compiler.errors import ConfigError  # noqa: E402
 from reuse_compiler.reuse.config import make_settings  # noqa: E402
-from reuse_compiler.training.conversion import convert, dense, geometries, reuse_layers, revert  # noqa: E402
+from reuse_compiler.training.conversion import convert, dense, reuse_layers, revert, specs_of  # noqa: E402
 from reuse_compiler.training.layer import ReuseConv2d  # noqa: E402
 from reuse_compiler.training.state import load_reuse_state, reuse_state  # noqa: E402
 from tests.training.networks import small_network, smooth_images  # noqa: E402
@@ -104,7 +104,7 @@ def test_learned_layers_begin_with_trees_fitted_to_the_example() -> None:
 
 
 def test_geometries_are_those_of_the_execution() -> None:
-    found = geometries(small_network(), smooth_images(4, 3, 12))
+    found = specs_of(small_network(), smooth_images(4, 3, 12))
     assert list(found) == ["0", "3"]
     assert (found["3"].in_height, found["3"].strides, found["3"].out_width) == (12, (2, 2), 6)
 

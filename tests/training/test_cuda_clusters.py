@@ -22,7 +22,7 @@ from reuse_compiler.reuse.config import LayerSettings, make_settings  # noqa: E4
 from reuse_compiler.reuse.families import HashParameters  # noqa: E402
 from reuse_compiler.training import capi, cuda_clusters  # noqa: E402
 from reuse_compiler.training import layer as layer_module  # noqa: E402
-from reuse_compiler.training.clusters import cluster  # noqa: E402
+from reuse_compiler.training.clustering import cluster  # noqa: E402
 from reuse_compiler.training.cuda_clusters import CudaClusters  # noqa: E402
 from reuse_compiler.training.layer import ReuseConv2d  # noqa: E402
 from reuse_compiler.training.library_clusters import LibraryClusters  # noqa: E402

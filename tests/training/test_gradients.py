@@ -14,7 +14,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from reuse_compiler.reference.vectors import block_weights, unfold  # noqa: E402
 from reuse_compiler.reuse.config import make_settings  # noqa: E402
-from reuse_compiler.reuse.geometry import ConvGeometry  # noqa: E402
+from reuse_compiler.reuse.geometry import ConvSpec  # noqa: E402
 from reuse_compiler.training.clusters import InputClusters  # noqa: E402
 from reuse_compiler.training.layer import ReuseConv2d  # noqa: E402
 from reuse_compiler.training.torch_clusters import joined_input, neuron_vectors  # noqa: E402
@@ -60,7 +60,7 @@ def clustered_vectors(x: Tensor, clusters: InputClusters) -> Tensor:
     return torch.stack(replaced)
 
 
-def dense_from(vectors: Tensor, layer: ReuseConv2d, weight: Tensor, bias: Tensor | None, g: ConvGeometry) -> Tensor:
+def dense_from(vectors: Tensor, layer: ReuseConv2d, weight: Tensor, bias: Tensor | None, g: ConvSpec) -> Tensor:
     """The convolution of given neuron vectors, by PyTorch."""
     blocking = layer.blocking(layer.settings, (g.batch, g.in_channels, g.in_height, g.in_width))
     if blocking.layout == "channel":
@@ -92,7 +92,7 @@ def autograd(layer: ReuseConv2d, x: Tensor, straight_through: bool) -> tuple[Ten
     if straight_through:
         own = neuron_vectors(x, clusters.blocking)
         vectors = own + (vectors - own).detach()
-    y = dense_from(vectors, layer, weight, bias, clusters.blocking.geometry)
+    y = dense_from(vectors, layer, weight, bias, clusters.blocking.spec)
     y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).double())
     return y.detach(), weight.grad, x.grad
 
@@ -123,7 +123,7 @@ def test_pytorch_computes_what_the_library_computes(convolution: str, layout: st
     layer = make_layer(convolution, layout, length)
     x = smooth_images(3, layer.in_channels, 11)
     library = run(layer, x)
-    from reuse_compiler.training.clusters import cluster
+    from reuse_compiler.training.clustering import cluster
 
     assert type(
         cluster(x, layer.blocking(layer.settings, x.shape), layer.settings, layer.parameters_of_hash)
@@ -141,7 +141,7 @@ def test_gradients_are_the_training_papers_equations(length: int) -> None:
     x = smooth_images(2, 2, 8)
     check_reuse(layer, x)
     clusters = layer.clusters_of(x)
-    g = clusters.blocking.geometry
+    g = clusters.blocking.spec
     _, weight_gradient, input_gradient = run(layer, x)
     delta_y = np.asarray(torch.randn(2, 5, 8, 8, generator=torch.Generator().manual_seed(2)))
     delta_y = delta_y.transpose(0, 2, 3, 1).reshape(g.rows, g.out_channels).astype(np.float64)
@@ -167,7 +167,7 @@ def test_gradients_are_the_training_papers_equations(length: int) -> None:
     assert relative_error(input_gradient.double().numpy(), folded) < 2e-6
 
 
-def fold(rows: NDArray[np.float64], g: ConvGeometry) -> NDArray[np.float64]:
+def fold(rows: NDArray[np.float64], g: ConvSpec) -> NDArray[np.float64]:
     """Adds each element of the unfolded input's delta to the pixel that it was read from."""
     image = np.zeros((g.batch, g.in_channels, g.in_height, g.in_width))
     for index, row in enumerate(rows):

@@ -7,12 +7,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch: pip install reuse-compiler[training]")
 
 from reuse_compiler.reuse.config import make_settings  # noqa: E402
-from reuse_compiler.reuse.geometry import ConvGeometry  # noqa: E402
+from reuse_compiler.reuse.geometry import ConvSpec  # noqa: E402
 from reuse_compiler.training.conversion import convert  # noqa: E402
 from reuse_compiler.training.operations import OperationMeter, training_cost  # noqa: E402
 from tests.training.networks import small_network, smooth_images  # noqa: E402
 
-CONV2 = ConvGeometry(100, 64, 16, 16, 64, (5, 5), pads=(2, 2, 2, 2))
+CONV2 = ConvSpec(100, 64, 16, 16, 64, (5, 5), pads=(2, 2, 2, 2))
 
 
 def test_a_step_costs_what_equations_5_12_and_20_say() -> None:

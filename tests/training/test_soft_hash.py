@@ -28,7 +28,7 @@ def soft_layer(layout: str = "channel", stride: int = 1, temperature: float = 0.
 def test_deltas_of_some_vectors_are_those_of_the_dense_convolution(layout: str, stride: int) -> None:
     layer, x = soft_layer(layout, stride), smooth_images(2, 8, 7)
     clusters = layer.clusters_of(x)
-    g = clusters.blocking.geometry
+    g = clusters.blocking.spec
     delta = torch.randn(2, 6, g.out_height, g.out_width)
     places = torch.arange(clusters.blocking.vectors)
     found = vector_deltas(clusters, layer.weight, delta, places)

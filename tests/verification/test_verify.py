@@ -18,8 +18,9 @@ from reuse_compiler.pipeline import lower
 from reuse_compiler.verification import verify
 from reuse_compiler.verification.data import RandomSource, Source
 from reuse_compiler.verification.inputs import model_inputs
+from reuse_compiler.verification.sessions import RunError
 from reuse_compiler.verification.sources import open_data
-from reuse_compiler.verification.verify import LayerTensor, RunError, Verification, Verifier, in_chunks
+from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier, in_chunks
 
 CPU = ["CPUExecutionProvider"]
 

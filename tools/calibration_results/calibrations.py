@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from reuse_compiler.calibration.options import BudgetName, FamilyChoice, Reconstruct
+from reuse_compiler.calibration.options import BudgetName, FamilyChoice
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.errors import ReuseError
+from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.options import CompileOptions
 from tools.calibration_results.networks import Network
 from tools.calibration_results.prepare import Prepared

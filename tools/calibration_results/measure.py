@@ -12,8 +12,6 @@ import numpy as np
 import onnx
 
 from reuse_compiler.benchmark.quantised import Quantised, fastest_quantised
-from reuse_compiler.benchmark.sessions import open_session
-from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.calibration.metrics import Metric, Outputs
 from reuse_compiler.calibration.report import Flips
 from reuse_compiler.calibration.samples import Sample, Samples
@@ -23,6 +21,8 @@ from reuse_compiler.runtime import remaining_ratios, reset_statistics
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.ratios import ratio_of
+from reuse_compiler.verification.sessions import open_session
+from reuse_compiler.verification.timing import interleave
 from tools.calibration_results.results import ReuseLayer, VariantResult
 
 if TYPE_CHECKING:

@@ -27,10 +27,10 @@ from models import builders, packaged
 from reuse_compiler.benchmark.conv import STAGES_VARIABLE
 from reuse_compiler.benchmark.inputs import LayerInput, build_input
 from reuse_compiler.benchmark.layer import dense_model, reuse_model
-from reuse_compiler.benchmark.sessions import BoundRun, open_session
-from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.runtime import Provider, reset_statistics, running_on, statistics
 from reuse_compiler.runtime.library import has_cuda
+from reuse_compiler.verification.sessions import BoundRun, open_session
+from reuse_compiler.verification.timing import interleave
 from tools.gpu_check.models import LayerCase, compile_layers, convolutions, in_half, layer_case, layer_order
 from tools.gpu_check.outputs import ModeName, Outputs
 from tools.gpu_check.results import LOST, GivingUpError, LostError, Results
@@ -140,7 +140,7 @@ def measure_layer(
     layer: LayerCase, data: LayerInput, mode: Mode, repeats: int, smoke: bool, outputs: Outputs | None
 ) -> dict[str, Any]:
     """Measures a layer in one mode, and its error if there are `outputs` to put the results beside."""
-    dense, shape = dense_model(layer.case), layer.case.output_shape
+    dense, shape = dense_model(layer.case), layer.case.spec.output_shape
     fused, x = reuse_model(dense, layer.case, data, "fused"), data.x
     if mode.half:
         dense, fused, x = in_half(dense), in_half(fused), x.astype(np.float16)
@@ -167,7 +167,7 @@ def measure_layers(results: Results, smoke: bool) -> None:
     for goal, batch in order:
         layer = layer_case(goal, batch)
         what = {"layer": layer.name, "batch": batch}
-        size = 4 * (int(np.prod(layer.case.input_shape)) + int(np.prod(layer.case.output_shape)))
+        size = 4 * (int(np.prod(layer.case.spec.input_shape)) + int(np.prod(layer.case.spec.output_shape)))
         if size > MOST_BYTES:
             results.add(**what, skipped=f"{size / 2**30:.0f} GiB of input and output")
             continue

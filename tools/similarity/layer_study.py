@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.samples import Sample
+from reuse_compiler.fitting.vectors import lifted, neuron_vectors
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.progress import ProgressCallback
-from reuse_compiler.reference.vectors import block_weights, neuron_vectors
+from reuse_compiler.reference.vectors import block_weights
 from reuse_compiler.reuse.config import Metric, Scope
 from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.verification.compare import Difference
 from tools.similarity.accuracy import Accuracy
 from tools.similarity.clustering import Clustering, VectorSets
 from tools.similarity.clustering.vectors import vector_sets
-from tools.similarity.conv_layers import ConvLayer
 from tools.similarity.report import SimilarityPoint, StudiedLayer
 from tools.similarity.split_network import SplitNetwork
 
@@ -52,7 +53,7 @@ class _Curve:
 
 def cut_vectors(layer: ConvLayer, x: Floats, form: Form) -> tuple[Blocking, list[VectorSets]]:
     """Cuts the layer's input `x` [N, Ic, H, W] into neuron vectors, ready to be clustered block by block."""
-    blocking = layer.blocking(x, form.length)
+    blocking = _blocking(layer, x, form.length)
     vectors = neuron_vectors(x, blocking)
     return blocking, [
         vector_sets(vectors[block, :, : blocking.block_length(block)], block, form.scope, form.metric, len(x))
@@ -60,24 +61,29 @@ def cut_vectors(layer: ConvLayer, x: Floats, form: Form) -> tuple[Blocking, list
     ]
 
 
+def _blocking(layer: ConvLayer, x: Floats, length: int) -> Blocking:
+    """Returns how the input is cut into vectors of `length` elements, 0 for whole rows."""
+    spec = layer.spec.on(x.shape)
+    return Blocking(spec, "patch", min(length or spec.columns, spec.columns))
+
+
 def clustered_result(
     layer: ConvLayer, blocking: Blocking, sets: Sequence[VectorSets], clustering: Clustering, effort: float
 ) -> tuple[Floats, float]:
     """Returns the layer's result [N, M, Oh, Ow] from centroids, and r_c: clusters by vectors, averaged over blocks."""
-    geometry = blocking.geometry
+    spec = blocking.spec
     panels = block_weights(layer.weights, blocking)
-    rows = np.zeros((geometry.group, geometry.rows, geometry.group_out_channels), np.float32)
+    rows = np.zeros((spec.group, spec.rows, spec.group_out_channels), np.float32)
     clusters = 0
     for block, each in enumerate(sets):
         found = each.clusters(clustering.assign(each, effort))
         products = found.centroids @ panels[block, : found.centroids.shape[1]]
         rows[block // blocking.blocks_per_group] += products[found.ids]
         clusters += found.count
-    shape = (geometry.group, geometry.batch, geometry.out_height, geometry.out_width, geometry.group_out_channels)
-    result = rows.reshape(shape).transpose(1, 0, 4, 2, 3).reshape(geometry.batch, -1, *shape[2:4])
-    if layer.bias is not None:
-        result += layer.bias[:, None, None]
-    return np.ascontiguousarray(result), clusters / (len(sets) * geometry.rows)
+    shape = (spec.group, spec.batch, spec.out_height, spec.out_width, spec.group_out_channels)
+    result = rows.reshape(shape).transpose(1, 0, 4, 2, 3).reshape(spec.batch, -1, *shape[2:4])
+    result += layer.biases[:, None, None]
+    return np.ascontiguousarray(result), clusters / (len(sets) * spec.rows)
 
 
 class LayerStudy:
@@ -99,8 +105,8 @@ class LayerStudy:
     def add(self, sample: Sample, forms: Sequence[Form], progress: ProgressCallback) -> None:
         """Runs one batch through all forms, methods and efforts."""
         x, y, outputs = self._split.run(sample.feed)
-        x = self._layer.lift(x)
-        self._whole = self._layer.blocking(x, 0)
+        x = lifted(x)
+        self._whole = _blocking(self._layer, x, 0)
         if self._original is not None:
             self._original.add(outputs, outputs, sample.labels)
         forms = list(dict.fromkeys(self._possible(form) for form in forms))
@@ -119,13 +125,13 @@ class LayerStudy:
     def report(self) -> StudiedLayer:
         """Returns what was measured."""
         assert self._whole is not None, "no batch was added"
-        geometry = self._whole.geometry
+        spec = self._whole.spec
         return StudiedLayer(
             name=self._layer.name,
-            N=geometry.rows,
-            K=geometry.columns,
-            M=geometry.out_channels,
-            points=[_point(key, curve, geometry.columns) for key, curve in self._curves.items()],
+            N=spec.rows,
+            K=spec.columns,
+            M=spec.out_channels,
+            points=[_point(key, curve, spec.columns) for key, curve in self._curves.items()],
             left_out=list(self._left_out),
         )
 

@@ -6,6 +6,7 @@ for each method, scope, distance, length of the vectors and effort this gives r_
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +18,13 @@ from reuse_compiler.compiler import versions
 from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.shapes import bind_shapes, tensor_shapes
+from reuse_compiler.passes.layer import ConvLayer
+from reuse_compiler.pipeline import find_layers
 from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.verification.data import Shapes
 from reuse_compiler.verification.inputs import model_inputs
 from tools.similarity.accuracy import class_output
 from tools.similarity.clustering import HyperCube, KMeans, LocalitySensitiveHashing
-from tools.similarity.conv_layers import find_layers
 from tools.similarity.layer_study import Form, LayerStudy, Sweep
 from tools.similarity.options import MethodName, SimilarityOptions
 from tools.similarity.report import SimilarityReport
@@ -65,13 +68,13 @@ def study_similarity(
     if options.samples is not None:
         samples = samples.subset(range(min(len(samples), max(1, options.samples // options.batch))))
     shapes = _shapes(model, options)
-    network = find_layers(model, options.layers, shapes)
+    prepared, layers = layers_to_study(model, options.layers, shapes)
     output = class_output(model, tensor_shapes(model, shapes))
     if samples.has_labels and output is None:
         raise DataError("--labels: the model has no single output of the form [N, classes] that they could be for")
     studies = []
-    for layer in network.layers:
-        split = SplitNetwork(network, layer, options.threads, folder)
+    for layer in layers:
+        split = SplitNetwork(prepared, layer, options.threads, folder)
         study = LayerStudy(layer, split, sweeps or built_in_sweeps(options), output)
         for index, sample in enumerate(samples):
             study.add(sample, forms(options), _within(progress, index, len(samples)))
@@ -86,6 +89,22 @@ def study_similarity(
         versions=versions(),
         options=options.model_dump(mode="json"),
     )
+
+
+def layers_to_study(model: onnx.ModelProto, pattern: str, shapes: Shapes) -> tuple[onnx.ModelProto, list[ConvLayer]]:
+    """Returns the model and those of its layers in whose names `pattern` is found; raises ConfigError for none."""
+    prepared, layers = find_layers(model, shapes)
+    if not layers:
+        raise ConfigError("the model has no convolution, so there are no neuron vectors to study")
+    matching = [layer for layer in layers if re.search(pattern, layer.name)]
+    if not matching:
+        names = ", ".join(layer.name for layer in layers)
+        raise ConfigError(f"--layer: '{pattern}' is found in no name of a convolution; they are {names}")
+    possible = [each for each in matching if isinstance(each, ConvLayer) and each.refusal is None and each.in_main]
+    if not possible:
+        reason = matching[0].refusal or "it stands in the body of an If or Loop"
+        raise ConfigError(f"--layer: '{matching[0].name}' cannot be studied: {reason}")
+    return prepared, possible
 
 
 def forms(options: SimilarityOptions) -> list[Form]:

@@ -14,7 +14,7 @@ from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d
 from reuse_compiler.training.operations import training_cost
 from reuse_compiler.training.refit import fitted_hash, inputs_of
-from reuse_compiler.training.shapes import geometry_of
+from reuse_compiler.training.shapes import spec_of
 from tools.training_results.onnx_module import OnnxModule
 from tools.training_results.results import Device, LayerTime
 from tools.training_results.timing import median_times
@@ -103,6 +103,6 @@ def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting, device: De
         layer=name,
         setting=str(setting),
         r_c=ratio,
-        counted=training_cost(settings, geometry_of(conv, x.shape), ratio, input_gradient=needed),
+        counted=training_cost(settings, spec_of(conv, x.shape), ratio, input_gradient=needed),
         **times,
     )

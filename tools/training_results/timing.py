@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from reuse_compiler.benchmark.timing import interleave
+from reuse_compiler.verification.timing import interleave
 from tools.training_results.results import Device
 
 

@@ -24,11 +24,10 @@ from tests.conftest import ReadImages
 from tests.passes.models import Array, conv_model, model_of, random_array, run, tensor, value
 from tools.similarity.clustering import Clustering, KMeans, LocalitySensitiveHashing, VectorSets
 from tools.similarity.clustering.vectors import Ids
-from tools.similarity.conv_layers import find_layers
 from tools.similarity.layer_study import Form, Sweep, clustered_result, cut_vectors
 from tools.similarity.options import SimilarityOptions
 from tools.similarity.report import SimilarityPoint, SimilarityReport
-from tools.similarity.study import study_file, study_similarity
+from tools.similarity.study import layers_to_study, study_file, study_similarity
 
 Study = Callable[..., SimilarityReport]
 
@@ -108,7 +107,7 @@ def test_the_result_is_that_of_the_reference_operators(
     geometry: str, scope: Scope, metric: Metric, length: int
 ) -> None:
     model = conv_model(**{"shape": (2, 4, 9, 7)} | GEOMETRIES[geometry])
-    (layer,) = find_layers(model, "conv", bind_shapes(model, {})).layers
+    (layer,) = layers_to_study(model, "conv", bind_shapes(model, {}))[1]
     x = random_array(*[dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim])
     method = LocalitySensitiveHashing(seed=3)
     blocking, sets = cut_vectors(layer, x, Form(length, scope, metric))
@@ -117,7 +116,7 @@ def test_the_result_is_that_of_the_reference_operators(
     codes = np.stack([method.assign(each, 4).reshape(-1) for each in sets])
     clusters = cluster_vectors(x, codes, blocking, scope, metric=metric)
     table = centroid_gemm(clusters.centroids, clusters.counts, layer.weights, blocking)
-    assert_close(actual, gather_rows(table, clusters.ids, blocking, layer.bias))
+    assert_close(actual, gather_rows(table, clusters.ids, blocking, layer.biases))
     assert ratio == pytest.approx(clusters.counts.mean() / blocking.vectors)
     assert 0 < ratio < 1
 
@@ -125,7 +124,7 @@ def test_the_result_is_that_of_the_reference_operators(
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_with_a_cluster_for_each_vector_it_is_the_convolution(geometry: str) -> None:
     model = conv_model(**{"shape": (2, 4, 9, 7)} | GEOMETRIES[geometry])
-    (layer,) = find_layers(model, "conv", bind_shapes(model, {})).layers
+    (layer,) = layers_to_study(model, "conv", bind_shapes(model, {}))[1]
     x = random_array(*[dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim])
     metrics: tuple[Metric, ...] = ("angular", "euclidean")
     for metric in metrics:
@@ -162,7 +161,7 @@ def test_more_clusters_come_nearer_to_the_original(study: Study) -> None:
 def test_accuracy_is_that_of_the_network_with_the_clustered_layer(study: Study) -> None:
     model, x = classifier(), images(6)
     report = study(model, x, batch=6, layers="conv1", methods=["lsh"], hashes=[3], lengths=[7])
-    layer = find_layers(model, "conv1", {"x": x.shape}).layers[0]
+    (layer,) = layers_to_study(model, "conv1", {"x": x.shape})[1]
     blocking, sets = cut_vectors(layer, x, Form(7, "batch", "angular"))
     c1 = clustered_result(layer, blocking, sets, LocalitySensitiveHashing(), 3)[0]
     r = np.maximum(c1, 0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.trees import LONGEST_ROTATED, fit_trees, num_leaves, rotation
+from reuse_compiler.fitting.trees import LONGEST_ROTATED, fit_trees, num_leaves, rotation
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from tests.passes.models import random_array
 

@@ -10,18 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.options import Reconstruct
-from reuse_compiler.calibration.rows import Floats, usable_rows
+from reuse_compiler.fitting.vectors import Floats, Places, choose_places, usable_rows
+from reuse_compiler.reuse.geometry import ConvSpec
+from reuse_compiler.reuse.seeds import layer_generator
 
 Doubles = NDArray[np.float64]
+Reconstruct = Literal["none", "statistics", "weights"]
 
 MOST_COLUMNS = 6_144
 """Layers with more columns get `statistics` in place of `weights`: their normal equations would take gigabytes."""
+DEFAULT_PRODUCTS = 2e11
+"""Multiply-adds that the normal equations of a layer's weights may take: few columns get many rows."""
+ROWS_PER_COLUMN = 2
+"""Rows that weights are refitted to at least, over the unfolded input's columns."""
+MIN_ROWS, MAX_ROWS = 8_192, 131_072
+"""Bounds of the rows, whatever the layer's columns."""
+CHECKED_SHARE = 4
+"""One run in so many, at least one (or one row, if there is one run only), judges reconstructions."""
 RIDGES = (1.0, 0.1, 0.01, 0.001)
 """Strengths of the pull towards the original weights, over the mean variance of a column; weaker ones are tried as
 long as they make the error on the checked rows smaller."""
@@ -160,6 +170,82 @@ def reconstruct(fit: Moments, check: Moments, weight: Floats, bias: Floats, how:
     fit.include(check)
     new_weight, new_bias = best(fit, own_weight)
     return Reconstruction(new_weight.astype(np.float32), new_bias.astype(np.float32), as_is, error, check.energy)
+
+
+@dataclass(frozen=True)
+class LayerReconstruction:
+    """Weights `[M, Ic/group, kh, kw]` and bias `[M]` of a layer, and the relative error before and after."""
+
+    weight: Floats
+    bias: Floats
+    error_as_is: float
+    error: float
+
+
+class LayerFit:
+    """Collects rows of a layer whose input is reused, and what it is to compute from them; then finds its weights."""
+
+    def __init__(self, spec: ConvSpec, weight: Floats, bias: Floats, how: Reconstruct) -> None:
+        self._spec, self._how = spec, affordable(how, spec.columns)
+        self._weights, self._before = [unfolded_weight(weight, spec, group) for group in range(spec.group)], None
+        self._biases = bias.reshape(spec.group, -1)
+        if self._how == "statistics":
+            # Only the layer's results matter, so that those take the place of the rows they are computed from.
+            self._before = self._weights
+            self._weights = [np.eye(spec.group_out_channels, dtype=np.float32)] * spec.group
+        self._fit, self._check = ([Moments(*own.shape) for own in self._weights] for _ in range(2))
+
+    def add(self, reused: Sequence[Floats], target: Floats, held_back: bool | None = None) -> None:
+        """Adds rows `[n, K]` of each group, and results `[n, M]` of the original layer.
+
+        `held_back` ones only judge what is tried; None: one row in CHECKED_SHARE does.
+        """
+        for group, (rows, own) in enumerate(zip(reused, np.split(target, self._spec.group, axis=1), strict=True)):
+            if self._before is not None:
+                rows = rows @ self._before[group]
+            if held_back is None:
+                self._check[group].add(rows[::CHECKED_SHARE], own[::CHECKED_SHARE])
+                kept = np.arange(len(rows)) % CHECKED_SHARE != 0
+                self._fit[group].add(rows[kept], own[kept])
+            else:
+                (self._check if held_back else self._fit)[group].add(rows, own)
+
+    def solve(self) -> LayerReconstruction:
+        """Returns the best weights and bias; no rows can be added any more."""
+        parts = zip(self._fit, self._check, self._weights, self._biases, strict=True)
+        groups = [reconstruct(*part, self._how) for part in parts]
+        columns = [group.weight for group in groups]
+        if self._before is not None:
+            columns = [before @ own for own, before in zip(columns, self._before, strict=True)]
+        bias = np.concatenate([group.bias for group in groups])
+        return LayerReconstruction(folded_weight(np.stack(columns), self._spec), bias, *overall_errors(groups))
+
+
+def reconstruction_rows(columns: int, products: float = DEFAULT_PRODUCTS) -> int:
+    """Returns how many rows of an unfolded input with `columns` columns its weights are refitted to."""
+    rows = max(int(products / columns**2), ROWS_PER_COLUMN * columns)
+    return min(max(rows, MIN_ROWS), MAX_ROWS)
+
+
+def places_of_run(
+    layer: str, spec: ConvSpec, run: int, runs: int, seed: int, products: float = DEFAULT_PRODUCTS
+) -> Places:
+    """Returns the output pixels of a run that reconstruction looks at: the same ones every time."""
+    count = -(-reconstruction_rows(spec.columns, products) // runs)
+    return choose_places(layer_generator(seed + 1 + run, layer), spec.rows, count)
+
+
+def unfolded_weight(weight: Floats, spec: ConvSpec, group: int) -> Floats:
+    """Returns the weights of a group as `[K, M/group]`, rows in the order (kh, kw, c) of the unfolded input."""
+    kernels = weight[group * spec.group_out_channels : (group + 1) * spec.group_out_channels]
+    return kernels.transpose(2, 3, 1, 0).reshape(spec.columns, spec.group_out_channels)
+
+
+def folded_weight(columns: Floats, spec: ConvSpec) -> Floats:
+    """Returns weights `[M, Ic/group, kh, kw]` from `[groups, K, M/group]`: the inverse of `unfolded_weight`."""
+    kernels = columns.reshape(spec.group, *spec.kernel, spec.group_in_channels, spec.group_out_channels)
+    ordered = kernels.transpose(0, 4, 3, 1, 2).reshape(spec.out_channels, spec.group_in_channels, *spec.kernel)
+    return np.ascontiguousarray(ordered, np.float32)
 
 
 def affordable(how: Reconstruct, columns: int) -> Reconstruct:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from reuse_compiler.calibration.rows import LARGEST, choose_places, pixels_at, unfold_at, usable_rows
+from reuse_compiler.fitting.vectors import LARGEST, choose_places, neuron_vectors, pixels_at, unfold_at, usable_rows
+from reuse_compiler.reference import vectors
 from reuse_compiler.reference.vectors import unfold
 from tests.custom_ops.cases import Case, cases
 from tests.passes.models import random_array
@@ -13,10 +14,17 @@ from tests.passes.models import random_array
 @settings(max_examples=80, deadline=None)
 @given(case=cases())
 def test_rows_are_those_of_the_unfolded_input(case: Case) -> None:
-    g, (x, _, _) = case.geometry, case.data()
+    g, (x, _, _) = case.spec, case.data()
     backwards = np.arange(g.rows)[::-1]
     for group in range(g.group):
         np.testing.assert_array_equal(unfold_at(x, g, group, backwards), unfold(x, g, group)[::-1])
+
+
+@settings(max_examples=80, deadline=None)
+@given(case=cases())
+def test_neuron_vectors_are_those_of_the_reference(case: Case) -> None:
+    x, _, _ = case.data()
+    np.testing.assert_array_equal(neuron_vectors(x, case.blocking), vectors.neuron_vectors(x, case.blocking))
 
 
 def test_pixels_are_vectors_of_channels() -> None:

@@ -1,23 +1,29 @@
 """Reconstruction: what least squares promise, and data on which they could go wrong."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.reconstruct import (
+from reuse_compiler.fitting.reconstruct import (
     CHUNK,
     MOST_COLUMNS,
     ROWS,
     Moments,
     Reconstruction,
     affordable,
+    folded_weight,
     overall_errors,
     reconstruct,
+    unfolded_weight,
 )
+from reuse_compiler.reference.vectors import unfold
 from tests.comparison import assert_close, relative_error
-from tests.passes.models import random_array
+from tests.custom_ops.cases import Case, cases
+from tests.passes.models import random_array, run
 
 Floats = NDArray[np.float32]
 
@@ -188,3 +194,15 @@ def test_very_wide_layers_are_only_rescaled() -> None:
     assert affordable("weights", MOST_COLUMNS) == "weights"
     assert affordable("weights", MOST_COLUMNS + 1) == "statistics"
     assert affordable("none", MOST_COLUMNS + 1) == "none"
+
+
+@settings(max_examples=40, deadline=None)
+@given(case=cases())
+def test_unfolded_weights_make_a_convolution_a_product(case: Case) -> None:
+    g, (x, weight, _) = case.spec, case.data()
+    plain = replace(case, activation="none", activation_params=(), bias=False)
+    columns = [unfolded_weight(weight, g, group) for group in range(g.group)]
+    products = np.concatenate([unfold(x, g, group) @ own for group, own in enumerate(columns)], axis=1)
+    expected = products.reshape(g.batch, g.out_height, g.out_width, g.out_channels).transpose(0, 3, 1, 2)
+    assert_close(run(plain.model("dense"), {"X": x})[0], expected, rtol=1e-4)
+    np.testing.assert_array_equal(folded_weight(np.stack(columns), g), weight)

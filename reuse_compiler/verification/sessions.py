@@ -3,50 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from reuse_compiler.errors import ReuseError
+from reuse_compiler.errors import ReuseError, VerificationError
 from reuse_compiler.runtime import current_provider, import_onnxruntime, session
-from reuse_compiler.verification.verify import RunError, one_line
+from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.runnable import runnable
 
 if TYPE_CHECKING:
     import onnxruntime
 
 
+ORIGINAL, COMPILED = "the original model", "the compiled model"
+"""What messages call them."""
+
+
+class RunError(VerificationError):
+    """A model does not load or run in onnxruntime on the given inputs."""
+
+
 def open_session(
-    model: onnx.ModelProto | bytes | Path, threads: int, label: str, *, profile: Path | None = None, plain: bool = False
+    model: onnx.ModelProto | bytes | Path,
+    threads: int,
+    label: str,
+    *,
+    folder: Path | None = None,
+    profile: Path | None = None,
+    plain: bool = False,
+    keeps_memory: bool = True,
 ) -> onnxruntime.InferenceSession:
     """Opens a model for `threads` threads; raises RunError, naming it `label`, if onnxruntime cannot load it.
 
-    `profile` is the prefix of a file for onnxruntime's profiler; a `plain` session knows no operators of ours.
+    `folder` may hold a temporary copy of a model with external data. `profile` is the prefix of a file for
+    onnxruntime's profiler; a `plain` session knows no operators of ours. A session that `keeps_memory` holds all that
+    its runs have ever needed, which makes the next one faster.
     """
     runtime = import_onnxruntime()
     options = runtime.SessionOptions()
+    options.enable_cpu_mem_arena = keeps_memory
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised
+    options.log_severity_level = 4  # what goes wrong is raised; what is odd is not the user's doing
     # Threads of one session must not spin on while another session's run is timed.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
+    held = runnable(model, folder or Path(gettempdir())) if isinstance(model, onnx.ModelProto) else nullcontext(model)
+    with held as source:
+        try:
+            if plain:
+                provider = current_provider()
+                opened = runtime.InferenceSession(source, options, providers=provider.for_onnxruntime())
+                provider.check(opened)
+                return opened
+            return session(source, sess_options=options)
+        except ReuseError:
+            raise
+        except Exception as error:
+            raise RunError(f"onnxruntime cannot load {label}: {one_line(error)}") from error
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, names: list[str] | None, feed: Feed, label: str
+) -> list[NDArray[Any]]:
+    """Runs a model once for the outputs `names` (None: all); a RunError names it `label`."""
     try:
-        if plain:
-            provider = current_provider()
-            opened = runtime.InferenceSession(source, options, providers=provider.for_onnxruntime())
-            provider.check(opened)
-            return opened
-        return session(source, sess_options=options)
-    except ReuseError:
-        raise
+        outputs: list[NDArray[Any]] = session.run(names, feed)
     except Exception as error:
-        raise RunError(f"onnxruntime cannot load {label}: {one_line(error)}") from error
+        raise RunError(f"{label} does not run: {one_line(error)}") from error
+    return outputs
+
+
+def one_line(error: Exception) -> str:
+    """The message of onnxruntime without its prefix and further lines."""
+    text = " ".join(str(error).split())
+    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
 
 
 class BoundRun:

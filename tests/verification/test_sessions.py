@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from reuse_compiler.benchmark.sessions import BoundRun, open_session
+from reuse_compiler.verification.sessions import BoundRun, open_session
 
 X = np.arange(4, dtype=np.float32)
 

@@ -7,29 +7,30 @@ import pytest
 from hypothesis import given, settings
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.fit import HashFitter, VectorSample, VectorSampler
+from reuse_compiler.fitting.hashes import HashFitter, VectorSample, VectorSampler
+from reuse_compiler.fitting.vectors import cut
 from reuse_compiler.reference.vectors import neuron_vectors
 from reuse_compiler.reuse.config import LayerSettings, check_parameters, make_settings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.families.base import project
-from reuse_compiler.reuse.geometry import Blocking, ConvGeometry, Layout
-from tests.calibration.networks import layer_of
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
 from tests.custom_ops.cases import Case, cases
 from tests.passes.models import random_array
 
-GEOMETRY = ConvGeometry(2, 12, 6, 6, 10, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2)
+GEOMETRY = ConvSpec(2, 12, 6, 6, 10, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 2)
+WEIGHTS = random_array(*GEOMETRY.weight_shape)
 
 
 def sample_of(
-    geometry: ConvGeometry, layout: Layout, x: NDArray[np.float32], count: int = 10**6, seed: int = 0
+    spec: ConvSpec, layout: Layout, x: NDArray[np.float32], count: int = 10**6, seed: int = 0
 ) -> VectorSample:
-    sampler = VectorSampler(layer_of(geometry), layout, count, 1, seed)
+    sampler = VectorSampler("conv", spec, layout, count, 1, seed)
     sampler.add(x)
     return sampler.sample()
 
 
-def input_of(geometry: ConvGeometry) -> NDArray[np.float32]:
-    return random_array(geometry.batch, geometry.in_channels, geometry.in_height, geometry.in_width)
+def input_of(spec: ConvSpec) -> NDArray[np.float32]:
+    return random_array(*spec.input_shape)
 
 
 def settings_of(family: str, layout: Layout = "channel", length: int = 4, hashes: int = 3) -> LayerSettings:
@@ -40,7 +41,7 @@ def settings_of(family: str, layout: Layout = "channel", length: int = 4, hashes
 @given(case=cases())
 def test_a_sample_of_everything_is_all_neuron_vectors(case: Case) -> None:
     x, _, _ = case.data()
-    blocks = sample_of(case.geometry, case.layout, x).blocks(case.blocking)
+    blocks = cut(sample_of(case.spec, case.layout, x).vectors, case.blocking)
     np.testing.assert_array_equal(blocks, neuron_vectors(x, case.blocking))
 
 
@@ -48,7 +49,8 @@ def test_a_sample_of_everything_is_all_neuron_vectors(case: Case) -> None:
 @given(case=cases())
 def test_the_operators_accept_what_is_fitted(case: Case) -> None:
     own = make_settings(family=case.family, layout=case.layout, L=case.sub_vector_length, H=case.num_hashes)
-    fitted = HashFitter(sample_of(case.geometry, case.layout, case.data()[0]), [1, case.num_hashes]).fit(own)
+    x, weights, _ = case.data()
+    fitted = HashFitter(sample_of(case.spec, case.layout, x), weights, [1, case.num_hashes]).fit(own)
     check_parameters(fitted, own, case.blocking, "conv")
     for name, array in fitted.items():
         assert array is None or not np.isnan(array).any(), name
@@ -59,11 +61,11 @@ def test_the_operators_accept_what_is_fitted(case: Case) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 def test_vectors_that_are_not_finite_do_not_take_part(family: str, bad: float) -> None:
     x = input_of(GEOMETRY)
-    clean = HashFitter(sample_of(dataclasses.replace(GEOMETRY, batch=1), "channel", x[:1]), [3]).fit(
+    clean = HashFitter(sample_of(dataclasses.replace(GEOMETRY, batch=1), "channel", x[:1]), WEIGHTS, [3]).fit(
         settings_of(family)
     )
     x[1, 3] = bad  # one channel of each pixel of the second image
-    found = HashFitter(sample_of(GEOMETRY, "channel", x), [3]).fit(settings_of(family))
+    found = HashFitter(sample_of(GEOMETRY, "channel", x), WEIGHTS, [3]).fit(settings_of(family))
     for (name, first), (_, second) in zip(clean.items(), found.items(), strict=True):
         np.testing.assert_array_equal(first, second, err_msg=name)
 
@@ -75,7 +77,7 @@ def test_vectors_that_are_not_finite_do_not_take_part(family: str, bad: float) -
 def test_nothing_to_fit_to(family: str, value: float, layout: Layout) -> None:
     x = np.full_like(input_of(GEOMETRY), value)
     own = settings_of(family, layout)
-    fitted = HashFitter(sample_of(GEOMETRY, layout, x), [3]).fit(own)
+    fitted = HashFitter(sample_of(GEOMETRY, layout, x), WEIGHTS, [3]).fit(own)
     check_parameters(fitted, own, Blocking(GEOMETRY, layout, 4), "conv")
     assert all(array is None or not np.isnan(array).any() for _, array in fitted.items())
 
@@ -84,9 +86,9 @@ def test_signs_are_balanced() -> None:
     """Each hyperplane goes through the mean, although all vectors lie on one side of those through zero."""
     x = input_of(GEOMETRY) + 20
     sample, blocking = sample_of(GEOMETRY, "channel", x), Blocking(GEOMETRY, "channel", 4)
-    fitted = HashFitter(sample, []).fit(settings_of("sign", hashes=12))
+    fitted = HashFitter(sample, WEIGHTS, []).fit(settings_of("sign", hashes=12))
     assert fitted.projections is not None and fitted.thresholds is not None
-    for block, vectors in enumerate(sample.blocks(blocking)):
+    for block, vectors in enumerate(cut(sample.vectors, blocking)):
         above = (project(vectors, fitted.projections[block]) > fitted.thresholds[block]).mean(axis=0)
         assert (np.abs(above - 0.5) < 0.25).all()
 
@@ -96,8 +98,8 @@ def test_slabs_are_as_wide_as_the_data_asks_for() -> None:
     codes = []
     for scale in (1.0, 1024.0):  # a power of two: no rounding
         sample = sample_of(GEOMETRY, "channel", input_of(GEOMETRY) * np.float32(scale))
-        fitted = HashFitter(sample, []).fit(settings_of("pstable"))
-        (vectors, *_), parameters = sample.blocks(Blocking(GEOMETRY, "channel", 4)), fitted.block(0)
+        fitted = HashFitter(sample, WEIGHTS, []).fit(settings_of("pstable"))
+        (vectors, *_), parameters = cut(sample.vectors, Blocking(GEOMETRY, "channel", 4)), fitted.block(0)
         codes.append(FAMILIES["pstable"].codes(vectors, parameters, 4))
     np.testing.assert_array_equal(*codes)
     assert 1 < len(np.unique(codes[0])) < len(codes[0])
@@ -106,10 +108,10 @@ def test_slabs_are_as_wide_as_the_data_asks_for() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_seed_repeats_and_a_name_counts(family: str) -> None:
     def fit(seed: int, name: str) -> HashParameters:
-        sampler = VectorSampler(layer_of(GEOMETRY, name), "channel", 30, 2, seed)
+        sampler = VectorSampler(name, GEOMETRY, "channel", 30, 2, seed)
         for x in (input_of(GEOMETRY), -input_of(GEOMETRY)):
             sampler.add(x)
-        return HashFitter(sampler.sample(), [3]).fit(settings_of(family))
+        return HashFitter(sampler.sample(), WEIGHTS, [3]).fit(settings_of(family))
 
     def content(parameters: HashParameters) -> list[bytes]:
         return [array.tobytes() for _, array in parameters.items() if array is not None]
@@ -121,7 +123,7 @@ def test_a_seed_repeats_and_a_name_counts(family: str) -> None:
 
 
 def test_runs_have_equal_shares() -> None:
-    sampler = VectorSampler(layer_of(GEOMETRY), "channel", 30, 3, 0)
+    sampler = VectorSampler("conv", GEOMETRY, "channel", 30, 3, 0)
     for value in range(3):
         sampler.add(np.full_like(input_of(GEOMETRY), value))
     np.testing.assert_array_equal(np.unique(sampler.sample().vectors[:, 0], return_counts=True)[1], [10, 10, 10])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 
-from reuse_compiler.benchmark.report import Timing
 from reuse_compiler.progress import ProgressCallback, silent
 
 Samples = dict[str, list[float]]
@@ -38,15 +36,3 @@ def interleave(
             samples[name].append(1e3 * (clock() - start))
     progress(what, repeats, repeats)
     return samples
-
-
-def summarize(samples: list[float], dense_ms: float, multiply_adds: int | None = None) -> Timing:
-    """Returns the median of `samples` (ms) beside that of the dense form; `multiply_adds` are the dense form's."""
-    median = statistics.median(samples)
-    return Timing(
-        median_ms=median,
-        fastest_ms=min(samples),
-        samples_ms=[round(sample, 4) for sample in samples],
-        speedup=dense_ms / median,
-        gflops=None if multiply_adds is None else 2e-6 * multiply_adds / median,
-    )

@@ -79,8 +79,8 @@ def test_many_channels_and_clusters(mode: cuda_host.Mode, layout: Any) -> None:
 )
 def test_edges_of_slices_and_parts(channels: int, kernel: int, length: int, outputs: int, mode: cuda_host.Mode) -> None:
     """Products go through the depth in slices, outputs are summed in parts; data are few enough for float16."""
-    geometry = ConvGeometry(1, channels, 9, 10, outputs, (kernel, kernel), pads=(kernel // 2,) * 4)
-    case = Case(geometry, "channel", length, "exact", 1, seed=kernel)
+    spec = ConvSpec(1, channels, 9, 10, outputs, (kernel, kernel), pads=(kernel // 2,) * 4)
+    case = Case(spec, "channel", length, "exact", 1, seed=kernel)
     x = np.round(4.0 * case.data()[0]) / 4.0
     reference = run_reference(case.model("fused"), x)
     for lowering in ("fused", "staged"):

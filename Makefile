@@ -57,9 +57,10 @@ format: $(VENV)/.built  ## format all sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/clang-format -i $(CPP_FORMATTED)
 
-cpp-test: $(VENV)/.installed  ## the kernels' own tests under AddressSanitizer and UBSan
+cpp-test: $(VENV)/.installed  ## the kernels' own tests under AddressSanitizer and UBSan; CUDA's know no instruction sets
 	$(BIN)/python -m tools.cpp_build $(SANITIZED) -DREUSE_BUILD_TESTS=ON -DREUSE_SANITIZE=ON
-	for isa in $(ISAS); do REUSE_ISA=$$isa $(SANITIZED)/tests/kernel_tests || exit 1; done
+	$(SANITIZED)/tests/kernel_tests cuda_
+	for isa in $(ISAS); do REUSE_ISA=$$isa $(SANITIZED)/tests/kernel_tests -cuda_ || exit 1; done
 
 kernel-bench: $(VENV)/.installed  ## time of every innermost loop alone
 	$(BIN)/python -m tools.cpp_build build/bench -DREUSE_BUILD_BENCH=ON -DREUSE_CUDA=OFF

@@ -1,14 +1,26 @@
-// Runs all tests, or those whose name contains the first argument.
+// Runs all tests; with an argument those whose names contain it, with a minus before it those whose names do not. Names
+// are printed beforehand, so that one that hangs or crashes is known.
 #include <cstdio>
 #include <cstring>
 #include <exception>
 
 #include "test.h"
 
+namespace {
+
+bool is_wanted(const char* name, const char* part) {
+  const bool excludes = *part == '-';
+  return (std::strstr(name, part + (excludes ? 1 : 0)) != nullptr) != excludes;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   int passed = 0, failed = 0;
   for (const auto& test : reuse::testing::tests()) {
-    if (argc > 1 && std::strstr(test.name.c_str(), argv[1]) == nullptr) continue;
+    if (argc > 1 && !is_wanted(test.name.c_str(), argv[1])) continue;
+    std::printf("%s\n", test.name.c_str());
+    std::fflush(stdout);
     try {
       test.body();
       ++passed;

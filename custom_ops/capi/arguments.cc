@@ -1,11 +1,8 @@
 #include "arguments.h"
 
-namespace reuse::capi {
+#include <string>
 
-std::string& last_error() {
-  thread_local std::string message;
-  return message;
-}
+namespace reuse::capi {
 
 Blocking blocking_of(const reuse_convolution& c) {
   ConvAttributes a;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "errors.h"
 #include "workers.h"
 
 struct reuse_clusters {
@@ -64,8 +65,6 @@ reuse_clusters* cluster_with_codes(reuse::Context& context, const reuse::Blockin
 }  // namespace
 
 extern "C" {
-
-const char* reuse_last_error(void) { return reuse::capi::last_error().c_str(); }
 
 reuse_clusters* reuse_cluster(const reuse_convolution* convolution, const reuse_hashing* hashing, const float* x,
                               int64_t threads) {

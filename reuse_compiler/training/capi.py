@@ -136,12 +136,6 @@ def declare(library: ctypes.CDLL, functions: dict[str, tuple[Any, tuple[Any, ...
     return library
 
 
-def last_error(library: ctypes.CDLL) -> str:
-    """Returns what the last failed call of this thread has to say."""
-    message: bytes = library.reuse_last_error()
-    return message.decode()
-
-
 def memory_formats(x: Tensor, blocking: Blocking) -> tuple[torch.memory_format, torch.memory_format]:
     """Returns in which orders the kernels read an input and write its output."""
     own = order_of(x)

@@ -15,11 +15,11 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import Blocking
+from reuse_compiler.runtime.library import last_error
 from reuse_compiler.training.capi import (
     address_of,
     convolution_of,
     hashing_of,
-    last_error,
     memory_formats,
     training_library,
 )

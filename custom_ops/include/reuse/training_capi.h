@@ -45,9 +45,6 @@ typedef struct {
 /* The clusters of one input, with the convolution they belong to. */
 typedef struct reuse_clusters reuse_clusters;
 
-/* Returns what the last failed call of this thread has to say; never null. */
-REUSE_EXPORT const char* reuse_last_error(void);
-
 /* Clusters the neuron vectors of x; null on failure. To be freed. */
 REUSE_EXPORT reuse_clusters* reuse_cluster(const reuse_convolution* convolution, const reuse_hashing* hashing,
                                            const float* x, int64_t threads);

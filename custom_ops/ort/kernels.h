@@ -2,12 +2,12 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 
 #include "attributes.h"
 #include "kernel.h"
+#include "reuse/plan.h"
 
 namespace reuse::ort {
 
@@ -25,9 +25,12 @@ class HashKernel final : public Kernel {
   HashKernel(const KernelInfo* info, std::string session);
 
  private:
-  void run(KernelContext* tensors, Context& context) const override;
+  void run(KernelContext* tensors, Workspace& workspace) const override;
   ConvAttributes conv_;
   HashAttributes hash_;
+  ScratchAllocator memory_;           // of the encoder
+  std::unique_ptr<Encoder> encoder_;  // if all parameters are constant
+  HashParameterSizes sizes_;          // of theirs
 };
 
 class ClusterKernel final : public Kernel {
@@ -35,7 +38,7 @@ class ClusterKernel final : public Kernel {
   ClusterKernel(const KernelInfo* info, std::string session);
 
  private:
-  void run(KernelContext* tensors, Context& context) const override;
+  void run(KernelContext* tensors, Workspace& workspace) const override;
   ConvAttributes conv_;
   ClusterAttributes cluster_;
 };
@@ -45,7 +48,7 @@ class CentroidGemmKernel final : public Kernel {
   CentroidGemmKernel(const KernelInfo* info, std::string session);
 
  private:
-  void run(KernelContext* tensors, Context& context) const override;
+  void run(KernelContext* tensors, Workspace& workspace) const override;
   Layout layout_;
   int64_t group_;
 };
@@ -55,7 +58,7 @@ class GatherKernel final : public Kernel {
   GatherKernel(const KernelInfo* info, std::string session);
 
  private:
-  void run(KernelContext* tensors, Context& context) const override;
+  void run(KernelContext* tensors, Workspace& workspace) const override;
   ConvAttributes conv_;
   GatherAttributes gather_;
 };
@@ -65,15 +68,9 @@ class ReuseConvKernel final : public Kernel {
   ReuseConvKernel(const KernelInfo* info, std::string session);
 
  private:
-  void run(KernelContext* tensors, Context& context) const override;
-  ConvAttributes conv_;
-  HashAttributes hash_;
-  ClusterAttributes cluster_;
-  GatherAttributes gather_;
-  TableType table_;
-  // Constant weights, packed once; their packing does not depend on the input's size.
-  std::unique_ptr<ScratchAllocator> weights_allocator_;
-  std::optional<PackedWeights> weights_;
+  void run(KernelContext* tensors, Workspace& workspace) const override;
+  ScratchAllocator memory_;  // of the plan
+  ReusePlan plan_;           // with all operands that are constant
 };
 
 class PoolKernel final : public Kernel {
@@ -81,7 +78,7 @@ class PoolKernel final : public Kernel {
   PoolKernel(const KernelInfo* info, std::string session);
 
  private:
-  void run(KernelContext* tensors, Context& context) const override;
+  void run(KernelContext* tensors, Workspace& workspace) const override;
   PoolAttributes pool_;
 };
 

@@ -5,16 +5,19 @@
 namespace reuse {
 namespace {
 
+class ExactEncoder final : public Encoder {
+ public:
+  void codes(const Tile& tile, int64_t, float*, int64_t* codes) const override {
+    simd::kernels().fingerprint(tile.values, tile.stride, tile.length, tile.count, codes);
+  }
+};
+
 class Exact final : public HashFamily {
  public:
   void check(const HashParameterSizes&, int64_t, int64_t, int64_t) const override {}
-
-  void codes(const Tile& tile, int64_t, int64_t, int64_t, const HashParameters&, float*,
-             int64_t* codes) const override {
-    simd::kernels().fingerprint(tile.values, tile.stride, tile.length, tile.count, codes);
+  std::unique_ptr<Encoder> encoder(Allocator&, const HashParameters&, int64_t, int64_t, int64_t) const override {
+    return std::make_unique<ExactEncoder>();
   }
-
-  int64_t scratch_floats(int64_t, int64_t) const override { return 0; }
 };
 
 }  // namespace

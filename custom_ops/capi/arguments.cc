@@ -43,7 +43,7 @@ HashParameterSizes sizes_of(const reuse_hashing& h) {
 
 HashAttributes hash_attributes_of(const reuse_hashing& h, const Blocking& blocking) {
   const HashAttributes attributes{&find_hash_family(h.family), h.num_hashes};
-  attributes.family->check(sizes_of(h), blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes);
+  attributes.family->check(sizes_of(h), {blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes});
   return attributes;
 }
 

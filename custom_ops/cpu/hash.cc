@@ -45,8 +45,9 @@ void hash_pixels(Allocator& allocator, const Blocking& blocking, const Encoder& 
 std::unique_ptr<Encoder> make_encoder(Allocator& allocator, const HashAttributes& attributes, int64_t num_blocks,
                                       int64_t length, const HashParameters& parameters,
                                       const HashParameterSizes& sizes) {
-  attributes.family->check(sizes, num_blocks, length, attributes.num_hashes);
-  return attributes.family->encoder(allocator, parameters, num_blocks, length, attributes.num_hashes);
+  const HashShape shape{num_blocks, length, attributes.num_hashes};
+  attributes.family->check(sizes, shape);
+  return attributes.family->encoder(allocator, parameters, shape);
 }
 
 void hash_tile(const Encoder& encoder, const Tile& tile, int64_t block, float* scratch, int64_t* codes,

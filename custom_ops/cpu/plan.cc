@@ -28,10 +28,4 @@ Blocking ReusePlan::blocking(int64_t batch, int64_t height, int64_t width) const
   return Blocking::make(ConvGeometry::make(attributes_.conv, batch, g.in_channels, height, width, g.out_channels));
 }
 
-void reuse_conv(const ReusePlan& plan, const Blocking& blocking, Workspace& workspace, const float* x, float* y) {
-  const ReuseAttributes& attributes = plan.attributes();
-  const Clusters clusters = hash_and_cluster(workspace, blocking, plan.encoder(), attributes.cluster, x);
-  multiply_and_gather(workspace, blocking, attributes.gather, plan.weights(), clusters, plan.bias(), y);
-}
-
 }  // namespace reuse

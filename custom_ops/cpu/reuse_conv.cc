@@ -1,5 +1,5 @@
-// The part of ReuseConv that follows clustering: multiply and gather, one tile of output channels at a time, so that a
-// block's table stays in the cache between being written and being read.
+// Operator ReuseConv. What follows clustering goes one tile of output channels at a time, so that a block's table stays
+// in the cache between being written and being read.
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
@@ -9,7 +9,7 @@
 #include "heuristics.h"
 #include "int8_scales.h"
 #include "reuse/arena.h"
-#include "reuse/operators.h"
+#include "reuse/plan.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
 
@@ -203,6 +203,12 @@ TableType parse_table_type(const std::string& name) {
   if (name == "float") return TableType::kFloat;
   if (name == "int8") return TableType::kInt8;
   throw std::invalid_argument("table is '" + name + "', must be float or int8");
+}
+
+void reuse_conv(const ReusePlan& plan, const Blocking& blocking, Workspace& workspace, const float* x, float* y) {
+  const ReuseAttributes& attributes = plan.attributes();
+  const Clusters clusters = hash_and_cluster(workspace, blocking, plan.encoder(), attributes.cluster, x);
+  multiply_and_gather(workspace, blocking, attributes.gather, plan.weights(), clusters, plan.bias(), y);
 }
 
 void multiply_and_gather(Workspace& workspace, const Blocking& blocking, const GatherAttributes& attributes,

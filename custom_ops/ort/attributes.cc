@@ -118,6 +118,23 @@ std::vector<int64_t> sized(std::optional<std::vector<int64_t>> values, std::vect
   return *values;
 }
 
+// Reads what windows of convolutions and pools have in common.
+template <typename Attributes>
+void read_window(const AttributeSource& source, Attributes& a) {
+  const auto kernel = sized(required(source.integers("kernel_shape"), "kernel_shape"), {1, 1}, "kernel_shape");
+  const auto strides = sized(source.integers("strides"), {1, 1}, "strides");
+  const auto pads = sized(source.integers("pads"), {0, 0, 0, 0}, "pads");
+  a.kernel_h = kernel[0];
+  a.kernel_w = kernel[1];
+  a.stride_h = strides[0];
+  a.stride_w = strides[1];
+  a.pad_top = pads[0];
+  a.pad_left = pads[1];
+  a.pad_bottom = pads[2];
+  a.pad_right = pads[3];
+  a.auto_pad = parse_auto_pad(source.text("auto_pad").value_or(""));
+}
+
 }  // namespace
 
 std::optional<int64_t> KernelAttributes::integer(const char* name) const {
@@ -159,24 +176,12 @@ std::optional<std::vector<float>> InferenceAttributes::reals(const char* name) c
 Layout read_layout(const AttributeSource& source) { return parse_layout(required(source.text("layout"), "layout")); }
 
 ConvAttributes read_conv_attributes(const AttributeSource& source) {
-  if (!source.integers("kernel_shape")) throw std::invalid_argument("attribute kernel_shape is missing");
-  const auto kernel = sized(source.integers("kernel_shape"), {1, 1}, "kernel_shape");
-  const auto strides = sized(source.integers("strides"), {1, 1}, "strides");
-  const auto pads = sized(source.integers("pads"), {0, 0, 0, 0}, "pads");
-  const auto dilations = sized(source.integers("dilations"), {1, 1}, "dilations");
   ConvAttributes a;
-  a.kernel_h = kernel[0];
-  a.kernel_w = kernel[1];
-  a.stride_h = strides[0];
-  a.stride_w = strides[1];
-  a.pad_top = pads[0];
-  a.pad_left = pads[1];
-  a.pad_bottom = pads[2];
-  a.pad_right = pads[3];
+  read_window(source, a);
+  const auto dilations = sized(source.integers("dilations"), {1, 1}, "dilations");
   a.dilation_h = dilations[0];
   a.dilation_w = dilations[1];
   a.group = source.integer("group").value_or(1);
-  a.auto_pad = parse_auto_pad(source.text("auto_pad").value_or(""));
   a.layout = read_layout(source);
   a.sub_vector_length = required(source.integer("sub_vector_length"), "sub_vector_length");
   a.check();
@@ -190,21 +195,9 @@ void read_data_orders(const AttributeSource& source, ConvAttributes& attributes)
 }
 
 PoolAttributes read_pool_attributes(const AttributeSource& source) {
-  if (!source.integers("kernel_shape")) throw std::invalid_argument("attribute kernel_shape is missing");
-  const auto kernel = sized(source.integers("kernel_shape"), {1, 1}, "kernel_shape");
-  const auto strides = sized(source.integers("strides"), {1, 1}, "strides");
-  const auto pads = sized(source.integers("pads"), {0, 0, 0, 0}, "pads");
   PoolAttributes a;
+  read_window(source, a);
   a.mode = parse_pool_mode(required(source.text("mode"), "mode"));
-  a.kernel_h = kernel[0];
-  a.kernel_w = kernel[1];
-  a.stride_h = strides[0];
-  a.stride_w = strides[1];
-  a.pad_top = pads[0];
-  a.pad_left = pads[1];
-  a.pad_bottom = pads[2];
-  a.pad_right = pads[3];
-  a.auto_pad = parse_auto_pad(source.text("auto_pad").value_or(""));
   a.ceil_mode = source.integer("ceil_mode").value_or(0) != 0;
   a.count_include_pad = source.integer("count_include_pad").value_or(0) != 0;
   a.check();

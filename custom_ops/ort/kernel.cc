@@ -91,7 +91,7 @@ std::optional<HashInputs> read_hash_inputs(const InputReader& read) {
 HashParameters read_hash_parameters(KernelContext* context, size_t first, const HashAttributes& attributes,
                                     const Blocking& blocking) {
   const HashInputs inputs = *read_hash_inputs([&](size_t i) { return std::optional(input(context, first + i)); });
-  attributes.family->check(inputs.sizes, blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes);
+  attributes.family->check(inputs.sizes, {blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes});
   return inputs.parameters;
 }
 

@@ -29,7 +29,7 @@ Found run_backward(const Problem& p, const std::vector<float>& dy, int64_t threa
     Workspace workspace(allocator, parallel);
     const std::vector<float> x = pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x;
     const std::vector<float> own = pixel_major ? reordered(dy, g.batch, g.out_channels, g.out_pixels()) : dy;
-    const Clusters clusters = cluster_of(p, context, x);
+    const Clusters clusters = cluster_of(p, workspace, x);
     backward(workspace, p.blocking, clusters, p.w.data(), own.data(), {found.weights.data(), found.x.data()});
   }
   EXPECT(allocator.held() == 0);
@@ -80,7 +80,7 @@ Found expected(const Problem& p, const std::vector<float>& dy) {
   Workspace workspace(allocator, parallel);
   Problem plain = p;
   plain.blocking.geometry.attributes.input_order = DataOrder::kNchw;
-  const Clusters clusters = cluster_of(plain, context, p.x);
+  const Clusters clusters = cluster_of(plain, workspace, p.x);
   const int64_t length = p.blocking.sub_vector_length(), vectors = p.blocking.vectors;
   std::vector<double> weights(p.w.size()), x(p.x.size());
   std::vector<std::vector<double>> deltas;

@@ -263,11 +263,11 @@ TEST(an_empty_batch_gives_an_empty_output) {
 TEST(wrong_parameters_are_named) {
   const HashFamily& sign = find_hash_family("sign");
   HashParameterSizes sizes;
-  expect_throw<std::invalid_argument>("projections is missing", [&] { sign.check(sizes, 2, 3, 4); });
+  expect_throw<std::invalid_argument>("projections is missing", [&] { sign.check(sizes, {2, 3, 4}); });
   sizes.projections = 24;
   sizes.thresholds = 7;
-  expect_throw<std::invalid_argument>("thresholds has 7 elements, needs 8", [&] { sign.check(sizes, 2, 3, 4); });
-  expect_throw<std::invalid_argument>("num_hashes is 65", [&] { sign.check(sizes, 2, 3, 65); });
+  expect_throw<std::invalid_argument>("thresholds has 7 elements, needs 8", [&] { sign.check(sizes, {2, 3, 4}); });
+  expect_throw<std::invalid_argument>("num_hashes is 65", [&] { sign.check(sizes, {2, 3, 65}); });
   expect_throw<std::invalid_argument>("family is 'md5'", [] { find_hash_family("md5"); });
   expect_throw<std::invalid_argument>("capacity",
                                       [] { ClusterAttributes{Scope::kBatch, Metric::kEuclidean, 0.0f}.check(); });

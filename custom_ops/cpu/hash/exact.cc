@@ -7,23 +7,18 @@ namespace {
 
 class ExactEncoder final : public Encoder {
  public:
+  ExactEncoder(Allocator&, const HashParameters&, const HashShape&) {}
+  static void check(const HashParameterSizes&, const HashShape&) {}
+
   void codes(const Tile& tile, int64_t, float*, int64_t* codes) const override {
     simd::kernels().fingerprint(tile.values, tile.stride, tile.length, tile.count, codes);
-  }
-};
-
-class Exact final : public HashFamily {
- public:
-  void check(const HashParameterSizes&, int64_t, int64_t, int64_t) const override {}
-  std::unique_ptr<Encoder> encoder(Allocator&, const HashParameters&, int64_t, int64_t, int64_t) const override {
-    return std::make_unique<ExactEncoder>();
   }
 };
 
 }  // namespace
 
 const HashFamily& exact_family() {
-  static const Exact family;
+  static const FamilyOf<ExactEncoder> family;
   return family;
 }
 

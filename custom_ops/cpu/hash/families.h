@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 
 #include "reuse/hash_family.h"
 
@@ -11,6 +12,19 @@ const HashFamily& sign_family();
 const HashFamily& pstable_family();
 const HashFamily& learned_family();
 const HashFamily& exact_family();
+
+// A family by its encoder, which is made of allocator, parameters and shape and has a static `check`.
+template <typename OwnEncoder>
+class FamilyOf final : public HashFamily {
+ public:
+  void check(const HashParameterSizes& sizes, const HashShape& shape) const override {
+    OwnEncoder::check(sizes, shape);
+  }
+  std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters,
+                                   const HashShape& shape) const override {
+    return std::make_unique<OwnEncoder>(allocator, parameters, shape);
+  }
+};
 
 // Returns a copy of an array.
 template <typename T>

@@ -66,16 +66,25 @@ constexpr int64_t kWidestRow = 2 * simd::kLanes;
 // Tiles, rotated where the trees want it, go to subtrees if these are compared as a whole, else from node to node.
 class TreeEncoder final : public Encoder {
  public:
-  TreeEncoder(Allocator& allocator, const HashParameters& parameters, int64_t num_blocks, int64_t length, int64_t depth)
-      : length_(length),
-        depth_(depth),
-        in_rows_(simd::kernels().whole_subtrees && length <= kWidestRow),
+  TreeEncoder(Allocator& allocator, const HashParameters& parameters, const HashShape& s)
+      : length_(s.length),
+        depth_(s.num_hashes),
+        in_rows_(simd::kernels().whole_subtrees && length_ <= kWidestRow),
         rotated_(parameters.projections != nullptr),
-        rotations_(copied(allocator, parameters.projections, rotated_ ? num_blocks * length * length : 0)),
-        coordinates_(copied(allocator, parameters.coordinates, in_rows_ ? 0 : num_blocks * nodes())),
-        thresholds_(copied(allocator, parameters.thresholds, in_rows_ ? 0 : num_blocks * nodes())) {
-    check_coordinates(parameters.coordinates, num_blocks * nodes(), length);
-    if (in_rows_ || !rotated_) subtrees_.emplace(allocator, parameters, num_blocks, depth);
+        rotations_(copied(allocator, parameters.projections, rotated_ ? s.num_blocks * length_ * length_ : 0)),
+        coordinates_(copied(allocator, parameters.coordinates, in_rows_ ? 0 : s.num_blocks * nodes())),
+        thresholds_(copied(allocator, parameters.thresholds, in_rows_ ? 0 : s.num_blocks * nodes())) {
+    check_coordinates(parameters.coordinates, s.num_blocks * nodes(), length_);
+    if (in_rows_ || !rotated_) subtrees_.emplace(allocator, parameters, s.num_blocks, depth_);
+  }
+
+  static void check(const HashParameterSizes& sizes, const HashShape& s) {
+    require_num_hashes("learned", s.num_hashes, 16);
+    const int64_t nodes = (int64_t{1} << s.num_hashes) - 1;
+    require_parameter("learned", "thresholds", sizes.thresholds, s.num_blocks * nodes);
+    require_parameter("learned", "coordinates", sizes.coordinates, s.num_blocks * nodes);
+    if (sizes.projections < 0) return;
+    require_parameter("learned", "projections (the rotation)", sizes.projections, s.num_blocks * s.length * s.length);
   }
 
   void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {
@@ -122,24 +131,6 @@ class TreeEncoder final : public Encoder {
   std::optional<Subtrees> subtrees_;
 };
 
-class Learned final : public HashFamily {
- public:
-  void check(const HashParameterSizes& sizes, int64_t num_blocks, int64_t length, int64_t num_hashes) const override {
-    require_num_hashes("learned", num_hashes, 16);
-    const int64_t nodes = (int64_t{1} << num_hashes) - 1;
-    require_parameter("learned", "thresholds", sizes.thresholds, num_blocks * nodes);
-    require_parameter("learned", "coordinates", sizes.coordinates, num_blocks * nodes);
-    if (sizes.projections >= 0) {
-      require_parameter("learned", "projections (the rotation)", sizes.projections, num_blocks * length * length);
-    }
-  }
-
-  std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters, int64_t num_blocks,
-                                   int64_t length, int64_t num_hashes) const override {
-    return std::make_unique<TreeEncoder>(allocator, parameters, num_blocks, length, num_hashes);
-  }
-};
-
 }  // namespace
 
 void check_coordinates(const int32_t* coordinates, int64_t count, int64_t length) {
@@ -152,7 +143,7 @@ void check_coordinates(const int32_t* coordinates, int64_t count, int64_t length
 }
 
 const HashFamily& learned_family() {
-  static const Learned family;
+  static const FamilyOf<TreeEncoder> family;
   return family;
 }
 

@@ -17,22 +17,28 @@ int64_t slab(float projected, float offset, float width) {
 
 class PStableEncoder final : public Encoder {
  public:
-  PStableEncoder(Allocator& allocator, const HashParameters& parameters, int64_t num_blocks, int64_t length,
-                 int64_t num_hashes)
-      : length_(length),
-        num_hashes_(num_hashes),
-        projections_(copied(allocator, parameters.projections, num_blocks * length * num_hashes)),
-        offsets_(copied(allocator, parameters.thresholds, num_blocks * num_hashes)),
-        widths_(copied(allocator, parameters.widths, num_blocks)) {}
+  PStableEncoder(Allocator& allocator, const HashParameters& parameters, const HashShape& s)
+      : shape_(s),
+        projections_(copied(allocator, parameters.projections, s.num_blocks * s.length * s.num_hashes)),
+        offsets_(copied(allocator, parameters.thresholds, s.num_blocks * s.num_hashes)),
+        widths_(copied(allocator, parameters.widths, s.num_blocks)) {}
+
+  static void check(const HashParameterSizes& sizes, const HashShape& s) {
+    require_num_hashes("pstable", s.num_hashes, 64);
+    require_parameter("pstable", "projections", sizes.projections, s.num_blocks * s.length * s.num_hashes);
+    require_parameter("pstable", "thresholds", sizes.thresholds, s.num_blocks * s.num_hashes);
+    require_parameter("pstable", "widths", sizes.widths, s.num_blocks);
+  }
 
   void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {
     simd::kernels().project(tile.values, tile.stride, tile.length, tile.count,
-                            projections_.data() + block * length_ * num_hashes_, num_hashes_, scratch);
-    const float* offsets = offsets_.data() + block * num_hashes_;
+                            projections_.data() + block * shape_.length * shape_.num_hashes, shape_.num_hashes,
+                            scratch);
+    const float* offsets = offsets_.data() + block * shape_.num_hashes;
     const float width = widths_[static_cast<size_t>(block)];
     for (int64_t p = 0; p < tile.count; ++p) {
       uint64_t state = simd::kMixSeed;
-      for (int64_t h = 0; h < num_hashes_; ++h) {
+      for (int64_t h = 0; h < shape_.num_hashes; ++h) {
         const int64_t key = slab(scratch[h * tile.stride + p], offsets[h], width);
         state = simd::mix(state, static_cast<uint64_t>(key));
       }
@@ -40,32 +46,17 @@ class PStableEncoder final : public Encoder {
     }
   }
 
-  int64_t scratch_floats() const override { return num_hashes_ * kTileVectors; }
+  int64_t scratch_floats() const override { return shape_.num_hashes * kTileVectors; }
 
  private:
-  int64_t length_, num_hashes_;
+  HashShape shape_;
   Buffer<float> projections_, offsets_, widths_;
-};
-
-class PStable final : public HashFamily {
- public:
-  void check(const HashParameterSizes& sizes, int64_t num_blocks, int64_t length, int64_t num_hashes) const override {
-    require_num_hashes("pstable", num_hashes, 64);
-    require_parameter("pstable", "projections", sizes.projections, num_blocks * length * num_hashes);
-    require_parameter("pstable", "thresholds", sizes.thresholds, num_blocks * num_hashes);
-    require_parameter("pstable", "widths", sizes.widths, num_blocks);
-  }
-
-  std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters, int64_t num_blocks,
-                                   int64_t length, int64_t num_hashes) const override {
-    return std::make_unique<PStableEncoder>(allocator, parameters, num_blocks, length, num_hashes);
-  }
 };
 
 }  // namespace
 
 const HashFamily& pstable_family() {
-  static const PStable family;
+  static const FamilyOf<PStableEncoder> family;
   return family;
 }
 

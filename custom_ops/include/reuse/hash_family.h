@@ -61,14 +61,19 @@ class Encoder {
   virtual const RowEncoder* by_rows() const { return nullptr; }
 };
 
+// How many blocks parameters are of, and L and H.
+struct HashShape {
+  int64_t num_blocks, length, num_hashes;
+};
+
 class HashFamily {
  public:
   virtual ~HashFamily() = default;
-  // Throws std::invalid_argument unless the parameters' sizes fit `num_blocks`, L and H.
-  virtual void check(const HashParameterSizes& sizes, int64_t num_blocks, int64_t length, int64_t num_hashes) const = 0;
+  // Throws std::invalid_argument unless the parameters' sizes fit.
+  virtual void check(const HashParameterSizes& sizes, const HashShape& shape) const = 0;
   // Prepares parameters whose sizes fit. Throws std::invalid_argument for values that make no sense.
-  virtual std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters, int64_t num_blocks,
-                                           int64_t length, int64_t num_hashes) const = 0;
+  virtual std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters,
+                                           const HashShape& shape) const = 0;
 };
 
 // Throws std::invalid_argument unless all split coordinates, which index a vector's elements, are within `length`.

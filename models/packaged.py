@@ -17,11 +17,11 @@ from typing import Annotated
 import onnx
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from models import conversion, preprocessing
 from models.fetching import PackageFile, atomic_path, cache_dir, fetch
 from models.preprocessing import Preprocessing
+from reuse_compiler.reports.table import Row, print_lines, print_table, words
 
 REVISION = 1
 """Part of the cached files' names; to be raised whenever `conversion` writes different models."""
@@ -160,13 +160,13 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real network
 @app.command("list")
 def list_models() -> None:
     """Show the known models and which are in the cache."""
-    table = Table(title=f"cache: {cache_dir()}")
-    for heading in ("name", "task", "package", "cached"):
-        table.add_column(heading, no_wrap=heading == "name", overflow="fold")
+    rows = []
     for model in REGISTRY.values():
         package = f"{model.source.package} {model.source.version}"
-        table.add_row(model.name, model.task, package, "yes" if model.cached_path().is_file() else "no")
-    Console().print(table)
+        rows.append(Row([model.name, model.task, package, "yes" if model.cached_path().is_file() else "no"]))
+    console = Console()
+    print_lines([f"cache: {cache_dir()}"], console)
+    print_table(words("name", "task", "package", "cached"), rows, console)
 
 
 @app.command("fetch")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reuse_compiler.reports.inline_svg import check_drawing
+from reuse_compiler.reports.page import check_extra
 
 CSV_NAME, JSON_NAME, PLOT_NAME = "training.csv", "training.json", "training.svg"
 
@@ -24,7 +24,7 @@ class TrainingLog:
         self._columns = ["step", "epoch", "seconds", "loss", "stage", "test_accuracy"]
         self._columns += [f"{name}.{what}" for name in self._layers for what in ("L", "H", "r_c", "R")]
         if folder is not None:
-            check_drawing()
+            check_extra()
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / CSV_NAME).open("w", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writeheader()

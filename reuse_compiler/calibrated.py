@@ -6,14 +6,14 @@ from pathlib import Path
 
 from reuse_compiler.calibration.calibrate import calibrate_file
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import is_reader
 from reuse_compiler.compiler import check_result_path, compile_file, configuration_of, default_output
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.graph import load_model
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.reports.calibration import CalibrationReport
-from reuse_compiler.reports.model import ModelReport
+from reuse_compiler.report import ModelReport
 from reuse_compiler.verification.inputs import model_inputs
 from reuse_compiler.verification.sources import open_data
 

@@ -19,7 +19,7 @@ from reuse_compiler.graph.save import check_output
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import Lowered, lower
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.reports.model import LayerReport, ModelReport
+from reuse_compiler.report import LayerReport, ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.fitted import Fitted, load_fitted

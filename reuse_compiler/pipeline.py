@@ -22,7 +22,7 @@ from reuse_compiler.passes.lower_to_reuse import LowerToReuse
 from reuse_compiler.passes.match_convolutions import MatchConvolutions
 from reuse_compiler.passes.record_settings import RecordSettings
 from reuse_compiler.passes.replace_weights import ReplaceWeights
-from reuse_compiler.reports.model import LayerReport
+from reuse_compiler.report import LayerReport
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted
 

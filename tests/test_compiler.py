@@ -10,7 +10,7 @@ from models.builders import SequentialBuilder
 from reuse_compiler.compiler import check_lossless, compile_file, default_output, versions
 from reuse_compiler.errors import ConfigError, ModelError, VerificationError
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.reports.model import LayerReport, ModelReport
+from reuse_compiler.report import LayerReport, ModelReport
 from reuse_compiler.verification.verify import Verification
 
 

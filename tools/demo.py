@@ -19,7 +19,7 @@ from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.errors import ReuseError
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.reports.table import print_report
+from reuse_compiler.reports.compilation_table import print_report
 from tools.sample_inputs import inputs, render_page
 
 FOLDER = Path(__file__).resolve().parent.parent / "demo"

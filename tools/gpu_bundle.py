@@ -1,7 +1,8 @@
 """Packs what a GPU machine without a network lacks into one small file: `python -m tools.gpu_bundle OUT.tar.xz`.
 
 ONNX Runtime's GPU package, reduced to one GPU architecture (the machine code of others is zeroed, so that it
-compresses away; offsets stay), and a few Python packages. Unpack it into a folder on PYTHONPATH. Takes some minutes.
+compresses away; offsets stay), and a few Python packages. Takes some minutes. `python -m tools.gpu_check --bundle`
+takes the file as it is; for other uses, unpack it into a folder on PYTHONPATH.
 """
 
 from __future__ import annotations

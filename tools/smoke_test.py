@@ -1,7 +1,8 @@
 """A standalone check that an installed reuse-compiler works with the installed onnxruntime: `python smoke_test.py`.
 
 Compiles a small network with every family that needs no samples, fused and staged, runs it with dynamic shapes and
-several threads, and compares the lossless family with the original. Prints one line; exits 1 on a failure.
+several threads, and compares the lossless family with the original; and that the package brought what it needs
+beside its modules. Prints one line; exits 1 on a failure.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 import reuse_compiler
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
+from reuse_compiler.reports.page import TEMPLATES
 
 FAMILIES = ("sign", "pstable", "exact")
 LOWERINGS = ("fused", "staged")
@@ -75,6 +77,7 @@ def main() -> None:
     for family in FAMILIES:
         for lowering in LOWERINGS:
             check(family, lowering, expected)
+    assert (TEMPLATES / "base.html").is_file(), "the package has no templates for the pages of reports"
     library = reuse_compiler.library_path()
     print(
         f"onnxruntime {onnxruntime.__version__}: {len(FAMILIES) * len(LOWERINGS)} variants passed with {library.name}"

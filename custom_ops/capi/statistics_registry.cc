@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <sstream>
+#include <utility>
 
 namespace reuse {
 namespace {
@@ -27,7 +28,8 @@ std::string quoted(const std::string& text) {
 void write_node(std::ostream& out, const std::string& node, const NodeStatistics& statistics) {
   const RunStatistics& t = statistics.total;
   const auto seconds = [](int64_t ns) { return static_cast<double>(ns) * 1e-9; };
-  out << "{\"node\":" << quoted(node) << ",\"op\":" << quoted(statistics.op) << ",\"runs\":" << statistics.runs
+  out << "{\"node\":" << quoted(node) << ",\"op\":" << quoted(statistics.op)
+      << ",\"tf32\":" << (t.tf32 ? *t.tf32 ? "true" : "false" : "null") << ",\"runs\":" << statistics.runs
       << ",\"blocks\":" << t.blocks << ",\"rows\":" << t.rows << ",\"vectors\":" << t.vectors
       << ",\"clusters\":" << t.clusters << ",\"guarded\":" << t.guarded
       << ",\"seconds\":{\"hash\":" << seconds(t.hash_ns) << ",\"cluster\":" << seconds(t.cluster_ns)
@@ -46,6 +48,7 @@ void add_to(RunStatistics& t, const RunStatistics& run) {
   t.gemm_ns += run.gemm_ns;
   t.gather_ns += run.gather_ns;
   t.scratch_bytes = std::max(t.scratch_bytes, run.scratch_bytes);
+  if (run.tf32) t.tf32 = run.tf32;
 }
 
 }  // namespace
@@ -72,22 +75,39 @@ void StatisticsRegistry::add(const std::string& session, const std::string& node
 
 void StatisticsRegistry::attach(const std::string& session, const std::string& node,
                                 const std::shared_ptr<DeviceCounts>& counts) {
+  auto source = std::make_shared<Source>(counts);
   const std::lock_guard<std::mutex> lock(mutex_);
-  device_counts_[{session, node}].push_back(counts);
+  sources_[{session, node}].push_back(std::move(source));
 }
 
 void StatisticsRegistry::detach(const std::string& session, const std::string& node,
                                 const std::shared_ptr<DeviceCounts>& counts) {
-  const std::lock_guard<std::mutex> lock(mutex_);
   const Key key{session, node};
-  collect(key, *counts);
-  auto& all = device_counts_[key];
-  all.erase(std::remove(all.begin(), all.end(), counts), all.end());
-  if (all.empty()) device_counts_.erase(key);
+  std::shared_ptr<Source> own;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = sources_.find(key);
+    if (found == sources_.end()) return;
+    auto& all = found->second;
+    const auto is_own = [&](const std::shared_ptr<Source>& source) { return source->counts == counts; };
+    const auto place = std::find_if(all.begin(), all.end(), is_own);
+    if (place == all.end()) return;
+    own = *place;
+    all.erase(place);
+    if (all.empty()) sources_.erase(found);
+  }
+  collect(key, *own);
+  // Another thread may have copied the list before: it is waited for if it asks just now, and finds nothing if it
+  // comes.
+  const std::lock_guard<std::mutex> lock(own->mutex);
+  own->counts.reset();
 }
 
-void StatisticsRegistry::collect(const Key& key, DeviceCounts& counts) {
-  const NodeStatistics fresh = counts.take();
+void StatisticsRegistry::collect(const Key& key, Source& source) {
+  const std::lock_guard<std::mutex> asking(source.mutex);
+  if (source.counts == nullptr) return;
+  const NodeStatistics fresh = source.counts->take();
+  const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = nodes_.find(key);
   if (found == nodes_.end()) return;
   found->second.runs += fresh.runs;
@@ -95,17 +115,26 @@ void StatisticsRegistry::collect(const Key& key, DeviceCounts& counts) {
 }
 
 void StatisticsRegistry::collect(const std::string& session) {
-  for (const auto& [key, all] : device_counts_) {
-    if (key.first != session) continue;
-    for (const auto& counts : all) collect(key, *counts);
+  std::vector<std::pair<Key, std::shared_ptr<Source>>> wanted;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [key, all] : sources_) {
+      if (key.first != session) continue;
+      for (const auto& source : all) wanted.emplace_back(key, source);
+    }
   }
+  for (const auto& [key, source] : wanted) collect(key, *source);
 }
 
 void StatisticsRegistry::reset(const std::string& session) {
-  const std::lock_guard<std::mutex> lock(mutex_);
   collect(session);
+  const std::lock_guard<std::mutex> lock(mutex_);
   for (auto& [key, statistics] : nodes_) {
-    if (key.first == session) statistics = NodeStatistics{statistics.op, 0, {}};
+    if (key.first != session) continue;
+    NodeStatistics zero;
+    zero.op = statistics.op;
+    zero.total.tf32 = statistics.total.tf32;  // like the operator, no sum
+    statistics = std::move(zero);
   }
 }
 
@@ -116,8 +145,8 @@ void StatisticsRegistry::forget(const std::string& session) {
 }
 
 std::string StatisticsRegistry::to_json(const std::string& session) {
-  const std::lock_guard<std::mutex> lock(mutex_);
   collect(session);
+  const std::lock_guard<std::mutex> lock(mutex_);
   std::ostringstream out;
   out.imbue(std::locale::classic());
   out.precision(9);

@@ -1,53 +1,25 @@
 // Centroids of numbered clusters: means of the members, or the first member where members are verified.
 #pragma once
 
-#include "vectors.h"
+#include "sums.h"
 
 namespace reuse::cuda {
-
-// Sums of members, as integers whose order does not matter (FixedPoint). Arrays have `rows` rows for each block.
-struct MemberSums {
-  int32_t rows;
-  int64_t* elements;  // [B, rows, L]
-  int32_t* members;   // [B, rows]
-  int64_t* norms;     // [B, rows]: only of metric angular, else null
-};
 
 // Sets the rows of clusters that exist to zero.
 struct ClearSumsKernel {
   static constexpr int kThreads = 256;
   using Shared = NothingShared;
 
-  int32_t num_blocks, length;
+  int32_t num_blocks;
   const int32_t* counts;  // [B]
   MemberSums sums;
 
   REUSE_BOTH void run(const Group<kThreads>& group, Shared&) const {
     for (int32_t block = 0; block < num_blocks; ++block) {
-      const int64_t count = counts[block], first = static_cast<int64_t>(block) * sums.rows;
       group.phase([&](int thread) {
-        for (int64_t i = group.block * kThreads + thread; i < count * length; i += group.blocks * kThreads) {
-          sums.elements[first * length + i] = 0;
-          if (i >= count) continue;
-          sums.members[first + i] = 0;
-          if (sums.norms != nullptr) sums.norms[first + i] = 0;
-        }
+        sums.clear(block, counts[block], group.block * kThreads + thread, group.blocks * kThreads);
       });
     }
-  }
-};
-
-// What the sums' fixed point is, from the block's largest magnitude.
-struct SumScale {
-  int32_t vectors, length;
-  const uint32_t* largest;  // [B]
-
-  REUSE_BOTH FixedPoint elements(int32_t block, bool angular) const {
-    return FixedPoint::of(vectors, angular ? 1 : exponent_above(float_of(largest[block])));
-  }
-  // A norm is at most sqrt(L) times the largest magnitude.
-  REUSE_BOTH FixedPoint norms(int32_t block) const {
-    return FixedPoint::of(vectors, exponent_above(float_of(largest[block])) + log2_up(length));
   }
 };
 
@@ -102,10 +74,8 @@ struct SumMembersKernel {
     }
   }
 
-  // Metric angular sums unit vectors; a zero vector counts as zero.
   REUSE_BOTH float scaled(float value, int64_t at) const {
-    if (norms == nullptr || norms[at] == 0.0) return value;
-    return static_cast<float>(static_cast<double>(value) / norms[at]);
+    return summand(value, norms == nullptr ? nullptr : norms + at);
   }
 
   // Thread t adds element t % columns of as many neighbouring vectors as there are columns.

@@ -1,7 +1,7 @@
 // Hashing: a code per neuron vector (docs/operators.md, Hash), whether it is finite, and its norm.
 #pragma once
 
-#include "vectors.h"
+#include "vector_tile.h"
 
 namespace reuse::cuda {
 
@@ -27,8 +27,8 @@ REUSE_BOTH inline uint64_t mix(uint64_t state, uint64_t key) {
 constexpr int kProjectedAtOnce = 16;
 
 // Calls use(h, projection) for every direction of the block.
-template <typename T, typename Use>
-REUSE_BOTH void project(const NeuronVector<T>& vector, const float* projections, int32_t num_hashes, const Use& use) {
+template <typename Vector, typename Use>
+REUSE_BOTH void project(const Vector& vector, const float* projections, int32_t num_hashes, const Use& use) {
   for (int32_t first = 0; first < num_hashes; first += kProjectedAtOnce) {
     const int32_t count = smaller(kProjectedAtOnce, num_hashes - first);
     float sums[kProjectedAtOnce] = {};
@@ -47,8 +47,8 @@ REUSE_BOTH void project(const NeuronVector<T>& vector, const float* projections,
   }
 }
 
-template <typename T>
-REUSE_BOTH uint64_t sign_code(const NeuronVector<T>& vector, const HashOperands& hash, int32_t block, int32_t length) {
+template <typename Vector>
+REUSE_BOTH uint64_t sign_code(const Vector& vector, const HashOperands& hash, int32_t block, int32_t length) {
   const float* thresholds = hash.thresholds + static_cast<int64_t>(block) * hash.num_hashes;
   uint64_t code = 0;
   project(vector, hash.projections + static_cast<int64_t>(block) * length * hash.num_hashes, hash.num_hashes,
@@ -66,9 +66,8 @@ REUSE_BOTH inline int64_t slab(float projected, float offset, float width) {
   return static_cast<int64_t>(value < -kLargest ? -kLargest : value > kLargest ? kLargest : value);
 }
 
-template <typename T>
-REUSE_BOTH uint64_t pstable_code(const NeuronVector<T>& vector, const HashOperands& hash, int32_t block,
-                                 int32_t length) {
+template <typename Vector>
+REUSE_BOTH uint64_t pstable_code(const Vector& vector, const HashOperands& hash, int32_t block, int32_t length) {
   const float* offsets = hash.thresholds + static_cast<int64_t>(block) * hash.num_hashes;
   uint64_t state = kMixStart;
   project(vector, hash.projections + static_cast<int64_t>(block) * length * hash.num_hashes, hash.num_hashes,
@@ -78,9 +77,8 @@ REUSE_BOTH uint64_t pstable_code(const NeuronVector<T>& vector, const HashOperan
   return state;
 }
 
-template <typename T>
-REUSE_BOTH uint64_t learned_code(const NeuronVector<T>& vector, const HashOperands& hash, int32_t block,
-                                 int32_t length) {
+template <typename Vector>
+REUSE_BOTH uint64_t learned_code(const Vector& vector, const HashOperands& hash, int32_t block, int32_t length) {
   const int64_t nodes = (int64_t{1} << hash.num_hashes) - 1;
   const int32_t* coordinates = hash.coordinates + block * nodes;
   const float* thresholds = hash.thresholds + block * nodes;
@@ -102,92 +100,88 @@ REUSE_BOTH uint64_t learned_code(const NeuronVector<T>& vector, const HashOperan
   return static_cast<uint64_t>(node - nodes);
 }
 
-template <typename T>
-REUSE_BOTH uint64_t exact_code(const NeuronVector<T>& vector) {
+template <typename Vector>
+REUSE_BOTH uint64_t exact_code(const Vector& vector) {
   uint64_t state = kMixStart;
   for (int32_t l = 0; l < vector.length(); ++l) state = mix(state, bits_of(vector[l]));
   return state;
 }
 
-// One thread per vector: threads that follow one another read pixels that do, so NCHW data are read in whole lines.
+// The code of a block's vector, wherever its elements lie.
+template <typename Vector>
+REUSE_BOTH uint64_t code_of(const Vector& vector, const HashOperands& hash, int32_t block, int32_t length) {
+  switch (hash.family) {
+    case Family::kSign:
+      return sign_code(vector, hash, block, length);
+    case Family::kPStable:
+      return pstable_code(vector, hash, block, length);
+    case Family::kLearned:
+      return learned_code(vector, hash, block, length);
+    case Family::kExact:
+      return exact_code(vector);
+  }
+  return 0;
+}
+
+template <typename Vector>
+REUSE_BOTH double norm_of(const Vector& vector) {
+  double squares = 0.0;
+  for (int32_t l = 0; l < vector.length(); ++l) {
+    const double value = vector[l];
+    squares += value * value;
+  }
+  return sqrt(squares);
+}
+
+// Reads X once: elements are looked at on their way into a tile, from which codes and norms are computed. Vectors too
+// long for a tile are read again for these.
 template <typename T>
 struct HashKernel {
-  static constexpr int kThreads = 128;
-  struct Shared {
-    uint32_t largest;
-  };
+  static constexpr int kThreads = kTileThreads;
+  static constexpr int kResident = kResidentTiles;
+  using Shared = VectorTile<T>;
 
   Shape shape;
+  Tiling tiling;
   const T* x;
   HashOperands hash;
   // Each may be null, which leaves its part out.
   int64_t* codes;     // [B, V]
   uint8_t* finite;    // [B, V]
-  uint32_t* largest;  // [B]: bits of the largest magnitude of a finite element; starts as 0
+  uint32_t* largest;  // [B, tiles]: bits of the largest magnitude of a finite element
   double* norms;      // [B, V]
 
-  REUSE_BOTH static int64_t blocks(const Shape& shape) {
-    return static_cast<int64_t>(shape.num_blocks) * divide_up(shape.vectors, kThreads);
-  }
+  REUSE_BOTH int64_t blocks() const { return static_cast<int64_t>(shape.num_blocks) * tiling.tiles(shape.vectors); }
 
-  REUSE_BOTH void run(const Group<kThreads>& group, Shared& shared) const {
-    const int32_t per_block = divide_up(shape.vectors, kThreads);
-    const int32_t block = static_cast<int32_t>(group.block / per_block);
-    const int32_t first = static_cast<int32_t>(group.block % per_block) * kThreads;
+  REUSE_BOTH void run(const Group<kThreads>& group, Shared& tile) const {
+    const int32_t tiles = tiling.tiles(shape.vectors);
+    const int32_t block = static_cast<int32_t>(group.block / tiles);
+    const int32_t first = static_cast<int32_t>(group.block % tiles) * tiling.vectors();
+    const int32_t count = smaller(tiling.vectors(), shape.vectors - first);
+    group.phase([&](int thread) { tile.clear(thread); });
+    if (tiling.in_tile || finite != nullptr || largest != nullptr) {
+      group.phase([&](int thread) { tile.load(shape, tiling, x, block, first, count, thread); });
+    }
     group.phase([&](int thread) {
-      if (thread == 0) shared.largest = 0;
-    });
-    group.phase([&](int thread) {
-      if (thread < shape.vectors - first) inspect(block, first + thread, shared);
-    });
-    group.phase([&](int thread) {
-      if (thread == 0 && largest != nullptr) atomic_max(largest + block, shared.largest);
-    });
-    if (codes == nullptr) return;
-    group.phase([&](int thread) {
-      if (thread < shape.vectors - first) write_code(block, first + thread);
+      if (thread == 0 && largest != nullptr) largest[group.block] = tile.largest;
+      if (thread >= count) return;
+      if (finite != nullptr) finite[offset(block) + first + thread] = tile.spoiled[thread] == 0 ? 1 : 0;
+      if (tiling.in_tile) {
+        write(tile.vector(shape, tiling, block, thread), block, first + thread);
+      } else {
+        write(NeuronVector<T>(shape, x, block, first + thread), block, first + thread);
+      }
     });
   }
 
  private:
-  REUSE_BOTH void inspect(int32_t block, int32_t index, Shared& shared) const {
-    if (finite == nullptr && largest == nullptr && norms == nullptr) return;
-    const NeuronVector<T> vector(shape, x, block, index);
-    bool all_finite = true;
-    float most = 0.0f;
-    double squares = 0.0;
-    REUSE_UNROLL_8
-    for (int32_t l = 0; l < vector.length(); ++l) {
-      const float value = vector[l];
-      const bool good = is_finite(value);
-      all_finite = all_finite && good;
-      if (good) most = larger(most, magnitude(value));
-      if (norms != nullptr) squares += static_cast<double>(value) * static_cast<double>(value);
-    }
-    const int64_t at = static_cast<int64_t>(block) * shape.vectors + index;
-    if (finite != nullptr) finite[at] = all_finite ? 1 : 0;
-    if (norms != nullptr) norms[at] = sqrt(squares);
-    if (largest != nullptr) atomic_max(&shared.largest, bits_of(most));
-  }
+  REUSE_BOTH int64_t offset(int32_t block) const { return static_cast<int64_t>(block) * shape.vectors; }
 
-  REUSE_BOTH void write_code(int32_t block, int32_t index) const {
-    const NeuronVector<T> vector(shape, x, block, index);
-    uint64_t code = 0;
-    switch (hash.family) {
-      case Family::kSign:
-        code = sign_code(vector, hash, block, shape.length);
-        break;
-      case Family::kPStable:
-        code = pstable_code(vector, hash, block, shape.length);
-        break;
-      case Family::kLearned:
-        code = learned_code(vector, hash, block, shape.length);
-        break;
-      case Family::kExact:
-        code = exact_code(vector);
-        break;
-    }
-    codes[static_cast<int64_t>(block) * shape.vectors + index] = static_cast<int64_t>(code);
+  template <typename Vector>
+  REUSE_BOTH void write(const Vector& vector, int32_t block, int32_t index) const {
+    if (norms != nullptr) norms[offset(block) + index] = norm_of(vector);
+    if (codes == nullptr) return;
+    codes[offset(block) + index] = static_cast<int64_t>(code_of(vector, hash, block, shape.length));
   }
 };
 

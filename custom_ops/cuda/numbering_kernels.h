@@ -2,7 +2,8 @@
 // table of slots finds each vector's leader, the first vector that it shares its code with; a scan numbers the leaders.
 #pragma once
 
-#include "vectors.h"
+#include "sums.h"
+#include "vector_tile.h"
 
 namespace reuse::cuda {
 
@@ -12,56 +13,43 @@ struct Units {
   int32_t vectors;  // per unit
   int32_t slots;    // per unit, a power of two
   bool direct;      // codes are below `slots`, each is its own slot
+
+  REUSE_BOTH int64_t all_slots() const { return static_cast<int64_t>(count) * slots; }
 };
 
-// Puts every vector into its unit's slots. A slot holds the first of the vectors that share it, whoever came first: its
-// code is looked up through the vector, so that any code is allowed and members can be compared bit by bit.
+// A block's vectors on their way into slots. A slot holds the first of the vectors that share it, whoever came first:
+// its code is looked up through the vector, so that any code is allowed and members can be compared bit by bit. Codes
+// and X are an earlier kernel's; only slots change meanwhile, each from -1 to a vector and then to earlier ones of the
+// same code, so that any of the values that a slot had leads to the same one.
 template <typename T>
-struct InsertKernel {
-  static constexpr int kThreads = 128;
-  using Shared = NothingShared;
-
-  Shape shape;
+struct SlotInserter {
+  const Shape& shape;
   const T* x;
   Units units;
   bool verify;
-  const int64_t* codes;   // [B, V]
-  const uint8_t* finite;  // [B, V]
-  int32_t* table;         // [B, units, slots], starts as -1
-  int32_t* slot_of;       // [B, V]: -1 for vectors that cannot share
+  const int64_t* codes;   // [V]
+  const uint8_t* finite;  // [V]
+  int32_t* table;         // [units, slots], starts as -1
+  int32_t block;
 
-  REUSE_BOTH int64_t blocks() const {
-    return static_cast<int64_t>(shape.num_blocks) * divide_up(shape.vectors, kThreads);
-  }
-  REUSE_BOTH void run(const Group<kThreads>& group, Shared&) const {
-    const int32_t per_block = divide_up(shape.vectors, kThreads);
-    const int32_t block = static_cast<int32_t>(group.block / per_block);
-    const int32_t first = static_cast<int32_t>(group.block % per_block) * kThreads;
-    group.phase([&](int thread) {
-      if (thread >= shape.vectors - first) return;
-      const int64_t at = static_cast<int64_t>(block) * shape.vectors + first + thread;
-      slot_of[at] = verify || finite[at] != 0 ? insert(block, first + thread) : -1;
-    });
-  }
-
- private:
-  REUSE_BOTH int32_t insert(int32_t block, int32_t vector) const {
-    const int64_t unit = static_cast<int64_t>(block) * units.count + vector / units.vectors;
-    int32_t* own = table + unit * units.slots;
-    const int64_t* of_block = codes + static_cast<int64_t>(block) * shape.vectors;
+  // Returns the slot in the vector's unit, or -1 for vectors that cannot share.
+  REUSE_BOTH int32_t insert(int32_t vector) const {
+    if (!verify && finite[vector] == 0) return -1;
+    int32_t* own = table + static_cast<int64_t>(vector / units.vectors) * units.slots;
     const uint32_t mask = static_cast<uint32_t>(units.slots) - 1;
-    for (uint32_t slot = first_slot(of_block[vector]) & mask;; slot = (slot + 1) & mask) {
+    for (uint32_t slot = first_slot(codes[vector]) & mask;; slot = (slot + 1) & mask) {
       int32_t holder = read_shared_by_blocks(own + slot);
       if (holder < 0) {
         holder = atomic_exchange_if(own + slot, -1, vector);
         if (holder < 0) return static_cast<int32_t>(slot);
       }
-      if (of_block[holder] != of_block[vector] || (verify && !is_same(block, holder, vector))) continue;
+      if (codes[holder] != codes[vector] || (verify && !is_same(holder, vector))) continue;
       if (vector < holder) atomic_min(own + slot, vector);
       return static_cast<int32_t>(slot);
     }
   }
 
+ private:
   REUSE_BOTH uint32_t first_slot(int64_t code) const {
     const uint64_t bits = static_cast<uint64_t>(code);
     if (units.direct) return static_cast<uint32_t>(bits);
@@ -69,7 +57,7 @@ struct InsertKernel {
     return static_cast<uint32_t>(((bits ^ (bits >> 32)) * 0x9E3779B97F4A7C15ull) >> 32);
   }
 
-  REUSE_BOTH bool is_same(int32_t block, int32_t a, int32_t b) const {
+  REUSE_BOTH bool is_same(int32_t a, int32_t b) const {
     const NeuronVector<T> left(shape, x, block, a), right(shape, x, block, b);
     for (int32_t l = 0; l < left.length(); ++l) {
       if (bits_of(left[l]) != bits_of(right[l])) return false;
@@ -78,20 +66,64 @@ struct InsertKernel {
   }
 };
 
+// What vectors are numbered from, of all blocks.
+template <typename T>
+struct CodedVectors {
+  Shape shape;
+  const T* x;
+  Units units;
+  bool verify;
+  const int64_t* codes;   // [B, V]
+  const uint8_t* finite;  // [B, V]
+
+  REUSE_BOTH int64_t offset(int32_t block) const { return static_cast<int64_t>(block) * shape.vectors; }
+  // `table` is the block's own.
+  REUSE_BOTH SlotInserter<T> inserter(int32_t block, int32_t* table) const {
+    return {shape, x, units, verify, codes + offset(block), finite + offset(block), table, block};
+  }
+};
+
+// Puts every vector into its unit's slots.
+template <typename T>
+struct InsertKernel {
+  static constexpr int kThreads = 128;
+  using Shared = NothingShared;
+
+  CodedVectors<T> vectors;
+  int32_t* table;    // [B, units, slots], starts as -1
+  int32_t* slot_of;  // [B, V]: -1 for vectors that cannot share
+
+  REUSE_BOTH int64_t blocks() const {
+    return static_cast<int64_t>(vectors.shape.num_blocks) * divide_up(vectors.shape.vectors, kThreads);
+  }
+  REUSE_BOTH void run(const Group<kThreads>& group, Shared&) const {
+    const int32_t per_block = divide_up(vectors.shape.vectors, kThreads);
+    const int32_t block = static_cast<int32_t>(group.block / per_block);
+    const int32_t first = static_cast<int32_t>(group.block % per_block) * kThreads;
+    group.phase([&](int thread) {
+      if (thread >= vectors.shape.vectors - first) return;
+      const SlotInserter<T> slots = vectors.inserter(block, table + block * vectors.units.all_slots());
+      slot_of[vectors.offset(block) + first + thread] = slots.insert(first + thread);
+    });
+  }
+};
+
 constexpr int kScanThreads = 256;
 constexpr int32_t kScanPerThread = 4;
 constexpr int32_t kScanChunk = kScanThreads * kScanPerThread;
 
+template <int kThreads>
 struct ScanShared {
-  int32_t sums[2][kScanThreads];
+  int32_t sums[2][kThreads];
 };
 
 // Turns shared.sums[0] into inclusive sums, in place.
-template <typename ScanGroup>
-REUSE_BOTH void scan_threads(const ScanGroup& group, ScanShared& shared) {
+template <int kThreads>
+REUSE_BOTH void scan_threads(const Group<kThreads>& group, ScanShared<kThreads>& shared) {
+  static_assert(kThreads == 256 || kThreads == 1024, "an even number of steps leaves the sums in sums[0]");
   int from = 0;
   REUSE_UNROLL
-  for (int step = 1; step < kScanThreads; step *= 2) {
+  for (int step = 1; step < kThreads; step *= 2) {
     group.phase([&](int thread) {
       const int32_t before = thread >= step ? shared.sums[from][thread - step] : 0;
       shared.sums[1 - from][thread] = shared.sums[from][thread] + before;
@@ -99,44 +131,43 @@ REUSE_BOTH void scan_threads(const ScanGroup& group, ScanShared& shared) {
     from = 1 - from;
   }
 }
-static_assert(kScanThreads == 256, "an even number of steps leaves the sums in sums[0]");
 
-// Flags of the vectors that lead others.
+// Flags of the vectors that lead others. Of all blocks or, with pointers moved, of one.
 struct LeaderFlags {
   Units units;
-  int32_t vectors;
-  const int32_t* table;
-  int32_t* leaders;  // slots before, leaders after
+  const int32_t* table;  // [B, units, slots]
+  int32_t* leaders;      // [B, V]: slots before, leaders after
 
-  REUSE_BOTH void prepare(int32_t block, int32_t vector) const {
-    int32_t& own = leaders[static_cast<int64_t>(block) * vectors + vector];
-    if (own < 0) return;
-    const int64_t unit = static_cast<int64_t>(block) * units.count + vector / units.vectors;
-    own = table[unit * units.slots + own];
+  REUSE_BOTH LeaderFlags of_block(int32_t block, int32_t vectors) const {
+    return {units, table + block * units.all_slots(), leaders + static_cast<int64_t>(block) * vectors};
   }
-  REUSE_BOTH bool is_set(int32_t block, int32_t vector) const {
-    return leaders[static_cast<int64_t>(block) * vectors + vector] == vector;
+  REUSE_BOTH void prepare(int32_t vector) const {
+    int32_t& own = leaders[vector];
+    if (own >= 0) own = table[static_cast<int64_t>(vector / units.vectors) * units.slots + own];
   }
+  REUSE_BOTH bool is_set(int32_t vector) const { return leaders[vector] == vector; }
 };
 
-// Flags of the vectors that open a cluster that gets a number.
+// Flags of the vectors that open a cluster that gets a number. Of all blocks or, with pointers moved, of one.
 struct ClusterFlags {
   Units units;
-  int32_t vectors;
   int32_t limit;             // clusters that a unit may share
   bool number_guarded;       // whether guarded vectors get numbers, too
   const int32_t* positions;  // [B, V]: leaders before each vector
-  int32_t* leaders;          // becomes -1 for guarded vectors
+  int32_t* leaders;          // [B, V]: becomes -1 for guarded vectors
 
-  REUSE_BOTH void prepare(int32_t block, int32_t vector) const {
+  REUSE_BOTH ClusterFlags of_block(int32_t block, int32_t vectors) const {
     const int64_t offset = static_cast<int64_t>(block) * vectors;
-    int32_t& own = leaders[offset + vector];
+    return {units, limit, number_guarded, positions + offset, leaders + offset};
+  }
+  REUSE_BOTH void prepare(int32_t vector) const {
+    int32_t& own = leaders[vector];
     if (own < 0) return;
     const int32_t unit_start = vector / units.vectors * units.vectors;
-    if (positions[offset + own] - positions[offset + unit_start] >= limit) own = -1;
+    if (positions[own] - positions[unit_start] >= limit) own = -1;
   }
-  REUSE_BOTH bool is_set(int32_t block, int32_t vector) const {
-    const int32_t leader = leaders[static_cast<int64_t>(block) * vectors + vector];
+  REUSE_BOTH bool is_set(int32_t vector) const {
+    const int32_t leader = leaders[vector];
     return leader == vector || (leader < 0 && number_guarded);
   }
 };
@@ -145,24 +176,24 @@ struct ClusterFlags {
 template <typename Flags>
 struct CountKernel {
   static constexpr int kThreads = kScanThreads;
-  using Shared = ScanShared;
+  using Shared = ScanShared<kThreads>;
 
   Flags flags;
-  int32_t num_blocks;
+  int32_t num_blocks, vectors;
   int32_t* chunk_counts;  // [B, chunks]
 
-  REUSE_BOTH int64_t blocks() const { return static_cast<int64_t>(num_blocks) * divide_up(flags.vectors, kScanChunk); }
+  REUSE_BOTH int64_t blocks() const { return static_cast<int64_t>(num_blocks) * divide_up(vectors, kScanChunk); }
   REUSE_BOTH void run(const Group<kThreads>& group, Shared& shared) const {
-    const int32_t chunks = divide_up(flags.vectors, kScanChunk);
-    const int32_t block = static_cast<int32_t>(group.block / chunks);
+    const int32_t chunks = divide_up(vectors, kScanChunk);
+    const Flags own = flags.of_block(static_cast<int32_t>(group.block / chunks), vectors);
     const int32_t first = static_cast<int32_t>(group.block % chunks) * kScanChunk;
     group.phase([&](int thread) {
       int32_t count = 0;
       for (int32_t i = 0; i < kScanPerThread; ++i) {
         const int32_t offset = i * kThreads + thread;
-        if (offset >= flags.vectors - first) break;
-        flags.prepare(block, first + offset);
-        count += flags.is_set(block, first + offset) ? 1 : 0;
+        if (offset >= vectors - first) break;
+        own.prepare(first + offset);
+        count += own.is_set(first + offset) ? 1 : 0;
       }
       shared.sums[0][thread] = count;
     });
@@ -173,14 +204,19 @@ struct CountKernel {
   }
 };
 
-// Turns the chunks' counts into what is before each, and adds up each block's total.
+// Turns the chunks' counts into what is before each, and adds up each block's total. On the way, what tiles of the
+// block found as largest magnitudes is joined.
 struct ChunkScanKernel {
   static constexpr int kThreads = kScanThreads;
-  using Shared = ScanShared;
+  struct Shared {
+    ScanShared<kThreads> scan;
+    uint32_t largest;
+  };
 
   int32_t num_blocks, chunks;
   int32_t* chunk_counts;  // [B, chunks]
   int32_t* totals;        // [B]
+  TileMaxima maxima;
 
   REUSE_BOTH int64_t blocks() const { return num_blocks; }
   REUSE_BOTH void run(const Group<kThreads>& group, Shared& shared) const {
@@ -190,17 +226,18 @@ struct ChunkScanKernel {
     for (int32_t first = 0; first < chunks; first += kThreads) {
       group.phase([&](int thread) {
         count[thread] = thread < chunks - first ? own[first + thread] : 0;
-        shared.sums[0][thread] = count[thread];
+        shared.scan.sums[0][thread] = count[thread];
       });
-      scan_threads(group, shared);
+      scan_threads(group, shared.scan);
       group.phase([&](int thread) {
-        if (thread < chunks - first) own[first + thread] = before[thread] + shared.sums[0][thread] - count[thread];
-        before[thread] += shared.sums[0][kThreads - 1];
+        if (thread < chunks - first) own[first + thread] = before[thread] + shared.scan.sums[0][thread] - count[thread];
+        before[thread] += shared.scan.sums[0][kThreads - 1];
       });
     }
     group.phase([&](int thread) {
       if (thread == 0) totals[group.block] = before[thread];
     });
+    maxima.join(group, shared.largest);
   }
 };
 
@@ -208,21 +245,23 @@ struct ChunkScanKernel {
 template <typename Flags>
 struct PositionKernel {
   static constexpr int kThreads = kScanThreads;
-  using Shared = ScanShared;
+  using Shared = ScanShared<kThreads>;
 
   Flags flags;
-  int32_t num_blocks;
+  int32_t num_blocks, vectors;
   const int32_t* chunk_counts;  // [B, chunks], of what is before
   int32_t* positions;           // [B, V]
 
-  REUSE_BOTH int64_t blocks() const { return static_cast<int64_t>(num_blocks) * divide_up(flags.vectors, kScanChunk); }
+  REUSE_BOTH int64_t blocks() const { return static_cast<int64_t>(num_blocks) * divide_up(vectors, kScanChunk); }
   REUSE_BOTH void run(const Group<kThreads>& group, Shared& shared) const {
-    const int32_t chunks = divide_up(flags.vectors, kScanChunk);
+    const int32_t chunks = divide_up(vectors, kScanChunk);
     const int32_t block = static_cast<int32_t>(group.block / chunks);
     const int32_t first = static_cast<int32_t>(group.block % chunks) * kScanChunk;
+    const Flags own = flags.of_block(block, vectors);
+    const auto is_set = [&](int32_t offset) { return offset < vectors - first && own.is_set(first + offset) ? 1 : 0; };
     group.phase([&](int thread) {
       int32_t count = 0;
-      for (int32_t i = 0; i < kScanPerThread; ++i) count += is_set(block, first, thread * kScanPerThread + i);
+      for (int32_t i = 0; i < kScanPerThread; ++i) count += is_set(thread * kScanPerThread + i);
       shared.sums[0][thread] = count;
     });
     scan_threads(group, shared);
@@ -230,20 +269,35 @@ struct PositionKernel {
       int32_t before = chunk_counts[group.block] + (thread > 0 ? shared.sums[0][thread - 1] : 0);
       for (int32_t i = 0; i < kScanPerThread; ++i) {
         const int32_t offset = thread * kScanPerThread + i;
-        if (offset >= flags.vectors - first) break;
-        positions[static_cast<int64_t>(block) * flags.vectors + first + offset] = before;
-        before += is_set(block, first, offset);
+        if (offset >= vectors - first) break;
+        positions[static_cast<int64_t>(block) * vectors + first + offset] = before;
+        before += is_set(offset);
       }
     });
   }
+};
 
- private:
-  REUSE_BOTH int32_t is_set(int32_t block, int32_t first, int32_t offset) const {
-    return offset < flags.vectors - first && flags.is_set(block, first + offset) ? 1 : 0;
+// What a node keeps on the device: clusters and guarded vectors, summed over blocks and runs, and runs. Blocks of
+// threads only add, so their order does not matter.
+struct RunCounts {
+  int64_t* sums;  // [3], or null
+
+  // A block's clusters; of block 0 the run itself.
+  REUSE_BOTH void add_clusters(int32_t block, int32_t clusters) const {
+    if (sums == nullptr) return;
+    atomic_add(sums, static_cast<int64_t>(clusters));
+    if (block == 0) atomic_add(sums + 2, int64_t{1});
+  }
+  // Vectors that are clusters of their own; `are_counted`: as clusters they were added already.
+  REUSE_BOTH void add_guarded(int32_t guarded, bool are_counted) const {
+    if (sums == nullptr || guarded == 0) return;
+    if (!are_counted) atomic_add(sums, static_cast<int64_t>(guarded));
+    atomic_add(sums + 1, static_cast<int64_t>(guarded));
   }
 };
 
-// Writes each vector's cluster, or -1 for guarded vectors that have no number.
+// Writes each vector's cluster, or -1 for guarded vectors that have no number. Where sums are given, the rows of those
+// clusters are cleared for the next kernel.
 struct NumberKernel {
   static constexpr int kThreads = 256;
   struct Shared {
@@ -254,18 +308,21 @@ struct NumberKernel {
   bool number_guarded;
   const int32_t* leaders;    // [B, V]
   const int32_t* positions;  // [B, V]
+  const int32_t* counts;     // [B]
   int32_t* ids;              // [B, V]
-  int32_t* guarded;          // [B], starts as 0
+  RunCounts run_counts;
+  MemberSums sums;
 
   REUSE_BOTH int64_t blocks() const { return static_cast<int64_t>(num_blocks) * divide_up(vectors, kThreads); }
   REUSE_BOTH void run(const Group<kThreads>& group, Shared& shared) const {
     const int32_t per_block = divide_up(vectors, kThreads);
     const int32_t block = static_cast<int32_t>(group.block / per_block);
-    const int32_t first = static_cast<int32_t>(group.block % per_block) * kThreads;
+    const int32_t part = static_cast<int32_t>(group.block % per_block), first = part * kThreads;
     group.phase([&](int thread) {
       if (thread == 0) shared.guarded = 0;
     });
     group.phase([&](int thread) {
+      sums.clear(block, counts[block], part * kThreads + thread, per_block * kThreads);
       if (thread >= vectors - first) return;
       const int64_t offset = static_cast<int64_t>(block) * vectors, at = offset + first + thread;
       const int32_t leader = leaders[at];
@@ -273,32 +330,9 @@ struct NumberKernel {
       ids[at] = leader >= 0 ? positions[offset + leader] : number_guarded ? positions[at] : -1;
     });
     group.phase([&](int thread) {
-      if (thread == 0 && shared.guarded > 0) atomic_add(guarded + block, shared.guarded);
-    });
-  }
-};
-
-// Adds a run's counts to those that a node keeps on the device: clusters and guarded vectors, summed over blocks, and
-// the run itself.
-struct StatisticsKernel {
-  static constexpr int kThreads = 128;
-  using Shared = NothingShared;
-
-  int32_t num_blocks;
-  bool guarded_are_counted;  // whether `counts` has the guarded vectors, too
-  const int32_t* counts;     // [B]
-  const int32_t* guarded;    // [B]
-  int64_t* sums;             // [3]
-
-  REUSE_BOTH int64_t blocks() const { return divide_up(num_blocks, kThreads); }
-  REUSE_BOTH void run(const Group<kThreads>& group, Shared&) const {
-    group.phase([&](int thread) {
-      const int64_t block = group.block * kThreads + thread;
-      if (block >= num_blocks) return;
-      if (block == 0) atomic_add(sums + 2, int64_t{1});
-      const int32_t own = guarded[block];
-      atomic_add(sums, static_cast<int64_t>(counts[block]) + (guarded_are_counted ? 0 : own));
-      if (own > 0) atomic_add(sums + 1, static_cast<int64_t>(own));
+      if (thread != 0) return;
+      run_counts.add_guarded(shared.guarded, number_guarded);
+      if (part == 0) run_counts.add_clusters(block, counts[block]);
     });
   }
 };

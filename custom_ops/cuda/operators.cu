@@ -3,6 +3,7 @@
 
 #include "device_launcher.h"
 #include "pipeline.h"
+#include "reuse/cuda_device.h"
 
 namespace reuse::cuda {
 namespace {
@@ -160,31 +161,74 @@ void pool(const Execution& execution, Element element, const PoolAttributes& att
   });
 }
 
-void wait() { check(cudaDeviceSynchronize(), "waiting for the device"); }
-
-void copy(void* to, const void* from, size_t bytes) {
-  // ONNX Runtime's streams do not wait for the default one, nor it for them.
-  wait();
-  // The kind of copy is told from the pointers.
-  check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault), "copying memory");
-  wait();
-}
-
-void clear(void* memory, size_t bytes) {
-  check(cudaMemset(memory, 0, bytes), "clearing memory");
-  wait();
-}
-
-int current_device() {
-  int device = 0;
-  check(cudaGetDevice(&device), "asking for the device");
-  return device;
-}
-
 bool is_capturing(void* stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &status), "asking a stream for its capture");
   return status != cudaStreamCaptureStatusNone;
+}
+
+namespace {
+
+// Throws CUDA's message. The error is taken off the thread's record: the next launch there is not to blame for it.
+void check_device(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) cudaGetLastError();
+  check(status, what);
+}
+
+class RuntimeApi final : public DeviceApi {
+ public:
+  CaptureMode exchange_capture_mode(CaptureMode mode) override {
+    static_assert(static_cast<int>(CaptureMode::kGlobal) == cudaStreamCaptureModeGlobal);
+    static_assert(static_cast<int>(CaptureMode::kThreadLocal) == cudaStreamCaptureModeThreadLocal);
+    static_assert(static_cast<int>(CaptureMode::kRelaxed) == cudaStreamCaptureModeRelaxed);
+    auto exchanged = static_cast<cudaStreamCaptureMode>(mode);
+    check_device(cudaThreadExchangeStreamCaptureMode(&exchanged), "setting how the thread heeds captures");
+    return static_cast<CaptureMode>(exchanged);
+  }
+
+  int current_device() override {
+    int device = 0;
+    check_device(cudaGetDevice(&device), "asking for the device");
+    return device;
+  }
+  void set_device(int device) override { check_device(cudaSetDevice(device), "choosing a device"); }
+
+  void* create_stream() override {
+    cudaStream_t stream = nullptr;
+    check_device(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+    return stream;
+  }
+  void destroy_stream(void* stream) noexcept override {
+    if (cudaStreamDestroy(static_cast<cudaStream_t>(stream)) != cudaSuccess) cudaGetLastError();
+  }
+
+  void* allocate_host(size_t bytes) override {
+    void* memory = nullptr;
+    check_device(cudaMallocHost(&memory, bytes), "allocating page-locked memory");
+    return memory;
+  }
+  void release_host(void* memory) noexcept override {
+    if (cudaFreeHost(memory) != cudaSuccess) cudaGetLastError();
+  }
+
+  void copy(void* to, const void* from, size_t bytes, void* stream) override {
+    check_device(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(stream)),
+                 "copying memory");
+  }
+  void clear(void* memory, size_t bytes, void* stream) override {
+    check_device(cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream)), "clearing memory");
+  }
+  void wait(void* stream) override {
+    check_device(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "waiting for a stream");
+  }
+};
+
+}  // namespace
+
+DeviceApi& device_api() {
+  // Never destroyed: kernels of a session that outlives static destruction still give their memory back.
+  static RuntimeApi* const api = new RuntimeApi;
+  return *api;
 }
 
 }  // namespace reuse::cuda

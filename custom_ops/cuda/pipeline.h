@@ -9,6 +9,7 @@
 #include "hash_kernels.h"
 #include "pool_kernel.h"
 #include "products.h"
+#include "slot_clustering.h"
 
 namespace reuse::cuda {
 
@@ -24,18 +25,22 @@ struct FusedPlan {
   Shape shape;
   Numbering numbering;
   Panels panels;
+  bool by_slot;            // whether sums are kept by slot, see slot_kernels.h
   int32_t rows;            // of sums, centroids and tables, per block
   int32_t tiles_together;  // whose tables exist at once
 
-  static FusedPlan make(const Blocking& blocking, const HashOperands& hash, const ClusterAttributes& cluster) {
+  static FusedPlan make(const Blocking& blocking, const HashOperands& hash, const ClusterAttributes& cluster,
+                        const PathLimits& limits = {}) {
     FusedPlan p{};
     p.shape = make_shape(blocking);
     p.panels = make_panels(p.shape, tile_channels_of(p.shape));
     const int32_t bits = code_bits(hash);
     const int64_t budget = table_memory() / bytes_per_row(p.shape, p.panels);
-    p.numbering = plan_numbering(p.shape, cluster, bits, budget);
+    p.numbering = plan_numbering(p.shape, cluster, bits, budget, limits);
+    p.by_slot = sums_by_slot(p.shape, p.numbering, limits);
     int64_t per_unit = p.numbering.limit;
     if (bits < 31 && !cluster.verify) per_unit = std::min(per_unit, int64_t{1} << bits);
+    if (p.by_slot) per_unit = p.numbering.units.slots;
     p.rows = to_int32(per_unit * p.numbering.units.count, "the number of clusters");
     p.tiles_together = tiles_at_once(p.panels, p.rows);
     return p;
@@ -72,26 +77,16 @@ class Fused {
     Arena arena(scratch);
     const Buffers b = take(arena);
     const Shape& s = plan_.shape;
-    fill(launcher, b.numbering.guarded, 2 * static_cast<int64_t>(s.num_blocks), int32_t{0});
-    if (s.vectors > 0) {
-      launcher.begin_stage(Stage::kHash);
-      const HashKernel<T> hash{
-          s, operands.x, operands.hash, b.codes, b.numbering.finite, b.numbering.largest, b.numbering.norms};
-      launcher.launch(hash, hash.blocks(s));
-      number_clusters(launcher, s, plan_.numbering, b.numbering, operands.x, b.codes, false, b.ids, b.counts);
-      launcher.begin_stage(Stage::kCluster);
-      write_centroids(launcher, s, plan_.numbering, b.numbering, operands.x, b.sums, b.ids, b.counts, false,
-                      b.centroids);
-      if (operands.statistics != nullptr) {
-        const StatisticsKernel statistics{s.num_blocks, false, b.counts, b.numbering.guarded, operands.statistics};
-        launcher.launch(statistics, statistics.blocks());
-      }
-    } else {
+    if (s.vectors == 0) {
       fill(launcher, b.counts, s.num_blocks, int32_t{0});
+    } else if (plan_.by_slot) {
+      cluster_by_slot(launcher, operands, b);
+    } else {
+      cluster(launcher, operands, b);
     }
     EntryScale scale{nullptr, nullptr, 0};
     if (sizeof(Entry) == 2) {
-      scale = {b.numbering.largest, weights.columns, plan_.numbering.angular ? log2_up(s.length) + 1 : 1};
+      scale = {b.largest, weights.columns, plan_.numbering.angular ? log2_up(s.length) + 1 : 1};
     }
     const TileOperands<T, Entry> tiles{
         s,          plan_.panels,  plan_.rows,          b.ids,   b.counts,  b.centroids, weights.panels, scale,
@@ -102,8 +97,12 @@ class Fused {
 
  private:
   struct Buffers {
+    // What sums by slot need, or what numbering needs.
+    SlotBuffers slots;
     NumberingBuffers numbering;
     int64_t* codes;
+
+    const uint32_t* largest;  // [B]
     int32_t *ids, *counts;
     MemberSums sums;
     T* centroids;
@@ -115,14 +114,41 @@ class Fused {
     const int64_t all = static_cast<int64_t>(s.num_blocks) * s.vectors;
     const int64_t all_rows = static_cast<int64_t>(s.num_blocks) * plan_.rows;
     Buffers b{};
-    b.numbering = NumberingBuffers::take(arena, s, plan_.numbering);
-    b.codes = arena.take<int64_t>(all);
+    if (plan_.by_slot) {
+      b.slots = SlotBuffers::take(arena, s, plan_.rows);
+      b.largest = b.slots.largest;
+    } else {
+      b.numbering = NumberingBuffers::take(arena, s, plan_.numbering);
+      b.codes = arena.take<int64_t>(all);
+      b.largest = b.numbering.largest;
+    }
     b.ids = arena.take<int32_t>(all);
     b.counts = arena.take<int32_t>(s.num_blocks);
     b.sums = take_sums(arena, s, plan_.numbering, plan_.rows);
     b.centroids = arena.take<T>(all_rows * s.length);
     b.table = arena.take<Entry>(all_rows * plan_.panels.width() * plan_.tiles_together);
     return b;
+  }
+
+  template <typename Launcher>
+  void cluster(Launcher& launcher, const FusedOperands<T>& operands, const Buffers& b) const {
+    const Shape& s = plan_.shape;
+    launcher.begin_stage(Stage::kHash);
+    inspect(launcher, s, operands.hash, b.numbering, operands.x, b.codes);
+    number_clusters(launcher, s, plan_.numbering, b.numbering, operands.x, b.codes,
+                    {b.ids, b.counts, false, {operands.statistics}}, b.sums);
+    launcher.begin_stage(Stage::kCluster);
+    write_centroids(launcher, s, plan_.numbering, b.numbering,
+                    CentroidOperands<T, T>{operands.x, b.ids, b.counts, b.sums, false, b.centroids});
+  }
+
+  template <typename Launcher>
+  void cluster_by_slot(Launcher& launcher, const FusedOperands<T>& operands, const Buffers& b) const {
+    launcher.begin_stage(Stage::kHash);
+    hash_into_slots(launcher, plan_.shape, plan_.numbering.units, operands.hash, b.slots, operands.x, b.sums, b.ids);
+    number_slots(launcher, plan_.shape, b.slots, b.sums, b.counts, {operands.statistics});
+    launcher.begin_stage(Stage::kCluster);
+    divide_slots(launcher, plan_.shape, b.slots, operands.x, b.sums, b.counts, b.ids, b.centroids);
   }
 
   FusedPlan plan_;

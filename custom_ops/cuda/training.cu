@@ -12,8 +12,8 @@ void number(const Execution& execution, const Blocking& blocking, const HashAttr
             const HashParameters& parameters, const ClusterAttributes& cluster, const float* x, int64_t* codes,
             int32_t* ids, int32_t* counts, void* numbering) {
   auto launcher = make_launcher(execution);
-  run_hash(launcher, make_shape(blocking), make_hash(hash, parameters), x, codes);
-  clustering_of(blocking, hash, cluster).number(launcher, x, codes, ids, counts, numbering);
+  clustering_of(blocking, hash, cluster)
+      .hash_and_number(launcher, make_hash(hash, parameters), x, codes, ids, counts, numbering);
 }
 
 size_t average_scratch(const Blocking& blocking, const HashAttributes& hash, const ClusterAttributes& cluster,

@@ -73,11 +73,11 @@ class NeuronVector {
       first_ = x + (pixel.image * static_cast<int64_t>(shape.in_channels) + channel) * shape.in_pixels();
       return;
     }
-    const int32_t image = vector / shape.in_pixels(), pixel = vector % shape.in_pixels();
     if (shape.input_pixel_major) {
       first_ = x + static_cast<int64_t>(vector) * shape.in_channels + channel + start_;
       step_ = 1;
     } else {
+      const int32_t image = vector / shape.in_pixels(), pixel = vector % shape.in_pixels();
       first_ = x + (image * static_cast<int64_t>(shape.in_channels) + channel + start_) * shape.in_pixels() + pixel;
       step_ = shape.in_pixels();
     }
@@ -86,14 +86,17 @@ class NeuronVector {
   // Elements of the block's own, at most L.
   REUSE_BOTH int32_t length() const { return length_; }
 
-  REUSE_BOTH float operator[](int32_t l) const {
-    if (!shape_.patch) return to_float(first_[l * step_]);
+  REUSE_BOTH float operator[](int32_t l) const { return to_float(stored(l)); }
+
+  // The element as it is in memory.
+  REUSE_BOTH T stored(int32_t l) const {
+    if (!shape_.patch) return first_[l * step_];
     const int32_t column = start_ + l, tap = column / shape_.group_in_channels;
     const int32_t row = row_ + tap / shape_.kernel_w * shape_.dilation_h;
     const int32_t across = column_ + tap % shape_.kernel_w * shape_.dilation_w;
-    if (row < 0 || row >= shape_.in_h || across < 0 || across >= shape_.in_w) return 0.0f;
+    if (row < 0 || row >= shape_.in_h || across < 0 || across >= shape_.in_w) return T{};
     const int64_t channel = column % shape_.group_in_channels;
-    return to_float(first_[channel * shape_.in_pixels() + static_cast<int64_t>(row) * shape_.in_w + across]);
+    return first_[channel * shape_.in_pixels() + static_cast<int64_t>(row) * shape_.in_w + across];
   }
 
   // The same for an element that may be padding of a short block.

@@ -72,6 +72,14 @@ KernelAllocator::~KernelAllocator() {
   if (handle_ != nullptr) api().get<void(REUSE_ORT_CALL*)(OrtAllocatorHandle*)>(kReleaseAllocator)(handle_);
 }
 
+int KernelAllocator::device() const {
+  const MemoryInfo* info = nullptr;
+  call(kAllocatorGetInfo, static_cast<const OrtAllocatorHandle*>(handle_), &info);
+  int device = 0;
+  call(kMemoryInfoGetId, info, &device);
+  return device;
+}
+
 void* ScratchAllocator::allocate(size_t bytes) {
   void* memory = nullptr;
   call(kAllocatorAlloc, handle_, bytes == 0 ? size_t{1} : bytes, &memory);

@@ -57,6 +57,8 @@ class KernelAllocator {
   KernelAllocator(const KernelAllocator&) = delete;
   KernelAllocator& operator=(const KernelAllocator&) = delete;
   OrtAllocatorHandle* handle() const { return handle_; }
+  // Index of the device that the memory is on.
+  int device() const;
 
  private:
   OrtAllocatorHandle* handle_ = nullptr;

@@ -1,12 +1,11 @@
 #include "cuda_kernels.h"
 
-#include <algorithm>
-#include <atomic>
-#include <cstdlib>
-#include <cstring>
 #include <utility>
 
 #include "attributes.h"
+#include "cuda_settings.h"
+#include "node_counts.h"
+#include "reuse/cuda_device.h"
 
 namespace reuse::ort {
 namespace {
@@ -15,171 +14,131 @@ namespace {
 struct CudaSetup {
   const std::string& session;
   cuda::Element element;
+  CudaSettings settings;
   std::shared_ptr<StreamScratch> scratch;
 };
 
-// REUSE_CUDA_TF32 of the environment forces one: 1 or 0.
-std::optional<bool> forced_tf32() {
-  const char* text = std::getenv("REUSE_CUDA_TF32");
-  if (text == nullptr || std::strlen(text) != 1 || (*text != '0' && *text != '1')) return std::nullopt;
-  return *text == '1';
-}
-
-// The provider's option use_tf32; false where the runtime does not tell.
-bool provider_allows_tf32(const KernelContext* context) {
-  constexpr int kResourceVersion = 3, kUseTf32 = 10011;  // of onnxruntime's cuda_resource.h
-  void* resource = nullptr;
-  using Reader = Status*(REUSE_ORT_CALL*)(const KernelContext*, int, int, void**);
-  Status* status = api().get<Reader>(kKernelContextGetResource)(context, kResourceVersion, kUseTf32, &resource);
-  if (status != nullptr) {
-    api().get<void(REUSE_ORT_CALL*)(Status*)>(kReleaseStatus)(status);
-    return false;
-  }
-  // The option's value comes in place of a pointer.
-  return reinterpret_cast<uintptr_t>(resource) == 1;
-}
-
-// REUSE_CUDA_STAGES=1 times the stages of every ReuseConv, for which each of them is waited for.
-bool stages_are_timed() {
-  const char* text = std::getenv("REUSE_CUDA_STAGES");
-  return text != nullptr && std::strcmp(text, "1") == 0;
-}
-
 size_t bytes_of(cuda::Element element) { return element == cuda::Element::kHalf ? 2 : 4; }
 
-// Device memory for as long as a kernel lives.
-class DeviceMemory {
+// The session's allocator of device memory, for as long as some of its memory is in use.
+class SessionAllocator final : public Allocator {
  public:
-  DeviceMemory(std::shared_ptr<KernelAllocator> allocator, size_t bytes)
-      : allocator_(std::move(allocator)), bytes_(bytes), data_(ScratchAllocator(*allocator_).allocate(bytes)) {}
-  ~DeviceMemory() { ScratchAllocator(*allocator_).release(data_, bytes_); }
-  DeviceMemory(const DeviceMemory&) = delete;
-  DeviceMemory& operator=(const DeviceMemory&) = delete;
-  void* data() const { return data_; }
+  explicit SessionAllocator(const KernelInfo* info) : kernel_(info), memory_(kernel_) {}
+  void* allocate(size_t bytes) override { return memory_.allocate(bytes); }
+  void release(void* memory, size_t bytes) noexcept override { memory_.release(memory, bytes); }
+  int device() const { return kernel_.device(); }
 
  private:
-  std::shared_ptr<KernelAllocator> allocator_;
-  size_t bytes_;
-  void* data_;
+  KernelAllocator kernel_;
+  ScratchAllocator memory_;
 };
 
-// Clusters, guarded vectors and runs that kernels have counted on the device.
-class NodeCounts final : public DeviceCounts {
- public:
-  explicit NodeCounts(const std::shared_ptr<KernelAllocator>& allocator) : memory_(allocator, sizeof(Sums)) {
-    cuda::clear(memory_.data(), sizeof(Sums));
-  }
+std::shared_ptr<cuda::DeviceAllocator> device_allocator(const KernelInfo* info) {
+  const auto own = std::make_shared<SessionAllocator>(info);
+  return std::make_shared<cuda::DeviceAllocator>(cuda::device_api(), own->device(), own);
+}
 
-  int64_t* sums() const { return static_cast<int64_t*>(memory_.data()); }
-
-  // Remembers a run that the registry hears of by `add`.
-  void note(const RunStatistics& run) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    latest_ = run;
-    ++noted_;
-  }
-
-  NodeStatistics take() override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    Sums now{};
-    try {
-      cuda::copy(&now, memory_.data(), sizeof(Sums));
-    } catch (const std::exception&) {
-      return {};  // the device is lost, and with it the counts
-    }
-    NodeStatistics fresh;
-    fresh.runs = std::max<int64_t>(0, now.runs - seen_.runs - noted_);
-    fresh.total.clusters = now.clusters - seen_.clusters;
-    fresh.total.guarded = now.guarded - seen_.guarded;
-    fresh.total.rows = fresh.runs * latest_.rows;
-    fresh.total.vectors = fresh.runs * latest_.vectors;
-    seen_ = now;
-    noted_ = 0;
-    return fresh;
-  }
-
- private:
-  struct Sums {
-    int64_t clusters, guarded, runs;
-  };
-
-  DeviceMemory memory_;
-  std::mutex mutex_;
-  Sums seen_{};
-  int64_t noted_ = 0;
-  RunStatistics latest_;
-};
+// Our stream on a device, which all sessions share.
+std::shared_ptr<cuda::CopyStream> copy_stream(int device) {
+  static auto* const streams = new cuda::CopyStreams;  // never destroyed, as the registry of statistics
+  return streams->get(cuda::device_api(), device);
+}
 
 class CudaKernel : public Kernel {
  public:
   CudaKernel(const KernelInfo* info, const char* op, const CudaSetup& setup)
       : Kernel(info, op, setup.session),
         element_(setup.element),
+        forced_tf32_(setup.settings.tf32),
         scratch_(setup.scratch),
-        device_(std::make_shared<KernelAllocator>(info)) {}
+        memory_(device_allocator(info)),
+        copies_(copy_stream(memory_->device())) {}
 
  protected:
   cuda::Element element() const { return element_; }
-  const std::shared_ptr<KernelAllocator>& device() const { return device_; }
+  // The session's device, whatever the calling thread's is.
+  int device() const { return memory_->device(); }
+  const std::shared_ptr<cuda::DeviceAllocator>& memory() const { return memory_; }
+  const std::shared_ptr<cuda::CopyStream>& copies() const { return copies_; }
 
+  // Of a run without products.
   cuda::Execution execution(const KernelContext* context) const {
     cuda::Execution result{nullptr, false};
     call(kKernelContextGetGpuComputeStream, context, &result.stream);
-    const std::optional<bool> forced = forced_tf32();
-    result.tf32 = forced ? *forced : provider_allows_tf32(context);
+    return result;
+  }
+
+  // Of a run with products, which may be in TF32 if they are of float32.
+  cuda::Execution execution(const KernelContext* context, RunStatistics& statistics) const {
+    cuda::Execution result = execution(context);
+    if (element_ == cuda::Element::kHalf) return result;
+    statistics.tf32 = forced_tf32_ ? forced_tf32_ : provider_allows_tf32(context);
+    result.tf32 = statistics.tf32.value_or(false);
     return result;
   }
 
   // Memory that the run's kernels may use, and nobody else on that stream until the lease ends.
   StreamScratch::Lease lease(const cuda::Execution& execution, size_t bytes, RunStatistics& statistics) const {
     statistics.scratch_bytes += static_cast<int64_t>(bytes);
-    return scratch_->lease(cuda::current_device(), execution.stream, device_, bytes);
+    return scratch_->lease(device(), execution.stream, memory_, bytes);
+  }
+
+  // Refuses a constant that would lead out of vectors; what is not constant the kernels clamp.
+  void check_constant_coordinates(const KernelInfo* info, size_t index, int64_t length) const {
+    const TensorView coordinates = constant_input(info, index);
+    if (!coordinates.present()) return;
+    std::vector<int32_t> values(static_cast<size_t>(coordinates.size()));
+    copies_->read(values.data(), coordinates.data, values.size() * sizeof(int32_t));
+    check_coordinates(values.data(), static_cast<int64_t>(values.size()), length);
   }
 
  private:
   cuda::Element element_;
+  std::optional<bool> forced_tf32_;
   std::shared_ptr<StreamScratch> scratch_;
-  std::shared_ptr<KernelAllocator> device_;
+  std::shared_ptr<cuda::DeviceAllocator> memory_;
+  std::shared_ptr<cuda::CopyStream> copies_;
 };
 
 // A kernel whose clusters are counted on the device.
 class CountingKernel : public CudaKernel {
  public:
   CountingKernel(const KernelInfo* info, const char* op, const CudaSetup& setup)
-      : CudaKernel(info, op, setup), counts_(std::make_shared<NodeCounts>(device())) {
+      : CudaKernel(info, op, setup), sums_(memory(), sizeof(NodeCounts::Sums)) {
+    copies()->clear(sums_.data(), sizeof(NodeCounts::Sums));
+    counts_ = std::make_shared<NodeCounts>([this] {
+      NodeCounts::Sums sums{};
+      copies()->read(&sums, sums_.data(), sizeof sums);
+      return sums;
+    });
     StatisticsRegistry::instance().attach(session(), node(), counts_);
   }
   ~CountingKernel() override { StatisticsRegistry::instance().detach(session(), node(), counts_); }
 
  protected:
-  int64_t* sums() const { return counts_->sums(); }
+  int64_t* sums() const { return static_cast<int64_t*>(sums_.data()); }
 
-  void count(const Blocking& blocking, RunStatistics& statistics) const {
+  // Enqueues a run by calling `launch`.
+  template <typename Launch>
+  void counted(const Blocking& blocking, RunStatistics& statistics, const Launch& launch) const {
     statistics.blocks = blocking.num_blocks();
     statistics.rows = blocking.geometry.rows();
     statistics.vectors = blocking.num_blocks() * blocking.vectors;
-    if (blocking.vectors > 0) counts_->note(statistics);
+    // The device counts no run that has nothing to do.
+    if (blocking.vectors == 0) return launch();
+    counts_->note(statistics);
+    try {
+      launch();
+    } catch (...) {
+      counts_->withdraw();
+      throw;
+    }
   }
 
  private:
-  std::shared_ptr<NodeCounts> counts_;
+  cuda::DeviceMemory sums_;
+  std::shared_ptr<NodeCounts> counts_;  // reads `sums_`, but not after it is detached
 };
-
-// Copies a tensor that may be on either side to the host.
-template <typename T>
-std::vector<T> on_host(const TensorView& tensor) {
-  std::vector<T> values(static_cast<size_t>(tensor.size()));
-  if (!values.empty()) cuda::copy(values.data(), tensor.data, values.size() * sizeof(T));
-  return values;
-}
-
-// Refuses a constant that would lead out of vectors; what is not constant the kernels clamp.
-void check_constant_coordinates(const KernelInfo* info, size_t index, int64_t length) {
-  const TensorView coordinates = constant_input(info, index);
-  if (!coordinates.present()) return;
-  const std::vector<int32_t> values = on_host<int32_t>(coordinates);
-  check_coordinates(values.data(), static_cast<int64_t>(values.size()), length);
-}
 
 class CudaHash final : public CudaKernel {
  public:
@@ -221,9 +180,10 @@ class CudaCluster final : public CountingKernel {
     int32_t* counts = output<int32_t>(tensors, 2, {blocks});
     const cuda::Execution own = execution(tensors);
     const auto scratch = lease(own, cuda::cluster_scratch(element(), blocking, cluster_), workspace.statistics);
-    cuda::cluster(own, element(), blocking, cluster_, x.data, codes.as<int64_t>(), ids, centroids, counts, sums(),
-                  scratch.data());
-    count(blocking, workspace.statistics);
+    counted(blocking, workspace.statistics, [&] {
+      cuda::cluster(own, element(), blocking, cluster_, x.data, codes.as<int64_t>(), ids, centroids, counts, sums(),
+                    scratch.data());
+    });
   }
 
   ConvAttributes conv_;
@@ -246,7 +206,7 @@ class CudaCentroidGemm final : public CudaKernel {
     require_shape(centroids, {blocks, capacity, conv.sub_vector_length}, "centroids");
     require_shape(counts, {blocks}, "counts");
     void* table = output<uint8_t>(tensors, 0, {blocks, capacity, blocking.table_width()});
-    const cuda::Execution own = execution(tensors);
+    const cuda::Execution own = execution(tensors, workspace.statistics);
     const auto scratch = lease(own, cuda::centroid_gemm_scratch(element(), blocking), workspace.statistics);
     cuda::centroid_gemm(own, element(), blocking, centroids.data, counts.as<int32_t>(), w.data, capacity, table,
                         scratch.data());
@@ -289,7 +249,7 @@ class CudaReuseConv final : public CountingKernel {
         hash_(read_hash_attributes(KernelAttributes(info))),
         cluster_(read_cluster_attributes(KernelAttributes(info))),
         gather_(read_gather_attributes(KernelAttributes(info))),
-        stages_are_timed_(stages_are_timed()) {
+        stages_are_timed_(setup.settings.stages_timed) {
     parse_table_type(KernelAttributes(info).text("table").value_or("float"));  // says no more than a float16 table does
     read_data_orders(KernelAttributes(info), conv_);
     check_constant_coordinates(info, 5, conv_.sub_vector_length);
@@ -302,11 +262,13 @@ class CudaReuseConv final : public CountingKernel {
     check_weights(w, conv_, std::nullopt);
     const Blocking blocking = blocking_of_weights(conv_, w);
     const size_t bytes = static_cast<size_t>(w.size()) * bytes_of(element());
-    const DeviceMemory weights(device(), bytes);
-    cuda::copy(weights.data(), w.data, bytes);
-    packed_ = std::make_unique<DeviceMemory>(device(), cuda::packed_weights_bytes(element(), blocking));
-    cuda::pack_weights({nullptr, false}, element(), blocking, weights.data(), packed_->data());
-    cuda::wait();
+    const cuda::DeviceScope scope(cuda::device_api(), device());
+    const cuda::DeviceMemory weights(memory(), bytes);
+    copies()->copy(weights.data(), w.data, bytes);
+    packed_ = std::make_unique<cuda::DeviceMemory>(memory(), cuda::packed_weights_bytes(element(), blocking));
+    cuda::pack_weights({copies()->handle(), false}, element(), blocking, weights.data(), packed_->data());
+    // ONNX Runtime's streams do not wait for ours, so it must be done before the first run.
+    copies()->wait();
   }
 
   void run(KernelContext* tensors, Workspace& workspace) const override {
@@ -317,16 +279,19 @@ class CudaReuseConv final : public CountingKernel {
     const void* bias = read_bias(tensors, 2, w.shape[0]);
     const HashParameters parameters = read_hash_parameters(tensors, 3, hash_, blocking);
     void* y = output<uint8_t>(tensors, 0, output_shape(blocking.geometry));
-    const cuda::Execution own = execution(tensors);
+    const cuda::Execution own = execution(tensors, workspace.statistics);
     cuda::FusedCall fused{element(), blocking, hash_, cluster_, gather_, parameters, x.data, bias, nullptr, y, sums()};
     const size_t packed_bytes = packed_ ? 0 : cuda::packed_weights_bytes(element(), blocking);
     const auto scratch = lease(own, packed_bytes + cuda::reuse_conv_scratch(own, fused), workspace.statistics);
     if (!packed_) cuda::pack_weights(own, element(), blocking, w.data, scratch.data());
     fused.packed_weights = packed_ ? packed_->data() : scratch.data();
     const bool timed = stages_are_timed_ && !cuda::is_capturing(own.stream);
-    cuda::reuse_conv(own, fused, static_cast<char*>(scratch.data()) + packed_bytes,
-                     timed ? &workspace.statistics : nullptr);
-    count(blocking, workspace.statistics);
+    std::optional<cuda::DeviceScope> scope;
+    if (timed) scope.emplace(cuda::device_api(), device());  // as the stages are waited for
+    counted(blocking, workspace.statistics, [&] {
+      cuda::reuse_conv(own, fused, static_cast<char*>(scratch.data()) + packed_bytes,
+                       timed ? &workspace.statistics : nullptr);
+    });
   }
 
   ConvAttributes conv_;
@@ -334,7 +299,7 @@ class CudaReuseConv final : public CountingKernel {
   ClusterAttributes cluster_;
   GatherAttributes gather_;
   bool stages_are_timed_;
-  std::unique_ptr<DeviceMemory> packed_;  // constant weights
+  std::unique_ptr<cuda::DeviceMemory> packed_;  // constant weights
 };
 
 class CudaPool final : public CudaKernel {
@@ -365,7 +330,7 @@ std::shared_ptr<StreamScratch> SharedScratch::get() {
 }
 
 std::unique_ptr<Kernel> CudaKernelSource::make(OperatorName name, const KernelInfo* info) const {
-  const CudaSetup setup{session_, element_, scratch_->get()};
+  const CudaSetup setup{session_, element_, CudaSettings::of_environment(), scratch_->get()};
   switch (name) {
     case OperatorName::kHash:
       return std::make_unique<CudaHash>(info, setup);

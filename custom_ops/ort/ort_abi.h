@@ -29,6 +29,7 @@ struct TypeAndShape;
 struct OpAttribute;
 struct CustomOpDomain;
 struct OrtAllocatorHandle;
+struct MemoryInfo;
 
 enum ErrorCode : int { kOk = 0, kFail = 1, kInvalidArgument = 2, kRuntimeException = 6 };
 enum ElementType : int { kUndefined = 0, kFloat = 1, kInt32 = 6, kInt64 = 7, kFloat16 = 10 };
@@ -58,8 +59,10 @@ enum Slot : size_t {
   kGetDimensions = 62,
   kGetSymbolicDimensions = 63,
   kGetTensorTypeAndShape = 65,
+  kMemoryInfoGetId = 72,
   kAllocatorAlloc = 75,
   kAllocatorFree = 76,
+  kAllocatorGetInfo = 77,
   kKernelInfoGetAttributeFloat = 85,
   kKernelInfoGetAttributeInt64 = 86,
   kKernelInfoGetAttributeString = 87,

@@ -1,25 +1,30 @@
 #include "stream_scratch.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace reuse::ort {
 
 StreamScratch::~StreamScratch() {
-  for (auto& [stream, all] : buffers_) {
-    for (const Buffer& buffer : all) ScratchAllocator(*buffer.allocator).release(buffer.memory, buffer.bytes);
+  for (auto& [key, stream] : streams_) {
+    for (const Buffer& buffer : stream.buffers) buffer.allocator->release(buffer.memory, buffer.bytes);
   }
 }
 
-StreamScratch::Lease StreamScratch::lease(int device, void* stream, const std::shared_ptr<KernelAllocator>& allocator,
+StreamScratch::Stream& StreamScratch::stream_of(int device, void* stream) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return streams_[{device, stream}];
+}
+
+StreamScratch::Lease StreamScratch::lease(int device, void* stream, const std::shared_ptr<Allocator>& allocator,
                                           size_t bytes) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  std::vector<Buffer>& own = buffers_[{device, stream}];
-  if (own.empty() || own.back().bytes < bytes) {
-    const size_t grown = own.empty() ? bytes : std::max(bytes, 2 * own.back().bytes);
-    own.push_back({allocator, ScratchAllocator(*allocator).allocate(grown), grown});
+  Stream& own = stream_of(device, stream);
+  std::unique_lock<std::mutex> lock(own.mutex);
+  if (own.buffers.empty() || own.buffers.back().bytes < bytes) {
+    const size_t grown = own.buffers.empty() ? bytes : std::max(bytes, 2 * own.buffers.back().bytes);
+    own.buffers.reserve(own.buffers.size() + 1);  // before there is memory that an exception would lose
+    own.buffers.push_back({allocator, allocator->allocate(grown), grown});
   }
-  return {std::move(lock), own.back().memory};
+  return {std::move(lock), own.buffers.back().memory};
 }
 
 }  // namespace reuse::ort

@@ -4,9 +4,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
-#include "api.h"
+#include "reuse/runtime.h"
 
 namespace reuse::ort {
 
@@ -21,7 +22,7 @@ class StreamScratch {
   StreamScratch(const StreamScratch&) = delete;
   StreamScratch& operator=(const StreamScratch&) = delete;
 
-  // Memory of the stream's, and the lock that keeps others from enqueuing on it meanwhile.
+  // Memory of the stream's, and the lock that keeps others from enqueuing on it meanwhile; other streams are free.
   class Lease {
    public:
     Lease(std::unique_lock<std::mutex> lock, void* memory) : lock_(std::move(lock)), memory_(memory) {}
@@ -32,17 +33,24 @@ class StreamScratch {
     void* memory_;
   };
 
-  Lease lease(int device, void* stream, const std::shared_ptr<KernelAllocator>& allocator, size_t bytes);
+  // The allocator is that of the stream's device.
+  Lease lease(int device, void* stream, const std::shared_ptr<Allocator>& allocator, size_t bytes);
 
  private:
   struct Buffer {
-    std::shared_ptr<KernelAllocator> allocator;
+    std::shared_ptr<Allocator> allocator;
     void* memory;
     size_t bytes;
   };
+  struct Stream {
+    std::mutex mutex;             // of a lease
+    std::vector<Buffer> buffers;  // the last is in use
+  };
 
-  std::mutex mutex_;
-  std::map<std::pair<int, void*>, std::vector<Buffer>> buffers_;  // the last of a stream is in use
+  Stream& stream_of(int device, void* stream);
+
+  std::mutex mutex_;  // of the map; what it holds stays where it is
+  std::map<std::pair<int, void*>, Stream> streams_;
 };
 
 }  // namespace reuse::ort

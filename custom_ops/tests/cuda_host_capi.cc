@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <exception>
 
-#include "cuda_problem.h"
+#include "cuda_support.h"
 
 namespace {
 
@@ -16,7 +16,7 @@ struct Settings {
   int64_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, pad_bottom, pad_right, dilation_h, dilation_w;
   int64_t group, layout, sub_vector_length, input_order, output_order;
   int64_t family, num_hashes, scope, metric, verify;
-  int64_t activation, mode, staged, order;
+  int64_t activation, mode, staged, order, path;
 };
 
 Blocking blocking_of(const Settings& s) {
@@ -67,6 +67,7 @@ __attribute__((visibility("default"))) int32_t reuse_cuda_host_conv(const Settin
     p.cluster.capacity = capacity;
     p.cluster.verify = s.verify != 0;
     p.activation = {static_cast<cuda::ActivationKind>(s.activation), activation_params[0], activation_params[1]};
+    p.limits = kPaths[s.path];
     p.x.assign(x, x + g.batch * g.in_channels * g.in_pixels());
     p.w.assign(w, w + g.out_channels * g.group_in_channels() * g.taps());
     if (bias != nullptr) p.bias.assign(bias, bias + g.out_channels);

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "../cuda/clustering.h"
 #include "../cuda/gather_kernels.h"
 #include "../cuda/hash_kernels.h"
 #include "../cuda/host_launcher.h"
@@ -20,6 +21,7 @@ struct CudaProblem {
   ClusterAttributes cluster;
   cuda::ActivationOperands activation;
   std::vector<float> x, w, bias;
+  cuda::PathLimits limits = {};  // which kernels cluster
 };
 
 // Values as float16 has them.

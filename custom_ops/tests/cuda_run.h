@@ -75,7 +75,7 @@ inline void count(RunStatistics& statistics, const std::vector<int64_t>& sums) {
 
 template <typename Run, typename Machine, typename T = typename Run::Packed>
 std::vector<float> run_fused_as(Machine& machine, const CudaProblem& p, RunStatistics& statistics) {
-  const auto plan = cuda::FusedPlan::make(p.blocking, p.hash, p.cluster);
+  const auto plan = cuda::FusedPlan::make(p.blocking, p.hash, p.cluster, p.limits);
   Arena measure(nullptr);
   cuda::PackedWeightsView<T>::take(measure, plan.panels);
   Memory<Machine, char> weights_memory(static_cast<int64_t>(measure.used()));
@@ -106,7 +106,7 @@ std::vector<float> run_staged_as(Machine& machine, const CudaProblem& p, RunStat
   Memory<Machine, int64_t> codes(all), sums(std::vector<int64_t>(3));
   HashMemory<Machine> hash(p);
   cuda::run_hash(launcher, shape, hash.operands(), static_cast<const T*>(x.data()), codes.data());
-  const cuda::StagedCluster<T> cluster(p.blocking, p.cluster);
+  const cuda::StagedCluster<T> cluster(p.blocking, p.cluster, 64, p.limits);
   Memory<Machine, int32_t> ids(all), counts(blocks);
   Memory<Machine, T> centroids(blocks * cluster.rows() * shape.length);
   Memory<Machine, char> scratch(static_cast<int64_t>(cluster.scratch_bytes()));
@@ -126,7 +126,7 @@ std::vector<float> run_staged_as(Machine& machine, const CudaProblem& p, RunStat
 template <typename Machine>
 CudaClusters run_cluster_on(Machine& machine, const CudaProblem& p, const std::vector<int64_t>& codes) {
   const int64_t blocks = p.blocking.num_blocks();
-  const cuda::StagedCluster<float> cluster(p.blocking, p.cluster);
+  const cuda::StagedCluster<float> cluster(p.blocking, p.cluster, 64, p.limits);
   Memory<Machine, float> x(p.x), centroids(blocks * cluster.rows() * p.blocking.sub_vector_length());
   Memory<Machine, int64_t> own_codes(codes);
   Memory<Machine, int32_t> ids(blocks * p.blocking.vectors), counts(blocks);
@@ -162,11 +162,10 @@ CudaStep run_step_on(Machine& machine, const CudaProblem& p, CudaMode mode, cons
   Memory<Machine, int64_t> codes(all);
   Memory<Machine, int32_t> ids(all), counts(blocks);
   HashMemory<Machine> hash(p);
-  cuda::run_hash(launcher, cuda::make_shape(p.blocking), hash.operands(), static_cast<const float*>(x.data()),
-                 codes.data());
-  const cuda::StagedCluster<float> cluster(p.blocking, p.cluster, cuda::code_bits(p.hash));
+  const cuda::StagedCluster<float> cluster(p.blocking, p.cluster, cuda::code_bits(p.hash), p.limits);
   Memory<Machine, char> numbering(static_cast<int64_t>(cluster.numbering_bytes()));
-  cluster.number(launcher, x.data(), codes.data(), ids.data(), counts.data(), numbering.data());
+  cluster.hash_and_number(launcher, hash.operands(), x.data(), codes.data(), ids.data(), counts.data(),
+                          numbering.data());
   const std::vector<int32_t> found = counts.to_host();
   const int32_t rows = found.empty() ? 0 : *std::max_element(found.begin(), found.end());
   Memory<Machine, float> centroids(blocks * rows * p.blocking.sub_vector_length());

@@ -23,7 +23,8 @@ CudaProblem cuda_problem(const Problem& p) {
           cuda::make_activation(p.gather),
           pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x,
           p.w,
-          p.bias};
+          p.bias,
+          {}};
 }
 
 void expect_near(const std::vector<float>& actual, const std::vector<float>& expected, double tolerance,

@@ -1,6 +1,7 @@
 // What tests of the CUDA kernels share: problems as the kernels have them, and comparisons.
 #pragma once
 
+#include <limits>
 #include <vector>
 
 #include "cuda_problem.h"
@@ -10,6 +11,10 @@ namespace reuse::testing {
 
 inline const char* const kFamilies[] = {"sign", "pstable", "learned", "exact"};
 inline constexpr BlockOrder kOrders[] = {BlockOrder::kForwards, BlockOrder::kBackwards, BlockOrder::kShuffled};
+
+// The usual choice of kernels; always those for many vectors; sums by slot wherever codes allow it.
+inline constexpr cuda::PathLimits kUsual{}, kLarge{0, std::numeric_limits<int32_t>::max()}, kBySlot{0, 0};
+inline constexpr cuda::PathLimits kPaths[] = {kUsual, kLarge, kBySlot};
 
 // Random problems per test; REUSE_CUDA_CASES of the environment, where each takes long.
 int cases();

@@ -73,7 +73,9 @@ TEST(cuda_clusters_are_the_cpus) {
     Threads parallel(1);
     Workspace workspace(allocator, parallel);
     const Clusters expected = cluster(workspace, p.blocking, p.cluster, p.x.data(), codes.data());
-    const CudaClusters actual = run_cuda_cluster(cuda_problem(p), codes, kOrders[seed % 3]);
+    CudaProblem problem = cuda_problem(p);
+    problem.limits = kPaths[seed % 2];
+    const CudaClusters actual = run_cuda_cluster(problem, codes, kOrders[seed % 3]);
     for (int64_t i = 0; i < blocks * vectors; ++i) {
       EXPECT(actual.ids[static_cast<size_t>(i)] == expected.ids[static_cast<size_t>(i)], << "seed " << seed);
     }

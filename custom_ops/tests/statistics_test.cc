@@ -33,6 +33,7 @@ TEST(statistics_add_up_and_are_told_apart_by_session) {
   EXPECT(json.find("\"clusters\":6") != std::string::npos, << json);
   EXPECT(json.find("\"scratch_bytes\":100") != std::string::npos, << json);
   EXPECT(json.find("Hash") == std::string::npos, << json);
+  EXPECT(json.find("\"op\":\"ReuseConv\",\"tf32\":null,\"runs\"") != std::string::npos, << json);
 
   char small[3];
   EXPECT(reuse_statistics_json("statistics_test", small, 3) == needed && std::string(small) == "[{");
@@ -40,6 +41,24 @@ TEST(statistics_add_up_and_are_told_apart_by_session) {
   EXPECT(registry.to_json("statistics_test").find("\"runs\":0") != std::string::npos);
   reuse_statistics_forget("statistics_test");
   EXPECT(registry.to_json("statistics_test") == "[]");
+}
+
+TEST(whether_products_were_in_tf32_is_the_last_that_a_run_knew) {
+  StatisticsRegistry registry;
+  const auto shows = [&](const char* part) { return registry.to_json("s").find(part) != std::string::npos; };
+  RunStatistics run;
+  registry.add("s", "conv", "ReuseConv", run);
+  EXPECT(shows("\"tf32\":null,"));
+  run.tf32 = true;
+  registry.add("s", "conv", "ReuseConv", run);
+  EXPECT(shows("\"tf32\":true,"));
+  run.tf32.reset();
+  registry.add("s", "conv", "ReuseConv", run);
+  EXPECT(shows("\"tf32\":true,"));
+  run.tf32 = false;
+  registry.add("s", "conv", "ReuseConv", run);
+  registry.reset("s");
+  EXPECT(shows("\"tf32\":false,\"runs\":0,"));
 }
 
 // A device that has counted what the test says.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from reuse_compiler.benchmark.report import (
     ConvReport,
@@ -16,9 +14,16 @@ from reuse_compiler.benchmark.report import (
     TableRow,
     Timing,
 )
+from reuse_compiler.reports.table import Row, numbers, print_lines, print_table, words
 
 STAGES = tuple(StageTimes.model_fields)
 STAGED_OPERATORS = ("Hash", "Cluster", "CentroidGemm", "Gather")
+GOAL_COLUMNS = [
+    *words("layer", "setting", "result"),
+    *numbers(
+        "goal", "speed-up", "predicted", "dense ms", "fused ms", "floor ms", "error", "int8 speed-up", "int8 error"
+    ),
+]
 PROFILED_NODES = 30
 """So many layers are printed at most, the slowest; all are in the JSON file."""
 
@@ -41,14 +46,14 @@ def print_conv(report: ConvReport, console: Console) -> None:
     for note in r.notes:
         _line(console, f"note: {note}", "yellow")
     console.print()
-    console.print(_forms_table(r))
+    _print_forms(r, console)
     _line(console, "GFLOP/s: the dense convolution's operations over the form's time", "dim")
     if r.predicted_speedup is not None:
         _line(console, f"the cost model predicts a speed-up of {r.predicted_speedup:.2f} for the fused form", "dim")
     if r.int8:
         _line(console, f"int8: onnxruntime's {r.int8.form}; inner nodes: without those from and to float", "dim")
     console.print()
-    console.print(_stages_table(r))
+    _print_stages(r, console)
     console.print()
     _print_floor(r, console)
     _print_machine(r.machine, console)
@@ -59,42 +64,28 @@ def print_comparison(report: ModelComparison, console: Console) -> None:
     where = _threads(report.threads) if report.provider == "cpu" else "CUDA"
     _line(console, f"{where}, measured on {report.measured_on}", "bold")
     console.print()
-    table = _table("", "model", "ms", "fastest", "speed-up", left=2)
-    for label, times in (("A", report.first), ("B", report.second)):
-        t = times.timing
-        table.add_row(label, times.model, f"{t.median_ms:.3g}", f"{t.fastest_ms:.3g}", f"{t.speedup:.2f}")
-    console.print(table)
+    models = [("A", report.first), ("B", report.second)]
+    rows = [
+        Row([label, times.model, f"{t.median_ms:.3g}", f"{t.fastest_ms:.3g}", f"{t.speedup:.2f}"])
+        for label, times, t in ((label, times, times.timing) for label, times in models)
+    ]
+    print_table([*words("", "model"), *numbers("ms", "fastest", "speed-up")], rows, console)
     console.print()
-    errors = _table("output", "relative error of B", "largest", left=1)
-    for each in report.differences:
-        errors.add_row(each.output, f"{each.relative_error:.2g}", f"{each.max_abs_error:.2g}")
-    console.print(errors)
+    rows = [Row([d.output, f"{d.relative_error:.2g}", f"{d.max_abs_error:.2g}"]) for d in report.differences]
+    print_table([*words("output"), *numbers("relative error of B", "largest")], rows, console)
     console.print()
-    console.print(_profile_table(report))
-    for label, times in (("A", report.first), ("B", report.second)):
+    _print_profile(report, console)
+    for label, times in models:
         if times.reuse_nodes:
             console.print()
-            console.print(_reuse_table(label, times))
+            _print_reuse_nodes(label, times, console)
     _print_machine(report.machine, console)
 
 
 def print_goals(report: TableReport, console: Console) -> None:
     """Prints one line per goal."""
-    headings = (
-        "goal",
-        "speed-up",
-        "predicted",
-        "dense ms",
-        "fused ms",
-        "floor ms",
-        "error",
-        "int8 speed-up",
-        "int8 error",
-    )
-    table = _table("layer", "setting", "result", *headings, left=3)
-    for row in report.rows:
-        table.add_row(row.layer, row.setting, *_goal_cells(row), style="dim" if row.skipped else None)
-    console.print(table)
+    rows = [Row([row.layer, row.setting, *_goal_cells(row)], style="dim" if row.skipped else "") for row in report.rows]
+    print_table(GOAL_COLUMNS, rows, console)
     _line(console, f"{_threads(report.threads)}, medians of {report.repeats} runs in turn; int8: onnxruntime's", "dim")
     _print_machine(report.machine, console)
 
@@ -115,13 +106,13 @@ def _goal_cells(row: TableRow) -> list[str]:
     return cells
 
 
-def _forms_table(r: ConvReport) -> Table:
-    table = _table("form", "ms", "fastest", "speed-up", "GFLOP/s", "relative error", "scratch MB", left=1)
+def _print_forms(r: ConvReport, console: Console) -> None:
+    rows = []
 
     def add(form: str, timing: Timing, *rest: str) -> None:
         gflops = "-" if timing.gflops is None else f"{timing.gflops:.1f}"
         times = (f"{timing.median_ms:.3f}", f"{timing.fastest_ms:.3f}", f"{timing.speedup:.2f}")
-        table.add_row(form, *times, gflops, *rest)
+        rows.append(Row([form, *times, gflops, *rest]))
 
     add("dense", r.dense, "-", "-")
     for form, reuse in (("staged", r.staged), ("fused", r.fused)):
@@ -130,22 +121,22 @@ def _forms_table(r: ConvReport) -> Table:
     if r.int8 is not None:
         add("int8", r.int8, f"{r.int8.relative_error:.2g}", "-")
         convolution, speedup = r.int8.convolution_ms, r.dense.median_ms / r.int8.convolution_ms
-        table.add_row("  inner nodes", f"{convolution:.3f}", "-", f"{speedup:.2f}", "-", "-", "-", style="dim")
-    return table
+        rows.append(Row(["  inner nodes", f"{convolution:.3f}", "-", f"{speedup:.2f}", "-", "-", "-"], style="dim"))
+    headings = numbers("ms", "fastest", "speed-up", "GFLOP/s", "relative error", "scratch MB")
+    print_table([*words("form"), *headings], rows, console)
 
 
-def _stages_table(r: ConvReport) -> Table:
+def _print_stages(r: ConvReport, console: Console) -> None:
     # The stages of the staged form are timed on the CPU only.
     staged = r.staged if r.provider == "cpu" else None
-    floor = ["floor ms"] if r.floor else []
-    table = _table("stage", *floor, "fused ms", *(["staged ms"] if staged else []), left=1)
-    for stage in STAGES:
-        cells = [getattr(r.floor, stage).ms] if r.floor else []
-        cells.append(getattr(r.fused.stages_ms, stage))
-        if staged:
-            cells.append(getattr(staged.stages_ms, stage))
-        table.add_row(stage, *(f"{cell:.3f}" for cell in cells))
-    return table
+    columns = {
+        "floor ms": {stage: getattr(r.floor, stage).ms for stage in STAGES} if r.floor else None,
+        "fused ms": r.fused.stages_ms.model_dump(),
+        "staged ms": staged.stages_ms.model_dump() if staged else None,
+    }
+    known = {heading: times for heading, times in columns.items() if times is not None}
+    rows = [Row([stage, *(f"{times[stage]:.3f}" for times in known.values())]) for stage in STAGES]
+    print_table([*words("stage"), *numbers(*known)], rows, console)
 
 
 def _print_floor(r: ConvReport, console: Console) -> None:
@@ -164,8 +155,8 @@ def _print_floor(r: ConvReport, console: Console) -> None:
     _line(console, f"peaks of {_threads(peaks.threads)}: matrix products {products}, copies {copies}")
 
 
-def _profile_table(report: ModelComparison) -> Table:
-    """Time by layer of the model files in both models, slowest first."""
+def _print_profile(report: ModelComparison, console: Console) -> None:
+    """Prints the time by layer of the model files in both models, slowest first."""
     reuse = {node.node for times in (report.first, report.second) for node in times.reuse_nodes}
     sums: dict[str, list[float]] = {}
     ops: dict[str, dict[str, None]] = {}
@@ -176,39 +167,31 @@ def _profile_table(report: ModelComparison) -> Table:
             layer = node.layer.rpartition("/")[0] if staged else node.layer
             sums.setdefault(layer, [0.0, 0.0])[index] += node.ms
             ops.setdefault(layer, {})[node.op] = None
-    table = _table("layer", "operators", "A ms", "B ms", left=2)
     slowest = sorted(sums, key=lambda layer: max(sums[layer]), reverse=True)
-    for layer in slowest[:PROFILED_NODES]:
-        table.add_row(Text(layer), ", ".join(ops[layer]), *(f"{ms:.3f}" if ms else "-" for ms in sums[layer]))
+    rows = [
+        Row([layer, ", ".join(ops[layer]), *(f"{ms:.3f}" if ms else "-" for ms in sums[layer])])
+        for layer in slowest[:PROFILED_NODES]
+    ]
     left = slowest[PROFILED_NODES:]
     if left:
-        table.add_row(f"{len(left)} more", "", *(f"{sum(sums[layer][i] for layer in left):.3f}" for i in (0, 1)))
-    return table
+        rows.append(Row([f"{len(left)} more", "", *(f"{sum(sums[layer][i] for layer in left):.3f}" for i in (0, 1))]))
+    print_table([*words("layer", "operators"), *numbers("A ms", "B ms")], rows, console)
 
 
-def _reuse_table(label: str, times: ModelTimes) -> Table:
-    table = _table(
-        f"reuse nodes of {label}", "r_c", "guarded", *(f"{stage} ms" for stage in STAGES), "scratch MB", left=1
-    )
+def _print_reuse_nodes(label: str, times: ModelTimes, console: Console) -> None:
+    rows = []
     for node in times.reuse_nodes:
         ratio = "-" if node.r_c is None else f"{node.r_c:.3f}"
         stages = (f"{getattr(node.stages_ms, stage):.3f}" for stage in STAGES)
-        table.add_row(Text(node.node), ratio, f"{node.guarded:.0f}", *stages, f"{node.scratch_bytes / 1e6:.1f}")
-    return table
+        rows.append(Row([node.node, ratio, f"{node.guarded:.0f}", *stages, f"{node.scratch_bytes / 1e6:.1f}"]))
+    headings = numbers("r_c", "guarded", *(f"{stage} ms" for stage in STAGES), "scratch MB")
+    print_table([*words(f"reuse nodes of {label}"), *headings], rows, console)
 
 
 def _print_machine(machine: Machine, console: Console) -> None:
     isa = f", REUSE_ISA={machine.forced_isa}" if machine.forced_isa else ""
     runtime = f"onnxruntime {machine.versions['onnxruntime']}, operators {machine.versions['operators']}"
     _line(console, f"{machine.processor}, {machine.processors} processors{isa}, {runtime}", "dim")
-
-
-def _table(*headings: str, left: int) -> Table:
-    """A table whose first `left` columns are words and whose others are numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index < left else "right", overflow="fold")
-    return table
 
 
 def _threads(count: int) -> str:
@@ -226,4 +209,4 @@ def _where(r: ConvReport) -> str:
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style), soft_wrap=True)
+    print_lines([text], console, style)

@@ -17,6 +17,7 @@ from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.metrics import Metric, check_metric, check_wish, make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.pictures import cluster_pictures
+from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import Samples, from_reader, open_samples, split
 from reuse_compiler.calibration.state import State, state_path
 from reuse_compiler.compiler import configuration_of, default_output, versions
@@ -25,10 +26,9 @@ from reuse_compiler.graph import load_model
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.save import check_output
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.reports.calibration import CalibrationReport
-from reuse_compiler.reports.calibration_html import write_html
-from reuse_compiler.reports.inline_svg import check_drawing
+from reuse_compiler.reports.calibration_page import write_html
 from reuse_compiler.reports.json_file import write_report
+from reuse_compiler.reports.page import check_extra
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.runtime import Provider, running_on
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
@@ -132,7 +132,7 @@ def _check_places(model_path: Path, output: Path, report: Path | None, overwrite
         check_output(path, overwrite)
     if report is None:
         return
-    check_drawing()
+    check_extra()
     if report.exists() and not report.is_dir():
         raise OutputError(f"the report {report} must be a folder, but it is a file")
     for name in (REPORT_JSON, REPORT_HTML):

@@ -17,12 +17,12 @@ from reuse_compiler.calibration.layers import ConvLayer, Workpiece
 from reuse_compiler.calibration.metrics import Metric, Target
 from reuse_compiler.calibration.options import DEFAULT_MAX_DROP, CalibrationOptions, Reconstruct
 from reuse_compiler.calibration.papers import papers_candidates, papers_choice
+from reuse_compiler.calibration.report import Check, LayerCalibration, Measurement, Trial
 from reuse_compiler.calibration.samples import Split
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, settings_of
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import LayerSurvey, Survey
 from reuse_compiler.progress import ProgressCallback
-from reuse_compiler.reports.calibration import Check, LayerCalibration, Measurement, Trial
 from reuse_compiler.verification.inputs import Feed
 
 logger = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.calibration.activations import HELD_BYTES
 from reuse_compiler.calibration.metrics import Metric, Outputs
+from reuse_compiler.calibration.report import Flips
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.reports.calibration import Flips
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.verify import open_session, run_session
 

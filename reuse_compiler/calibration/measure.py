@@ -16,10 +16,10 @@ from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.fit import HashFitter
 from reuse_compiler.calibration.layers import ConvLayer, Workpiece
+from reuse_compiler.calibration.report import Measurement
 from reuse_compiler.errors import VerificationError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
-from reuse_compiler.reports.calibration import Measurement
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES, HashParameters

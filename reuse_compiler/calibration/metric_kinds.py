@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from reuse_compiler.calibration.labels import Labels
 from reuse_compiler.calibration.outputs import Outputs
+from reuse_compiler.calibration.report import Flips
 from reuse_compiler.calibration.user_code import describe_exception, load_function
 from reuse_compiler.errors import ConfigError, DataError
-from reuse_compiler.reports.calibration import Flips
 
 PYTHON = "python:"
 SMALLEST_PROBABILITY = 1e-12

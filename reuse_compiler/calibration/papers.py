@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from reuse_compiler.calibration.layers import ConvLayer
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.report import Measurement
 from reuse_compiler.calibration.search import Choice, TryChoice
-from reuse_compiler.reports.calibration import Measurement
 from reuse_compiler.reuse.config import FamilyName, LayerSettings, make_settings
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.policies import num_hashes_range, sub_vector_length_range

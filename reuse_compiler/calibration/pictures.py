@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.clusters import Clusterer
-from reuse_compiler.reports.calibration import ClusterPicture
+from reuse_compiler.calibration.report import ClusterPicture
 from reuse_compiler.verification.inputs import Feed
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import isfinite
 
 from reuse_compiler.calibration.options import Objective
-from reuse_compiler.reports.calibration import Measurement, Trial
+from reuse_compiler.calibration.report import Measurement, Trial
 from reuse_compiler.reuse.config import LayerSettings
 
 Choice = dict[str, Measurement]

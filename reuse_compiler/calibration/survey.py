@@ -17,10 +17,10 @@ from reuse_compiler.calibration.fit import HashFitter, VectorSampler
 from reuse_compiler.calibration.layers import ConvLayer, Workpiece
 from reuse_compiler.calibration.measure import LayerBench
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.report import CONFIG, Measurement
 from reuse_compiler.calibration.rows import Floats
 from reuse_compiler.calibration.state import State
 from reuse_compiler.progress import ProgressCallback
-from reuse_compiler.reports.calibration import CONFIG, Measurement
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.verification.inputs import Feed

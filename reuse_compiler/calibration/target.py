@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from reuse_compiler.calibration.metric_kinds import Metric
 from reuse_compiler.calibration.options import DEFAULT_MAX_DROP
+from reuse_compiler.calibration.report import Flips
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.reports.calibration import Flips
 
 ROUNDING = 1e-9
 """Two ways to sum up the same metric may differ by so much."""

@@ -10,15 +10,15 @@ import typer
 from rich.console import Console
 
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.cli.command import Command, LogLevel, end_on_sigterm, logging_to, stderr_console
 from reuse_compiler.cli.flags import make_options, parse_shapes, print_version
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.reports.calibration import CalibrationReport
+from reuse_compiler.report import ModelReport
 from reuse_compiler.reports.calibration_table import print_calibration
-from reuse_compiler.reports.model import ModelReport
-from reuse_compiler.reports.table import print_report
+from reuse_compiler.reports.compilation_table import print_report
 from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType
 
 NOTHING_REWRITTEN = 3

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reuse_compiler.graph.constants import Constant
 from reuse_compiler.graph.view import NodeRef
-from reuse_compiler.reports.model import LayerReport
+from reuse_compiler.report import LayerReport
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.cost import Cost
 from reuse_compiler.reuse.families import HashParameters

@@ -5,44 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from reuse_compiler.reports.calibration import CalibrationReport, Check, LayerCalibration
-from reuse_compiler.reports.table import number, print_layers, print_lines, speed
+from reuse_compiler.calibration.report import CalibrationReport, Check, LayerCalibration
+from reuse_compiler.reports.table import number, numbers, print_layers, print_lines, speed, words
 
-NUMBERS = ("L", "H")
-MEASURED = ("r_c", "dense ms", "reuse ms", "error")
+COLUMNS = [
+    *words("layer", "decision", "family"),
+    *numbers("L", "H"),
+    *words("table"),
+    *numbers("r_c", "dense ms", "reuse ms", "error"),
+]
 
 
 def print_calibration(report: CalibrationReport, console: Console, folder: Path | None = None) -> None:
-    """Prints table and totals, in the form of `table.print_report`; `folder` is where the full report was written."""
-    if report.layers:
-        dense = {layer.name: layer.reason for layer in report.layers if layer.decision == "dense"}
-        print_layers(lambda with_reasons: layer_table(report, with_reasons), dense, console)
-    print_lines(totals(report, folder), console)
-
-
-def layer_table(report: CalibrationReport, with_reasons: bool = True) -> Table:
-    """Returns one row per convolution; a dash stands for what does not apply or was not measured.
+    """Prints one row per convolution and totals; `folder` is where the full report was written.
 
     Times are those of the layer alone; the error is that of its result with the earlier layers' reuse on.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("layer", "decision", "family"):
-        table.add_column(name, overflow="fold")
-    for name in NUMBERS:
-        table.add_column(name, justify="right")
-    table.add_column("table")
-    for name in MEASURED:
-        table.add_column(name, justify="right")
-    if with_reasons:
-        table.add_column("reason", overflow="fold")
-    for layer in report.layers:
-        style = None if layer.decision == "reuse" else "dim"
-        cells = [*_cells(layer), *([layer.reason] if with_reasons else [])]
-        table.add_row(*(Text(cell) for cell in cells), style=style)
-    return table
+    print_layers(COLUMNS, report.layers, _cells, console)
+    print_lines(totals(report, folder), console)
 
 
 def totals(report: CalibrationReport, folder: Path | None = None) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from reuse_compiler.reports.calibration import CalibrationReport, Check, LayerCalibration, Trial
-from reuse_compiler.reports.table import number
+from reuse_compiler.calibration.report import CalibrationReport, Check, LayerCalibration, Trial
+from reuse_compiler.reports.table import number, ratio_words
 from reuse_compiler.reuse.config import LayerSettings
 
 Verdict = Literal["good", "bad", "neutral"]
@@ -102,7 +102,36 @@ def layers_words(report: CalibrationReport) -> str:
     return f"{len(rewritten(report))} of {len(report.layers)} convolutions use reuse"
 
 
+def drop_words(check: Check) -> str:
+    """Returns how much worse the metric became, with its standard error where that is known."""
+    drop = "none" if check.drop == 0 else metric_value(check.drop)
+    return drop if check.flips is None else f"{drop} ± {metric_value(check.flips.standard_error)}"
+
+
+def drop_or_target(report: CalibrationReport, check: Check) -> str:
+    """Returns the drop, or where the original's metric is infinite (psnr) what had to be reached."""
+    return f"drop {drop_words(check)}" if math.isfinite(check.drop) else f"target {metric_value(report.target)}"
+
+
+def duration(seconds: float) -> str:
+    """Returns a time that people wait."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{round(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def option_words(value: object) -> str:
+    """Returns the value of an option."""
+    if value is None:
+        return "not given"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={option_words(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(option_words, value)) or "none"
+    return str(value)
+
+
 def _speed(measured: Check | Trial) -> str:
     dense, reuse = measured.dense_ms, measured.reuse_ms
-    ratio = f"{dense / reuse:.2f} times as fast" if reuse <= dense else f"{reuse / dense:.2f} times as slow"
+    ratio = ratio_words(dense, reuse)
     return f"With reuse the model is {ratio}: {milliseconds(reuse)} ms instead of {milliseconds(dense)} ms."

@@ -1,80 +1,115 @@
-"""A report as a table of the layers and lines of totals, for people."""
+"""Tables for people, on terminals of any width and in pipes, and the numbers in them. Every table printed is one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
+from rich.cells import cell_len
+from rich.columns import Columns
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from reuse_compiler.reports.model import LayerReport, ModelReport
-
 WIDE = 140
 """Columns of a terminal from which on the reasons stand in the table; in a narrower one those that matter follow it."""
-NUMBERS = ("L", "H", "r_c", "predicted cost", "output error")
+FOLDED = 12
+"""Characters that a folded column of words is left with at least; where that is too wide still, rows are paragraphs."""
+GAP = 2
+"""Spaces between columns."""
+UNLIMITED = 10_000
 
 
-def print_report(report: ModelReport, console: Console) -> None:
-    """Prints table and totals; a pipe gets lines as long as they need to be (unless COLUMNS says otherwise)."""
-    if report.layers:
-        print_layers(lambda with_reasons: layer_table(report, with_reasons), _dense_layers(report), console)
-    print_lines(totals(report), console)
+class Column(NamedTuple):
+    """A column of words, which may be folded, or of numbers, which stand at the right and are never broken."""
+
+    name: str
+    numeric: bool = False
 
 
-def print_layers(make_table: Callable[[bool], Table], dense: Mapping[str, str], console: Console) -> None:
-    """Prints the table of layers, `make_table(with_reasons)`, as wide as the console lets it be.
+class Row(NamedTuple):
+    """Cells, as plain text (those that are missing at the end are empty), and rich's style for all of them."""
 
-    In a narrow terminal the reasons of the layers that stay dense (by layer) follow it instead.
+    cells: Sequence[str]
+    style: str = ""
+
+
+def words(*names: str) -> list[Column]:
+    """Returns columns of words."""
+    return [Column(name) for name in names]
+
+
+def numbers(*names: str) -> list[Column]:
+    """Returns columns of numbers."""
+    return [Column(name, numeric=True) for name in names]
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Row], console: Console) -> None:
+    """Prints a table; a pipe gets lines as long as they need to be (unless COLUMNS says otherwise).
+
+    Where the console is too narrow for it, headings are broken and words folded; where that is not enough, each row
+    becomes a paragraph.
     """
-    limited = console.is_terminal or "COLUMNS" in os.environ
-    narrow = limited and console.width < WIDE
-    table = make_table(not narrow)
-    if not limited:
-        unlimited = console.options.update(width=10_000, max_width=10_000)
-        console.width = console.measure(table, options=unlimited).maximum
+    rows = list(rows)
+    table = _table(columns, rows)
+    width = console.measure(table, options=console.options.update(width=UNLIMITED, max_width=UNLIMITED)).maximum
+    if not _limited(console):
+        console.width = width
+    elif width > console.width:
+        broken = [column._replace(name=column.name.replace(" ", "\n")) for column in columns]
+        if _least_width(broken, rows) > console.width:
+            _print_paragraphs(columns, rows, console)
+            return
+        table = _table(broken, rows)
     console.print(table)
-    if narrow:
-        _print_reasons(dense, console)
 
 
-def print_lines(lines: Sequence[str], console: Console) -> None:
+class Layer(Protocol):
+    """A convolution that a report decides about."""
+
+    name: str
+    reason: str
+
+    @property
+    def decision(self) -> str: ...
+
+
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
+
+
+def print_layers(
+    columns: Sequence[Column], layers: Sequence[AnyLayer], cells: Callable[[AnyLayer], Sequence[str]], console: Console
+) -> None:
+    """Prints a row per convolution: its cells and the reason of the decision; nothing without any.
+
+    In a narrow terminal the reasons of the layers that stay dense follow the table instead, each once.
+    """
+    if not layers:
+        return
+    narrow = _limited(console) and console.width < WIDE
+    rows = [
+        Row([*cells(layer), *([] if narrow else [layer.reason])], "" if layer.decision == "reuse" else "dim")
+        for layer in layers
+    ]
+    print_table(columns if narrow else [*columns, Column("reason")], rows, console)
+    if not narrow:
+        return
+    dense: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer.decision == "dense":
+            dense.setdefault(layer.reason, []).append(layer.name)
+    if dense:
+        console.print("\nWhy layers stay dense:", style="bold")
+    for reason, names in dense.items():
+        console.print(Text.assemble((", ".join(names), "bold"), f": {reason}"))
+
+
+def print_lines(lines: Iterable[str], console: Console, style: str = "") -> None:
     """Prints lines as they are, however long."""
     for line in lines:
-        console.print(Text(line), soft_wrap=True)
-
-
-def layer_table(report: ModelReport, with_reasons: bool = True) -> Table:
-    """Returns one row per convolution; a dash stands for what does not apply or was not measured."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("layer", "decision", "layout", "family"):
-        table.add_column(name, overflow="fold")
-    for name in NUMBERS:
-        table.add_column(name, justify="right")
-    if with_reasons:
-        table.add_column("reason", overflow="fold")
-    for layer in report.layers:
-        style = None if layer.decision == "reuse" else "dim"
-        cells = [*_cells(layer), *([layer.reason] if with_reasons else [])]
-        table.add_row(*(Text(cell) for cell in cells), style=style)
-    return table
-
-
-def totals(report: ModelReport) -> list[str]:
-    """Returns the summary: how many layers were rewritten, the error, the times, what they were measured on."""
-    rewritten = sum(layer.decision == "reuse" for layer in report.layers)
-    lines = ["", f"{rewritten} of {len(report.layers)} convolutions use reuse"]
-    if report.rel_error is not None:
-        lines.append(f"output error  relative {number(report.rel_error)}, largest {number(report.max_abs_error)}")
-    if report.dense_ms is not None and report.reuse_ms is not None:
-        lines.append(f"time          {speed(report.dense_ms, report.reuse_ms, report.threads)}")
-    if report.verified_on is not None:
-        lines.append(f"measured on   {report.verified_on}")
-        if report.verified_on.startswith("random"):
-            lines.append("              (on real data r_c and the errors differ: give some with --verify-data)")
-    lines.append(f"written to    {report.output}" if report.output else "nothing was written")
-    return lines
+        console.print(Text(line, style), soft_wrap=True)
 
 
 def number(value: float | int | None) -> str:
@@ -84,27 +119,50 @@ def number(value: float | int | None) -> str:
     return f"{value:.2g}" if abs(value) < 10 and isinstance(value, float) else f"{value:.0f}"
 
 
+def ratio_words(dense: float, reuse: float) -> str:
+    """Returns how much faster or slower reuse is."""
+    return f"{dense / reuse:.2f} times as fast" if reuse <= dense else f"{reuse / dense:.2f} times as slow"
+
+
 def speed(dense: float, reuse: float, threads: int | None) -> str:
     """Returns both times in words, with their ratio."""
-    ratio = f"{dense / reuse:.2f} times as fast" if reuse <= dense else f"{reuse / dense:.2f} times as slow"
+    ratio = ratio_words(dense, reuse)
     return f"{dense:.3g} ms before, {reuse:.3g} ms after: {ratio}, {threads} thread{'' if threads == 1 else 's'}"
 
 
-def _cells(layer: LayerReport) -> list[str]:
-    words = [layer.name, layer.decision, layer.layout or "-", layer.family or "-"]
-    return words + [number(n) for n in (layer.L, layer.H, layer.r_c, layer.predicted_cost, layer.output_error)]
+def _limited(console: Console) -> bool:
+    return console.is_terminal or "COLUMNS" in os.environ
 
 
-def _dense_layers(report: ModelReport) -> dict[str, str]:
-    return {layer.name: layer.reason for layer in report.layers if layer.decision == "dense"}
+def _table(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for column in columns:
+        table.add_column(
+            column.name,
+            justify="right" if column.numeric else "left",
+            vertical="top",
+            no_wrap=column.numeric,
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*map(Text, row.cells), style=row.style or None)
+    return table
 
 
-def _print_reasons(dense: Mapping[str, str], console: Console) -> None:
-    """Prints why layers stay dense, each reason once, after the layers that it holds for."""
-    layers: dict[str, list[str]] = {}
-    for name, reason in dense.items():
-        layers.setdefault(reason, []).append(name)
-    if layers:
-        console.print("\nWhy layers stay dense:", style="bold")
-    for reason, names in layers.items():
-        console.print(Text.assemble((", ".join(names), "bold"), f": {reason}"))
+def _least_width(columns: Sequence[Column], rows: Sequence[Row]) -> int:
+    """Returns the width of the table with all words folded."""
+    widths = []
+    for index, column in enumerate(columns):
+        texts = [*column.name.split("\n"), *(row.cells[index] for row in rows if index < len(row.cells))]
+        longest = max(map(cell_len, texts))
+        widths.append(longest if column.numeric else min(longest, FOLDED))
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _print_paragraphs(columns: Sequence[Column], rows: Sequence[Row], console: Console) -> None:
+    """Prints each row's words in a line and its numbers below, with their names."""
+    for row in rows:
+        known = [(column, cell) for column, cell in zip(columns, row.cells, strict=False) if cell not in ("", "-")]
+        console.print(Text("  ".join(cell for column, cell in known if not column.numeric), f"bold {row.style}"))
+        named = [Text(f"{column.name} {cell}", row.style) for column, cell in known if column.numeric]
+        console.print(Padding(Columns(named, padding=(0, GAP), equal=True), (0, 0, 0, GAP)))

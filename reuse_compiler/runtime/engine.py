@@ -7,6 +7,7 @@ import re
 from types import ModuleType
 
 from reuse_compiler.errors import LibraryError
+from reuse_compiler.runtime import cuda_libraries
 
 OLDEST = (1, 18)
 """The operator library asks onnxruntime for version 18 of its C API."""
@@ -15,14 +16,23 @@ OLDEST = (1, 18)
 def import_onnxruntime() -> ModuleType:
     """Returns the onnxruntime module; raises LibraryError if it is missing, broken or older than `OLDEST`."""
     try:
-        module = importlib.import_module("onnxruntime")
+        module = _import()
         found = str(module.__version__)
     except (ImportError, AttributeError) as error:
-        raise LibraryError(
-            f"onnxruntime cannot be imported ({error}): install it with `pip install 'onnxruntime>={_dotted(OLDEST)}'`"
-        ) from error
+        advice = cuda_libraries.explain(cuda_libraries.load_runtime(str(error)))
+        advice = advice or f"install it with `pip install 'onnxruntime>={_dotted(OLDEST)}'`"
+        raise LibraryError(f"onnxruntime cannot be imported ({error}): {advice}") from error
     check_version(found)
     return module
+
+
+def _import() -> ModuleType:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        # That of onnxruntime-gpu 1.27 needs CUDA's runtime library even to be imported.
+        cuda_libraries.load_runtime(str(error))
+        return importlib.import_module("onnxruntime")
 
 
 def check_version(found: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from reuse_compiler.errors import LibraryError
+from reuse_compiler.runtime import cuda_libraries
 from reuse_compiler.runtime.engine import import_onnxruntime
 from reuse_compiler.runtime.library import has_cuda
 
@@ -48,10 +49,7 @@ class Provider:
     def check(self, session: onnxruntime.InferenceSession) -> None:
         """Raises LibraryError if onnxruntime silently made the session without the provider."""
         if self.name == "cuda" and CUDA not in session.get_providers():
-            raise LibraryError(
-                "onnxruntime could not start its CUDA provider (no GPU or driver, or cuDNN and cuBLAS are not found: "
-                "`pip install nvidia-cudnn-cu13 nvidia-cublas`, or set LD_LIBRARY_PATH); run with --provider cpu"
-            )
+            raise cuda_error()
 
 
 _current = Provider()
@@ -73,17 +71,40 @@ def running_on(provider: Provider) -> Iterator[None]:
         _current = before
 
 
+def names(providers: Sequence[Any]) -> list[str]:
+    """Returns the names in a list of providers as an InferenceSession takes it: each alone or with its options."""
+    return [str(entry if isinstance(entry, str) else entry[0]) for entry in providers]
+
+
+def start_failure(raised: Exception | None = None) -> str:
+    """Returns why onnxruntime could not start its CUDA provider, which `raised` this or nothing, and what helps."""
+    runtime = import_onnxruntime()
+    if CUDA not in runtime.get_available_providers():
+        return (
+            "this onnxruntime has no CUDA provider: install reuse-compiler with extra [gpu] in place of [cpu] "
+            f"(`pip install 'onnxruntime-gpu'`, here is {runtime.__version__})."
+        )
+    if raised is not None:
+        text = " ".join(str(raised).split())
+        cause = text[max(text.find("CUDA failure"), 0) :].rstrip(" ;.")  # what is before it are C++ functions' names
+    else:
+        cause = cuda_libraries.provider_refusal(runtime) or "it has printed or logged why"
+    advice = cuda_libraries.explain(cuda_libraries.load_for(runtime))
+    return f"onnxruntime could not start its CUDA provider: {cause}. {advice}".rstrip()
+
+
+def cuda_error(raised: Exception | None = None) -> LibraryError:
+    """Returns the error to raise where a model must run on CUDA and cannot; see `start_failure`."""
+    return LibraryError(f"{start_failure(raised)} Or run it on the CPU (--provider cpu).")
+
+
 def _require_cuda() -> None:
     runtime = import_onnxruntime()
     if CUDA not in runtime.get_available_providers():
-        raise LibraryError(
-            f"this onnxruntime has no CUDA provider: install reuse-compiler with extra [gpu] in place of [cpu] "
-            f"(`pip install 'onnxruntime-gpu'`, here is {runtime.__version__}), or run with --provider cpu"
-        )
+        raise cuda_error()
     if not has_cuda():
         raise LibraryError(
             "the operator library was built without CUDA kernels: install it where nvcc is found, or with extra "
             "[cuda] and `-C cmake.define.REUSE_CUDA=ON`"
         )
-    if hasattr(runtime, "preload_dlls"):
-        runtime.preload_dlls()  # cuDNN and cuBLAS of the PyPI packages
+    cuda_libraries.load_for(runtime)

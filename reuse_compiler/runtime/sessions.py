@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from reuse_compiler.errors import LibraryError
+from reuse_compiler.runtime import cuda_libraries
 from reuse_compiler.runtime.engine import import_onnxruntime
 from reuse_compiler.runtime.library import library_path, load_library
-from reuse_compiler.runtime.providers import current_provider
+from reuse_compiler.runtime.providers import CPU, CUDA, cuda_error, current_provider, names, start_failure
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,22 +36,23 @@ def session(
     """Returns an `onnxruntime.InferenceSession` with the operators of domain `ai.reuse`.
 
     `path` is a model file or a serialized model. Without `providers` the model runs on the CPU (inside `running_on`, on
-    the provider named there). `sess_options` is
-    changed: the operator library is registered in it and it gets a configuration entry that names its statistics, both
-    once only, so sessions made from one `sess_options` share their statistics.
-    Raises LibraryError if the library or onnxruntime is missing or unfit; errors in the model are onnxruntime's own.
+    the provider named there). If CUDA is among `providers`, its libraries are loaded first. Where it cannot be started,
+    the model runs on the CPU and a warning is logged, provided that `providers` has the CPU, too.
+    `sess_options` is changed: the operator library is registered in it and it gets a configuration entry that names its
+    statistics, both once only, so sessions made from one `sess_options` share their statistics.
+    Raises LibraryError if the library or onnxruntime is missing or unfit, or if CUDA cannot be started and is the only
+    provider; errors in the model are onnxruntime's own.
     """
     runtime = import_onnxruntime()
     options = runtime.SessionOptions() if sess_options is None else sess_options
     register(options)
     model = path if isinstance(path, bytes) else os.fspath(path)
     try:
-        made = runtime.InferenceSession(
-            model, options, providers=list(providers or current_provider().for_onnxruntime())
-        )
-        if not providers:
-            current_provider().check(made)
-        return made
+        chosen = list(providers or current_provider().for_onnxruntime())
+        if CUDA in names(chosen):
+            # `running_on` names one provider: the CPU is in its list for nodes that CUDA does not know.
+            return _session_on_cuda(model, options, chosen, cpu_will_do=bool(providers) and CPU in names(chosen))
+        return runtime.InferenceSession(model, options, providers=chosen)
     except Exception as error:
         if REGISTERED_TWICE in str(error):
             raise LibraryError(
@@ -58,6 +60,33 @@ def session(
                 "make the session with onnxruntime.InferenceSession"
             ) from error
         raise
+
+
+def _session_on_cuda(
+    model: str | bytes, options: onnxruntime.SessionOptions, providers: list[Any], cpu_will_do: bool
+) -> onnxruntime.InferenceSession:
+    """Makes a session on CUDA; where CUDA cannot be started, one on the CPU with a warning if that `will_do`."""
+    runtime = import_onnxruntime()
+    problems = cuda_libraries.load_for(runtime)
+    if problems:
+        logger.info("libraries of CUDA: %s", cuda_libraries.explain(problems))
+    # onnxruntime has its own way back to the CPU, on which it prints what was wrong and forgets it.
+    way_back = cpu_will_do or bool({*names(providers)} - {CPU, CUDA})
+    try:
+        made = runtime.InferenceSession(model, options, providers=providers, enable_fallback=int(way_back))
+    except Exception as error:
+        if way_back:
+            raise
+        if isinstance(error, RuntimeError):  # of the provider: for all else onnxruntime has types of its own
+            raise cuda_error(error) from error
+        if cuda_libraries.provider_refusal(runtime) is not None:
+            raise cuda_error() from error
+        raise
+    if CUDA not in made.get_providers():
+        if not cpu_will_do:
+            raise cuda_error()
+        logger.warning("The model runs on the CPU: %s", start_failure())
+    return made
 
 
 def register(options: onnxruntime.SessionOptions) -> None:

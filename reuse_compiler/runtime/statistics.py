@@ -32,6 +32,12 @@ class NodeStatistics(BaseModel):
 
     node: str
     op: Literal["ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "Pool"]
+    tf32: bool | None = None
+    """Whether float32 products were allowed to be rounded to TF32 on CUDA.
+
+    None where there is no such choice (on the CPU, with float16, in nodes without products), before the first run, and
+    where onnxruntime did not tell, in which case they were not.
+    """
     runs: int
     blocks: int
     """Blocks of neuron vectors, as the layer has them."""

@@ -12,11 +12,11 @@ from onnx import helper
 
 from reuse_compiler.calibration.calibrate import calibrate_file, parameters_path
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import from_reader, split
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.errors import ConfigError, DataError, ModelError, OutputError
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.reports.calibration import CalibrationReport
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import load_fitted
 from reuse_compiler.verification.inputs import model_inputs
@@ -224,7 +224,8 @@ def test_the_same_call_writes_the_same_bytes(path: Path) -> None:
 
 @pytest.mark.parametrize("scope", ["image", "batch"])
 def test_pictures_show_clusters_of_the_first_image(scope: str, path: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib (extra `report`) is not installed")
+    for module in ("jinja2", "matplotlib"):
+        pytest.importorskip(module, reason=f"{module} (extra `report`) is not installed")
     own = CalibrationOptions(**LOOSE | {"scope": scope})
     found = calibrate_file(path, Reader(inputs()), path.with_name("c.json"), own, report=tmp_path / "report")
     assert [picture.layer for picture in found.pictures] == [layer.name for layer in found.layers if layer.chosen]

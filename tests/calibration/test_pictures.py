@@ -13,10 +13,10 @@ from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.pictures import LARGEST_SIDE, cluster_pictures
+from reuse_compiler.calibration.report import ClusterPicture
 from reuse_compiler.calibration.samples import Split
 from reuse_compiler.calibration.state import State
 from reuse_compiler.progress import silent
-from reuse_compiler.reports.calibration import ClusterPicture
 from tests.calibration.networks import (
     EFFORT,
     conv,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reuse_compiler.calibration.report import Measurement, Trial
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, Step, choice_after, path_of, settings_of
-from reuse_compiler.reports.calibration import Measurement, Trial
 from reuse_compiler.reuse.config import make_settings
 
 DENSE_MS = 10.0

@@ -13,8 +13,8 @@ import pytest
 
 from reuse_compiler.calibration.evaluate import Score
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.report import Measurement
 from reuse_compiler.calibration.state import State, cache_folder, state_path
-from reuse_compiler.reports.calibration import Measurement
 from reuse_compiler.reuse.config import make_settings
 from tests.calibration.networks import network
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from reuse_compiler.calibration.metrics import Metric, OutputInfo, Target, check_wish, make_metric
+from reuse_compiler.calibration.report import Flips
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.reports.calibration import Flips
 
 
 def metric(name: str) -> Metric:

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 import reuse_compiler
+from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.cli.calibrate import app
-from reuse_compiler.reports.calibration import CalibrationReport
-from reuse_compiler.reports.model import ModelReport
+from reuse_compiler.report import ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
 
 Run = Callable[..., Result]

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import Result
 
 import reuse_compiler
-from reuse_compiler.reports.model import ModelReport
+from reuse_compiler.report import ModelReport
 
 Run = Callable[..., Result]
 X = np.random.default_rng(0).standard_normal((4, 3, 12, 12)).astype(np.float32)

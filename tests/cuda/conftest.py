@@ -9,13 +9,30 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 from reuse_compiler.errors import LibraryError
 from reuse_compiler.reuse.geometry import ConvGeometry
 from tests.cuda.running import cuda_session
+from tests.cuda.stopping import pytest_runtest_makereport
 from tests.custom_ops.cases import Case
 
+__all__ = ["pytest_runtest_makereport"]
+
 HERE = Path(__file__).parent
+EXAMPLES = int(os.environ.get("REUSE_CUDA_EXAMPLES", "60"))
+"""Cases per test; the GPU check takes fewer."""
+
+# Minutes on a GPU are few: a failing case is reported as it was found, and is the same one in the next run.
+settings.register_profile(
+    "cuda",
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate),
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def missing() -> str | None:

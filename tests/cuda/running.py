@@ -11,22 +11,35 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 import reuse_compiler
-from reuse_compiler.runtime import Provider, running_on
+from reuse_compiler.runtime import Provider
+from reuse_compiler.runtime.providers import CPU
 
 Array = NDArray[Any]
 PARAMETERS = ("projections", "thresholds", "coordinates", "widths")
 """Inputs that stay as they are in a float16 model."""
 
 
+def cuda_alone(*, tf32: bool = False, cuda_graph: bool = False) -> list[Any]:
+    """Returns the providers of production without the CPU behind CUDA: onnxruntime refuses a session that names the CPU
+    and forbids to fall back to it.
+    """
+    return [entry for entry in Provider("cuda", tf32=tf32, cuda_graph=cuda_graph).for_onnxruntime() if entry != CPU]
+
+
+def without_fallback() -> onnxruntime.SessionOptions:
+    """Returns session options that refuse a model with a node for the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
+
+
 def cuda_session(
     model: onnx.ModelProto, *, tf32: bool = False, cuda_graph: bool = False
 ) -> onnxruntime.InferenceSession:
     """Makes a session on CUDA in which no node of the model falls back to the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    with running_on(Provider("cuda", tf32=tf32, cuda_graph=cuda_graph)):
-        return reuse_compiler.session(model.SerializeToString(), sess_options=options)
+    providers = cuda_alone(tf32=tf32, cuda_graph=cuda_graph)
+    return reuse_compiler.session(model.SerializeToString(), providers, without_fallback())
 
 
 def run_cuda(model: onnx.ModelProto, x: Array, *, tf32: bool = False) -> Array:

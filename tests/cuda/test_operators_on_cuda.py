@@ -8,23 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from reuse_compiler.reference.operators import cluster_vectors, hash_vectors
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import ConvGeometry, DataOrder
+from reuse_compiler.reuse.geometry import ConvGeometry, DataOrder, Layout
 from tests.comparison import assert_close
 from tests.cuda.running import cuda_session, rounded, run_cuda
 from tests.custom_ops.cases import Case, cases
 from tests.running import run_kernels, run_reference
 from tools.gpu_check.models import in_half
 
-EXAMPLES = int(os.environ.get("REUSE_CUDA_EXAMPLES", "60"))
-"""Cases per test; the GPU check takes fewer under the sanitizer."""
-quick = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings.get_profile("cuda")
 HALF = 4e-3
 """Relative to the largest output: what rounding operands and table entries to 11 bits may change."""
+TF32_VARIABLE = "REUSE_CUDA_TF32"
+LONG = Case(ConvGeometry(2, 128, 14, 14, 64, (3, 3), pads=(1, 1, 1, 1)), "channel", 32, "sign", 6, seed=3)
+"""Sums of K = 1152 random products, of which next to none comes out the same if its operands are rounded."""
 
 
 @quick
@@ -43,6 +44,29 @@ def test_tf32_is_near_the_reference(case: Case) -> None:
     x = case.data()[0]
     reference = run_reference(case.model("fused"), x)
     assert_close(run_cuda(case.model("fused"), x, tf32=True), reference, rtol=HALF, what=f"TF32, {case}")
+
+
+@pytest.mark.parametrize("lowering", ["fused", "staged"])
+@pytest.mark.parametrize("layout", ["patch", "channel"])
+def test_tf32_is_what_the_providers_option_says(layout: Layout, lowering: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the option does not arrive, TF32 is off in silence, and all that is near the reference passes."""
+    monkeypatch.delenv(TF32_VARIABLE, raising=False)
+    case = replace(LONG, layout=layout)
+    model, x = case.model(lowering), case.data()[0]
+    strict, tf32 = run_cuda(model, x), run_cuda(model, x, tf32=True)
+    reference = run_kernels(model, x)
+    assert_close(strict, reference, what=f"strict {lowering}, {case}")
+    assert_close(tf32, reference, rtol=HALF, what=f"TF32 {lowering}, {case}")
+    assert np.mean(strict != tf32) > 0.9, "TF32 rounds nothing"
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_the_environment_overrides_the_providers_option(tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = LONG.model("fused"), LONG.data()[0]
+    monkeypatch.delenv(TF32_VARIABLE, raising=False)
+    expected = run_cuda(model, x, tf32=tf32)
+    monkeypatch.setenv(TF32_VARIABLE, str(int(tf32)))
+    np.testing.assert_array_equal(run_cuda(model, x, tf32=not tf32), expected)
 
 
 @quick

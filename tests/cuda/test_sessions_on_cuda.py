@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -12,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import reuse_compiler
 from reuse_compiler.reuse.geometry import ConvGeometry
-from tests.cuda.running import DeviceRun, cuda_session, run_cuda
+from tests.cuda.running import DeviceRun, cuda_alone, cuda_session, run_cuda, without_fallback
 from tests.custom_ops.cases import Case
 from tests.running import run_kernels
+from tools.gpu_check.models import in_half
 
 GEOMETRY = ConvGeometry(4, 32, 28, 30, 70, (3, 3), (1, 1), (1, 1, 1, 1))
 CASE = Case(GEOMETRY, "channel", 16, "learned", 8, seed=5)
@@ -42,6 +45,7 @@ def test_replays_of_a_graph_are_counted() -> None:
     node = reuse_compiler.statistics(session)[0]
     assert node.runs == 7 and node.rows == 7 * GEOMETRY.rows
     assert 0 < node.clusters <= 7 * 2 * 2**8
+    assert node.blocks == 2 and node.remaining_ratio is not None and node.tf32 is False
 
 
 def test_statistics_are_those_of_the_cpu() -> None:
@@ -73,6 +77,138 @@ def test_threads_that_run_one_session_do_not_disturb_each_other() -> None:
             results = pool.map(lambda index: session.run(None, {"X": inputs[index % 4]})[0], range(16))
             for index, y in enumerate(results):
                 np.testing.assert_array_equal(y, expected[index % 4])
+
+
+def test_two_threads_on_one_session_overlap_and_are_counted() -> None:
+    """Both enqueue at the same time, each on its own stream; counts of one run are as good as those of the other."""
+    session = cuda_session(CASE.model("fused"))
+    inputs = [replace(CASE, seed=seed).data()[0] for seed in range(2)]
+    expected = [session.run(None, {"X": x})[0] for x in inputs]
+    once = reuse_compiler.statistics(session)[0]
+    reuse_compiler.reset_statistics(session)
+    start = threading.Barrier(2)
+
+    def run(index: int) -> None:
+        start.wait()
+        for _ in range(40):
+            np.testing.assert_array_equal(session.run(None, {"X": inputs[index]})[0], expected[index])
+            reuse_compiler.statistics(session)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, range(2)))
+    node = reuse_compiler.statistics(session)[0]
+    assert (node.runs, node.rows, node.clusters) == (80, 40 * once.rows, 40 * once.clusters)
+
+
+def test_statistics_are_read_while_another_thread_captures_and_replays() -> None:
+    """A capture of onnxruntime is spoilt by whatever waits for the device, in any thread."""
+    model = CASE.model("fused", dynamic=False)
+    x = CASE.data()[0]
+    expected = run_cuda(model, x)
+    sessions = [cuda_session(model, cuda_graph=True) for _ in range(5)]
+    other = cuda_session(model)
+    other.run(None, {"X": x})
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            for session in (*sessions, other):
+                assert len(reuse_compiler.statistics(session)) == 1
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        try:
+            for session in sessions:
+                run = DeviceRun(session, x, OUTPUT)
+                for _ in range(12):
+                    np.testing.assert_array_equal(run(), expected)
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+    once = reuse_compiler.statistics(other)[0]
+    for session in sessions:
+        node = reuse_compiler.statistics(session)[0]
+        assert node.runs >= 12  # onnxruntime runs some more before it captures
+        assert (node.rows, node.clusters) == (node.runs * once.rows, node.runs * once.clusters)
+
+
+def _driver() -> ctypes.CDLL:
+    """Returns the driver, by which a thread's current device can be seen from outside of the library."""
+    driver = ctypes.CDLL("libcuda.so.1")
+    assert driver.cuInit(0) == 0
+    return driver
+
+
+def _make_current(driver: ctypes.CDLL, device: int) -> None:
+    context = ctypes.c_void_p()
+    assert driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) == 0
+    assert driver.cuCtxSetCurrent(context) == 0
+
+
+def _current(driver: ctypes.CDLL) -> int:
+    device = ctypes.c_int(-1)
+    assert driver.cuCtxGetDevice(ctypes.byref(device)) == 0
+    return device.value
+
+
+@pytest.mark.parametrize(("own", "callers"), [(0, 0), (0, 1), (1, 0)])
+def test_statistics_are_those_of_the_session_s_device_and_the_caller_keeps_its_own(own: int, callers: int) -> None:
+    driver = _driver()
+    count = ctypes.c_int()
+    assert driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    if count.value <= max(own, callers):
+        pytest.skip(f"{count.value} device is here, {max(own, callers) + 1} are needed")
+    providers = [(name, {**options, "device_id": str(own)}) for name, options in cuda_alone()]
+    model = CASE.model("fused")
+    session = reuse_compiler.session(model.SerializeToString(), providers, without_fallback())
+    x = CASE.data()[0]
+    session.run(None, {"X": x})
+
+    def read() -> tuple[int, int, int]:
+        _make_current(driver, callers)
+        node = reuse_compiler.statistics(session)[0]
+        reuse_compiler.reset_statistics(session)
+        return node.runs, node.clusters, _current(driver)
+
+    with ThreadPoolExecutor(1) as pool:
+        runs, clusters, current = pool.submit(read).result()
+    assert runs == 1 and clusters > 0 and current == callers
+    np.testing.assert_array_equal(session.run(None, {"X": x})[0], run_cuda(model, x))
+
+
+@pytest.mark.parametrize("lowering", ["fused", "staged"])
+@pytest.mark.parametrize("tf32", [False, True])
+def test_statistics_tell_of_tf32(tf32: bool, lowering: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = CASE.model(lowering), CASE.data()[0]
+    with_products = {"ReuseConv", "CentroidGemm"}
+
+    def told() -> dict[bool, set[bool | None]]:
+        session = cuda_session(model, tf32=tf32)
+        assert {node.tf32 for node in reuse_compiler.statistics(session)} == {None}
+        session.run(None, {"X": x})
+        nodes = reuse_compiler.statistics(session)
+        return {kind: {n.tf32 for n in nodes if (n.op in with_products) is kind} for kind in (True, False)}
+
+    others = {None} if lowering == "staged" else set()
+    assert told() == {True: {tf32}, False: others}
+    monkeypatch.setenv("REUSE_CUDA_TF32", str(int(not tf32)))
+    assert told() == {True: {not tf32}, False: others}
+
+
+def test_products_in_float16_have_no_tf32() -> None:
+    session = cuda_session(in_half(CASE.model("fused")), tf32=True)
+    session.run(None, {"X": CASE.data()[0].astype(np.float16)})
+    assert reuse_compiler.statistics(session)[0].tf32 is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("REUSE_CUDA_TF32", "on"), ("REUSE_CUDA_STAGES", "yes"), ("REUSE_CUDA_TABLE_MIB", "0")]
+)
+def test_settings_that_mean_nothing_are_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Exception, match=f"{name} in the environment is '{value}'"):
+        cuda_session(CASE.model("fused"))
 
 
 def test_sizes_may_change_from_run_to_run() -> None:

@@ -19,10 +19,13 @@ from tools.cpp_build import ROOT, build
 FOLDER = ROOT / "build" / "cuda_host"
 Mode = Literal["strict", "tf32", "half"]
 Order = Literal["forwards", "backwards", "shuffled"]
+Path = Literal["usual", "large", "by slot"]
 FAMILY_NAMES = ("sign", "pstable", "learned", "exact")
 ACTIVATIONS = ("none", "Relu", "Clip", "LeakyRelu")
 MODES = ("strict", "tf32", "half")
 ORDERS = ("forwards", "backwards", "shuffled")
+PATHS = ("usual", "large", "by slot")
+"""Which kernels cluster: the usual choice, those for many vectors, or sums by slot wherever codes allow it."""
 
 
 @functools.cache
@@ -40,7 +43,14 @@ def load() -> ctypes.CDLL:
     return library
 
 
-def run(case: Case, lowering: str = "fused", mode: Mode = "strict", order: Order = "shuffled", x: Any = None) -> Any:
+def run(
+    case: Case,
+    lowering: str = "fused",
+    mode: Mode = "strict",
+    order: Order = "shuffled",
+    x: Any = None,
+    path: Path = "usual",
+) -> Any:
     """Returns Y of a case in its output order; `x`, in its input order, replaces the case's own input."""
     g, (own_x, w, bias) = case.geometry, case.data()
     settings = [
@@ -51,6 +61,7 @@ def run(case: Case, lowering: str = "fused", mode: Mode = "strict", order: Order
         FAMILY_NAMES.index(case.family), case.num_hashes, ("image", "batch").index(case.scope),
         ("euclidean", "angular").index(case.metric), int(FAMILIES[case.family].lossless),
         ACTIVATIONS.index(case.activation), MODES.index(mode), int(lowering == "staged"), ORDERS.index(order),
+        PATHS.index(path),
     ]  # fmt: skip
     rows = (g.out_height, g.out_width)
     shape = (g.batch, g.out_channels, *rows) if case.output_order == "nchw" else (g.batch, *rows, g.out_channels)

@@ -22,12 +22,12 @@ HALF = 4e-3
 
 
 @quick
-@given(case=cases(), order=st.sampled_from(cuda_host.ORDERS))
-def test_fused_and_staged_equal_the_reference(case: Case, order: Any) -> None:
+@given(case=cases(), order=st.sampled_from(cuda_host.ORDERS), path=st.sampled_from(cuda_host.PATHS))
+def test_fused_and_staged_equal_the_reference(case: Case, order: Any, path: Any) -> None:
     note(repr(case))
     reference = run_reference(case.model("fused"), case.data()[0])
     for lowering in ("fused", "staged"):
-        actual = cuda_host.run(case, lowering, "strict", order)
+        actual = cuda_host.run(case, lowering, "strict", order, path=path)
         assert_close(actual, reference, what=f"{lowering} against reference, {case}")
 
 

@@ -17,7 +17,7 @@ LOAD = """
 from reuse_compiler.runtime.library import load_library
 print(load_library().reuse_isa().decode())
 """
-UNKNOWN = "REUSE_ISA is 'sse9', must be baseline, avx2 or avx512"
+UNKNOWN = "REUSE_ISA in the environment is 'sse9': set it to baseline, avx2 or avx512"
 
 
 def run(code: str, isa: str) -> subprocess.CompletedProcess[str]:

@@ -62,7 +62,8 @@ def run(data: Path, *options: str) -> dict[str, object]:
     ],
 )  # fmt: skip
 def test_a_strategy_trains_and_logs(data: Path, options: tuple[str, ...]) -> None:
-    pytest.importorskip("matplotlib", reason="the log's plot needs the extra report")
+    for module in ("jinja2", "matplotlib"):
+        pytest.importorskip(module, reason="the log's plot needs the extra report")
     result = run(data, *options)
     assert result["steps"] == 6 and result["strategy"] in ("FixedStrategy", "AdaptiveStrategy", "ClusterReuseStrategy")
     layers = result["layers"]
@@ -83,7 +84,8 @@ def test_a_strategy_trains_and_logs(data: Path, options: tuple[str, ...]) -> Non
 
 @pytest.mark.parametrize("steps, tested_at", [(4, [4]), (8, [6, 8])])
 def test_training_may_end_within_an_epoch(data: Path, steps: int, tested_at: list[int]) -> None:
-    pytest.importorskip("matplotlib", reason="the log's plot needs the extra report")
+    for module in ("jinja2", "matplotlib"):
+        pytest.importorskip(module, reason="the log's plot needs the extra report")
     result = run(data, "--steps", str(steps))
     assert result["steps"] == steps
     with (data / "log" / "training.csv").open(encoding="utf-8") as file:

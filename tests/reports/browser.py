@@ -29,12 +29,12 @@ for (const name of pages) for (const width of widths) {
   frame.onload = () => {
     const page = frame.contentDocument, root = page.documentElement;
     const beyond = [...page.querySelectorAll("body *")].filter(
-      e => e.getBoundingClientRect().right > width + 1 && !e.closest(".scroll") && !e.closest("svg"));
+      e => e.getBoundingClientRect().right > width + 1 && !e.closest(".scroll"));
     found.push({
       page: name, width, scroll: root.scrollWidth, client: root.clientWidth,
       beyond: beyond.slice(0, 5).map(e => `${e.tagName}.${e.className}`),
       text: page.body.innerText, images: [...page.images].every(i => i.complete && i.naturalWidth > 0),
-      drawings: [...page.querySelectorAll("svg")].filter(s => s.getBoundingClientRect().height > 50).length,
+      drawings: [...page.querySelectorAll(".drawing")].filter(d => d.getBoundingClientRect().height > 50).length,
     });
     if (--open === 0) {
       const result = document.createElement("pre");

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from reuse_compiler.calibration.options import CalibrationOptions
-from reuse_compiler.reports.calibration import (
+from reuse_compiler.calibration.report import (
     CalibrationReport,
     Check,
     ClusterPicture,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reuse_compiler.reports.calibration_html import write_html
+from reuse_compiler.reports.calibration_page import write_html
 from tests.reports.browser import Browser, find_browser
 from tests.reports.calibration_sample import AWKWARD, deep, dense, sample, single
 

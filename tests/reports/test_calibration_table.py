@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from reuse_compiler.reports.calibration import CalibrationReport, Check, LayerCalibration, Measurement, Trial
+from reuse_compiler.calibration.report import CalibrationReport, Check, LayerCalibration, Measurement, Trial
 from reuse_compiler.reports.calibration_table import print_calibration, totals
 from reuse_compiler.reuse.config import LayerSettings
 

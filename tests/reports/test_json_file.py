@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.errors import OutputError
-from reuse_compiler.reports.calibration import CalibrationReport
+from reuse_compiler.report import LayerReport, ModelReport
 from reuse_compiler.reports.json_file import write_report
-from reuse_compiler.reports.model import LayerReport, ModelReport
 from tests.reports.calibration_sample import sample
 
 REPORT = ModelReport(

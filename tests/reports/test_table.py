@@ -1,4 +1,4 @@
-"""The table people read: what stands where, on wide and narrow terminals and in a pipe."""
+"""Tables on consoles of any width: nothing is lost, numbers stay whole, and no line sticks out."""
 
 import io
 import math
@@ -6,41 +6,22 @@ import math
 import pytest
 from rich.console import Console
 
-from reuse_compiler.reports.model import LayerReport, ModelReport
-from reuse_compiler.reports.table import number, print_report, totals
+from reuse_compiler.reports.table import Row, number, numbers, print_table, words
 
-REASON = "the weights are computed at run time, so that they cannot be packed: make them an initializer"
+COLUMNS = [*words("layer", "setting"), *numbers("dense ms", "output error", "r_c")]
+ROWS = [
+    Row(["conv[1]", "L=8, 256 clusters per block, int8 tables", "33.014", "3.6e-07", "0.05"]),
+    Row(["/backbone/stages.0/blocks.0/Conv", "L=64", "37.142", "-", ""], "dim"),
+    Row(["conv3", "skipped: one processor"]),
+]
 
 
-def report(**changes: object) -> ModelReport:
-    reused = LayerReport(
-        name="conv[1]",
-        decision="reuse",
-        reason="predicted cost 0.31",
-        layout="channel",
-        family="sign",
-        L=64,
-        H=12,
-        scope="batch",
-        predicted_cost=0.3123,
-        r_c=0.0567,
-        output_error=1.234e-4,
-    )
-    dense = [LayerReport(name=name, decision="dense", reason=REASON) for name in ("conv2", "conv3")]
-    values: dict[str, object] = {
-        "model": "net.onnx",
-        "output": "net.reuse.onnx",
-        "layers": [reused, *dense],
-        "max_abs_error": 0.5,
-        "rel_error": 0.012345,
-        "dense_ms": 10.0,
-        "reuse_ms": 4.0,
-        "threads": 1,
-        "verified_on": "random normal input x [1, 3, 32, 32], seed 0",
-        "versions": {},
-        "options": {},
-    }
-    return ModelReport.model_validate(values | changes)
+def printed(width: int | None) -> list[str]:
+    """Returns the lines on a terminal of that width, in a pipe for None."""
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=width is not None, width=width or 80, color_system=None)
+    print_table(COLUMNS, ROWS, console)
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
 @pytest.fixture(autouse=True)
@@ -48,78 +29,43 @@ def no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
-def printed(report: ModelReport, width: int | None = None) -> list[str]:
-    stream = io.StringIO()
-    console = Console(file=stream, force_terminal=width is not None, width=width, color_system=None)
-    print_report(report, console)
-    return stream.getvalue().splitlines()
+@pytest.mark.parametrize("width", [None, 200])
+def test_where_there_is_room_each_row_is_a_line(width: int | None) -> None:
+    header, first, second, third = printed(width)
+    assert header.split() == ["layer", "setting", "dense", "ms", "output", "error", "r_c"]
+    assert first.startswith("conv[1] ") and first.split()[-3:] == ["33.014", "3.6e-07", "0.05"]
+    assert second.split() == ["/backbone/stages.0/blocks.0/Conv", "L=64", "37.142", "-"]
+    assert third.split("  ")[0] == "conv3" and third.endswith("skipped: one processor")
+    assert header.index("ms") + 2 == first.index("33.014") + 6, "numbers stand at the right"
 
 
-def test_a_pipe_gets_one_line_per_layer_however_long() -> None:
-    lines = printed(report())
-    header, first, second = lines[:3]
-    assert header.split() == [
-        "layer",
-        "decision",
-        "layout",
-        "family",
-        "L",
-        "H",
-        "r_c",
-        "predicted",
-        "cost",
-        "output",
-        "error",
-        "reason",
-    ]
-    assert first.split()[:9] == ["conv[1]", "reuse", "channel", "sign", "64", "12", "0.057", "0.31", "0.00012"]
-    assert second.split()[:9] == ["conv2", "dense", "-", "-", "-", "-", "-", "-", "-"]
-    assert second.rstrip().endswith(REASON)
+def test_a_narrower_terminal_breaks_headings_before_it_folds_words() -> None:
+    whole = max(map(len, printed(None)))
+    broken = printed(whole - 1)
+    assert [line.split() for line in broken[:2]] == [["dense", "output"], ["layer", "setting", "ms", "error", "r_c"]]
+    assert len(broken) == 2 + len(ROWS)
+    folded = printed(70)
+    assert len(folded) > len(broken) and max(map(len, folded)) <= 70
+    assert all(any(cell in line for line in folded) for cell in ("33.014", "3.6e-07", "37.142"))
 
 
-def test_a_narrow_terminal_gets_the_reasons_of_dense_layers_once_below() -> None:
-    lines = printed(report(), width=80)
-    assert all(len(line) <= 80 for line in lines[:4])
-    assert "reason" not in lines[0]
+def test_where_words_would_be_torn_rows_are_paragraphs_that_name_their_numbers() -> None:
+    lines = printed(44)
+    assert max(map(len, lines)) <= 44
     text = " ".join(" ".join(lines).split())
-    assert text.count(REASON) == 1 and f"Why layers stay dense: conv2, conv3: {REASON}" in text
+    assert "conv[1] L=8, 256 clusters per block, int8 tables dense ms 33.014 output error 3.6e-07 r_c 0.05" in text
+    assert text.endswith("L=64 dense ms 37.142 conv3 skipped: one processor"), "what is not known is left out"
 
 
 def test_columns_limit_a_pipe_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert max(map(len, printed(report())[:4])) <= 80
+    assert max(map(len, printed(None))) <= 80
 
 
-def test_a_wide_terminal_gets_the_reasons_in_the_table() -> None:
-    lines = printed(report(), width=200)
-    assert lines[0].rstrip().endswith("reason") and lines[2].rstrip().endswith(REASON)
-
-
-def test_totals() -> None:
-    assert totals(report())[1:] == [
-        "1 of 3 convolutions use reuse",
-        "output error  relative 0.012, largest 0.5",
-        "time          10 ms before, 4 ms after: 2.50 times as fast, 1 thread",
-        "measured on   random normal input x [1, 3, 32, 32], seed 0",
-        "              (on real data r_c and the errors differ: give some with --verify-data)",
-        "written to    net.reuse.onnx",
-    ]
-
-
-def test_totals_of_a_slower_model_on_real_data() -> None:
-    lines = totals(report(dense_ms=4.0, reuse_ms=10.0, threads=2, verified_on="3 runs of x [1, 3] from d.npz"))
-    assert "time          4 ms before, 10 ms after: 2.50 times as slow, 2 threads" in lines
-    assert not any("--verify-data" in line for line in lines)
-
-
-def test_totals_of_what_was_not_run() -> None:
-    unmeasured = dict.fromkeys(("max_abs_error", "rel_error", "dense_ms", "reuse_ms", "verified_on", "output"))
-    assert totals(report(**unmeasured))[1:] == ["1 of 3 convolutions use reuse", "nothing was written"]
-
-
-def test_a_model_without_convolutions_has_no_table() -> None:
-    lines = printed(report(layers=[]))
-    assert lines[1] == "0 of 0 convolutions use reuse"
+def test_a_table_may_have_no_rows() -> None:
+    stream = io.StringIO()
+    print_table(COLUMNS, [], Console(file=stream, color_system=None))
+    assert stream.getvalue().split() == ["layer", "setting", "dense", "ms", "output", "error", "r_c"]
 
 
 def test_numbers() -> None:

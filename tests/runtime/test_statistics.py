@@ -1,5 +1,6 @@
 """What the operators count, per node and session."""
 
+import ctypes
 import gc
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import reuse_compiler
 from reuse_compiler.runtime.library import load_library
 from reuse_compiler.runtime.sessions import tag_of
+from reuse_compiler.runtime.statistics import NodeStatistics, StageSeconds
 
 Compiled = Callable[..., Path]
 
@@ -30,6 +32,25 @@ def test_counts_of_every_layer(compiled: Compiled, images: np.ndarray) -> None:
     assert nodes["conv1"].rows == nodes["conv1"].vectors == 3 * 6 * 12 * 12
     assert nodes["conv2"].rows == 3 * 6 * 6 * 6
     assert nodes["conv2"].vectors == 3 * 6 * 12 * 12  # channel layout: vectors are pixels, rows are output pixels
+
+
+def test_the_cpu_says_nothing_of_tf32(compiled: Compiled, images: np.ndarray) -> None:
+    session = reuse_compiler.session(compiled())
+    session.run(None, {"x": images})
+    tag = tag_of(session.get_session_options()).encode()
+    buffer = ctypes.create_string_buffer(1 << 16)
+    load_library().reuse_statistics_json(tag, buffer, len(buffer))
+    assert buffer.value.count(b'"tf32":null') == len(reuse_compiler.statistics(session)) == 3
+    assert {node.tf32 for node in reuse_compiler.statistics(session)} == {None}
+
+
+@pytest.mark.parametrize(("text", "tf32"), [("true", True), ("false", False), ("null", None), (None, None)])
+def test_tf32_has_three_values(text: str | None, tf32: bool | None) -> None:
+    counts = "".join(f'"{name}":1,' for name in ("runs", "blocks", "rows", "vectors", "clusters", "guarded"))
+    field = f'"tf32":{text},' if text else ""  # a library of before does not have it
+    json = f'{{"node":"a","op":"ReuseConv",{field}{counts}"seconds":{{}},"scratch_bytes":1}}'
+    node = NodeStatistics.model_validate_json(json)
+    assert node.tf32 is tf32 and node.seconds == StageSeconds()
 
 
 def test_the_staged_form_counts_in_its_own_nodes(compiled: Compiled, images: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from reuse_compiler.calibration.samples import open_samples
 from reuse_compiler.verification.inputs import model_inputs
 from tests.conftest import ReadImages
 from tools.calibration_results.calibrations import CommandError, Variant, earlier
-from tools.calibration_results.measure import LEAST_ROUNDS, compare
+from tools.calibration_results.measure import LEAST_ROUNDS, compare, rounds_of
 from tools.calibration_results.network import Request, measure_network, reached
 from tools.calibration_results.networks import NETWORKS, Goal, Network
 from tools.calibration_results.page import section, write_page
@@ -49,9 +49,10 @@ class Squares:
 
 
 def classifier() -> onnx.ModelProto:
+    """A network whose second layer gains so much by reuse (4 to 9 times) that a busy machine does not hide it."""
     net = builders.SequentialBuilder("small", SIZE, weights=None, seed=0)
     net.conv("conv1", 32, kernel=3, pad=1)
-    net.conv("conv2", 64, kernel=3, pad=1)
+    net.conv("conv2", 128, kernel=5, pad=2)
     net.max_pool("pool", kernel=2, stride=2)
     net.flatten()
     net.fully_connected("fc", CLASSES, relu=False)
@@ -88,7 +89,7 @@ def test_measures_all_variants(measured: tuple[NetworkResult, Path]) -> None:
     assert list(variants) == ["original", "onnxruntime int8", "learned", "sign"]
     assert variants["original"].change == variants["original"].output_error == 0.0
     assert 0.0 < variants["onnxruntime int8"].output_error < 0.2
-    assert all(len(variant.samples_ms) == result.rounds >= LEAST_ROUNDS for variant in result.variants)
+    assert result.rounds >= LEAST_ROUNDS and all(variant.median_ms > 0 for variant in result.variants)
     for name in ("learned", "sign"):
         assert [layer.name for layer in variants[name].layers] == ["conv2"]
         ratio = variants[name].layers[0].r_c
@@ -110,7 +111,8 @@ def test_the_calibration_is_that_of_the_printed_command(measured: tuple[NetworkR
     assert (options["metric"], options["max_drop"], options["exclude"]) == ("top1", 1.0, "^conv1$")
     assert (options["family"], options["budget"], options["reconstruct"]) == ("learned", "quick", "weights")
     assert options["shapes"] == {"x": [BATCH, 3, SIZE, SIZE]}
-    assert learned.report.pictures == []
+    assert not learned.report.pictures and not learned.report.trials
+    assert all(not layer.measurements for layer in learned.report.layers)
     assert set(learned.report.reconstruction) == {"none", "statistics", "weights"}
 
 
@@ -164,7 +166,7 @@ def test_every_sample_counts_once_however_many_rounds(
     metric = make_metric("mse", model_outputs(original), has_labels=False)
     first, second = compare({"original": original, "other": other}, {}, samples, metric)
     expected = run_model(original, x)
-    assert len(second.samples_ms) == LEAST_ROUNDS
+    assert rounds_of(samples) == LEAST_ROUNDS
     assert (first.metric, first.change) == (0.0, 0.0)
     assert second.metric == pytest.approx(np.square(0.5 * expected).mean(), rel=1e-4)
     assert second.change == -second.metric
@@ -195,16 +197,14 @@ def test_writes_the_data_as_the_preprocessing_makes_it(tmp_path: Path) -> None:
 )
 def test_goals(goal: Goal, change: float, metric: float, speedup: float, expected: list[bool]) -> None:
     judged = VariantResult(
-        name="learned", metric=metric, change=change, output_error=0.1, median_ms=1.0, samples_ms=[1.0], speedup=speedup
+        name="learned", metric=metric, change=change, output_error=0.1, median_ms=1.0, speedup=speedup
     )
     assert [each.reached for each in reached(goal, "top1", [judged], [])] == expected
 
 
 def test_an_infinite_metric_survives_the_json_file() -> None:
     """As the PSNR of the original against itself."""
-    result = VariantResult(
-        name="original", metric=np.inf, change=-np.inf, output_error=0, median_ms=1, samples_ms=[1], speedup=1
-    )
+    result = VariantResult(name="original", metric=np.inf, change=-np.inf, output_error=0, median_ms=1, speedup=1)
     assert VariantResult.model_validate_json(result.model_dump_json()) == result
 
 

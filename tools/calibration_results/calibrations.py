@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reuse_compiler.calibration.options import BudgetName, FamilyChoice, Reconstruct
+from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.errors import ReuseError
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.reports.calibration import CalibrationReport
 from tools.calibration_results.networks import Network
 from tools.calibration_results.prepare import Prepared
-from tools.calibration_results.results import CalibrationRun
+from tools.calibration_results.results import CalibrationRun, abridged
 
 CALIBRATE = "reuse-calibrate", "reuse_compiler.cli.calibrate"
 """The command, and the module that it runs."""
@@ -81,7 +81,7 @@ def calibrate(network: Network, prepared: Prepared, variant: Variant) -> tuple[C
         compile_command=shlex.join(compile_command),
         seconds=usage.seconds,
         peak_bytes=usage.peak_bytes,
-        report=report.model_copy(update={"pictures": []}),
+        report=abridged(report),
     )
     _record(folder, variant).write_text(run.model_dump_json(), encoding="utf-8")
     return run, compiled_path(prepared, variant)

@@ -15,9 +15,9 @@ from reuse_compiler.benchmark.quantised import Quantised, fastest_quantised
 from reuse_compiler.benchmark.sessions import open_session
 from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.calibration.metrics import Metric, Outputs
+from reuse_compiler.calibration.report import Flips
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.reports.calibration import Flips
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
 from reuse_compiler.verification.compare import Difference
@@ -61,6 +61,11 @@ class _Feeds(Iterable[Feed]):
         return (sample.feed for sample in self._samples)
 
 
+def rounds_of(samples: Samples) -> int:
+    """Returns how often every form runs: once on each sample, but so often that a median means something."""
+    return max(len(samples), LEAST_ROUNDS)
+
+
 def compare(
     models: Mapping[str, onnx.ModelProto | Path],
     settings: Mapping[str, Settings],
@@ -70,7 +75,7 @@ def compare(
 ) -> list[VariantResult]:
     """Runs every model on all samples; the model ORIGINAL is what the others are compared with.
 
-    There are as many rounds as samples, LEAST_ROUNDS at least: in each, all models run on one of the samples in turn.
+    In each of the `rounds_of` the samples, all models run on one of the samples in turn.
     `settings` are those of the layers with reuse, by model.
     """
     sessions = {
@@ -82,8 +87,7 @@ def compare(
     for name in settings:
         reset_statistics(sessions[name])
     runs = {name: partial(judge.run, name) for name in sessions}
-    rounds = max(len(samples), LEAST_ROUNDS)
-    times = interleave(runs, rounds, progress, "comparing on held-out data", before_round=judge.advance)
+    times = interleave(runs, rounds_of(samples), progress, "comparing on held-out data", before_round=judge.advance)
     judge.judge()
     original_ms, values, flips = statistics.median(times[ORIGINAL]), judge.values(), judge.flips()
     return [
@@ -94,7 +98,6 @@ def compare(
             flips=flips[name],
             output_error=judge.output_error(name),
             median_ms=statistics.median(times[name]),
-            samples_ms=[round(sample, 4) for sample in times[name]],
             speedup=original_ms / statistics.median(times[name]),
             layers=_layers(sessions[name], settings.get(name, {})),
         )

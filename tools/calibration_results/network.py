@@ -19,7 +19,7 @@ from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.verification.inputs import model_inputs
 from tools.calibration_results.calibrations import BYTES_PER_MAXRSS, calibrate, configuration_path, earlier, variants
-from tools.calibration_results.measure import INT8, ORIGINAL, THREADS, compare, quantise_on, spread
+from tools.calibration_results.measure import INT8, ORIGINAL, THREADS, compare, quantise_on, rounds_of, spread
 from tools.calibration_results.networks import Goal, Network
 from tools.calibration_results.prepare import DataFiles, prepare
 from tools.calibration_results.results import CalibrationRun, NetworkResult, Reached, VariantResult
@@ -82,7 +82,7 @@ def measure_network(network: Network, request: Request, progress: ProgressCallba
         limit=request.limit,
         metric=metric.name,
         threads=THREADS,
-        rounds=len(results[0].samples_ms),
+        rounds=rounds_of(held_out),
         variants=results,
         int8_form=int8.form,
         int8_forms_ms=dict(int8.forms_ms),

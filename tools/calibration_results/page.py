@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from reuse_compiler.reports.calibration import Flips
+from reuse_compiler.calibration.report import Flips
 from reuse_compiler.reports.calibration_words import metric_value, parameters_words, settings_words
 from reuse_compiler.reports.table import number
 from reuse_compiler.reuse.config import LayerSettings

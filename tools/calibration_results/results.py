@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from reuse_compiler.benchmark.report import Machine
-from reuse_compiler.reports.calibration import CONFIG, CalibrationReport, Flips
+from reuse_compiler.calibration.report import CONFIG, CalibrationReport, Flips
 from reuse_compiler.reuse.config import LayerSettings
 
 
@@ -18,8 +18,14 @@ class Result(BaseModel):
     model_config = CONFIG
 
 
+def abridged(report: CalibrationReport) -> CalibrationReport:
+    """Returns the report without what no page shows: candidates, trials and pictures are most of its size."""
+    layers = [layer.model_copy(update={"measurements": []}) for layer in report.layers]
+    return report.model_copy(update={"layers": layers, "trials": [], "pictures": []})
+
+
 class CalibrationRun(Result):
-    """One run of reuse-calibrate, and what it reported (without pictures)."""
+    """One run of reuse-calibrate, and what it reported, abridged."""
 
     variant: str
     command: str
@@ -51,9 +57,8 @@ class VariantResult(Result):
     output_error: float
     """Relative L2 error of the outputs against the original's, the largest of them."""
     median_ms: float
-    samples_ms: list[float]
     speedup: float
-    """Median of the original over this one's; all took turns in one process."""
+    """Median of the original over this one's; all took turns in one process, in every round of the network."""
     layers: list[ReuseLayer] = Field(default_factory=list)
 
 

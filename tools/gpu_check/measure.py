@@ -2,19 +2,19 @@
 
     python -m tools.gpu_check.measure layers|networks --results FOLDER [--seconds N] [--smoke]
 
-With --smoke everything runs once on the CPU, at batch 1: whether models can be built and run.
+What the file of results has already is left out. With --smoke all layers and CifarNet run once on the CPU, at batch 1:
+whether models can be built and run. How errors are found is in outputs.py; again.py runs this, again after a crash.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,12 +30,16 @@ from reuse_compiler.benchmark.layer import dense_model, reuse_model
 from reuse_compiler.benchmark.sessions import BoundRun, open_session
 from reuse_compiler.benchmark.timing import interleave
 from reuse_compiler.runtime import Provider, reset_statistics, running_on, statistics
-from reuse_compiler.verification.compare import Difference
+from reuse_compiler.runtime.library import has_cuda
 from tools.gpu_check.models import LayerCase, compile_layers, convolutions, in_half, layer_case, layer_order
+from tools.gpu_check.outputs import ModeName, Outputs
+from tools.gpu_check.results import LOST, GivingUpError, LostError, Results
 
 WARM_UPS, REPEATS = 4, 15
-MOST_COMPARED = 2**27
-"""Outputs with more elements are not compared: copying them takes longer than all runs."""
+COMPARED_BATCH = 16
+"""Layers at larger batches are timed only: copying their outputs takes longer than all runs, and a smaller one shows
+the error of the same layer with the same settings."""
+TF32_VARIABLE = "REUSE_CUDA_TF32"
 MOST_BYTES = 12 * 2**30
 """Inputs and outputs of a case together; larger ones are left out."""
 GAIN = 1.1
@@ -51,55 +55,57 @@ class Mode:
     tf32: bool = False
     graph: bool = False
 
+    @property
+    def name(self) -> ModeName:
+        return "float16" if self.half else "TF32" if self.tf32 else "float32"
+
     def provider(self, smoke: bool) -> Provider:
         return Provider("cpu") if smoke else Provider("cuda", tf32=self.tf32, cuda_graph=self.graph)
 
+    @contextmanager
+    def running(self, smoke: bool) -> Iterator[None]:
+        """Has sessions run in this mode: told by the provider's option, and the operators by their variable, too."""
+        with running_on(self.provider(smoke)), variable(TF32_VARIABLE, str(int(self.tf32))):
+            yield
+
     def as_dict(self) -> dict[str, Any]:
-        return {"element": "float16" if self.half else "float32", "tf32": self.tf32, "graph": self.graph}
+        told = f"use_tf32={int(self.tf32)}, {TF32_VARIABLE}={int(self.tf32)}"
+        element = "float16" if self.half else "float32"
+        return {"element": element, "tf32": self.tf32, "graph": self.graph, "told": told}
 
 
 ALL_MODES = [
     Mode(half, tf32, graph) for half, tf32 in ((False, False), (False, True), (True, True)) for graph in (False, True)
 ]
-SMOKE_MODES = [Mode(), Mode(half=True)]
 FEW_MODES = [mode for mode in ALL_MODES if not mode.graph]
 
 
-class Results:
-    """A file of JSON lines, and the time that is left."""
-
-    def __init__(self, path: Path, seconds: float) -> None:
-        self._path, self._end = path, time.monotonic() + seconds
-        self.failures = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
-
-    def add(self, **values: Any) -> None:
-        with self._path.open("a") as stream:
-            stream.write(json.dumps(values) + "\n")
-        print({k: v for k, v in values.items() if k != "stages_ms"}, flush=True)
-
-    def attempt(self, what: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> None:
-        """Measures unless time is up; what goes wrong is a result, too."""
-        if time.monotonic() > self._end:
-            self.add(**what, skipped="no time left")
-            return
-        try:
-            self.add(**what, **measure())
-        except Exception as error:
-            traceback.print_exc()
-            self.failures += 1
-            self.add(**what, failed=f"{type(error).__name__}: {error}"[:500])
+def smoke_modes() -> list[Mode]:
+    """The modes that a CPU has; a library built without CUDA kernels knows no float16."""
+    return [Mode(), Mode(half=True)] if has_cuda() else [Mode()]
 
 
-def bind(model: onnx.ModelProto, x: NDArray[Any], shape: tuple[int, ...]) -> BoundRun:
-    """Opens a model for runs with tensors on the provider's device."""
+@contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """Sets a variable of the environment for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+def bind(model: onnx.ModelProto, x: NDArray[Any], shape: tuple[int, ...], beside: BoundRun | None = None) -> BoundRun:
+    """Opens a model for runs with tensors on the provider's device; `beside` another run, with its very tensors."""
     plain = all(node.domain in ("", "ai.onnx") for node in model.graph.node)
-    return BoundRun(open_session(model, os.cpu_count() or 1, "the model", plain=plain), x, shape)
+    return BoundRun(open_session(model, os.cpu_count() or 1, "the model", plain=plain), x, shape, beside)
 
 
 def time_both(dense: BoundRun, fused: BoundRun, repeats: int) -> dict[str, Any]:
-    """Returns medians of runs in turn, and the error."""
+    """Returns medians of runs in turn."""
     runs = {"dense": dense, "fused": fused}
     interleave(runs, WARM_UPS if repeats > 1 else 1)
     samples = interleave(runs, repeats)
@@ -108,24 +114,12 @@ def time_both(dense: BoundRun, fused: BoundRun, repeats: int) -> dict[str, Any]:
     return found | {"dense_least_ms": min(samples["dense"]), "fused_least_ms": min(samples["fused"])}
 
 
-def error_of(dense: BoundRun, fused: BoundRun, elements: int) -> dict[str, float]:
-    """Returns the relative L2 error of the form with reuse, unless the output is too large to look at."""
-    if elements > MOST_COMPARED:
-        return {}
-    difference = Difference()
-    difference.add(dense.output.astype(np.float32), fused.output.astype(np.float32))
-    return {"error": difference.rel_error}
-
-
 def stages_of(
-    model: onnx.ModelProto, x: NDArray[Any], shape: tuple[int, ...], repeats: int
+    model: onnx.ModelProto, x: NDArray[Any], shape: tuple[int, ...], repeats: int, beside: BoundRun | None = None
 ) -> dict[str, dict[str, float]]:
     """Returns the milliseconds per stage and r_c of every reuse node, from runs that wait for each stage."""
-    os.environ[STAGES_VARIABLE] = "1"
-    try:
-        run = bind(model, x, shape)
-    finally:
-        del os.environ[STAGES_VARIABLE]
+    with variable(STAGES_VARIABLE, "1"):
+        run = bind(model, x, shape, beside)
     run()
     reset_statistics(run.session)
     for _ in range(repeats):
@@ -142,18 +136,23 @@ def stages_of(
     }
 
 
-def measure_layer(layer: LayerCase, data: LayerInput, mode: Mode, repeats: int, smoke: bool) -> dict[str, Any]:
-    """Measures a layer in one mode."""
+def measure_layer(
+    layer: LayerCase, data: LayerInput, mode: Mode, repeats: int, smoke: bool, outputs: Outputs | None
+) -> dict[str, Any]:
+    """Measures a layer in one mode, and its error if there are `outputs` to put the results beside."""
     dense, shape = dense_model(layer.case), layer.case.output_shape
     fused, x = reuse_model(dense, layer.case, data, "fused"), data.x
     if mode.half:
         dense, fused, x = in_half(dense), in_half(fused), x.astype(np.float16)
-    with running_on(mode.provider(smoke)):
-        runs = bind(dense, x, shape), bind(fused, x, shape)
-        found = time_both(*runs, repeats) | error_of(*runs, int(np.prod(shape)))
-        del runs
+    with mode.running(smoke):
+        run = bind(dense, x, shape)
+        # Outputs that nobody compares may lie in the same memory, which is large.
+        other = bind(fused, x, shape, None if outputs else run)
+        found = time_both(run, other, repeats)
+        if outputs:
+            found |= outputs.compare(mode.name, run.output, other.output)
         if not mode.graph:
-            stages = stages_of(fused, x, shape, max(1, repeats // 3))["conv"]
+            stages = stages_of(fused, x, shape, max(1, repeats // 3), beside=other)["conv"]
             found |= {"r_c": stages.pop("r_c"), "guarded": stages.pop("guarded"), "scratch": stages.pop("scratch")}
             found["stages_ms"] = stages
     return found
@@ -169,7 +168,12 @@ def measure_layers(results: Results, smoke: bool) -> None:
         if size > MOST_BYTES:
             results.add(**what, skipped=f"{size / 2**30:.0f} GiB of input and output")
             continue
+        # A graph saves launches, which cost most where there is least to compute.
+        modes = smoke_modes() if smoke else ALL_MODES if batch == 1 or order.index((goal, batch)) < 3 else FEW_MODES
+        modes = [mode for mode in modes if not results.has(what | mode.as_dict())]
         data: list[LayerInput] = []
+        if not modes:
+            continue
 
         def build(layer: LayerCase = layer, data: list[LayerInput] = data) -> dict[str, Any]:
             data.append(build_input(layer.case))
@@ -178,13 +182,12 @@ def measure_layers(results: Results, smoke: bool) -> None:
         results.attempt(what, build)
         if not data:
             continue
-        # A graph saves launches, which cost most where there is least to compute.
-        modes = SMOKE_MODES if smoke else ALL_MODES if batch == 1 or order.index((goal, batch)) < 3 else FEW_MODES
+        outputs = Outputs() if batch <= COMPARED_BATCH else None
         for mode in modes:
             repeats = 1 if smoke else REPEATS
             results.attempt(
                 what | mode.as_dict(),
-                lambda mode=mode, repeats=repeats: measure_layer(layer, data[0], mode, repeats, smoke),  # type: ignore[misc]  # noqa: B023
+                partial(measure_layer, layer, data[0], mode, repeats, smoke, outputs),
             )
 
 
@@ -197,24 +200,21 @@ def flat_images(batch: int, size: int) -> NDArray[np.float32]:
 
 
 def networks(smoke: bool) -> Iterator[tuple[str, onnx.ModelProto, int, int]]:
-    """Yields name, model, batch size and image size of what is there."""
+    """Yields name, model, batch size and image size of what is there; on a CPU the others take minutes."""
     for name, batches in NETWORK_IMAGES.items():
+        if smoke and name != "cifarnet":
+            continue
         for batch in batches[:1] if smoke else batches:
-            if name == "hed":
-                path = packaged.REGISTRY["hed"].cached_path()
-                if path.is_file():
-                    yield name, onnx.load(path), batch, 512
-            elif not (smoke and name == "vgg19"):
-                yield (
-                    name,
-                    builders.vgg19() if name == "vgg19" else builders.trained(name),
-                    batch,
-                    224 if name == "vgg19" else 32,
-                )
+            if name == "cifarnet":
+                yield name, builders.trained(name), batch, 32
+            elif name == "vgg19":
+                yield name, builders.vgg19(), batch, 224
+            elif (path := packaged.REGISTRY[name].cached_path()).is_file():
+                yield name, onnx.load(path), batch, 512
 
 
 def measure_network(
-    model: onnx.ModelProto, x: NDArray[np.float32], mode: Mode, repeats: int, smoke: bool
+    model: onnx.ModelProto, x: NDArray[np.float32], mode: Mode, repeats: int, smoke: bool, outputs: Outputs
 ) -> dict[str, Any]:
     """Compiles a network with lossless reuse in the layers that gain in this mode, and measures it."""
     name = model.graph.input[0].name
@@ -222,7 +222,7 @@ def measure_network(
     own = in_half if mode.half else (lambda each: each)
     values = x.astype(np.float16) if mode.half else x
     whole = compile_layers(model, [], bound)
-    with running_on(mode.provider(smoke)):
+    with mode.running(smoke):
         opened = open_session(own(model), os.cpu_count() or 1, "the network", plain=True)
         shape = tuple(opened.run(None, {name: values})[0].shape)
         del opened
@@ -235,7 +235,7 @@ def measure_network(
         declined = [layer for layer, ms in dense.items() if layer not in reuse or ms < GAIN * reuse[layer]]
         compiled = compile_layers(model, declined, bound) if len(declined) < len(dense) else model
         runs = bind(own(model), values, shape), bind(own(compiled), values, shape)
-        found = time_both(*runs, repeats) | error_of(*runs, int(np.prod(shape)))
+        found = time_both(*runs, repeats) | outputs.compare(mode.name, runs[0].output, runs[1].output)
     layers = {
         layer: {"dense_ms": ms, "reuse_ms": reuse.get(layer), "r_c": stages.get(layer, {}).get("r_c")}
         for layer, ms in dense.items()
@@ -257,16 +257,16 @@ def layer_ms(model: onnx.ModelProto, repeats: int) -> float:
 def measure_networks(results: Results, smoke: bool) -> None:
     """Measures all networks that are there."""
     for name, model, batch, size in networks(smoke):
-        x = flat_images(batch, size)
-        for mode in SMOKE_MODES if smoke else FEW_MODES:
-            results.attempt(
-                {"network": name, "batch": batch} | mode.as_dict(),
-                lambda mode=mode: measure_network(model, x, mode, 1 if smoke else REPEATS, smoke),  # type: ignore[misc]  # noqa: B023
-            )
+        x, outputs = flat_images(batch, size), Outputs()
+        for mode in smoke_modes() if smoke else FEW_MODES:
+            what = {"network": name, "batch": batch} | mode.as_dict()
+            if not results.has(what):
+                repeats = 1 if smoke else REPEATS
+                results.attempt(what, partial(measure_network, model, x, mode, repeats, smoke, outputs))
 
 
 def main() -> int:
-    """Measures what the command line says; returns 1 if anything failed."""
+    """Measures what the command line says; returns 1 if anything failed, LOST if the GPU is lost to this process."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("what", choices=["layers", "networks"])
     parser.add_argument("--results", type=Path, required=True)
@@ -274,7 +274,13 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true")
     arguments = parser.parse_args()
     results = Results(arguments.results / f"{arguments.what}.jsonl", arguments.seconds)
-    {"layers": measure_layers, "networks": measure_networks}[arguments.what](results, arguments.smoke)
+    try:
+        {"layers": measure_layers, "networks": measure_networks}[arguments.what](results, arguments.smoke)
+    except GivingUpError as reason:
+        print(f"nothing more is measured: {reason}", flush=True)
+    except LostError as reason:
+        print(f"nothing more is measured in this process: {reason}", flush=True)
+        return LOST
     return 1 if results.failures else 0
 
 

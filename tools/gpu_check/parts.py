@@ -1,4 +1,4 @@
-"""The parts of the check in their order: what each runs, for how long at most, and what it proves."""
+"""The parts of the check, the cheapest and most telling first: what each runs, for how long, and what it proves."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.cpp_build import ROOT
+from tools.gpu_check.prebuilt import Binaries, nvcc
 
-BUILD = ROOT / "build" / "gpu"
-LIBRARY = BUILD / "libreuse_ops.so"
-DEVICE_TESTS = BUILD / "tests" / "cuda_device_tests"
-GPU_TESTS = ("tests/cuda", "tests/training/test_cuda_clusters.py")
+NEEDED = ("numpy", "onnx", "onnxruntime", "onnx_graphsurgeon", "pydantic", "hypothesis", "pytest", "rich", "typer")
+"""Packages of all parts that use ONNX Runtime."""
 SANITIZER_CASES = "4"
 """Random problems per kernel test under compute-sanitizer, where each takes about a hundred times as long."""
+PACE = "{seconds}"
+"""Stands in a command for the seconds after which the part shall end by itself."""
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,18 @@ class Part:
     name: str
     what: str
     command: list[str]
-    limit: int
-    """Seconds."""
+    least: int
+    """Seconds below which it is not worth starting."""
+    most: int
+    """Seconds that it gets at most."""
     variables: dict[str, str] = field(default_factory=dict)
     """Of the environment."""
     programs: tuple[str, ...] = ()
-    """Which must be on the path."""
+    """Which must be there."""
+    packages: tuple[str, ...] = ()
+    """Of Python, likewise."""
     optional: bool = False
-    """Runs only if it is asked for: it has a limit of its own, beside what all others share."""
-
-
-def nvcc() -> str:
-    """The CUDA compiler's path, or its name if it is not found."""
-    usual = Path("/usr/local/cuda/bin/nvcc")
-    return shutil.which("nvcc") or (str(usual) if usual.is_file() else "nvcc")
+    """Runs only if it is asked for."""
 
 
 def sanitizer() -> str:
@@ -46,79 +44,81 @@ def sanitizer() -> str:
     return shutil.which("compute-sanitizer") or (str(usual) if usual.is_file() else "compute-sanitizer")
 
 
-def all_parts(results: Path, architecture: str, seconds: int) -> list[Part]:
-    """Returns the parts; those that measure write into the folder `results`. All but optional ones share `seconds`."""
-    python, share = sys.executable, seconds / 460
+def tests(*arguments: str) -> list[str]:
+    """A run of pytest that says at once what it does and what fails, and does not go on failing."""
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--color=no"]
+    return [*command, "--maxfail=3", "--tb=short", "-o", "faulthandler_timeout=60", *arguments]
 
-    def limit(usual: int) -> int:
-        return max(5, round(usual * share))
 
-    options = ["-DREUSE_CUDA=ON", "-DREUSE_BUILD_TESTS=ON", f"-DCMAKE_CUDA_ARCHITECTURES={architecture}"]
-    library = {"REUSE_LIBRARY": str(LIBRARY)}
-    few = {"REUSE_CUDA_CASES": SANITIZER_CASES}
+def all_parts(folder: Path, binaries: Binaries, architecture: str) -> list[Part]:
+    """Returns the parts in their order; those that measure write into `folder`."""
+    library = {"REUSE_LIBRARY": str(binaries.library)}
+    on_gpu = library | {"REUSE_REQUIRE_CUDA": "1"}
+    device_tests, few = str(binaries.device_tests), {"REUSE_CUDA_CASES": SANITIZER_CASES}
     checked = [sanitizer(), "--error-exitcode", "9", "--print-limit", "5"]
-    measure = [python, "-m", "tools.gpu_check.measure", "--results", str(results)]
-    return [
-        Part(
-            "build",
-            f"the library and the kernel tests, with nvcc, for {architecture} only",
-            [python, "-m", "tools.cpp_build", str(BUILD), *options],
-            limit(150),
-            programs=(nvcc(),),
-        ),
+    measure = [sys.executable, "-m", "tools.gpu_check.again", "--results", str(folder), "--seconds", PACE]
+    build = Part(
+        "build",
+        f"the library and the kernel tests, with nvcc, for {architecture} only",
+        [sys.executable, "-m", "tools.gpu_check.prebuilt", architecture],
+        least=30, most=150, programs=(nvcc(),),
+    )  # fmt: skip
+    others = [
         Part(
             "kernels",
             "every kernel on the GPU against the CPU's, random problems, without ONNX Runtime",
-            [str(DEVICE_TESTS)],
-            limit(60),
-            {"REUSE_CUDA_CASES": "60"},
+            [device_tests],
+            least=8, most=60, variables={"REUSE_CUDA_CASES": "60"}, programs=(device_tests,),
         ),
         Part(
-            "memcheck",
-            "the same under compute-sanitizer, few problems per test: reads and writes outside of memory",
-            [*checked, "--tool", "memcheck", str(DEVICE_TESTS)],
-            limit(60),
-            few,
-            (sanitizer(),),
-        ),
-        Part(
-            "racecheck",
-            "the same: threads that race for shared memory",
-            [*checked, "--tool", "racecheck", str(DEVICE_TESTS)],
-            limit(60),
-            few,
-            (sanitizer(),),
+            "session",
+            "one session in ONNX Runtime: strict and TF32 results differ, float16 runs, a CUDA graph is replayed",
+            tests("tests/cuda/test_first_session.py"),
+            least=10, most=45, variables=on_gpu, packages=NEEDED,
         ),
         Part(
             "operators",
-            "the operators in ONNX Runtime against the NumPy reference, CUDA graphs, several threads; where there is a "
-            "PyTorch, training's forward and backward pass against the CPU's",
-            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not host", *GPU_TESTS],
-            limit(110),
-            library | {"REUSE_CUDA_EXAMPLES": "25", "REUSE_REQUIRE_CUDA": "1"},
+            "the operators in ONNX Runtime against the NumPy reference, CUDA graphs, several threads, statistics",
+            tests("tests/cuda", "--ignore", "tests/cuda/test_first_session.py"),
+            least=25, most=100, variables=on_gpu | {"REUSE_CUDA_EXAMPLES": "25"}, packages=NEEDED,
         ),
         Part(
             "layers",
             "layers beside ONNX Runtime's CUDA Conv (cuDNN) in the same process: batch 1, 16 and 128, TF32 on and off, "
             "float16, with and without CUDA graph, time per stage",
-            [*measure, "layers", "--seconds", str(limit(125))],
-            limit(140),
-            library,
+            [*measure, "layers"],
+            least=30, most=110, variables=library, packages=NEEDED,
+        ),
+        Part(
+            "memcheck",
+            "the kernels under compute-sanitizer, few problems per test: reads and writes outside of memory",
+            [*checked, "--tool", "memcheck", device_tests],
+            least=15, most=60, variables=few, programs=(sanitizer(), device_tests),
+        ),
+        Part(
+            "racecheck",
+            "the same: threads that race for shared memory",
+            [*checked, "--tool", "racecheck", device_tests],
+            least=15, most=60, variables=few, programs=(sanitizer(), device_tests),
         ),
         Part(
             "networks",
             "CifarNet, VGG-19 and (if its file is in the cache) HED end to end, layers that do not gain left dense",
-            [*measure, "networks", "--seconds", str(limit(65))],
-            limit(80),
-            library,
+            [*measure, "networks"],
+            least=25, most=80, variables=library, packages=NEEDED,
+        ),
+        Part(
+            "steps",
+            "training's forward and backward passes on the GPU against the CPU's, in PyTorch",
+            tests("-p", "tests.cuda.stopping", "-k", "gpu and not host", "tests/training/test_cuda_clusters.py"),
+            least=15, most=45, variables=on_gpu, packages=(*NEEDED, "torch"),
         ),
         Part(
             "training",
-            "layers beside PyTorch's, forwards and backwards; VGG-19 on CIFAR-10 without reuse and with strategy 2; "
-            "into docs/results (needs PyTorch with CUDA and the data folder in REUSE_DATA)",
-            [python, "-m", "tools.training_results", "gpu", "--epochs", "2"],
-            420,
-            library,
-            optional=True,
+            "layers beside PyTorch's, forwards and backwards; VGG-19 on CIFAR-10 without reuse and with strategy 2 "
+            "(needs PyTorch with CUDA and the data folder in REUSE_DATA)",
+            [sys.executable, "-m", "tools.training_results", "gpu", "--epochs", "2", "--output", str(folder)],
+            least=120, most=420, variables=library, packages=(*NEEDED, "torch"), optional=True,
         ),
-    ]
+    ]  # fmt: skip
+    return [build, *others] if binaries.to_build else others

@@ -1,12 +1,12 @@
 // Chooses the instruction set, once per process.
 #include <cstdlib>
-#include <stdexcept>
 #include <string>
 #ifdef REUSE_HAVE_X86_TARGETS
 #include <cpuid.h>
 #endif
 
 #include "kernels.h"
+#include "reuse/environment.h"
 #include "reuse/isa.h"
 
 namespace reuse {
@@ -45,7 +45,7 @@ uint32_t machine_extensions() {
 const Kernels& choose_kernels(const char* wanted, uint32_t extensions) {
   const std::string name = wanted == nullptr ? "" : wanted;
   if (!name.empty() && name != "baseline" && name != "avx2" && name != "avx512") {
-    throw std::invalid_argument("REUSE_ISA is '" + name + "', must be baseline, avx2 or avx512");
+    refuse_environment("REUSE_ISA", wanted, "baseline, avx2 or avx512");
   }
 #ifdef REUSE_HAVE_X86_TARGETS
   for (const Kernels* table : {&avx512::kKernels, &avx2::kKernels}) {

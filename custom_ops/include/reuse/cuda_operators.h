@@ -17,7 +17,8 @@ enum class Element { kFloat, kHalf };
 enum class Stage { kHash, kCluster, kGemm, kGather };
 
 // Bytes that the clusters of one ReuseConv may take in sums, centroids and tables: REUSE_CUDA_TABLE_MIB of the
-// environment, else 512 MiB. Clusters beyond are guarded (docs/operators.md, Guard).
+// environment, else 512 MiB. Clusters beyond are guarded (docs/operators.md, Guard). Throws std::invalid_argument if
+// the variable is no such number.
 int64_t table_memory();
 
 // How kernels run.
@@ -71,11 +72,6 @@ void gather(const Execution& execution, Element element, const Blocking& blockin
 void pool(const Execution& execution, Element element, const PoolAttributes& attributes, int64_t batch,
           const PoolAxis& height, const PoolAxis& width, int64_t channels, const void* x, void* y);
 
-// Device and host memory. `copy` takes pointers of either; all wait for the device.
-void copy(void* to, const void* from, size_t bytes);
-void clear(void* memory, size_t bytes);
-void wait();
-int current_device();
 // Whether the stream is being captured in a CUDA graph: then nothing may be waited for.
 bool is_capturing(void* stream);
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <new>
+#include <optional>
 #include <utility>
 
 namespace reuse {
@@ -87,6 +88,9 @@ struct RunStatistics {
   int64_t guarded = 0;   // vectors computed densely by the guard
   int64_t hash_ns = 0, cluster_ns = 0, gemm_ns = 0, gather_ns = 0;
   int64_t scratch_bytes = 0;  // largest amount of scratch memory held at once
+  // Whether float32 products were allowed to be rounded to TF32; nothing where there is no such choice, or where the
+  // runtime did not tell what was chosen, in which case they were not.
+  std::optional<bool> tf32;
 };
 
 // What one run uses besides its operands: scratch memory, counted, threads, and a place for statistics. What is known

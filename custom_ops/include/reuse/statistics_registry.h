@@ -17,14 +17,16 @@ namespace reuse {
 struct NodeStatistics {
   std::string op;
   int64_t runs = 0;
-  RunStatistics total;  // `blocks` and `scratch_bytes` are the largest of any run, the rest are sums
+  RunStatistics
+      total;  // `blocks` and `scratch_bytes` are the largest of any run, `tf32` is the last known, the rest sums
 };
 
 // Counts that a kernel's runs leave on a device, where nobody waits for them.
 class DeviceCounts {
  public:
   virtual ~DeviceCounts() = default;
-  // Returns what is new since the last call, and the runs of it that were not added by `add`: replays of a graph.
+  // Returns what is new since the last call, and the runs of it that were not added by `add`: replays of a graph. It
+  // may wait for the device. Where the device cannot be asked now, nothing is new, and it comes with a later call.
   virtual NodeStatistics take() = 0;
 };
 
@@ -37,8 +39,9 @@ class StatisticsRegistry {
   void add(const std::string& session, const std::string& node, const std::string& op, const RunStatistics& run);
   // Asks `counts` for what is new whenever a node's statistics are wanted, until it is detached.
   void attach(const std::string& session, const std::string& node, const std::shared_ptr<DeviceCounts>& counts);
+  // Asks a last time. Afterwards the registry has no hold on `counts`, in no thread.
   void detach(const std::string& session, const std::string& node, const std::shared_ptr<DeviceCounts>& counts);
-  // Sets all sums of a session to zero.
+  // Sets all sums of a session to zero. What a device had counted but could not be asked for comes later nevertheless.
   void reset(const std::string& session);
   // Forgets a session's nodes.
   void forget(const std::string& session);
@@ -47,12 +50,22 @@ class StatisticsRegistry {
 
  private:
   using Key = std::pair<std::string, std::string>;  // session tag, node
-  void collect(const Key& key, DeviceCounts& counts);
+
+  // Counts that are asked. Whoever waits for a device holds the source's mutex and not the registry's, so that running
+  // sessions go on reporting; it is held until what was taken is added, too, so that `reset` finds all of it. A
+  // source's mutex is locked before the registry's, never after.
+  struct Source {
+    explicit Source(std::shared_ptr<DeviceCounts> own) : counts(std::move(own)) {}
+    std::mutex mutex;
+    std::shared_ptr<DeviceCounts> counts;  // null once it is detached
+  };
+
+  void collect(const Key& key, Source& source);
   void collect(const std::string& session);
 
   std::mutex mutex_;
   std::map<Key, NodeStatistics> nodes_;
-  std::map<Key, std::vector<std::shared_ptr<DeviceCounts>>> device_counts_;
+  std::map<Key, std::vector<std::shared_ptr<Source>>> sources_;
 };
 
 }  // namespace reuse

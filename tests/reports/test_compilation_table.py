@@ -1,0 +1,121 @@
+"""The table people read: what stands where, on wide and narrow terminals and in a pipe."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from reuse_compiler.report import LayerReport, ModelReport
+from reuse_compiler.reports.compilation_table import print_report, totals
+
+REASON = "the weights are computed at run time, so that they cannot be packed: make them an initializer"
+
+
+def report(**changes: object) -> ModelReport:
+    reused = LayerReport(
+        name="conv[1]",
+        decision="reuse",
+        reason="predicted cost 0.31",
+        layout="channel",
+        family="sign",
+        L=64,
+        H=12,
+        scope="batch",
+        predicted_cost=0.3123,
+        r_c=0.0567,
+        output_error=1.234e-4,
+    )
+    dense = [LayerReport(name=name, decision="dense", reason=REASON) for name in ("conv2", "conv3")]
+    values: dict[str, object] = {
+        "model": "net.onnx",
+        "output": "net.reuse.onnx",
+        "layers": [reused, *dense],
+        "max_abs_error": 0.5,
+        "rel_error": 0.012345,
+        "dense_ms": 10.0,
+        "reuse_ms": 4.0,
+        "threads": 1,
+        "verified_on": "random normal input x [1, 3, 32, 32], seed 0",
+        "versions": {},
+        "options": {},
+    }
+    return ModelReport.model_validate(values | changes)
+
+
+@pytest.fixture(autouse=True)
+def no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+def printed(report: ModelReport, width: int | None = None) -> list[str]:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=width is not None, width=width, color_system=None)
+    print_report(report, console)
+    return stream.getvalue().splitlines()
+
+
+def test_a_pipe_gets_one_line_per_layer_however_long() -> None:
+    lines = printed(report())
+    header, first, second = lines[:3]
+    assert header.split() == [
+        "layer",
+        "decision",
+        "layout",
+        "family",
+        "L",
+        "H",
+        "r_c",
+        "predicted",
+        "cost",
+        "output",
+        "error",
+        "reason",
+    ]
+    assert first.split()[:9] == ["conv[1]", "reuse", "channel", "sign", "64", "12", "0.057", "0.31", "0.00012"]
+    assert second.split()[:9] == ["conv2", "dense", "-", "-", "-", "-", "-", "-", "-"]
+    assert second.rstrip().endswith(REASON)
+
+
+def test_a_narrow_terminal_gets_the_reasons_of_dense_layers_once_below() -> None:
+    lines = printed(report(), width=80)
+    assert all(len(line) <= 80 for line in lines[:4])
+    assert "reason" not in lines[0]
+    text = " ".join(" ".join(lines).split())
+    assert text.count(REASON) == 1 and f"Why layers stay dense: conv2, conv3: {REASON}" in text
+
+
+def test_columns_limit_a_pipe_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, printed(report())[:4])) <= 80
+
+
+def test_a_wide_terminal_gets_the_reasons_in_the_table() -> None:
+    lines = printed(report(), width=200)
+    assert lines[0].rstrip().endswith("reason") and lines[2].rstrip().endswith(REASON)
+
+
+def test_totals() -> None:
+    assert totals(report())[1:] == [
+        "1 of 3 convolutions use reuse",
+        "output error  relative 0.012, largest 0.5",
+        "time          10 ms before, 4 ms after: 2.50 times as fast, 1 thread",
+        "measured on   random normal input x [1, 3, 32, 32], seed 0",
+        "              (on real data r_c and the errors differ: give some with --verify-data)",
+        "written to    net.reuse.onnx",
+    ]
+
+
+def test_totals_of_a_slower_model_on_real_data() -> None:
+    lines = totals(report(dense_ms=4.0, reuse_ms=10.0, threads=2, verified_on="3 runs of x [1, 3] from d.npz"))
+    assert "time          4 ms before, 10 ms after: 2.50 times as slow, 2 threads" in lines
+    assert not any("--verify-data" in line for line in lines)
+
+
+def test_totals_of_what_was_not_run() -> None:
+    unmeasured = dict.fromkeys(("max_abs_error", "rel_error", "dense_ms", "reuse_ms", "verified_on", "output"))
+    assert totals(report(**unmeasured))[1:] == ["1 of 3 convolutions use reuse", "nothing was written"]
+
+
+def test_a_model_without_convolutions_has_no_table() -> None:
+    lines = printed(report(layers=[]))
+    assert lines[1] == "0 of 0 convolutions use reuse"

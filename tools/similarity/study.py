@@ -1,0 +1,123 @@
+"""The study behind the inference paper's Fig. 6 and the training paper's Fig. 7, for any model and samples.
+
+One layer at a time is computed from the centroids of clusters of its neuron vectors, the rest of the network as it is:
+for each method, scope, distance, length of the vectors and effort this gives r_c, the accuracy and the layer's error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+
+from reuse_compiler.calibration.samples import Samples, open_samples
+from reuse_compiler.compiler import versions
+from reuse_compiler.errors import ConfigError, DataError
+from reuse_compiler.graph import load_model
+from reuse_compiler.graph.shapes import bind_shapes, tensor_shapes
+from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.verification.inputs import model_inputs
+from tools.similarity.accuracy import class_output
+from tools.similarity.clustering import HyperCube, KMeans, LocalitySensitiveHashing
+from tools.similarity.conv_layers import find_layers
+from tools.similarity.layer_study import Form, LayerStudy, Sweep
+from tools.similarity.options import MethodName, SimilarityOptions
+from tools.similarity.report import SimilarityReport
+from tools.similarity.split_network import SplitNetwork
+
+
+def study_file(
+    model_path: Path,
+    data: Path,
+    options: SimilarityOptions | None = None,
+    *,
+    labels: Path | None = None,
+    progress: ProgressCallback = silent,
+) -> SimilarityReport:
+    """Studies layers of a model file on samples; see SimilarityOptions and `open_samples` for what can be given.
+
+    Raises ModelError, ConfigError (no such layer), DataError (samples or labels) before any long work.
+    """
+    options = options or SimilarityOptions()
+    progress("reading the model", 0, 0)
+    model = load_model(model_path)
+    samples = open_samples(data, model_inputs(model), _shapes(model, options), labels)
+    return study_similarity(model, samples, options, name=str(model_path), folder=model_path.parent, progress=progress)
+
+
+def study_similarity(
+    model: onnx.ModelProto,
+    samples: Samples,
+    options: SimilarityOptions,
+    sweeps: Sequence[Sweep] | None = None,
+    *,
+    name: str = "",
+    folder: Path,
+    progress: ProgressCallback = silent,
+) -> SimilarityReport:
+    """Studies layers of a model in memory; `sweeps` (default: those of the options) may hold further methods.
+
+    `folder` may hold temporary copies of a model with external data.
+    """
+    start = time.monotonic()
+    if options.samples is not None:
+        samples = samples.subset(range(min(len(samples), max(1, options.samples // options.batch))))
+    shapes = _shapes(model, options)
+    network = find_layers(model, options.layers, shapes)
+    output = class_output(model, tensor_shapes(model, shapes))
+    if samples.has_labels and output is None:
+        raise DataError("--labels: the model has no single output of the form [N, classes] that they could be for")
+    studies = []
+    for layer in network.layers:
+        split = SplitNetwork(network, layer, options.threads, folder)
+        study = LayerStudy(layer, split, sweeps or built_in_sweeps(options), output)
+        for index, sample in enumerate(samples):
+            study.add(sample, forms(options), _within(progress, index, len(samples)))
+        studies.append(study)
+    return SimilarityReport(
+        model=name,
+        data=samples.description,
+        accuracy=None if output is None else "top1" if samples.has_labels else "agreement",
+        original=studies[0].original,
+        layers=[study.report() for study in studies],
+        seconds=time.monotonic() - start,
+        versions=versions(),
+        options=options.model_dump(mode="json"),
+    )
+
+
+def forms(options: SimilarityOptions) -> list[Form]:
+    """Returns all combinations of length, scope and distance."""
+    return [
+        Form(length, scope, metric)
+        for length in options.lengths
+        for scope in options.scopes
+        for metric in options.metrics
+    ]
+
+
+def built_in_sweeps(options: SimilarityOptions) -> list[Sweep]:
+    """Returns the methods of the papers with the efforts that the options give."""
+    known: Mapping[MethodName, Sweep] = {
+        "kmeans": Sweep(KMeans(options.seed, options.iterations, options.max_clusters), options.clusters),
+        "hypercube": Sweep(HyperCube(options.dimensions), options.bins),
+        "lsh": Sweep(LocalitySensitiveHashing(options.seed), options.hashes),
+    }
+    return [known[method] for method in dict.fromkeys(options.methods)]
+
+
+def _within(progress: ProgressCallback, part: int, parts: int) -> ProgressCallback:
+    """Returns a callback for one of several equal parts of the work."""
+    return lambda what, done, total: progress(what, part * total + done, parts * total)
+
+
+def _shapes(model: onnx.ModelProto, options: SimilarityOptions) -> dict[str, tuple[int, ...]]:
+    """Returns concrete shapes of the inputs, with the batch that was asked for where the model leaves it open."""
+    bound = bind_shapes(model, options.shapes, warn=False)
+    free = [spec.name for spec in model_inputs(model) if spec.dims and isinstance(spec.dims[0], str)]
+    fixed = {shape[0] for name, shape in bound.items() if shape and name not in free}
+    if options.batch > 1 and not free and options.batch not in fixed:
+        raise ConfigError(f"--batch: the model fixes its batch, to {max(fixed, default=1)}; leave the flag out")
+    return bound | {name: (options.batch, *bound[name][1:]) for name in free if name not in options.shapes}

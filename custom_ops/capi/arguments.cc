@@ -1,13 +1,10 @@
 #include "arguments.h"
 
+#include <string>
+
 namespace reuse::capi {
 
-std::string& last_error() {
-  thread_local std::string message;
-  return message;
-}
-
-Blocking blocking_of(const reuse_convolution& c) {
+ConvAttributes conv_attributes_of(const reuse_convolution& c) {
   ConvAttributes a;
   a.kernel_h = c.kernel[0];
   a.kernel_w = c.kernel[1];
@@ -24,6 +21,11 @@ Blocking blocking_of(const reuse_convolution& c) {
   a.sub_vector_length = c.sub_vector_length;
   a.input_order = c.pixel_major_input != 0 ? DataOrder::kNhwc : DataOrder::kNchw;
   a.output_order = c.pixel_major_output != 0 ? DataOrder::kNhwc : DataOrder::kNchw;
+  return a;
+}
+
+Blocking blocking_of(const reuse_convolution& c) {
+  const ConvAttributes a = conv_attributes_of(c);
   return Blocking::make(ConvGeometry::make(a, c.batch, c.in_channels, c.in_height, c.in_width, c.out_channels));
 }
 
@@ -35,10 +37,13 @@ ClusterAttributes cluster_attributes_of(const reuse_hashing& h) {
   return attributes;
 }
 
+HashParameterSizes sizes_of(const reuse_hashing& h) {
+  return {h.projections_size, h.thresholds_size, h.coordinates_size, h.widths_size};
+}
+
 HashAttributes hash_attributes_of(const reuse_hashing& h, const Blocking& blocking) {
   const HashAttributes attributes{&find_hash_family(h.family), h.num_hashes};
-  attributes.family->check({h.projections_size, h.thresholds_size, h.coordinates_size, h.widths_size},
-                           blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes);
+  attributes.family->check(sizes_of(h), {blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes});
   return attributes;
 }
 

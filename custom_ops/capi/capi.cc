@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
 #include <vector>
 
-#include "../cpu/simd/kernels.h"
+#include "errors.h"
+#include "reuse/isa.h"
 #include "reuse/statistics_registry.h"
 #include "reuse/tree_fit.h"
 
@@ -21,10 +21,12 @@ int32_t reuse_has_cuda(void) {
 
 const char* reuse_version(void) { return REUSE_VERSION; }
 
-const char* reuse_isa(void) { return reuse::simd::kernels().name; }
+const char* reuse_isa(void) {
+  return reuse::capi::guarded<const char*>(nullptr, [] { return reuse::instruction_set(); });
+}
 
 int64_t reuse_statistics_json(const char* session_tag, char* buffer, int64_t size) {
-  try {
+  return reuse::capi::guarded<int64_t>(-1, [&] {
     const std::string json = reuse::StatisticsRegistry::instance().to_json(session_tag);
     const int64_t needed = static_cast<int64_t>(json.size()) + 1;
     if (buffer != nullptr && size > 0) {
@@ -33,37 +35,33 @@ int64_t reuse_statistics_json(const char* session_tag, char* buffer, int64_t siz
       buffer[copied] = '\0';
     }
     return needed;
-  } catch (const std::exception&) {
-    return -1;
-  }
+  });
 }
 
 void reuse_statistics_reset(const char* session_tag) {
-  try {
+  // Out of memory, the statistics stay as they are.
+  reuse::capi::guarded<int32_t>(-1, [&] {
     reuse::StatisticsRegistry::instance().reset(session_tag);
-  } catch (const std::exception&) {
-    return;  // out of memory: the statistics stay as they are
-  }
+    return 0;
+  });
 }
 
 void reuse_statistics_forget(const char* session_tag) {
-  try {
+  // Out of memory, they stay known.
+  reuse::capi::guarded<int32_t>(-1, [&] {
     reuse::StatisticsRegistry::instance().forget(session_tag);
-  } catch (const std::exception&) {
-    return;  // out of memory: they stay known
-  }
+    return 0;
+  });
 }
 
 int32_t reuse_fit_trees(const float* vectors, int64_t count, int64_t length, const float* importance, int64_t num_trees,
                         const int64_t* depths, const int64_t* leaves, int32_t* coordinates, float* thresholds) {
-  try {
+  return reuse::capi::guarded<int32_t>(-1, [&] {
     std::vector<reuse::TreeShape> shapes(num_trees);
     for (int64_t i = 0; i < num_trees; ++i) shapes[i] = {depths[i], leaves[i]};
     reuse::fit_trees(vectors, count, length, importance, shapes.data(), num_trees, coordinates, thresholds);
     return 0;
-  } catch (const std::exception&) {
-    return -1;
-  }
+  });
 }
 
 }  // extern "C"

@@ -1,6 +1,7 @@
 #include "reuse/cuda_training.h"
 
 #include "arguments.h"
+#include "errors.h"
 #include "reuse/cuda_training_capi.h"
 
 namespace {

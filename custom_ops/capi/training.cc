@@ -1,41 +1,31 @@
 #include "reuse/training.h"
 
-#include <stdexcept>
-#include <string>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "arguments.h"
+#include "errors.h"
 #include "workers.h"
 
-struct reuse_clusters {
-  reuse::Blocking blocking;
-  reuse::Clusters found;
-  std::vector<std::vector<int64_t>> codes;  // by block, if they were to be kept
+struct reuse_plan {
+  reuse::ConvAttributes conv;
+  int64_t in_channels, out_channels;
+  reuse::ClusterAttributes cluster;
+  bool keep_codes;
+  std::unique_ptr<const reuse::Encoder> encoder;
 };
 
 namespace {
 
 reuse::AlignedAllocator memory;
 
-// What a kernel needs for one call.
+// What one call works with.
 struct Call {
-  explicit Call(int64_t threads) : workers(threads) {}
-  reuse::Workers workers;
-  reuse::RunStatistics statistics;
-  reuse::Context context{memory, workers, statistics};
+  explicit Call(int64_t threads) : parallel(threads) {}
+  reuse::SharedWorkers parallel;
+  reuse::Workspace workspace{memory, parallel};
 };
-
-reuse::HashParameters parameters_of(const reuse_hashing& h, const reuse::Blocking& blocking) {
-  const int64_t length = blocking.sub_vector_length();
-  for (int64_t i = 0; i < h.coordinates_size; ++i) {
-    if (h.coordinates[i] < 0 || h.coordinates[i] >= length) {
-      throw std::invalid_argument("coordinates hold " + std::to_string(h.coordinates[i]) + ", must be 0 to " +
-                                  std::to_string(length - 1));
-    }
-  }
-  return {h.projections, h.thresholds, h.coordinates, h.widths};
-}
 
 // The codes of a block's clusters, in the order of their numbers: that of first appearance.
 std::vector<int64_t> codes_of_clusters(const int32_t* ids, const int64_t* codes, int64_t vectors, int64_t count) {
@@ -46,38 +36,64 @@ std::vector<int64_t> codes_of_clusters(const int32_t* ids, const int64_t* codes,
   return result;
 }
 
-reuse_clusters* cluster_with_codes(reuse::Context& context, const reuse::Blocking& blocking,
-                                   const reuse::HashAttributes& hashing, const reuse::HashParameters& parameters,
-                                   const reuse::ClusterAttributes& attributes, const float* x) {
-  reuse::Buffer<int64_t> codes(memory, static_cast<size_t>(blocking.num_blocks() * blocking.vectors));
-  reuse::hash(context, blocking, hashing, parameters, x, codes.data());
-  reuse::Clusters found = reuse::cluster(context, blocking, attributes, x, codes.data());
-  std::vector<std::vector<int64_t>> kept;
-  for (int64_t b = 0; b < blocking.num_blocks(); ++b) {
-    const int64_t offset = b * blocking.vectors;
-    kept.push_back(codes_of_clusters(found.ids.data() + offset, codes.data() + offset, blocking.vectors,
-                                     found.blocks[static_cast<size_t>(b)].count));
-  }
-  return new reuse_clusters{blocking, std::move(found), std::move(kept)};
-}
-
 }  // namespace
+
+// The clusters and the call whose memory they are in.
+struct reuse_clusters {
+  reuse_clusters(const reuse_plan& plan, const reuse::Blocking& of, const float* x, int64_t threads)
+      : call(threads), blocking(of), found(plan.keep_codes ? find_with_codes(plan, x) : find(plan, x)) {}
+
+  Call call;
+  reuse::Blocking blocking;
+  std::vector<std::vector<int64_t>> codes;  // by block, if they were to be kept
+  reuse::Clusters found;
+
+ private:
+  reuse::Clusters find(const reuse_plan& plan, const float* x) {
+    return reuse::hash_and_cluster(call.workspace, blocking, *plan.encoder, plan.cluster, x);
+  }
+
+  reuse::Clusters find_with_codes(const reuse_plan& plan, const float* x) {
+    reuse::Buffer<int64_t> all(call.workspace, static_cast<size_t>(blocking.num_blocks() * blocking.vectors));
+    reuse::hash(call.workspace, blocking, *plan.encoder, x, all.data());
+    reuse::Clusters result = reuse::cluster(call.workspace, blocking, plan.cluster, x, all.data());
+    for (int64_t b = 0; b < blocking.num_blocks(); ++b) {
+      const int64_t offset = b * blocking.vectors;
+      codes.push_back(codes_of_clusters(result.ids.data() + offset, all.data() + offset, blocking.vectors,
+                                        result.blocks[static_cast<size_t>(b)].count));
+    }
+    return result;
+  }
+};
 
 extern "C" {
 
-const char* reuse_last_error(void) { return reuse::capi::last_error().c_str(); }
+reuse_plan* reuse_plan_create(const reuse_convolution* convolution, const reuse_hashing* hashing) {
+  return reuse::capi::guarded<reuse_plan*>(nullptr, [&] {
+    const reuse::ConvAttributes conv = reuse::capi::conv_attributes_of(*convolution);
+    const int64_t in_channels = convolution->in_channels, out_channels = convolution->out_channels;
+    const reuse::Blocking blocking = reuse::Blocking::of_any_size(conv, in_channels, out_channels);
+    const reuse::HashAttributes hash = reuse::capi::hash_attributes_of(*hashing, blocking);
+    const reuse::HashParameters parameters{hashing->projections, hashing->thresholds, hashing->coordinates,
+                                           hashing->widths};
+    return new reuse_plan{conv,
+                          in_channels,
+                          out_channels,
+                          reuse::capi::cluster_attributes_of(*hashing),
+                          hashing->keep_codes != 0,
+                          reuse::make_encoder(memory, hash, blocking.num_blocks(), blocking.sub_vector_length(),
+                                              parameters, reuse::capi::sizes_of(*hashing))};
+  });
+}
 
-reuse_clusters* reuse_cluster(const reuse_convolution* convolution, const reuse_hashing* hashing, const float* x,
+void reuse_plan_destroy(reuse_plan* plan) { delete plan; }
+
+reuse_clusters* reuse_cluster(const reuse_plan* plan, int64_t batch, int64_t height, int64_t width, const float* x,
                               int64_t threads) {
   return reuse::capi::guarded<reuse_clusters*>(nullptr, [&] {
-    const reuse::Blocking blocking = reuse::capi::blocking_of(*convolution);
-    const reuse::HashAttributes hash = reuse::capi::hash_attributes_of(*hashing, blocking);
-    const reuse::HashParameters parameters = parameters_of(*hashing, blocking);
-    const reuse::ClusterAttributes attributes = reuse::capi::cluster_attributes_of(*hashing);
-    Call call(threads);
-    if (hashing->keep_codes != 0) return cluster_with_codes(call.context, blocking, hash, parameters, attributes, x);
-    return new reuse_clusters{
-        blocking, reuse::hash_and_cluster(call.context, blocking, hash, parameters, attributes, x), {}};
+    const reuse::Blocking blocking = reuse::Blocking::make(
+        reuse::ConvGeometry::make(plan->conv, batch, plan->in_channels, height, width, plan->out_channels));
+    return new reuse_clusters(*plan, blocking, x, threads);
   });
 }
 
@@ -103,8 +119,8 @@ int32_t reuse_forward(const reuse_clusters* clusters, const float* weights, cons
   return reuse::capi::guarded<int32_t>(-1, [&] {
     Call call(threads);
     const reuse::TableType table = int8 != 0 ? reuse::TableType::kInt8 : reuse::TableType::kFloat;
-    const reuse::PackedWeights packed = reuse::pack_for_reuse_conv(memory, clusters->blocking, table, weights);
-    reuse::multiply_and_gather(call.context, clusters->blocking, table, {}, packed, clusters->found, bias, y);
+    const reuse::PackedWeights packed(call.workspace, clusters->blocking, table, weights);
+    reuse::multiply_and_gather(call.workspace, clusters->blocking, {}, packed, clusters->found, bias, y);
     return 0;
   });
 }
@@ -113,7 +129,7 @@ int32_t reuse_backward(const reuse_clusters* clusters, const float* weights, con
                        float* grad_x, int64_t threads) {
   return reuse::capi::guarded<int32_t>(-1, [&] {
     Call call(threads);
-    reuse::backward(call.context, clusters->blocking, clusters->found, weights, grad_y, {grad_weights, grad_x});
+    reuse::backward(call.workspace, clusters->blocking, clusters->found, weights, grad_y, {grad_weights, grad_x});
     return 0;
   });
 }

@@ -1,8 +1,30 @@
 #include "workers.h"
 
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 
 namespace reuse {
+namespace {
+
+std::atomic<Workers*> shared{nullptr};
+
+// Never destroyed: a thread may still be at work when static objects are.
+Workers& shared_workers() {
+  // A forked process has none of the threads, and perhaps a lock that nobody will open: it begins anew.
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { shared = nullptr; });
+  static_cast<void>(registered);
+  if (Workers* found = shared.load()) return *found;
+  auto* fresh = new Workers;
+  Workers* found = nullptr;
+  if (shared.compare_exchange_strong(found, fresh)) return *fresh;
+  delete fresh;  // another thread was faster
+  return *found;
+}
+
+}  // namespace
 
 void* AlignedAllocator::allocate(size_t bytes) {
   constexpr size_t kAlignment = 64;
@@ -24,54 +46,64 @@ Workers::~Workers() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void Workers::run(int64_t count, const std::function<void(int64_t)>& body) {
-  if (wanted_ <= 1 || count <= 1) {
+void Workers::run(int64_t threads, int64_t count, const std::function<void(int64_t)>& body) {
+  const int64_t helpers = std::min(threads, count) - 1;
+  if (helpers <= 0) {
     for (int64_t i = 0; i < count; ++i) body(i);
     return;
   }
-  while (static_cast<int64_t>(threads_.size()) + 1 < wanted_) threads_.emplace_back([this] { serve(); });
+  Job job{body, 0, count, helpers, 0, nullptr, {}};
   std::unique_lock<std::mutex> lock(mutex_);
-  body_ = &body;
-  next_ = 0;
-  count_ = count;
-  failure_ = nullptr;
+  while (static_cast<int64_t>(threads_.size()) < helpers) threads_.emplace_back([this] { serve(); });
+  const auto place = jobs_.insert(jobs_.end(), &job);
   work_.notify_all();
-  take(lock);
-  done_.wait(lock, [this] { return running_ == 0; });
-  body_ = nullptr;
-  if (failure_) std::rethrow_exception(failure_);
+  take(job, lock);
+  jobs_.erase(place);
+  job.left.wait(lock, [&job] { return job.helpers == 0; });
+  if (job.failure) std::rethrow_exception(job.failure);
 }
 
 void Workers::serve() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
-    work_.wait(lock, [this] { return stop_ || (body_ != nullptr && next_ < count_); });
+    Job* job = nullptr;
+    work_.wait(lock, [&] { return stop_ || (job = find_job()) != nullptr; });
     if (stop_) return;
-    take(lock);
+    --job->places;
+    ++job->helpers;
+    take(*job, lock);
+    if (--job->helpers == 0) job->left.notify_all();
   }
 }
 
+Workers::Job* Workers::find_job() {
+  for (Job* job : jobs_) {
+    if (job->places > 0 && job->next < job->count) return job;
+  }
+  return nullptr;
+}
+
 // Takes pieces of the work until none are left; after a failure the rest is not begun.
-void Workers::take(std::unique_lock<std::mutex>& lock) {
-  while (next_ < count_) {
-    const int64_t index = next_++;
-    ++running_;
-    const std::function<void(int64_t)>& body = *body_;
+void Workers::take(Job& job, std::unique_lock<std::mutex>& lock) {
+  while (job.next < job.count) {
+    const int64_t index = job.next++;
     lock.unlock();
     std::exception_ptr failure;
     try {
-      body(index);
+      job.body(index);
     } catch (...) {
       failure = std::current_exception();
     }
     lock.lock();
-    --running_;
     if (failure) {
-      if (!failure_) failure_ = failure;
-      next_ = count_;
+      if (!job.failure) job.failure = failure;
+      job.next = job.count;
     }
   }
-  if (running_ == 0) done_.notify_all();
+}
+
+void SharedWorkers::run(int64_t count, const std::function<void(int64_t)>& body) {
+  shared_workers().run(threads_, count, body);
 }
 
 }  // namespace reuse

@@ -17,8 +17,8 @@ int64_t whole_lanes(int64_t floats) { return (floats + simd::kLanes - 1) / simd:
 // The output's deltas, pixel-major, each group's channels followed by zeros up to whole lanes.
 class PixelDeltas {
  public:
-  PixelDeltas(Context& context, const ConvGeometry& g, const float* dy)
-      : memory_(context.allocator), channels_(g.group_out_channels()), padded_(whole_lanes(channels_)) {
+  PixelDeltas(Workspace& workspace, const ConvGeometry& g, const float* dy)
+      : memory_(workspace), channels_(g.group_out_channels()), padded_(whole_lanes(channels_)) {
     const bool pixel_major = g.attributes.output_order == DataOrder::kNhwc;
     stride_ = padded_ * g.attributes.group;
     if (pixel_major && padded_ == channels_) {
@@ -26,7 +26,7 @@ class PixelDeltas {
       return;
     }
     memory_.resize(static_cast<size_t>(g.rows() * stride_));
-    context.parallel.run(g.batch * g.attributes.group, [&](int64_t task) {
+    workspace.parallel.run(g.batch * g.attributes.group, [&](int64_t task) {
       const int64_t image = task / g.attributes.group, group = task % g.attributes.group;
       float* out = memory_.data() + image * g.out_pixels() * stride_ + group * padded_;
       if (pixel_major) {
@@ -74,13 +74,13 @@ struct StripGradient {
 // Computes strip after strip; all that a strip needs is its own.
 class StripBackward {
  public:
-  StripBackward(Context& context, const Blocking& blocking, const Clusters& clusters, const float* weights,
+  StripBackward(Workspace& workspace, const Blocking& blocking, const Clusters& clusters, const float* weights,
                 const PixelDeltas& deltas)
-      : context_(context), blocking_(blocking), clusters_(clusters), weights_(weights), deltas_(deltas) {}
+      : workspace_(workspace), blocking_(blocking), clusters_(clusters), weights_(weights), deltas_(deltas) {}
 
   StripGradient run(const Strip& strip, const Gradients& wanted) const {
     Buffer<float> sums = sum_by_cluster(strip);
-    StripGradient result(context_.allocator);
+    StripGradient result(workspace_);
     if (wanted.weights != nullptr) multiply_centroids(strip, sums, result.weights);
     if (wanted.x != nullptr) multiply_weights(strip, sums, result.centroids);
     return result;
@@ -93,7 +93,7 @@ class StripBackward {
   // Eq. 8: sums [C, taps, padded] of the deltas of all output pixels that read a cluster's members with a tap.
   Buffer<float> sum_by_cluster(const Strip& strip) const {
     const ConvGeometry& g = blocking_.geometry;
-    Buffer<float> sums(context_.allocator, static_cast<size_t>(own(strip).count * width(strip)));
+    Buffer<float> sums(workspace_, static_cast<size_t>(own(strip).count * width(strip)));
     std::fill_n(sums.data(), sums.size(), 0.0f);
     const simd::SumTable table{clusters_.ids.data() + strip.block * blocking_.vectors, sums.data(), width(strip),
                                strip.padded};
@@ -114,9 +114,9 @@ class StripBackward {
     out.resize(static_cast<size_t>(length * columns));
     std::fill_n(out.data(), out.size(), 0.0f);
     const int64_t most = std::min(clusters, kClustersAtOnce);
-    Buffer<float> transposed(context_.allocator, static_cast<size_t>(length * most));
-    Buffer<float> panel(context_.allocator, static_cast<size_t>(columns * most));
-    Buffer<float> product(context_.allocator, static_cast<size_t>(length * columns));
+    Buffer<float> transposed(workspace_, static_cast<size_t>(length * most));
+    Buffer<float> panel(workspace_, static_cast<size_t>(columns * most));
+    Buffer<float> product(workspace_, static_cast<size_t>(length * columns));
     for (int64_t begin = 0; begin < clusters; begin += most) {
       const int64_t count = std::min(most, clusters - begin);
       for (int64_t c = 0; c < count; ++c) {
@@ -136,7 +136,7 @@ class StripBackward {
   // Eq. 18 but for the division: sums [C, taps * padded] times the weights' transpose [taps * padded, L].
   void multiply_weights(const Strip& strip, const Buffer<float>& sums, Buffer<float>& out) const {
     const int64_t length = blocking_.sub_vector_length(), depth = width(strip);
-    Buffer<float> panel(context_.allocator, static_cast<size_t>(depth * whole_lanes(length)));
+    Buffer<float> panel(workspace_, static_cast<size_t>(depth * whole_lanes(length)));
     std::fill_n(panel.data(), panel.size(), 0.0f);
     for_each_weight(blocking_, strip, [&](int64_t l, int64_t column, int64_t index) {
       panel[static_cast<size_t>((l / simd::kLanes * depth + column) * simd::kLanes + l % simd::kLanes)] =
@@ -169,7 +169,7 @@ class StripBackward {
   }
 
  private:
-  Context& context_;
+  Workspace& workspace_;
   const Blocking& blocking_;
   const Clusters& clusters_;
   const float* weights_;
@@ -194,13 +194,13 @@ std::vector<Strip> cut_strips(const Blocking& blocking, const Clusters& clusters
 
 // The deltas [C, L] of each block's centroids: the strips' sums, over the members (Eq. 13). Rows are followed by as
 // much as whole lanes may be read beyond them.
-std::vector<Buffer<float>> centroid_deltas(Context& context, const Blocking& blocking, const Clusters& clusters,
+std::vector<Buffer<float>> centroid_deltas(Workspace& workspace, const Blocking& blocking, const Clusters& clusters,
                                            const std::vector<Strip>& strips,
                                            const std::vector<std::unique_ptr<StripGradient>>& found) {
   const int64_t length = blocking.sub_vector_length();
   std::vector<Buffer<float>> deltas;
   for (const BlockClusters& own : clusters.blocks) {
-    deltas.emplace_back(context.allocator, static_cast<size_t>(own.count * length + simd::kLanes));
+    deltas.emplace_back(workspace, static_cast<size_t>(own.count * length + simd::kLanes));
     std::fill_n(deltas.back().data(), deltas.back().size(), 0.0f);
   }
   for (size_t i = 0; i < strips.size(); ++i) {
@@ -220,11 +220,11 @@ std::vector<Buffer<float>> centroid_deltas(Context& context, const Blocking& blo
 }
 
 // Layout channel: a pixel's channels get the delta of their centroid.
-void write_pixels(Context& context, const Blocking& blocking, const Clusters& clusters,
+void write_pixels(Workspace& workspace, const Blocking& blocking, const Clusters& clusters,
                   const std::vector<Buffer<float>>& deltas, float* dx) {
   const ConvGeometry& g = blocking.geometry;
   const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
-  context.parallel.run(blocking.num_blocks() * g.batch, [&](int64_t task) {
+  workspace.parallel.run(blocking.num_blocks() * g.batch, [&](int64_t task) {
     const int64_t block = task % blocking.num_blocks(), image = task / blocking.num_blocks();
     const int64_t channel = blocking.first_channel(block);
     const simd::OutputTile tile{pixel_major ? dx + image * g.in_pixels() * g.in_channels + channel
@@ -245,8 +245,9 @@ void write_pixels(Context& context, const Blocking& blocking, const Clusters& cl
 // Layout patch: rows of the unfolded input's deltas are added where its windows read.
 class Folder {
  public:
-  Folder(Context& context, const Blocking& blocking, const Clusters& clusters, const std::vector<Buffer<float>>& deltas)
-      : context_(context), blocking_(blocking), clusters_(clusters), deltas_(deltas) {
+  Folder(Workspace& workspace, const Blocking& blocking, const Clusters& clusters,
+         const std::vector<Buffer<float>>& deltas)
+      : workspace_(workspace), blocking_(blocking), clusters_(clusters), deltas_(deltas) {
     const ConvGeometry& g = blocking.geometry;
     const ConvAttributes& a = g.attributes;
     height_ = g.in_h + a.pad_top + a.pad_bottom;
@@ -256,8 +257,8 @@ class Folder {
 
   void run(float* dx) const {
     const int64_t groups = blocking_.geometry.attributes.group;
-    context_.parallel.run(blocking_.geometry.batch * groups,
-                          [&](int64_t task) { fold(task / groups, task % groups, dx); });
+    workspace_.parallel.run(blocking_.geometry.batch * groups,
+                            [&](int64_t task) { fold(task / groups, task % groups, dx); });
   }
 
  private:
@@ -281,7 +282,7 @@ class Folder {
     const ConvGeometry& g = blocking_.geometry;
     const ConvAttributes& a = g.attributes;
     const int64_t channels = g.group_in_channels();
-    Buffer<float> padded(context_.allocator, static_cast<size_t>(height_ * columns_ * channels));
+    Buffer<float> padded(workspace_, static_cast<size_t>(height_ * columns_ * channels));
     std::fill_n(padded.data(), padded.size(), 0.0f);
     for (int64_t index = 0; index < blocking_.blocks_per_group; ++index) {
       const int64_t block = group * blocking_.blocks_per_group + index;
@@ -302,7 +303,7 @@ class Folder {
     }
   }
 
-  Context& context_;
+  Workspace& workspace_;
   const Blocking& blocking_;
   const Clusters& clusters_;
   const std::vector<Buffer<float>>& deltas_;
@@ -312,7 +313,7 @@ class Folder {
 
 }  // namespace
 
-void backward(Context& context, const Blocking& blocking, const Clusters& clusters, const float* weights,
+void backward(Workspace& workspace, const Blocking& blocking, const Clusters& clusters, const float* weights,
               const float* dy, const Gradients& gradients) {
   const ConvGeometry& g = blocking.geometry;
   if (blocking.vectors == 0) {
@@ -324,10 +325,10 @@ void backward(Context& context, const Blocking& blocking, const Clusters& cluste
   std::vector<Strip> strips = cut_strips(blocking, clusters);
   std::vector<std::unique_ptr<StripGradient>> found(strips.size());
   {
-    Stopwatch watch(context.statistics.gather_ns);
-    const PixelDeltas deltas(context, g, dy);
-    const StripBackward computer(context, blocking, clusters, weights, deltas);
-    context.parallel.run(static_cast<int64_t>(strips.size()), [&](int64_t i) {
+    Stopwatch watch(workspace.statistics.gather_ns);
+    const PixelDeltas deltas(workspace, g, dy);
+    const StripBackward computer(workspace, blocking, clusters, weights, deltas);
+    workspace.parallel.run(static_cast<int64_t>(strips.size()), [&](int64_t i) {
       const Strip& strip = strips[static_cast<size_t>(i)];
       found[static_cast<size_t>(i)] = std::make_unique<StripGradient>(computer.run(strip, gradients));
       if (gradients.weights == nullptr) return;
@@ -339,12 +340,12 @@ void backward(Context& context, const Blocking& blocking, const Clusters& cluste
     });
   }
   if (gradients.x == nullptr) return;
-  Stopwatch watch(context.statistics.cluster_ns);
-  const std::vector<Buffer<float>> deltas = centroid_deltas(context, blocking, clusters, strips, found);
+  Stopwatch watch(workspace.statistics.cluster_ns);
+  const std::vector<Buffer<float>> deltas = centroid_deltas(workspace, blocking, clusters, strips, found);
   if (blocking.layout() == Layout::kChannel) {
-    write_pixels(context, blocking, clusters, deltas, gradients.x);
+    write_pixels(workspace, blocking, clusters, deltas, gradients.x);
   } else {
-    Folder(context, blocking, clusters, deltas).run(gradients.x);
+    Folder(workspace, blocking, clusters, deltas).run(gradients.x);
   }
 }
 

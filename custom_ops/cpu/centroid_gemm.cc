@@ -5,10 +5,11 @@
 
 #include "heuristics.h"
 #include "simd/kernels.h"
+#include "stopwatch.h"
 
 namespace reuse {
 
-void multiply_centroids(Context& context, const std::vector<Product>& products, int64_t length, int64_t width,
+void multiply_centroids(Workspace& workspace, const std::vector<Product>& products, int64_t length, int64_t width,
                         int64_t taps, int64_t tap_columns, int64_t table_stride) {
   struct Task {
     const Product* product;
@@ -21,7 +22,7 @@ void multiply_centroids(Context& context, const std::vector<Product>& products, 
   for (const Product& product : products) {
     for (int64_t begin = 0; begin < product.count; begin += per_task) tasks.push_back({&product, begin});
   }
-  context.parallel.run(static_cast<int64_t>(tasks.size()), [&](int64_t index) {
+  workspace.parallel.run(static_cast<int64_t>(tasks.size()), [&](int64_t index) {
     const Task& task = tasks[static_cast<size_t>(index)];
     const Product& own = *task.product;
     const int64_t rows = std::min(per_task, own.count - task.begin);
@@ -43,17 +44,19 @@ void multiply_centroids(Context& context, const std::vector<Product>& products, 
   });
 }
 
-void centroid_gemm(Context& context, const Blocking& blocking, const PackedWeights& weights, const float* centroids,
+void centroid_gemm(Workspace& workspace, const Blocking& blocking, const float* weights, const float* centroids,
                    const int32_t* counts, int64_t capacity, float* table) {
+  Stopwatch watch(workspace.statistics.gemm_ns);
+  const PackedWeights packed(workspace, blocking, weights);
   const int64_t length = blocking.sub_vector_length(), width = blocking.table_width();
   std::vector<Product> products;
   for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
     const int64_t count = std::clamp<int64_t>(counts[block], 0, capacity);
     float* rows = table + block * capacity * width;
-    products.push_back({centroids + block * capacity * length, count, weights.panel(block, 0), rows, nullptr});
+    products.push_back({centroids + block * capacity * length, count, packed.panel(block, 0), rows, nullptr});
     std::fill(rows + count * width, rows + capacity * width, 0.0f);
   }
-  multiply_centroids(context, products, length, width, 1, 0, width);
+  multiply_centroids(workspace, products, length, width, 1, 0, width);
 }
 
 }  // namespace reuse

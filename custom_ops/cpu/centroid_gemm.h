@@ -17,7 +17,7 @@ struct Product {
 
 // table[c, n] = centroids[c, :] . panel[:, n] for n < width, for all products in one parallel loop. If `taps` > 1, the
 // panel holds that many pieces of `width` columns, `tap_columns` apart, whose products lie beside each other.
-void multiply_centroids(Context& context, const std::vector<Product>& products, int64_t length, int64_t width,
+void multiply_centroids(Workspace& workspace, const std::vector<Product>& products, int64_t length, int64_t width,
                         int64_t taps, int64_t tap_columns, int64_t table_stride);
 
 }  // namespace reuse

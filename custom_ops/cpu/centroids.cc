@@ -18,7 +18,7 @@ int64_t strips_of(const Blocking& blocking) {
 }
 
 // Adds a strip of all vectors' elements to their clusters' sums.
-void add_strip(Context& context, const Blocking& blocking, const float* x, int64_t block, Elements strip,
+void add_strip(Workspace& workspace, const Blocking& blocking, const float* x, int64_t block, Elements strip,
                const int32_t* ids, double* sums) {
   const ConvGeometry& g = blocking.geometry;
   const simd::Kernels& kernels = simd::kernels();
@@ -30,7 +30,7 @@ void add_strip(Context& context, const Blocking& blocking, const float* x, int64
     }
     return;
   }
-  Buffer<float> values(context.allocator, static_cast<size_t>(strip.count * kTileVectors));
+  Buffer<float> values(workspace, static_cast<size_t>(strip.count * kTileVectors));
   for (int64_t first = 0; first < blocking.vectors; first += kTileVectors) {
     const int64_t count = std::min(kTileVectors, blocking.vectors - first);
     const Tile tile = load_tile(blocking, x, block, strip, first, count, values.data());
@@ -52,21 +52,21 @@ void divide_strip(const Blocking& blocking, Elements strip, const double* sums, 
 
 // Writes one strip of a block's means. Strips, not whole vectors: the sums of a strip fit a cache, and a layer of a
 // single block gives work to several threads.
-void write_strip_of_means(Context& context, const Blocking& blocking, const float* x, int64_t block, int64_t begin,
+void write_strip_of_means(Workspace& workspace, const Blocking& blocking, const float* x, int64_t block, int64_t begin,
                           const int32_t* ids, BlockClusters& own) {
   const int64_t length = blocking.sub_vector_length();
   const int64_t padded = std::min(simd::kMemberStrip, length - begin);
   const Elements strip{begin, std::clamp<int64_t>(blocking.block_length(block) - begin, 0, padded)};
   const int64_t width = simd::sum_width(strip.count);
-  Buffer<double> sums(context.allocator, static_cast<size_t>(own.count * width));
+  Buffer<double> sums(workspace, static_cast<size_t>(own.count * width));
   std::fill_n(sums.data(), own.count * width, 0.0);
-  if (strip.count > 0) add_strip(context, blocking, x, block, strip, ids, sums.data());
+  if (strip.count > 0) add_strip(workspace, blocking, x, block, strip, ids, sums.data());
   divide_strip(blocking, strip, sums.data(), own);
 }
 
 // The same for strips first ... end - 1, counted over all blocks, of a pixel-major input: together, as they share cache
 // lines.
-void write_pixel_means(Context& context, const Blocking& blocking, const float* x, int64_t first, int64_t end,
+void write_pixel_means(Workspace& workspace, const Blocking& blocking, const float* x, int64_t first, int64_t end,
                        Clusters& clusters) {
   const int64_t strips = strips_of(blocking);
   struct Strip {
@@ -80,7 +80,7 @@ void write_pixel_means(Context& context, const Blocking& blocking, const float* 
     const int64_t block = index / strips, begin = index % strips * simd::kMemberStrip;
     const int64_t count = std::clamp<int64_t>(blocking.block_length(block) - begin, 0, simd::kMemberStrip);
     const int64_t size = clusters.blocks[static_cast<size_t>(block)].count * simd::sum_width(count);
-    own.push_back({block, {begin, count}, Buffer<double>(context.allocator, static_cast<size_t>(size))});
+    own.push_back({block, {begin, count}, Buffer<double>(workspace, static_cast<size_t>(size))});
     std::fill_n(own.back().sums.data(), size, 0.0);
   }
   for (int64_t start = 0; start < blocking.vectors; start += kTileVectors) {
@@ -140,11 +140,11 @@ class AngularSums {
   Buffer<double> norms_;
 };
 
-void write_angular(Context& context, const Blocking& blocking, const float* x, int64_t block, const int32_t* ids,
+void write_angular(Workspace& workspace, const Blocking& blocking, const float* x, int64_t block, const int32_t* ids,
                    BlockClusters& own) {
   const int64_t length = blocking.sub_vector_length();
-  AngularSums sums(context.allocator, length, own.count);
-  Buffer<float> values(context.allocator, static_cast<size_t>(length * kTileVectors));
+  AngularSums sums(workspace, length, own.count);
+  Buffer<float> values(workspace, static_cast<size_t>(length * kTileVectors));
   for (int64_t first = 0; first < blocking.vectors; first += kTileVectors) {
     const Tile tile =
         load_tile(blocking, x, block, first, std::min(kTileVectors, blocking.vectors - first), values.data());
@@ -157,28 +157,28 @@ void write_angular(Context& context, const Blocking& blocking, const float* x, i
 
 }  // namespace
 
-void write_centroids(Context& context, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
-                     Clusters& clusters) {
+void write_centroids(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes,
+                     const float* x, Clusters& clusters) {
   const int64_t length = blocking.sub_vector_length(), strips = strips_of(blocking);
   for (BlockClusters& own : clusters.blocks) own.centroids.resize(static_cast<size_t>(own.count * length));
   const bool angular = attributes.metric == Metric::kAngular;
   if (!angular && blocking.geometry.attributes.input_order == DataOrder::kNhwc) {
     const int64_t all = blocking.num_blocks() * strips;
     const int64_t together = std::max<int64_t>(1, kChannelsTogether * strips / length);
-    context.parallel.run((all + together - 1) / together, [&](int64_t task) {
-      write_pixel_means(context, blocking, x, task * together, std::min(all, (task + 1) * together), clusters);
+    workspace.parallel.run((all + together - 1) / together, [&](int64_t task) {
+      write_pixel_means(workspace, blocking, x, task * together, std::min(all, (task + 1) * together), clusters);
     });
     return;
   }
   const int64_t tasks_per_block = angular ? 1 : strips;
-  context.parallel.run(blocking.num_blocks() * tasks_per_block, [&](int64_t task) {
+  workspace.parallel.run(blocking.num_blocks() * tasks_per_block, [&](int64_t task) {
     const int64_t block = task / tasks_per_block;
     BlockClusters& own = clusters.blocks[static_cast<size_t>(block)];
     const int32_t* ids = clusters.ids.data() + block * blocking.vectors;
     if (angular) {
-      write_angular(context, blocking, x, block, ids, own);
+      write_angular(workspace, blocking, x, block, ids, own);
     } else {
-      write_strip_of_means(context, blocking, x, block, task % strips * simd::kMemberStrip, ids, own);
+      write_strip_of_means(workspace, blocking, x, block, task % strips * simd::kMemberStrip, ids, own);
     }
   });
 }

@@ -7,7 +7,7 @@
 namespace reuse {
 
 // Fills in the centroids of all blocks from ids and members, by the attributes' metric (docs/operators.md, Cluster).
-void write_centroids(Context& context, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
-                     Clusters& clusters);
+void write_centroids(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes,
+                     const float* x, Clusters& clusters);
 
 }  // namespace reuse

@@ -6,6 +6,7 @@
 
 #include "heuristics.h"
 #include "pixel_tiles.h"
+#include "stopwatch.h"
 
 namespace reuse {
 namespace {
@@ -163,12 +164,12 @@ class TileAdder {
 };
 
 // Writes the rows of a block's table that is all there is to sum.
-void copy_rows(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
+void copy_rows(Workspace& workspace, const Blocking& blocking, const GatherAttributes& attributes,
                const simd::Tables& tables, const OutputChannels& output) {
   const ConvGeometry& g = blocking.geometry;
   const simd::BlockTable& table = tables.blocks[0];
   const int64_t per_image = (g.out_pixels() + kCopiedPixels - 1) / kCopiedPixels;
-  context.parallel.run(g.batch * per_image, [&](int64_t task) {
+  workspace.parallel.run(g.batch * per_image, [&](int64_t task) {
     const int64_t image = task / per_image, first = task % per_image * kCopiedPixels;
     simd::kernels().write_rows(
         static_cast<const float*>(table.rows), tables.row_stride, table.ids + image * g.out_pixels() + first,
@@ -186,25 +187,26 @@ bool rows_are_outputs(const Blocking& blocking) {
   return own_pixel && blocking.blocks_per_group == 1;
 }
 
-void add_tables(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
+void add_tables(Workspace& workspace, const Blocking& blocking, const GatherAttributes& attributes,
                 const ScaledTables& tables, const SumsMemory& memory, const OutputChannels* output) {
   // The last strip of channels of a table that is not padded must not be read in whole lanes.
   if (rows_are_outputs(blocking) && tables.scale == nullptr && tables.tables.channels % simd::kLanes == 0) {
-    return copy_rows(context, blocking, attributes, tables.tables, *output);
+    return copy_rows(workspace, blocking, attributes, tables.tables, *output);
   }
   const TileAdder adder(blocking, attributes, tables, memory, output);
   const PixelTiles& tiles = adder.tiles();
   const int64_t per_task = pieces_per_task(tiles.count());
   const int64_t own_size = memory.sums == nullptr && output != nullptr ? tiles.most_pixels() * memory.stride : 0;
-  context.parallel.run((tiles.count() + per_task - 1) / per_task, [&](int64_t task) {
-    Buffer<float> own(context.allocator, static_cast<size_t>(own_size));
+  workspace.parallel.run((tiles.count() + per_task - 1) / per_task, [&](int64_t task) {
+    Buffer<float> own(workspace, static_cast<size_t>(own_size));
     const int64_t end = std::min(tiles.count(), (task + 1) * per_task);
     for (int64_t index = task * per_task; index < end; ++index) adder.run(tiles[index], own.data());
   });
 }
 
-void gather(Context& context, const Blocking& blocking, const GatherAttributes& attributes, const float* table,
+void gather(Workspace& workspace, const Blocking& blocking, const GatherAttributes& attributes, const float* table,
             int64_t capacity, const int32_t* ids, const float* bias, float* y) {
+  Stopwatch watch(workspace.statistics.gather_ns);
   const ConvGeometry& g = blocking.geometry;
   const int64_t blocks = blocking.num_blocks(), width = blocking.table_width(), channels = g.group_out_channels();
   check_ids(ids, blocks * blocking.vectors, capacity);
@@ -217,13 +219,13 @@ void gather(Context& context, const Blocking& blocking, const GatherAttributes& 
         tables[static_cast<size_t>(b)] = {ids + block * blocking.vectors, table + block * capacity * width + start};
       }
       const OutputChannels output{group * channels + start, count, bias, y};
-      add_tables(context, blocking, attributes,
+      add_tables(workspace, blocking, attributes,
                  {{tables.data(), blocking.blocks_per_group, width, channels, count}, nullptr},
                  {nullptr, kTileChannels, true}, &output);
     }
   }
-  context.statistics.blocks = blocks;
-  context.statistics.rows = g.rows();
+  workspace.statistics.blocks = blocks;
+  workspace.statistics.rows = g.rows();
 }
 
 }  // namespace reuse

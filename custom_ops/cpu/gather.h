@@ -36,7 +36,7 @@ bool rows_are_outputs(const Blocking& blocking);
 simd::TapRow tap_row(const Blocking& blocking, int64_t image, int64_t row, int64_t column, int64_t columns);
 
 // Adds to each output pixel the table rows that its vectors point to. With `output`, the sums are then written to it.
-void add_tables(Context& context, const Blocking& blocking, const GatherAttributes& attributes,
+void add_tables(Workspace& workspace, const Blocking& blocking, const GatherAttributes& attributes,
                 const ScaledTables& tables, const SumsMemory& memory, const OutputChannels* output);
 
 }  // namespace reuse

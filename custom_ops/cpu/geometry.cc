@@ -125,4 +125,11 @@ Blocking Blocking::make(const ConvGeometry& geometry) {
   return b;
 }
 
+Blocking Blocking::of_any_size(const ConvAttributes& attributes, int64_t in_channels, int64_t out_channels) {
+  ConvAttributes any_size = attributes;
+  any_size.auto_pad = AutoPad::kNotSet;
+  const int64_t height = any_size.kernel_h * any_size.dilation_h, width = any_size.kernel_w * any_size.dilation_w;
+  return make(ConvGeometry::make(any_size, 1, in_channels, height, width, out_channels));
+}
+
 }  // namespace reuse

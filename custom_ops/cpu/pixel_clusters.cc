@@ -17,21 +17,21 @@ namespace {
 // One block's clusters as far as they are known.
 class PixelClusters {
  public:
-  PixelClusters(Allocator& allocator, const Blocking& blocking, const HashAttributes& hash_attributes,
-                const HashParameters& parameters, const ClusterAttributes& attributes, int64_t block, int32_t* ids)
-      : coder_(make_tile_coder(allocator, blocking, hash_attributes, parameters, block)),
-        hasher_(allocator, blocking, hash_attributes, parameters, block, coder_.get()),
+  PixelClusters(Allocator& allocator, const Blocking& blocking, const Encoder& encoder,
+                const ClusterAttributes& attributes, int64_t block, int32_t* ids)
+      : encoder_(encoder),
+        block_(block),
         numbering_(allocator, blocking, attributes, block),
         sums_(allocator, blocking.block_length(block), blocking.vectors),
         ids_(ids) {}
 
   void start_unit() { numbering_.start_unit(); }
 
-  // Adds the vectors from `first` on.
-  void add(const Tile& tile, int64_t first) {
+  // Adds the vectors from `first` on; `scratch` is the encoder's.
+  void add(const Tile& tile, int64_t first, float* scratch) {
     int64_t codes[kTileVectors];
     uint8_t finite[kTileVectors];
-    hasher_.hash(tile, codes, finite);
+    hash_tile(encoder_, tile, block_, scratch, codes, finite);
     numbering_.add({tile, codes, finite}, ids_ + first);
     sums_.add(tile, ids_ + first, numbering_.count());
   }
@@ -43,8 +43,8 @@ class PixelClusters {
   }
 
  private:
-  std::unique_ptr<TileCoder> coder_;
-  BlockHasher hasher_;
+  const Encoder& encoder_;
+  int64_t block_;
   BlockNumbering numbering_;
   MemberSums sums_;
   int32_t* ids_;
@@ -68,28 +68,27 @@ int64_t pixel_blocks_together(const Blocking& blocking) {
   return whole * length <= kMostPixelChannels ? whole : simd::kLanes / length;
 }
 
-std::vector<BlockClusters> cluster_pixels(Allocator& allocator, const Blocking& blocking,
-                                          const HashAttributes& hash_attributes, const HashParameters& parameters,
+std::vector<BlockClusters> cluster_pixels(Allocator& allocator, const Blocking& blocking, const Encoder& encoder,
                                           const ClusterAttributes& attributes, const float* x, BlockRange blocks,
                                           int32_t* ids) {
   std::vector<std::unique_ptr<PixelClusters>> own;
   for (int64_t b = blocks.begin; b < blocks.end; ++b) {
-    own.push_back(std::make_unique<PixelClusters>(allocator, blocking, hash_attributes, parameters, attributes, b,
-                                                  ids + b * blocking.vectors));
+    own.push_back(
+        std::make_unique<PixelClusters>(allocator, blocking, encoder, attributes, b, ids + b * blocking.vectors));
   }
   const int64_t channel = blocking.first_channel(blocks.begin), last = blocks.end - 1;
   const int64_t channels = blocking.first_channel(last) + blocking.block_length(last) - channel;
-  Buffer<float> values(allocator, static_cast<size_t>(channels * kTileVectors));
+  const Placed<TileMemory> memory(allocator, channels, encoder);
   const int64_t unit = attributes.scope == Scope::kImage ? blocking.geometry.in_pixels() : blocking.vectors;
   for (int64_t start = 0; start < blocking.vectors; start += unit) {
     for (const auto& block : own) block->start_unit();
     for (int64_t first = start; first < start + unit; first += kTileVectors) {
       const int64_t count = std::min(kTileVectors, start + unit - first);
-      load_tile(blocking, x, blocks.begin, {0, channels}, first, count, values.data());
+      load_tile(blocking, x, blocks.begin, {0, channels}, first, count, memory->values);
       for (int64_t b = blocks.begin; b < blocks.end; ++b) {
-        const float* own_values = values.data() + (blocking.first_channel(b) - channel) * kTileVectors;
+        const float* own_values = memory->values + (blocking.first_channel(b) - channel) * kTileVectors;
         own[static_cast<size_t>(b - blocks.begin)]->add({own_values, kTileVectors, blocking.block_length(b), count},
-                                                        first);
+                                                        first, memory->scratch);
       }
     }
   }

@@ -18,8 +18,7 @@ int64_t pixel_blocks_together(const Blocking& blocking);
 
 // Clusters some blocks: writes their vectors' ids, `ids` being [B, V] of all blocks, and returns their clusters with
 // the centroids, the members' means.
-std::vector<BlockClusters> cluster_pixels(Allocator& allocator, const Blocking& blocking,
-                                          const HashAttributes& hash_attributes, const HashParameters& parameters,
+std::vector<BlockClusters> cluster_pixels(Allocator& allocator, const Blocking& blocking, const Encoder& encoder,
                                           const ClusterAttributes& attributes, const float* x, BlockRange blocks,
                                           int32_t* ids);
 

@@ -6,6 +6,7 @@
 
 #include "heuristics.h"
 #include "simd/kernels.h"
+#include "stopwatch.h"
 
 namespace reuse {
 namespace {
@@ -60,11 +61,12 @@ PoolAxis pool_axis(const PoolAttributes& a, int axis, int64_t size) {
   return {size, out, pads.begin};
 }
 
-void pool(Context& context, const PoolAttributes& a, int64_t batch, const PoolAxis& height, const PoolAxis& width,
+void pool(Workspace& workspace, const PoolAttributes& a, int64_t batch, const PoolAxis& height, const PoolAxis& width,
           int64_t channels, const float* x, float* y) {
+  Stopwatch watch(workspace.statistics.gather_ns);
   const int64_t rows = batch * height.out, per_task = pieces_per_task(rows);
   const int64_t divisor = a.count_include_pad ? a.kernel_h * a.kernel_w : 0;
-  context.parallel.run((rows + per_task - 1) / per_task, [&](int64_t task) {
+  workspace.parallel.run((rows + per_task - 1) / per_task, [&](int64_t task) {
     for (int64_t row = task * per_task; row < std::min(rows, (task + 1) * per_task); ++row) {
       const int64_t image = row / height.out, top = row % height.out * a.stride_h - height.begin_pad;
       const int64_t begin = std::max<int64_t>(top, 0), end = std::min(top + a.kernel_h, height.in);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "heuristics.h"
 #include "reuse/operators.h"
 #include "simd/kernels.h"
 
@@ -51,9 +52,18 @@ double largest_norm(const Blocking& blocking, const float* panel, int64_t channe
 
 }  // namespace
 
-PackedWeights::PackedWeights(Allocator& allocator, const Blocking& blocking, const float* weights,
+PackedWeights::PackedWeights(Allocator& allocator, const Blocking& blocking, TableType table, const float* weights)
+    : PackedWeights(allocator, blocking, table, weights,
+                    table == TableType::kInt8 ? simd::kInt8Channels : kTileChannels,
+                    table == TableType::kInt8 ? simd::kInt8Channels : simd::kLanes) {}
+
+PackedWeights::PackedWeights(Allocator& allocator, const Blocking& blocking, const float* weights)
+    : PackedWeights(allocator, blocking, TableType::kFloat, weights, blocking.geometry.group_out_channels(), 1) {}
+
+PackedWeights::PackedWeights(Allocator& allocator, const Blocking& blocking, TableType table, const float* weights,
                              int64_t tile_channels, int64_t padding)
-    : channels_(blocking.geometry.group_out_channels()),
+    : table_(table),
+      channels_(blocking.geometry.group_out_channels()),
       tile_channels_(std::min(tile_channels, channels_)),
       padding_(padding),
       num_tiles_((channels_ + tile_channels_ - 1) / tile_channels_),
@@ -68,12 +78,20 @@ PackedWeights::PackedWeights(Allocator& allocator, const Blocking& blocking, con
     }
   }
   data_.resize(static_cast<size_t>(size));
-  norms_.resize(static_cast<size_t>(blocking.num_blocks() * num_tiles_ * tile_channels_), 0.0);
   std::fill_n(data_.data(), size, 0.0f);
   for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
     for (int64_t tile = 0; tile < num_tiles_; ++tile) {
       fill_panel(blocking, weights, block, tile_start(tile), tile_size(tile), padded_size(tile),
                  data_.data() + offsets_[static_cast<size_t>(block * num_tiles_ + tile)]);
+    }
+  }
+  if (table == TableType::kInt8) find_norms(blocking);
+}
+
+void PackedWeights::find_norms(const Blocking& blocking) {
+  norms_.resize(static_cast<size_t>(blocking.num_blocks() * num_tiles_ * tile_channels_), 0.0);
+  for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
+    for (int64_t tile = 0; tile < num_tiles_; ++tile) {
       for (int64_t c = 0; c < tile_size(tile); ++c) {
         norms_[static_cast<size_t>((block * num_tiles_ + tile) * tile_channels_ + c)] =
             largest_norm(blocking, panel(block, tile), c, padded_size(tile));

@@ -1,12 +1,13 @@
 #include "window_clusters.h"
 
 #include <algorithm>
-#include <memory>
+#include <optional>
 
 #include "block_numbering.h"
 #include "heuristics.h"
 #include "member_sums.h"
 #include "simd/kernels.h"
+#include "tile_hasher.h"
 #include "window_rows.h"
 
 namespace reuse {
@@ -15,35 +16,23 @@ namespace {
 // Hashes rows, in the order that the family likes best.
 class WindowHasher {
  public:
-  WindowHasher(Allocator& allocator, const Blocking& blocking, const HashAttributes& attributes,
-               const HashParameters& parameters, int64_t block)
-      : attributes_(attributes),
-        parameters_(parameters),
-        block_(block),
-        length_(blocking.sub_vector_length()),
-        block_length_(blocking.block_length(block)),
-        by_rows_(attributes.family->row_hasher(allocator, block, attributes.num_hashes, parameters, blocking.vectors)),
-        values_(allocator),
-        scratch_(allocator) {
-    if (by_rows_) return;
-    values_.resize(static_cast<size_t>(length_ * kTileVectors));
-    scratch_.resize(static_cast<size_t>(attributes.family->scratch_floats(length_, attributes.num_hashes)));
+  WindowHasher(Allocator& allocator, const Blocking& blocking, const Encoder& encoder, int64_t block)
+      : encoder_(encoder), block_(block), block_length_(blocking.block_length(block)) {
+    if (encoder.by_rows() == nullptr) memory_.emplace(allocator, blocking.sub_vector_length(), encoder);
   }
 
-  void hash(const Rows& rows, int64_t* codes) {
-    if (by_rows_) return by_rows_->codes(rows, codes);
+  void hash(const Rows& rows, int64_t* codes) const {
+    if (const RowEncoder* by_rows = encoder_.by_rows()) return by_rows->codes(rows, block_, codes);
+    const TileMemory& memory = **memory_;
     simd::kernels().transpose_rows(rows.values, rows.stride, block_length_, rows.count, kTileVectors * rows.stride,
-                                   values_.data(), kTileVectors);
-    attributes_.family->codes({values_.data(), kTileVectors, block_length_, rows.count}, block_, length_,
-                              attributes_.num_hashes, parameters_, scratch_.data(), codes);
+                                   memory.values, kTileVectors);
+    encoder_.codes({memory.values, kTileVectors, block_length_, rows.count}, block_, memory.scratch, codes);
   }
 
  private:
-  const HashAttributes& attributes_;
-  const HashParameters& parameters_;
-  int64_t block_, length_, block_length_;
-  std::unique_ptr<RowHasher> by_rows_;
-  Buffer<float> values_, scratch_;
+  const Encoder& encoder_;
+  int64_t block_, block_length_;
+  std::optional<Placed<TileMemory>> memory_;
 };
 
 // Writes whether each row is finite.
@@ -62,11 +51,10 @@ bool windows_in_one_pass(const Blocking& blocking, const ClusterAttributes& attr
          blocking.sub_vector_length() <= kOnePassElements;
 }
 
-BlockClusters cluster_windows(Allocator& allocator, const Blocking& blocking, const HashAttributes& hash_attributes,
-                              const HashParameters& parameters, const ClusterAttributes& attributes, const float* x,
-                              int64_t block, int32_t* ids) {
+BlockClusters cluster_windows(Allocator& allocator, const Blocking& blocking, const Encoder& encoder,
+                              const ClusterAttributes& attributes, const float* x, int64_t block, int32_t* ids) {
   WindowRows windows(allocator, blocking, x, block);
-  WindowHasher hasher(allocator, blocking, hash_attributes, parameters, block);
+  const WindowHasher hasher(allocator, blocking, encoder, block);
   MemberSums sums(allocator, blocking.block_length(block), blocking.vectors);
   int64_t codes[kTileVectors];
   uint8_t finite[kTileVectors];

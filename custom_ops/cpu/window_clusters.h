@@ -11,8 +11,7 @@ namespace reuse {
 bool windows_in_one_pass(const Blocking& blocking, const ClusterAttributes& attributes);
 
 // Clusters one block: writes its vectors' ids and returns its clusters with their centroids, the members' means.
-BlockClusters cluster_windows(Allocator& allocator, const Blocking& blocking, const HashAttributes& hash_attributes,
-                              const HashParameters& parameters, const ClusterAttributes& attributes, const float* x,
-                              int64_t block, int32_t* ids);
+BlockClusters cluster_windows(Allocator& allocator, const Blocking& blocking, const Encoder& encoder,
+                              const ClusterAttributes& attributes, const float* x, int64_t block, int32_t* ids);
 
 }  // namespace reuse

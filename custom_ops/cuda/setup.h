@@ -1,4 +1,4 @@
-// Operands of kernels from the operators' own types, and memory that is handed out to them.
+// Operands of kernels from the operators' own types.
 #pragma once
 
 #include <algorithm>
@@ -8,29 +8,10 @@
 
 #include "gather_kernels.h"
 #include "hash_kernels.h"
+#include "reuse/arena.h"
 #include "reuse/cuda_operators.h"
 
 namespace reuse::cuda {
-
-// Hands out parts of one piece of memory, or, given none, only finds out how large it must be.
-class Arena {
- public:
-  explicit Arena(void* memory) : memory_(static_cast<char*>(memory)) {}
-
-  template <typename T>
-  T* take(int64_t count) {
-    constexpr size_t kAlignment = 256;
-    T* part = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + used_);
-    used_ += (static_cast<size_t>(count) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-    return part;
-  }
-  size_t used() const { return used_; }
-  bool is_measuring() const { return memory_ == nullptr; }
-
- private:
-  char* memory_;
-  size_t used_ = 0;
-};
 
 inline int32_t to_int32(int64_t value, const char* what) {
   if (value <= std::numeric_limits<int32_t>::max()) return static_cast<int32_t>(value);

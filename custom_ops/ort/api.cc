@@ -84,15 +84,10 @@ void* ScratchAllocator::allocate(size_t bytes) {
   void* memory = nullptr;
   call(kAllocatorAlloc, handle_, bytes == 0 ? size_t{1} : bytes, &memory);
   if (memory == nullptr) throw std::bad_alloc();
-  const int64_t held = held_ += static_cast<int64_t>(bytes);
-  int64_t peak = peak_.load();
-  while (held > peak && !peak_.compare_exchange_weak(peak, held)) {
-  }
   return memory;
 }
 
-void ScratchAllocator::release(void* memory, size_t bytes) noexcept {
-  held_ -= static_cast<int64_t>(bytes);
+void ScratchAllocator::release(void* memory, size_t) noexcept {
   Status* status = api().get<Status*(REUSE_ORT_CALL*)(OrtAllocatorHandle*, void*)>(kAllocatorFree)(handle_, memory);
   // Freeing what the same allocator gave cannot fail in a way that we could mend.
   if (status != nullptr) api().get<void(REUSE_ORT_CALL*)(Status*)>(kReleaseStatus)(status);

@@ -1,7 +1,6 @@
 // Thin C++ over ort_abi.h: errors as exceptions, tensors as views, the runtime's allocator and threads.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <new>
 #include <stdexcept>
@@ -50,7 +49,7 @@ template <typename T>
 T* output(KernelContext* context, size_t index, const std::vector<int64_t>& shape);
 size_t input_count(const KernelContext* context);
 
-// The allocator of the kernel's device, counting what is held at once.
+// The allocator of the kernel's device.
 class KernelAllocator {
  public:
   explicit KernelAllocator(const KernelInfo* info);
@@ -65,17 +64,15 @@ class KernelAllocator {
   OrtAllocatorHandle* handle_ = nullptr;
 };
 
-// Scratch memory of one run.
+// Its memory.
 class ScratchAllocator final : public Allocator {
  public:
   explicit ScratchAllocator(const KernelAllocator& allocator) : handle_(allocator.handle()) {}
   void* allocate(size_t bytes) override;
   void release(void* memory, size_t bytes) noexcept override;
-  int64_t peak_bytes() const { return peak_.load(); }
 
  private:
   OrtAllocatorHandle* handle_;
-  std::atomic<int64_t> held_{0}, peak_{0};
 };
 
 // The session's thread pool.

@@ -7,34 +7,57 @@
 namespace reuse::ort {
 namespace {
 
-std::string take_message(Status* status) {
-  const std::string message = api().get<const char*(REUSE_ORT_CALL*)(const Status*)>(kGetErrorMessage)(status);
+// Whether a call of the runtime succeeded; if not, why stays untold.
+bool succeeded(Status* status) {
+  if (status == nullptr) return true;
   api().get<void(REUSE_ORT_CALL*)(Status*)>(kReleaseStatus)(status);
-  return message;
+  return false;
 }
 
-// Reads a fixed-size attribute of a kernel. The runtime tells an absent attribute from one of another type only by
-// its message.
 template <typename T>
-std::optional<T> read_kernel_value(Slot slot, const KernelInfo* info, const char* name) {
+Status* kernel_value(Slot slot, const KernelInfo* info, const char* name, T* value) {
+  return api().get<Status*(REUSE_ORT_CALL*)(const KernelInfo*, const char*, T*)>(slot)(info, name, value);
+}
+
+// Writes the elements, or, without `values`, only their number.
+template <typename T>
+Status* kernel_array(Slot slot, const KernelInfo* info, const char* name, T* values, size_t* size) {
+  return api().get<Status*(REUSE_ORT_CALL*)(const KernelInfo*, const char*, T*, size_t*)>(slot)(info, name, values,
+                                                                                                size);
+}
+
+// Whether the attribute can be read as any type at all. The runtime answers the question for an absent attribute and
+// for one of another type with the same code; only its wording, which it may change, tells them apart.
+bool is_present(const KernelInfo* info, const char* name) {
+  int64_t integer = 0;
+  float real = 0.0f;
+  size_t size = 0;
+  return succeeded(kernel_value(kKernelInfoGetAttributeInt64, info, name, &integer)) ||
+         succeeded(kernel_value(kKernelInfoGetAttributeFloat, info, name, &real)) ||
+         succeeded(kernel_array<char>(kKernelInfoGetAttributeString, info, name, nullptr, &size)) ||
+         succeeded(kernel_array<int64_t>(kKernelInfoGetAttributeArrayInt64, info, name, nullptr, &size)) ||
+         succeeded(kernel_array<float>(kKernelInfoGetAttributeArrayFloat, info, name, nullptr, &size));
+}
+
+// Returns nothing for an attribute that is absent; throws for one that is not, and so is of another type than `type`.
+std::nullopt_t refuse_other_type(const KernelInfo* info, const char* name, const char* type) {
+  if (is_present(info, name)) throw std::invalid_argument("attribute " + std::string(name) + " must be " + type);
+  return std::nullopt;
+}
+
+// Reads a fixed-size attribute of a kernel.
+template <typename T>
+std::optional<T> read_kernel_value(Slot slot, const KernelInfo* info, const char* name, const char* type) {
   T value{};
-  Status* status = api().get<Status*(REUSE_ORT_CALL*)(const KernelInfo*, const char*, T*)>(slot)(info, name, &value);
-  if (status == nullptr) return value;
-  const std::string message = take_message(status);
-  if (message.find("No attribute") != std::string::npos) return std::nullopt;
-  throw std::invalid_argument("attribute " + std::string(name) + ": " + message);
+  if (succeeded(kernel_value(slot, info, name, &value))) return value;
+  return refuse_other_type(info, name, type);
 }
 
 // Reads an attribute of variable size: once for the size, once for the elements.
 template <typename T>
-std::optional<std::vector<T>> read_kernel_array(Slot slot, const KernelInfo* info, const char* name) {
-  using Reader = Status*(REUSE_ORT_CALL*)(const KernelInfo*, const char*, T*, size_t*);
+std::optional<std::vector<T>> read_kernel_array(Slot slot, const KernelInfo* info, const char* name, const char* type) {
   size_t size = 0;
-  if (Status* status = api().get<Reader>(slot)(info, name, nullptr, &size)) {
-    const std::string message = take_message(status);
-    if (message.find("No attribute") != std::string::npos) return std::nullopt;
-    if (size == 0) throw std::invalid_argument("attribute " + std::string(name) + ": " + message);
-  }
+  if (!succeeded(kernel_array<T>(slot, info, name, nullptr, &size))) return refuse_other_type(info, name, type);
   std::vector<T> values(size);
   if (size > 0) call(slot, info, name, values.data(), &size);
   values.resize(size);
@@ -45,11 +68,7 @@ std::optional<std::vector<T>> read_kernel_array(Slot slot, const KernelInfo* inf
 const OpAttribute* find_attribute(const ShapeInferContext* context, const char* name) {
   const OpAttribute* attribute = nullptr;
   using Finder = Status*(REUSE_ORT_CALL*)(const ShapeInferContext*, const char*, const OpAttribute**);
-  if (Status* status = api().get<Finder>(kShapeInferContextGetAttribute)(context, name, &attribute)) {
-    take_message(status);
-    return nullptr;
-  }
-  return attribute;
+  return succeeded(api().get<Finder>(kShapeInferContextGetAttribute)(context, name, &attribute)) ? attribute : nullptr;
 }
 
 template <typename T>
@@ -70,7 +89,7 @@ std::optional<std::vector<T>> read_inference_array(AttributeType type, const Sha
   if (attribute == nullptr) return std::nullopt;
   using Reader = Status*(REUSE_ORT_CALL*)(const OpAttribute*, AttributeType, void*, size_t, size_t*);
   size_t bytes = 0;
-  if (Status* status = api().get<Reader>(kReadOpAttr)(attribute, type, nullptr, 0, &bytes)) take_message(status);
+  succeeded(api().get<Reader>(kReadOpAttr)(attribute, type, nullptr, 0, &bytes));  // too small a buffer is no success
   std::vector<T> values(bytes / sizeof(T));
   if (bytes > 0) call(kReadOpAttr, attribute, type, static_cast<void*>(values.data()), bytes, &bytes);
   return values;
@@ -99,24 +118,41 @@ std::vector<int64_t> sized(std::optional<std::vector<int64_t>> values, std::vect
   return *values;
 }
 
+// Reads what windows of convolutions and pools have in common.
+template <typename Attributes>
+void read_window(const AttributeSource& source, Attributes& a) {
+  const auto kernel = sized(required(source.integers("kernel_shape"), "kernel_shape"), {1, 1}, "kernel_shape");
+  const auto strides = sized(source.integers("strides"), {1, 1}, "strides");
+  const auto pads = sized(source.integers("pads"), {0, 0, 0, 0}, "pads");
+  a.kernel_h = kernel[0];
+  a.kernel_w = kernel[1];
+  a.stride_h = strides[0];
+  a.stride_w = strides[1];
+  a.pad_top = pads[0];
+  a.pad_left = pads[1];
+  a.pad_bottom = pads[2];
+  a.pad_right = pads[3];
+  a.auto_pad = parse_auto_pad(source.text("auto_pad").value_or(""));
+}
+
 }  // namespace
 
 std::optional<int64_t> KernelAttributes::integer(const char* name) const {
-  return read_kernel_value<int64_t>(kKernelInfoGetAttributeInt64, info_, name);
+  return read_kernel_value<int64_t>(kKernelInfoGetAttributeInt64, info_, name, "an integer");
 }
 std::optional<float> KernelAttributes::real(const char* name) const {
-  return read_kernel_value<float>(kKernelInfoGetAttributeFloat, info_, name);
+  return read_kernel_value<float>(kKernelInfoGetAttributeFloat, info_, name, "a number");
 }
 std::optional<std::string> KernelAttributes::text(const char* name) const {
-  const auto characters = read_kernel_array<char>(kKernelInfoGetAttributeString, info_, name);
+  const auto characters = read_kernel_array<char>(kKernelInfoGetAttributeString, info_, name, "a string");
   if (!characters) return std::nullopt;
   return without_terminator(*characters);
 }
 std::optional<std::vector<int64_t>> KernelAttributes::integers(const char* name) const {
-  return read_kernel_array<int64_t>(kKernelInfoGetAttributeArrayInt64, info_, name);
+  return read_kernel_array<int64_t>(kKernelInfoGetAttributeArrayInt64, info_, name, "integers");
 }
 std::optional<std::vector<float>> KernelAttributes::reals(const char* name) const {
-  return read_kernel_array<float>(kKernelInfoGetAttributeArrayFloat, info_, name);
+  return read_kernel_array<float>(kKernelInfoGetAttributeArrayFloat, info_, name, "numbers");
 }
 
 std::optional<int64_t> InferenceAttributes::integer(const char* name) const {
@@ -140,24 +176,12 @@ std::optional<std::vector<float>> InferenceAttributes::reals(const char* name) c
 Layout read_layout(const AttributeSource& source) { return parse_layout(required(source.text("layout"), "layout")); }
 
 ConvAttributes read_conv_attributes(const AttributeSource& source) {
-  if (!source.integers("kernel_shape")) throw std::invalid_argument("attribute kernel_shape is missing");
-  const auto kernel = sized(source.integers("kernel_shape"), {1, 1}, "kernel_shape");
-  const auto strides = sized(source.integers("strides"), {1, 1}, "strides");
-  const auto pads = sized(source.integers("pads"), {0, 0, 0, 0}, "pads");
-  const auto dilations = sized(source.integers("dilations"), {1, 1}, "dilations");
   ConvAttributes a;
-  a.kernel_h = kernel[0];
-  a.kernel_w = kernel[1];
-  a.stride_h = strides[0];
-  a.stride_w = strides[1];
-  a.pad_top = pads[0];
-  a.pad_left = pads[1];
-  a.pad_bottom = pads[2];
-  a.pad_right = pads[3];
+  read_window(source, a);
+  const auto dilations = sized(source.integers("dilations"), {1, 1}, "dilations");
   a.dilation_h = dilations[0];
   a.dilation_w = dilations[1];
   a.group = source.integer("group").value_or(1);
-  a.auto_pad = parse_auto_pad(source.text("auto_pad").value_or(""));
   a.layout = read_layout(source);
   a.sub_vector_length = required(source.integer("sub_vector_length"), "sub_vector_length");
   a.check();
@@ -171,21 +195,9 @@ void read_data_orders(const AttributeSource& source, ConvAttributes& attributes)
 }
 
 PoolAttributes read_pool_attributes(const AttributeSource& source) {
-  if (!source.integers("kernel_shape")) throw std::invalid_argument("attribute kernel_shape is missing");
-  const auto kernel = sized(source.integers("kernel_shape"), {1, 1}, "kernel_shape");
-  const auto strides = sized(source.integers("strides"), {1, 1}, "strides");
-  const auto pads = sized(source.integers("pads"), {0, 0, 0, 0}, "pads");
   PoolAttributes a;
+  read_window(source, a);
   a.mode = parse_pool_mode(required(source.text("mode"), "mode"));
-  a.kernel_h = kernel[0];
-  a.kernel_w = kernel[1];
-  a.stride_h = strides[0];
-  a.stride_w = strides[1];
-  a.pad_top = pads[0];
-  a.pad_left = pads[1];
-  a.pad_bottom = pads[2];
-  a.pad_right = pads[3];
-  a.auto_pad = parse_auto_pad(source.text("auto_pad").value_or(""));
   a.ceil_mode = source.integer("ceil_mode").value_or(0) != 0;
   a.count_include_pad = source.integer("count_include_pad").value_or(0) != 0;
   a.check();

@@ -150,10 +150,10 @@ class CudaHash final : public CudaKernel {
   }
 
  private:
-  void run(KernelContext* tensors, Context&) const override {
+  void run(KernelContext* tensors, Workspace&) const override {
     const TensorView x = input(tensors, 0);
     const Blocking blocking = make_blocking(conv_, x, conv_.group);
-    const HashParameters parameters = read_hash_parameters(tensors, 1, hash_, blocking, false);
+    const HashParameters parameters = read_hash_parameters(tensors, 1, hash_, blocking);
     int64_t* codes = output<int64_t>(tensors, 0, {blocking.num_blocks(), blocking.vectors});
     cuda::hash(execution(tensors), element(), blocking, hash_, parameters, x.data, codes);
   }
@@ -170,7 +170,7 @@ class CudaCluster final : public CountingKernel {
         cluster_(read_cluster_attributes(KernelAttributes(info))) {}
 
  private:
-  void run(KernelContext* tensors, Context& context) const override {
+  void run(KernelContext* tensors, Workspace& workspace) const override {
     const TensorView x = input(tensors, 0), codes = input(tensors, 1);
     const Blocking blocking = make_blocking(conv_, x, conv_.group);
     const int64_t blocks = blocking.num_blocks();
@@ -179,8 +179,8 @@ class CudaCluster final : public CountingKernel {
     void* centroids = output<uint8_t>(tensors, 1, {blocks, cuda::cluster_rows(blocking), blocking.sub_vector_length()});
     int32_t* counts = output<int32_t>(tensors, 2, {blocks});
     const cuda::Execution own = execution(tensors);
-    const auto scratch = lease(own, cuda::cluster_scratch(element(), blocking, cluster_), context.statistics);
-    counted(blocking, context.statistics, [&] {
+    const auto scratch = lease(own, cuda::cluster_scratch(element(), blocking, cluster_), workspace.statistics);
+    counted(blocking, workspace.statistics, [&] {
       cuda::cluster(own, element(), blocking, cluster_, x.data, codes.as<int64_t>(), ids, centroids, counts, sums(),
                     scratch.data());
     });
@@ -198,7 +198,7 @@ class CudaCentroidGemm final : public CudaKernel {
         group_(KernelAttributes(info).integer("group").value_or(1)) {}
 
  private:
-  void run(KernelContext* tensors, Context& context) const override {
+  void run(KernelContext* tensors, Workspace& workspace) const override {
     const TensorView centroids = input(tensors, 0), counts = input(tensors, 1), w = input(tensors, 2);
     const ConvAttributes conv = conv_of_tables(layout_, group_, centroids, w);
     const Blocking blocking = blocking_of_weights(conv, w);
@@ -206,8 +206,8 @@ class CudaCentroidGemm final : public CudaKernel {
     require_shape(centroids, {blocks, capacity, conv.sub_vector_length}, "centroids");
     require_shape(counts, {blocks}, "counts");
     void* table = output<uint8_t>(tensors, 0, {blocks, capacity, blocking.table_width()});
-    const cuda::Execution own = execution(tensors, context.statistics);
-    const auto scratch = lease(own, cuda::centroid_gemm_scratch(element(), blocking), context.statistics);
+    const cuda::Execution own = execution(tensors, workspace.statistics);
+    const auto scratch = lease(own, cuda::centroid_gemm_scratch(element(), blocking), workspace.statistics);
     cuda::centroid_gemm(own, element(), blocking, centroids.data, counts.as<int32_t>(), w.data, capacity, table,
                         scratch.data());
   }
@@ -224,7 +224,7 @@ class CudaGather final : public CudaKernel {
         gather_(read_gather_attributes(KernelAttributes(info))) {}
 
  private:
-  void run(KernelContext* tensors, Context&) const override {
+  void run(KernelContext* tensors, Workspace&) const override {
     const TensorView table = input(tensors, 0), ids = input(tensors, 1), x = input(tensors, 2);
     require_rank(table, 3, "table");
     const int64_t taps = conv_.layout == Layout::kPatch ? 1 : conv_.kernel_h * conv_.kernel_w;
@@ -271,26 +271,26 @@ class CudaReuseConv final : public CountingKernel {
     copies()->wait();
   }
 
-  void run(KernelContext* tensors, Context& context) const override {
+  void run(KernelContext* tensors, Workspace& workspace) const override {
     const TensorView x = input(tensors, 0), w = input(tensors, 1);
     require_rank(x, 4, "X");
     check_weights(w, conv_, image_shape(x, conv_.input_order).channels);
     const Blocking blocking = make_blocking(conv_, x, w.shape[0]);
     const void* bias = read_bias(tensors, 2, w.shape[0]);
-    const HashParameters parameters = read_hash_parameters(tensors, 3, hash_, blocking, false);
+    const HashParameters parameters = read_hash_parameters(tensors, 3, hash_, blocking);
     void* y = output<uint8_t>(tensors, 0, output_shape(blocking.geometry));
-    const cuda::Execution own = execution(tensors, context.statistics);
+    const cuda::Execution own = execution(tensors, workspace.statistics);
     cuda::FusedCall fused{element(), blocking, hash_, cluster_, gather_, parameters, x.data, bias, nullptr, y, sums()};
     const size_t packed_bytes = packed_ ? 0 : cuda::packed_weights_bytes(element(), blocking);
-    const auto scratch = lease(own, packed_bytes + cuda::reuse_conv_scratch(own, fused), context.statistics);
+    const auto scratch = lease(own, packed_bytes + cuda::reuse_conv_scratch(own, fused), workspace.statistics);
     if (!packed_) cuda::pack_weights(own, element(), blocking, w.data, scratch.data());
     fused.packed_weights = packed_ ? packed_->data() : scratch.data();
     const bool timed = stages_are_timed_ && !cuda::is_capturing(own.stream);
     std::optional<cuda::DeviceScope> scope;
     if (timed) scope.emplace(cuda::device_api(), device());  // as the stages are waited for
-    counted(blocking, context.statistics, [&] {
+    counted(blocking, workspace.statistics, [&] {
       cuda::reuse_conv(own, fused, static_cast<char*>(scratch.data()) + packed_bytes,
-                       timed ? &context.statistics : nullptr);
+                       timed ? &workspace.statistics : nullptr);
     });
   }
 
@@ -308,7 +308,7 @@ class CudaPool final : public CudaKernel {
       : CudaKernel(info, "Pool", setup), pool_(read_pool_attributes(KernelAttributes(info))) {}
 
  private:
-  void run(KernelContext* tensors, Context&) const override {
+  void run(KernelContext* tensors, Workspace&) const override {
     const TensorView x = input(tensors, 0);
     require_rank(x, 4, "X");
     const ImageShape shape = image_shape(x, DataOrder::kNhwc);

@@ -15,11 +15,6 @@ std::string node_name(const KernelInfo* info) {
   return name;
 }
 
-int64_t elements_or_absent(const TensorView& tensor) {
-  // An absent parameter before a present one is a tensor without elements.
-  return tensor.present() && tensor.size() > 0 ? tensor.size() : -1;
-}
-
 }  // namespace
 
 Kernel::Kernel(const KernelInfo* info, std::string op, std::string session)
@@ -30,26 +25,32 @@ Kernel::Kernel(const KernelInfo* info, std::string op, std::string session)
 void Kernel::compute(KernelContext* context) const {
   ScratchAllocator scratch(allocator_);
   SessionParallel parallel(context);
-  RunStatistics statistics;
+  Workspace workspace(scratch, parallel);
   try {
-    Context kernel_context{scratch, parallel, statistics};
-    run(context, kernel_context);
+    run(context, workspace);
   } catch (const std::invalid_argument& error) {
     throw std::invalid_argument(op_ + " '" + node_ + "': " + error.what());
   }
-  statistics.scratch_bytes += scratch.peak_bytes();
-  StatisticsRegistry::instance().add(session_, node_, op_, statistics);
+  workspace.statistics.scratch_bytes += workspace.peak_bytes();
+  StatisticsRegistry::instance().add(session_, node_, op_, workspace.statistics);
 }
 
-TensorView constant_input(const KernelInfo* info, size_t index) {
+std::optional<TensorView> fixed_input(const KernelInfo* info, size_t index) {
   size_t count = 0;
   call(kKernelInfoGetInputCount, info, &count);
-  if (index >= count) return {};
+  if (index >= count) return TensorView{};
   int is_constant = 0;
   const Value* value = nullptr;
   call(kKernelInfoGetConstantInputTensor, info, index, &is_constant, &value);
-  return is_constant != 0 ? view_of(value) : TensorView{};
+  if (is_constant == 0) return std::nullopt;
+  return view_of(value);
 }
+
+TensorView constant_input(const KernelInfo* info, size_t index) {
+  return fixed_input(info, index).value_or(TensorView{});
+}
+
+bool has_elements(const TensorView& tensor) { return tensor.present() && tensor.size() > 0; }
 
 void require_rank(const TensorView& tensor, size_t rank, const char* name) {
   if (tensor.shape.size() == rank) return;
@@ -69,39 +70,34 @@ Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, in
       ConvGeometry::make(attributes, shape.batch, shape.channels, shape.height, shape.width, out_channels));
 }
 
-void check_coordinates(const int32_t* coordinates, int64_t count, int64_t length) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (coordinates[i] < 0 || coordinates[i] >= length) {
-      throw std::invalid_argument("coordinates hold " + std::to_string(coordinates[i]) + ", must be 0 to " +
-                                  std::to_string(length - 1));
-    }
-  }
+std::optional<HashInputs> read_hash_inputs(const InputReader& read) {
+  HashInputs found;
+  bool known = true;
+  const auto take = [&](size_t index, auto& values, int64_t& size) {
+    const std::optional<TensorView> tensor = read(index);
+    known = known && tensor;
+    if (!tensor || !has_elements(*tensor)) return;
+    values = static_cast<std::decay_t<decltype(values)>>(tensor->data);
+    size = tensor->size();
+    found.num_blocks = tensor->shape.empty() ? 0 : tensor->shape[0];
+  };
+  take(0, found.parameters.projections, found.sizes.projections);
+  take(1, found.parameters.thresholds, found.sizes.thresholds);
+  take(2, found.parameters.coordinates, found.sizes.coordinates);
+  take(3, found.parameters.widths, found.sizes.widths);
+  return known ? std::optional(found) : std::nullopt;
 }
 
 HashParameters read_hash_parameters(KernelContext* context, size_t first, const HashAttributes& attributes,
-                                    const Blocking& blocking, bool on_host) {
-  const TensorView projections = input(context, first), thresholds = input(context, first + 1);
-  const TensorView coordinates = input(context, first + 2), widths = input(context, first + 3);
-  HashParameterSizes sizes;
-  sizes.projections = elements_or_absent(projections);
-  sizes.thresholds = elements_or_absent(thresholds);
-  sizes.coordinates = elements_or_absent(coordinates);
-  sizes.widths = elements_or_absent(widths);
-  attributes.family->check(sizes, blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes);
-  HashParameters parameters;
-  if (sizes.projections > 0) parameters.projections = projections.as<float>();
-  if (sizes.thresholds > 0) parameters.thresholds = thresholds.as<float>();
-  if (sizes.widths > 0) parameters.widths = widths.as<float>();
-  if (sizes.coordinates > 0) {
-    parameters.coordinates = coordinates.as<int32_t>();
-    if (on_host) check_coordinates(parameters.coordinates, sizes.coordinates, blocking.sub_vector_length());
-  }
-  return parameters;
+                                    const Blocking& blocking) {
+  const HashInputs inputs = *read_hash_inputs([&](size_t i) { return std::optional(input(context, first + i)); });
+  attributes.family->check(inputs.sizes, {blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes});
+  return inputs.parameters;
 }
 
 const void* read_bias(KernelContext* context, size_t index, int64_t out_channels) {
   const TensorView bias = input(context, index);
-  if (elements_or_absent(bias) < 0) return nullptr;
+  if (!has_elements(bias)) return nullptr;
   if (bias.size() != out_channels) {
     throw std::invalid_argument("bias has " + std::to_string(bias.size()) + " elements, needs " +
                                 std::to_string(out_channels));
@@ -126,10 +122,7 @@ void check_weights(const TensorView& w, const ConvAttributes& conv, std::optiona
 }
 
 Blocking blocking_of_weights(const ConvAttributes& conv, const TensorView& w) {
-  ConvAttributes any_size = conv;
-  any_size.auto_pad = AutoPad::kNotSet;
-  const int64_t height = conv.kernel_h * conv.dilation_h, width = conv.kernel_w * conv.dilation_w;
-  return Blocking::make(ConvGeometry::make(any_size, 1, w.shape[1] * conv.group, height, width, w.shape[0]));
+  return Blocking::of_any_size(conv, w.shape[1] * conv.group, w.shape[0]);
 }
 
 ConvAttributes conv_of_tables(Layout layout, int64_t group, const TensorView& centroids, const TensorView& w) {

@@ -1,6 +1,7 @@
 // What every operator's kernel has: its name, its statistics, and the memory and threads of a run.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,7 +26,7 @@ class Kernel {
   void compute(KernelContext* context) const;
 
  protected:
-  virtual void run(KernelContext* tensors, Context& context) const = 0;
+  virtual void run(KernelContext* tensors, Workspace& workspace) const = 0;
   const KernelAllocator& allocator() const { return allocator_; }
   const std::string& session() const { return session_; }
   const std::string& node() const { return node_; }
@@ -42,8 +43,13 @@ class KernelSource {
   virtual std::unique_ptr<Kernel> make(OperatorName name, const KernelInfo* info) const = 0;
 };
 
+// Returns the input if it is the same in all runs: a constant, or absent, which is an empty view.
+std::optional<TensorView> fixed_input(const KernelInfo* info, size_t index);
 // Returns the input if it is constant and present; an empty view otherwise.
 TensorView constant_input(const KernelInfo* info, size_t index);
+
+// Whether there is something in a tensor: an absent operand before a present one is a tensor without elements.
+bool has_elements(const TensorView& tensor);
 
 // Throws std::invalid_argument unless the tensor has that rank.
 void require_rank(const TensorView& tensor, size_t rank, const char* name);
@@ -57,13 +63,21 @@ ImageShape image_shape(const TensorView& x, DataOrder order);
 // Geometry of a run from the input and the number of output channels.
 Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, int64_t out_channels);
 
-// Throws std::invalid_argument unless all split coordinates, which index a vector's elements, are within `length`.
-void check_coordinates(const int32_t* coordinates, int64_t count, int64_t length);
+// A family's parameters and their sizes.
+struct HashInputs {
+  HashParameters parameters;
+  HashParameterSizes sizes;
+  int64_t num_blocks = 0;  // as the shapes of parameters tell it; 0 for a family without
+};
 
-// The family's parameters of a run, checked against the blocking; inputs from `first` on. The coordinates' values can
-// be checked only if they are in the host's memory.
+// Reads inputs 0 to 3: projections, thresholds, coordinates and widths. `read(index)` returns nothing for one that is
+// not known yet; then neither are the parameters.
+using InputReader = std::function<std::optional<TensorView>(size_t)>;
+std::optional<HashInputs> read_hash_inputs(const InputReader& read);
+
+// The family's parameters of a run, their sizes checked against the blocking; inputs from `first` on.
 HashParameters read_hash_parameters(KernelContext* context, size_t first, const HashAttributes& attributes,
-                                    const Blocking& blocking, bool on_host = true);
+                                    const Blocking& blocking);
 
 // The bias, or null if it is absent. Throws std::invalid_argument if its size is not M.
 const void* read_bias(KernelContext* context, size_t index, int64_t out_channels);

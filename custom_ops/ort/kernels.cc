@@ -1,10 +1,212 @@
 #include "kernels.h"
 
 #include <algorithm>
+#include <optional>
+#include <stdexcept>
 
-#include "../cpu/stopwatch.h"
+#include "attributes.h"
+#include "reuse/plan.h"
 
 namespace reuse::ort {
+namespace {
+
+class HashKernel final : public Kernel {
+ public:
+  HashKernel(const KernelInfo* info, std::string session)
+      : Kernel(info, "Hash", std::move(session)),
+        conv_(read_conv_attributes(KernelAttributes(info))),
+        hash_(read_hash_attributes(KernelAttributes(info))),
+        memory_(allocator()) {
+    const std::optional<HashInputs> inputs = read_hash_inputs([&](size_t i) { return fixed_input(info, 1 + i); });
+    // Family exact prepares nothing. Of the others it is the parameters that tell the number of blocks so far.
+    if (!inputs || inputs->num_blocks == 0) return;
+    sizes_ = inputs->sizes;
+    encoder_ = make_encoder(memory_, hash_, inputs->num_blocks, conv_.sub_vector_length, inputs->parameters, sizes_);
+  }
+
+ private:
+  void run(KernelContext* tensors, Workspace& workspace) const override {
+    const TensorView x = input(tensors, 0);
+    const Blocking blocking = make_blocking(conv_, x, conv_.group);
+    const int64_t blocks = blocking.num_blocks(), length = blocking.sub_vector_length();
+    std::unique_ptr<Encoder> own;
+    if (encoder_) {
+      hash_.family->check(sizes_, {blocks, length, hash_.num_hashes});
+    } else {
+      const HashInputs inputs = *read_hash_inputs([&](size_t i) { return std::optional(input(tensors, 1 + i)); });
+      own = make_encoder(workspace, hash_, blocks, length, inputs.parameters, inputs.sizes);
+    }
+    int64_t* codes = output<int64_t>(tensors, 0, {blocks, blocking.vectors});
+    hash(workspace, blocking, encoder_ ? *encoder_ : *own, x.as<float>(), codes);
+  }
+
+  ConvAttributes conv_;
+  HashAttributes hash_;
+  ScratchAllocator memory_;           // of the encoder
+  std::unique_ptr<Encoder> encoder_;  // if all parameters are constant
+  HashParameterSizes sizes_;          // of theirs
+};
+
+class ClusterKernel final : public Kernel {
+ public:
+  ClusterKernel(const KernelInfo* info, std::string session)
+      : Kernel(info, "Cluster", std::move(session)),
+        conv_(read_conv_attributes(KernelAttributes(info))),
+        cluster_(read_cluster_attributes(KernelAttributes(info))) {}
+
+ private:
+  void run(KernelContext* tensors, Workspace& workspace) const override {
+    const TensorView x = input(tensors, 0), codes = input(tensors, 1);
+    const Blocking blocking = make_blocking(conv_, x, conv_.group);
+    const int64_t blocks = blocking.num_blocks(), vectors = blocking.vectors, length = blocking.sub_vector_length();
+    require_shape(codes, {blocks, vectors}, "codes");
+    const Clusters clusters = cluster(workspace, blocking, cluster_, x.as<float>(), codes.as<int64_t>());
+    int64_t capacity = 1;
+    for (const BlockClusters& block : clusters.blocks) capacity = std::max(capacity, block.count);
+    int32_t* ids = output<int32_t>(tensors, 0, {blocks, vectors});
+    float* centroids = output<float>(tensors, 1, {blocks, capacity, length});
+    int32_t* counts = output<int32_t>(tensors, 2, {blocks});
+    std::copy_n(clusters.ids.data(), blocks * vectors, ids);
+    for (int64_t b = 0; b < blocks; ++b) {
+      const BlockClusters& block = clusters.blocks[static_cast<size_t>(b)];
+      counts[b] = static_cast<int32_t>(block.count);
+      float* rows = centroids + b * capacity * length;
+      std::copy_n(block.centroids.data(), block.count * length, rows);
+      std::fill(rows + block.count * length, rows + capacity * length, 0.0f);
+    }
+  }
+
+  ConvAttributes conv_;
+  ClusterAttributes cluster_;
+};
+
+class CentroidGemmKernel final : public Kernel {
+ public:
+  CentroidGemmKernel(const KernelInfo* info, std::string session)
+      : Kernel(info, "CentroidGemm", std::move(session)),
+        layout_(read_layout(KernelAttributes(info))),
+        group_(KernelAttributes(info).integer("group").value_or(1)) {}
+
+ private:
+  void run(KernelContext* tensors, Workspace& workspace) const override {
+    const TensorView centroids = input(tensors, 0), counts = input(tensors, 1), w = input(tensors, 2);
+    const ConvAttributes conv = conv_of_tables(layout_, group_, centroids, w);
+    const Blocking blocking = blocking_of_weights(conv, w);
+    const int64_t capacity = centroids.shape[1];
+    require_shape(centroids, {blocking.num_blocks(), capacity, conv.sub_vector_length}, "centroids");
+    require_shape(counts, {blocking.num_blocks()}, "counts");
+    float* table = output<float>(tensors, 0, {blocking.num_blocks(), capacity, blocking.table_width()});
+    centroid_gemm(workspace, blocking, w.as<float>(), centroids.as<float>(), counts.as<int32_t>(), capacity, table);
+  }
+
+  Layout layout_;
+  int64_t group_;
+};
+
+class GatherKernel final : public Kernel {
+ public:
+  GatherKernel(const KernelInfo* info, std::string session)
+      : Kernel(info, "Gather", std::move(session)),
+        conv_(read_conv_attributes(KernelAttributes(info))),
+        gather_(read_gather_attributes(KernelAttributes(info))) {}
+
+ private:
+  void run(KernelContext* tensors, Workspace& workspace) const override {
+    const TensorView table = input(tensors, 0), ids = input(tensors, 1), x = input(tensors, 2);
+    require_rank(table, 3, "table");
+    const int64_t taps = conv_.layout == Layout::kPatch ? 1 : conv_.kernel_h * conv_.kernel_w;
+    const Blocking blocking = make_blocking(conv_, x, table.shape[2] / taps * conv_.group);
+    require_shape(table, {blocking.num_blocks(), table.shape[1], blocking.table_width()}, "table");
+    require_shape(ids, {blocking.num_blocks(), blocking.vectors}, "ids");
+    const float* bias = static_cast<const float*>(read_bias(tensors, 3, blocking.geometry.out_channels));
+    float* y = output<float>(tensors, 0, output_shape(blocking.geometry));
+    gather(workspace, blocking, gather_, table.as<float>(), table.shape[1], ids.as<int32_t>(), bias, y);
+  }
+
+  ConvAttributes conv_;
+  GatherAttributes gather_;
+};
+
+ReuseAttributes read_reuse_attributes(const AttributeSource& source) {
+  ReuseAttributes a{read_conv_attributes(source), read_hash_attributes(source), read_cluster_attributes(source),
+                    read_gather_attributes(source), parse_table_type(source.text("table").value_or("float"))};
+  read_data_orders(source, a.conv);
+  return a;
+}
+
+// Gives the plan the operands that it lacks, as far as `read(index)` returns them.
+template <typename Read>
+void complete(ReusePlan& plan, Allocator& memory, const Read& read) {
+  const ConvAttributes& conv = plan.attributes().conv;
+  if (!plan.has_weights()) {
+    const std::optional<TensorView> w = read(1);
+    if (!w) return;
+    check_weights(*w, conv, std::nullopt);
+    plan.set_weights(memory, w->shape[1] * conv.group, w->shape[0], w->template as<float>());
+  }
+  if (!plan.has_bias()) {
+    const std::optional<TensorView> bias = read(2);
+    if (bias) plan.set_bias(has_elements(*bias) ? bias->template as<float>() : nullptr, bias->size());
+  }
+  if (!plan.has_hash()) {
+    const std::optional<HashInputs> inputs = read_hash_inputs([&](size_t i) { return read(3 + i); });
+    if (inputs) plan.set_hash(memory, inputs->parameters, inputs->sizes);
+  }
+}
+
+void run_plan(const ReusePlan& plan, KernelContext* tensors, Workspace& workspace) {
+  const TensorView x = input(tensors, 0);
+  require_rank(x, 4, "X");
+  const ImageShape shape = image_shape(x, plan.attributes().conv.input_order);
+  if (shape.channels != plan.in_channels()) {
+    throw std::invalid_argument("X has " + std::to_string(shape.channels) + " channels, which does not fit the " +
+                                std::to_string(plan.in_channels()) + " of W and group");
+  }
+  const Blocking blocking = plan.blocking(shape.batch, shape.height, shape.width);
+  float* y = output<float>(tensors, 0, output_shape(blocking.geometry));
+  reuse_conv(plan, blocking, workspace, x.as<float>(), y);
+}
+
+class ReuseConvKernel final : public Kernel {
+ public:
+  ReuseConvKernel(const KernelInfo* info, std::string session)
+      : Kernel(info, "ReuseConv", std::move(session)),
+        memory_(allocator()),
+        plan_(read_reuse_attributes(KernelAttributes(info))) {
+    complete(plan_, memory_, [&](size_t index) { return fixed_input(info, index); });
+  }
+
+ private:
+  void run(KernelContext* tensors, Workspace& workspace) const override {
+    if (plan_.is_complete()) return run_plan(plan_, tensors, workspace);
+    ReusePlan plan = plan_;
+    complete(plan, workspace, [&](size_t index) { return std::optional(input(tensors, index)); });
+    run_plan(plan, tensors, workspace);
+  }
+
+  ScratchAllocator memory_;  // of the plan
+  ReusePlan plan_;           // with all operands that are constant
+};
+
+class PoolKernel final : public Kernel {
+ public:
+  PoolKernel(const KernelInfo* info, std::string session)
+      : Kernel(info, "Pool", std::move(session)), pool_(read_pool_attributes(KernelAttributes(info))) {}
+
+ private:
+  void run(KernelContext* tensors, Workspace& workspace) const override {
+    const TensorView x = input(tensors, 0);
+    require_rank(x, 4, "X");
+    const ImageShape shape = image_shape(x, DataOrder::kNhwc);
+    const PoolAxis height = pool_axis(pool_, 0, shape.height), width = pool_axis(pool_, 1, shape.width);
+    float* y = output<float>(tensors, 0, {shape.batch, height.out, width.out, shape.channels});
+    pool(workspace, pool_, shape.batch, height, width, shape.channels, x.as<float>(), y);
+  }
+
+  PoolAttributes pool_;
+};
+
+}  // namespace
 
 std::unique_ptr<Kernel> CpuKernelSource::make(OperatorName name, const KernelInfo* info) const {
   switch (name) {
@@ -22,126 +224,6 @@ std::unique_ptr<Kernel> CpuKernelSource::make(OperatorName name, const KernelInf
       return std::make_unique<PoolKernel>(info, session_);
   }
   return nullptr;
-}
-HashKernel::HashKernel(const KernelInfo* info, std::string session)
-    : Kernel(info, "Hash", std::move(session)),
-      conv_(read_conv_attributes(KernelAttributes(info))),
-      hash_(read_hash_attributes(KernelAttributes(info))) {}
-
-void HashKernel::run(KernelContext* tensors, Context& context) const {
-  const TensorView x = input(tensors, 0);
-  const Blocking blocking = make_blocking(conv_, x, conv_.group);
-  const HashParameters parameters = read_hash_parameters(tensors, 1, hash_, blocking);
-  int64_t* codes = output<int64_t>(tensors, 0, {blocking.num_blocks(), blocking.vectors});
-  Stopwatch watch(context.statistics.hash_ns);
-  hash(context, blocking, hash_, parameters, x.as<float>(), codes);
-}
-
-ClusterKernel::ClusterKernel(const KernelInfo* info, std::string session)
-    : Kernel(info, "Cluster", std::move(session)),
-      conv_(read_conv_attributes(KernelAttributes(info))),
-      cluster_(read_cluster_attributes(KernelAttributes(info))) {}
-
-void ClusterKernel::run(KernelContext* tensors, Context& context) const {
-  const TensorView x = input(tensors, 0), codes = input(tensors, 1);
-  const Blocking blocking = make_blocking(conv_, x, conv_.group);
-  const int64_t blocks = blocking.num_blocks(), vectors = blocking.vectors, length = blocking.sub_vector_length();
-  require_shape(codes, {blocks, vectors}, "codes");
-  Stopwatch watch(context.statistics.cluster_ns);
-  const Clusters clusters = cluster(context, blocking, cluster_, x.as<float>(), codes.as<int64_t>());
-  int64_t capacity = 1;
-  for (const BlockClusters& block : clusters.blocks) capacity = std::max(capacity, block.count);
-  int32_t* ids = output<int32_t>(tensors, 0, {blocks, vectors});
-  float* centroids = output<float>(tensors, 1, {blocks, capacity, length});
-  int32_t* counts = output<int32_t>(tensors, 2, {blocks});
-  std::copy_n(clusters.ids.data(), blocks * vectors, ids);
-  for (int64_t b = 0; b < blocks; ++b) {
-    const BlockClusters& block = clusters.blocks[static_cast<size_t>(b)];
-    counts[b] = static_cast<int32_t>(block.count);
-    float* rows = centroids + b * capacity * length;
-    std::copy_n(block.centroids.data(), block.count * length, rows);
-    std::fill(rows + block.count * length, rows + capacity * length, 0.0f);
-  }
-}
-
-CentroidGemmKernel::CentroidGemmKernel(const KernelInfo* info, std::string session)
-    : Kernel(info, "CentroidGemm", std::move(session)),
-      layout_(read_layout(KernelAttributes(info))),
-      group_(KernelAttributes(info).integer("group").value_or(1)) {}
-
-void CentroidGemmKernel::run(KernelContext* tensors, Context& context) const {
-  const TensorView centroids = input(tensors, 0), counts = input(tensors, 1), w = input(tensors, 2);
-  const ConvAttributes conv = conv_of_tables(layout_, group_, centroids, w);
-  const Blocking blocking = blocking_of_weights(conv, w);
-  const int64_t capacity = centroids.shape[1];
-  require_shape(centroids, {blocking.num_blocks(), capacity, conv.sub_vector_length}, "centroids");
-  require_shape(counts, {blocking.num_blocks()}, "counts");
-  float* table = output<float>(tensors, 0, {blocking.num_blocks(), capacity, blocking.table_width()});
-  Stopwatch watch(context.statistics.gemm_ns);
-  const PackedWeights weights(context.allocator, blocking, w.as<float>(), blocking.geometry.group_out_channels(), 1);
-  centroid_gemm(context, blocking, weights, centroids.as<float>(), counts.as<int32_t>(), capacity, table);
-}
-
-GatherKernel::GatherKernel(const KernelInfo* info, std::string session)
-    : Kernel(info, "Gather", std::move(session)),
-      conv_(read_conv_attributes(KernelAttributes(info))),
-      gather_(read_gather_attributes(KernelAttributes(info))) {}
-
-void GatherKernel::run(KernelContext* tensors, Context& context) const {
-  const TensorView table = input(tensors, 0), ids = input(tensors, 1), x = input(tensors, 2);
-  require_rank(table, 3, "table");
-  const int64_t taps = conv_.layout == Layout::kPatch ? 1 : conv_.kernel_h * conv_.kernel_w;
-  const Blocking blocking = make_blocking(conv_, x, table.shape[2] / taps * conv_.group);
-  require_shape(table, {blocking.num_blocks(), table.shape[1], blocking.table_width()}, "table");
-  require_shape(ids, {blocking.num_blocks(), blocking.vectors}, "ids");
-  const float* bias = static_cast<const float*>(read_bias(tensors, 3, blocking.geometry.out_channels));
-  float* y = output<float>(tensors, 0, output_shape(blocking.geometry));
-  Stopwatch watch(context.statistics.gather_ns);
-  gather(context, blocking, gather_, table.as<float>(), table.shape[1], ids.as<int32_t>(), bias, y);
-}
-
-ReuseConvKernel::ReuseConvKernel(const KernelInfo* info, std::string session)
-    : Kernel(info, "ReuseConv", std::move(session)),
-      conv_(read_conv_attributes(KernelAttributes(info))),
-      hash_(read_hash_attributes(KernelAttributes(info))),
-      cluster_(read_cluster_attributes(KernelAttributes(info))),
-      gather_(read_gather_attributes(KernelAttributes(info))),
-      table_(parse_table_type(KernelAttributes(info).text("table").value_or("float"))) {
-  read_data_orders(KernelAttributes(info), conv_);
-  const TensorView w = constant_input(info, 1);
-  if (!w.present()) return;
-  check_weights(w, conv_, std::nullopt);
-  weights_allocator_ = std::make_unique<ScratchAllocator>(allocator());
-  weights_.emplace(pack_for_reuse_conv(*weights_allocator_, blocking_of_weights(conv_, w), table_, w.as<float>()));
-}
-
-void ReuseConvKernel::run(KernelContext* tensors, Context& context) const {
-  const TensorView x = input(tensors, 0), w = input(tensors, 1);
-  require_rank(x, 4, "X");
-  check_weights(w, conv_, image_shape(x, conv_.input_order).channels);
-  const Blocking blocking = make_blocking(conv_, x, w.shape[0]);
-  const float* bias = static_cast<const float*>(read_bias(tensors, 2, w.shape[0]));
-  const HashParameters parameters = read_hash_parameters(tensors, 3, hash_, blocking);
-  float* y = output<float>(tensors, 0, output_shape(blocking.geometry));
-  if (weights_) {
-    reuse_conv(context, blocking, hash_, cluster_, table_, gather_, parameters, *weights_, x.as<float>(), bias, y);
-    return;
-  }
-  const PackedWeights weights = pack_for_reuse_conv(context.allocator, blocking, table_, w.as<float>());
-  reuse_conv(context, blocking, hash_, cluster_, table_, gather_, parameters, weights, x.as<float>(), bias, y);
-}
-
-PoolKernel::PoolKernel(const KernelInfo* info, std::string session)
-    : Kernel(info, "Pool", std::move(session)), pool_(read_pool_attributes(KernelAttributes(info))) {}
-
-void PoolKernel::run(KernelContext* tensors, Context& context) const {
-  const TensorView x = input(tensors, 0);
-  require_rank(x, 4, "X");
-  const ImageShape shape = image_shape(x, DataOrder::kNhwc);
-  const PoolAxis height = pool_axis(pool_, 0, shape.height), width = pool_axis(pool_, 1, shape.width);
-  float* y = output<float>(tensors, 0, {shape.batch, height.out, width.out, shape.channels});
-  Stopwatch watch(context.statistics.gather_ns);
-  pool(context, pool_, shape.batch, height, width, shape.channels, x.as<float>(), y);
 }
 
 }  // namespace reuse::ort

@@ -9,6 +9,7 @@
 #endif
 #include "kernels.h"
 #include "reuse/capi.h"
+#include "reuse/isa.h"
 #include "shape_inference.h"
 
 namespace reuse::ort {
@@ -136,6 +137,7 @@ struct Registration {
 };
 
 void register_operators(SessionOptions* options) {
+  instruction_set();  // here, where it can be said, and not in some run, REUSE_ISA is found to make no sense
   static std::mutex mutex;
   static auto* const registrations = new std::vector<Registration>;
   Registration registration;

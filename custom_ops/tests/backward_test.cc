@@ -12,8 +12,8 @@ struct Found {
   std::vector<float> weights, x;
 };
 
-Clusters cluster_of(const Problem& p, Context& context, const std::vector<float>& x) {
-  return hash_and_cluster(context, p.blocking, p.hash, p.parameters(), p.cluster, x.data());
+Clusters cluster_of(const Problem& p, Workspace& workspace, const std::vector<float>& x) {
+  return hash_and_cluster(workspace, p.blocking, *p.encoder(workspace), p.cluster, x.data());
 }
 
 int64_t weights_of(const ConvGeometry& g) { return g.out_channels * g.group_in_channels() * g.taps(); }
@@ -26,11 +26,11 @@ Found run_backward(const Problem& p, const std::vector<float>& dy, int64_t threa
   Found found{std::vector<float>(weights_of(g)), std::vector<float>(p.x.size())};
   const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
   {
-    Context context{allocator, parallel, statistics};
+    Workspace workspace(allocator, parallel);
     const std::vector<float> x = pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x;
     const std::vector<float> own = pixel_major ? reordered(dy, g.batch, g.out_channels, g.out_pixels()) : dy;
-    const Clusters clusters = cluster_of(p, context, x);
-    backward(context, p.blocking, clusters, p.w.data(), own.data(), {found.weights.data(), found.x.data()});
+    const Clusters clusters = cluster_of(p, workspace, x);
+    backward(workspace, p.blocking, clusters, p.w.data(), own.data(), {found.weights.data(), found.x.data()});
   }
   EXPECT(allocator.held() == 0);
   if (pixel_major) found.x = reordered(found.x, g.batch, g.in_pixels(), g.in_channels);
@@ -77,11 +77,10 @@ void for_each_read(const Problem& p, const Visit& visit) {
 Found expected(const Problem& p, const std::vector<float>& dy) {
   PoisonedAllocator allocator;
   Threads parallel(1);
-  RunStatistics statistics;
-  Context context{allocator, parallel, statistics};
+  Workspace workspace(allocator, parallel);
   Problem plain = p;
   plain.blocking.geometry.attributes.input_order = DataOrder::kNchw;
-  const Clusters clusters = cluster_of(plain, context, p.x);
+  const Clusters clusters = cluster_of(plain, workspace, p.x);
   const int64_t length = p.blocking.sub_vector_length(), vectors = p.blocking.vectors;
   std::vector<double> weights(p.w.size()), x(p.x.size());
   std::vector<std::vector<double>> deltas;

@@ -76,10 +76,10 @@ inline void count(RunStatistics& statistics, const std::vector<int64_t>& sums) {
 template <typename Run, typename Machine, typename T = typename Run::Packed>
 std::vector<float> run_fused_as(Machine& machine, const CudaProblem& p, RunStatistics& statistics) {
   const auto plan = Run::plan(p.blocking, p.hash, p.cluster, p.limits);
-  cuda::Arena measure(nullptr);
+  Arena measure(nullptr);
   cuda::PackedWeightsView<T>::take(measure, plan.panels);
   Memory<Machine, char> weights_memory(static_cast<int64_t>(measure.used()));
-  cuda::Arena arena(weights_memory.data());
+  Arena arena(weights_memory.data());
   const auto weights = cuda::PackedWeightsView<T>::take(arena, plan.panels);
   Memory<Machine, T> w(converted<T>(p.w)), bias(converted<T>(p.bias)), x(converted<T>(p.x));
   cuda::pack_weights(machine.launcher(), plan.shape, plan.panels, w.data(), weights);

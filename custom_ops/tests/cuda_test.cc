@@ -71,9 +71,8 @@ TEST(cuda_clusters_are_the_cpus) {
     for (int64_t& code : codes) code = static_cast<int64_t>(random() % 3) - 1;
     PoisonedAllocator allocator;
     Threads parallel(1);
-    RunStatistics statistics;
-    Context context{allocator, parallel, statistics};
-    const Clusters expected = cluster(context, p.blocking, p.cluster, p.x.data(), codes.data());
+    Workspace workspace(allocator, parallel);
+    const Clusters expected = cluster(workspace, p.blocking, p.cluster, p.x.data(), codes.data());
     CudaProblem problem = cuda_problem(p);
     problem.limits = kPaths[seed % 2];
     const CudaClusters actual = run_cuda_cluster(problem, codes, kOrders[seed % 3]);
@@ -122,9 +121,8 @@ TEST(cuda_pool_equals_cpu) {
     std::vector<float> expected(static_cast<size_t>(batch * height.out * width.out * channels));
     PoisonedAllocator allocator;
     Threads parallel(1);
-    RunStatistics statistics;
-    Context context{allocator, parallel, statistics};
-    pool(context, a, batch, height, width, channels, x.data(), expected.data());
+    Workspace workspace(allocator, parallel);
+    pool(workspace, a, batch, height, width, channels, x.data(), expected.data());
     const std::vector<float> actual = run_cuda_pool(a, batch, height, width, channels, x, kOrders[seed % 3]);
     expect_near(actual, expected, 1e-6, "pool", seed);
   }

@@ -16,19 +16,18 @@ namespace {
 CudaStep run_cpu_step(const Problem& p, const std::vector<float>& x, const std::vector<float>& dy) {
   PoisonedAllocator allocator;
   Threads parallel(1);
-  RunStatistics statistics;
-  Context context{allocator, parallel, statistics};
-  const Clusters found = hash_and_cluster(context, p.blocking, p.hash, p.parameters(), p.cluster, x.data());
+  Workspace workspace(allocator, parallel);
+  const Clusters found = hash_and_cluster(workspace, p.blocking, *p.encoder(workspace), p.cluster, x.data());
   CudaStep step;
   step.clusters.ids.assign(found.ids.data(), found.ids.data() + found.ids.size());
   for (const BlockClusters& own : found.blocks) step.clusters.counts.push_back(static_cast<int32_t>(own.count));
   step.y.resize(dy.size());
-  const PackedWeights packed = pack_for_reuse_conv(allocator, p.blocking, TableType::kFloat, p.w.data());
-  multiply_and_gather(context, p.blocking, TableType::kFloat, {}, packed, found,
-                      p.bias.empty() ? nullptr : p.bias.data(), step.y.data());
+  const PackedWeights packed(workspace, p.blocking, TableType::kFloat, p.w.data());
+  multiply_and_gather(workspace, p.blocking, {}, packed, found, p.bias.empty() ? nullptr : p.bias.data(),
+                      step.y.data());
   step.weights.resize(p.w.size());
   step.x.resize(x.size());
-  backward(context, p.blocking, found, p.w.data(), dy.data(), {step.weights.data(), step.x.data()});
+  backward(workspace, p.blocking, found, p.w.data(), dy.data(), {step.weights.data(), step.x.data()});
   return step;
 }
 

@@ -151,11 +151,10 @@ TEST(clusters_are_numbered_by_first_appearance) {
     const Problem p = random_problem(random, "sign");
     PoisonedAllocator allocator;
     Threads parallel(2);
-    RunStatistics statistics;
-    Context context{allocator, parallel, statistics};
+    Workspace workspace(allocator, parallel);
     std::vector<int64_t> codes(static_cast<size_t>(p.blocking.num_blocks() * p.blocking.vectors));
-    hash(context, p.blocking, p.hash, p.parameters(), p.x.data(), codes.data());
-    const Clusters clusters = cluster(context, p.blocking, p.cluster, p.x.data(), codes.data());
+    hash(workspace, p.blocking, *p.encoder(allocator), p.x.data(), codes.data());
+    const Clusters clusters = cluster(workspace, p.blocking, p.cluster, p.x.data(), codes.data());
     int64_t total = 0;
     for (int64_t b = 0; b < p.blocking.num_blocks(); ++b) {
       int32_t next = 0;
@@ -167,7 +166,7 @@ TEST(clusters_are_numbered_by_first_appearance) {
       EXPECT(next == clusters.blocks[static_cast<size_t>(b)].count, << "seed " << seed);
       total += next;
     }
-    EXPECT(total == statistics.clusters);
+    EXPECT(total == workspace.statistics.clusters);
   }
 }
 
@@ -242,13 +241,12 @@ TEST(ids_outside_the_table_are_refused) {
   Problem p = pixels({1, 2}, 1.0f);
   PoisonedAllocator allocator;
   Threads parallel(1);
-  RunStatistics statistics;
-  Context context{allocator, parallel, statistics};
+  Workspace workspace(allocator, parallel);
   const std::vector<float> table = {1.0f};
   const std::vector<int32_t> ids = {0, 1};
   std::vector<float> y(2);
   expect_throw<std::out_of_range>(
-      "ids hold 1", [&] { gather(context, p.blocking, p.gather, table.data(), 1, ids.data(), nullptr, y.data()); });
+      "ids hold 1", [&] { gather(workspace, p.blocking, p.gather, table.data(), 1, ids.data(), nullptr, y.data()); });
 }
 
 TEST(an_empty_batch_gives_an_empty_output) {
@@ -265,11 +263,11 @@ TEST(an_empty_batch_gives_an_empty_output) {
 TEST(wrong_parameters_are_named) {
   const HashFamily& sign = find_hash_family("sign");
   HashParameterSizes sizes;
-  expect_throw<std::invalid_argument>("projections is missing", [&] { sign.check(sizes, 2, 3, 4); });
+  expect_throw<std::invalid_argument>("projections is missing", [&] { sign.check(sizes, {2, 3, 4}); });
   sizes.projections = 24;
   sizes.thresholds = 7;
-  expect_throw<std::invalid_argument>("thresholds has 7 elements, needs 8", [&] { sign.check(sizes, 2, 3, 4); });
-  expect_throw<std::invalid_argument>("num_hashes is 65", [&] { sign.check(sizes, 2, 3, 65); });
+  expect_throw<std::invalid_argument>("thresholds has 7 elements, needs 8", [&] { sign.check(sizes, {2, 3, 4}); });
+  expect_throw<std::invalid_argument>("num_hashes is 65", [&] { sign.check(sizes, {2, 3, 65}); });
   expect_throw<std::invalid_argument>("family is 'md5'", [] { find_hash_family("md5"); });
   expect_throw<std::invalid_argument>("capacity",
                                       [] { ClusterAttributes{Scope::kBatch, Metric::kEuclidean, 0.0f}.check(); });

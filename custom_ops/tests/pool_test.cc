@@ -54,9 +54,8 @@ TEST(pool_equals_its_windows) {
     std::vector<float> y(static_cast<size_t>(p.batch * height.out * width.out * p.channels), NAN);
     PoisonedAllocator allocator;
     Threads parallel(1 + seed % 3);
-    RunStatistics statistics;
-    Context context{allocator, parallel, statistics};
-    pool(context, p.attributes, p.batch, height, width, p.channels, x.data(), y.data());
+    Workspace workspace(allocator, parallel);
+    pool(workspace, p.attributes, p.batch, height, width, p.channels, x.data(), y.data());
     for (size_t index = 0; index < y.size(); ++index) {
       const int64_t i = static_cast<int64_t>(index), pixel = i / p.channels;
       const int64_t row = pixel / width.out % height.out, image = pixel / (width.out * height.out);

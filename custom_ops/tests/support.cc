@@ -55,19 +55,27 @@ void draw_parameters(std::mt19937& random, const std::string& family, Problem& p
   }
 }
 
-HashParameterSizes sizes_of(const Problem& p) {
+}  // namespace
+
+HashParameterSizes Problem::sizes() const {
   const auto size = [](const auto& values) {
     return values.empty() ? int64_t{-1} : static_cast<int64_t>(values.size());
   };
-  HashParameterSizes sizes;
-  sizes.projections = size(p.projections);
-  sizes.thresholds = size(p.thresholds);
-  sizes.coordinates = size(p.coordinates);
-  sizes.widths = size(p.widths);
-  return sizes;
+  return {size(projections), size(thresholds), size(coordinates), size(widths)};
 }
 
-}  // namespace
+std::unique_ptr<Encoder> Problem::encoder(Allocator& allocator) const {
+  return make_encoder(allocator, hash, blocking.num_blocks(), blocking.sub_vector_length(), parameters(), sizes());
+}
+
+ReusePlan Problem::plan(Allocator& allocator) const {
+  const ConvGeometry& g = blocking.geometry;
+  ReusePlan result({g.attributes, hash, cluster, gather, table});
+  result.set_weights(allocator, g.in_channels, g.out_channels, w.data());
+  result.set_bias(bias.empty() ? nullptr : bias.data(), static_cast<int64_t>(bias.size()));
+  result.set_hash(allocator, parameters(), sizes());
+  return result;
+}
 
 HashParameters Problem::parameters() const {
   HashParameters result;
@@ -96,7 +104,6 @@ Problem random_problem(std::mt19937& random, const char* family) {
   p.w = normal(random, g.out_channels * g.group_in_channels() * g.taps());
   if (draw(random, 0, 1) == 0) p.bias = normal(random, g.out_channels);
   draw_parameters(random, family, p);
-  p.hash.family->check(sizes_of(p), p.blocking.num_blocks(), p.blocking.sub_vector_length(), p.hash.num_hashes);
   switch (draw(random, 0, 3)) {
     case 1:
       p.gather.activation = Activation::kRelu;
@@ -197,18 +204,16 @@ std::vector<float> run_fused(const Problem& p, int64_t threads, RunStatistics* s
   const ConvGeometry& g = p.blocking.geometry;
   PoisonedAllocator allocator;
   Threads parallel(threads);
-  RunStatistics own;
   std::vector<float> y(static_cast<size_t>(g.rows() * g.out_channels));
   const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
   const std::vector<float> x = pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x;
   {
-    Context context{allocator, parallel, own};
-    const PackedWeights weights = pack_for_reuse_conv(allocator, p.blocking, p.table, p.w.data());
-    reuse_conv(context, p.blocking, p.hash, p.cluster, p.table, p.gather, p.parameters(), weights, x.data(),
-               p.bias.empty() ? nullptr : p.bias.data(), y.data());
+    const ReusePlan plan = p.plan(allocator);
+    Workspace workspace(allocator, parallel);
+    reuse_conv(plan, plan.blocking(g.batch, g.in_h, g.in_w), workspace, x.data(), y.data());
+    if (statistics != nullptr) *statistics = workspace.statistics;
   }
   EXPECT(allocator.held() == 0);
-  if (statistics != nullptr) *statistics = own;
   if (g.attributes.output_order == DataOrder::kNhwc) return reordered(y, g.batch, g.out_pixels(), g.out_channels);
   return y;
 }
@@ -218,11 +223,10 @@ std::vector<float> run_staged(const Problem& p, int64_t threads) {
   const int64_t blocks = p.blocking.num_blocks(), length = p.blocking.sub_vector_length();
   PoisonedAllocator allocator;
   Threads parallel(threads);
-  RunStatistics statistics;
-  Context context{allocator, parallel, statistics};
+  Workspace workspace(allocator, parallel);
   std::vector<int64_t> codes(static_cast<size_t>(blocks * p.blocking.vectors));
-  hash(context, p.blocking, p.hash, p.parameters(), p.x.data(), codes.data());
-  const Clusters clusters = cluster(context, p.blocking, p.cluster, p.x.data(), codes.data());
+  hash(workspace, p.blocking, *p.encoder(allocator), p.x.data(), codes.data());
+  const Clusters clusters = cluster(workspace, p.blocking, p.cluster, p.x.data(), codes.data());
   int64_t capacity = 1;
   for (const BlockClusters& block : clusters.blocks) capacity = std::max(capacity, block.count);
   std::vector<float> centroids(static_cast<size_t>(blocks * capacity * length));
@@ -233,10 +237,9 @@ std::vector<float> run_staged(const Problem& p, int64_t threads) {
     std::copy_n(block.centroids.data(), block.count * length, centroids.data() + b * capacity * length);
   }
   std::vector<float> table(static_cast<size_t>(blocks * capacity * p.blocking.table_width()));
-  const PackedWeights weights(allocator, p.blocking, p.w.data(), g.group_out_channels(), 1);
-  centroid_gemm(context, p.blocking, weights, centroids.data(), counts.data(), capacity, table.data());
+  centroid_gemm(workspace, p.blocking, p.w.data(), centroids.data(), counts.data(), capacity, table.data());
   std::vector<float> y(static_cast<size_t>(g.rows() * g.out_channels));
-  gather(context, p.blocking, p.gather, table.data(), capacity, clusters.ids.data(),
+  gather(workspace, p.blocking, p.gather, table.data(), capacity, clusters.ids.data(),
          p.bias.empty() ? nullptr : p.bias.data(), y.data());
   return y;
 }

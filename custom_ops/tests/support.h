@@ -5,11 +5,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <thread>
 #include <vector>
 
-#include "reuse/operators.h"
+#include "reuse/plan.h"
 #include "reuse/pool.h"
 
 namespace reuse::testing {
@@ -64,6 +65,9 @@ struct Problem {
   std::vector<int32_t> coordinates;
 
   HashParameters parameters() const;
+  HashParameterSizes sizes() const;
+  std::unique_ptr<Encoder> encoder(Allocator& allocator) const;
+  ReusePlan plan(Allocator& allocator) const;
 };
 
 // Draws a legal problem; the family is one of sign, pstable, learned, exact.

@@ -2,11 +2,15 @@
 // do their work once.
 #include "reuse/training_capi.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../capi/workers.h"
@@ -45,8 +49,11 @@ TEST(the_c_interface_computes_a_step) {
   const reuse_hashing hashing = exact_hashing();
   std::vector<float> x(2 * 4 * 25), w(3 * 4 * 9, 0.5f), y(2 * 3 * 25), dw(w.size()), dx(x.size());
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 25 % 2);
-  reuse_clusters* clusters = reuse_cluster(&convolution, &hashing, x.data(), 2);
+  reuse_plan* plan = reuse_plan_create(&convolution, &hashing);
+  EXPECT(plan != nullptr, << reuse_last_error());
+  reuse_clusters* clusters = reuse_cluster(plan, 2, 5, 5, x.data(), 2);
   EXPECT(clusters != nullptr, << reuse_last_error());
+  reuse_plan_destroy(plan);  // what has come of it stays
   float* centroids = nullptr;
   int32_t* members = nullptr;
   EXPECT(reuse_clusters_block(clusters, 0, &centroids, &members) == 2);
@@ -63,8 +70,7 @@ TEST(the_c_interface_computes_a_step) {
 }
 
 void expect_refusal(const reuse_convolution& convolution, const reuse_hashing& hashing, const std::string& part) {
-  const std::vector<float> x(2 * 4 * 25);
-  EXPECT(reuse_cluster(&convolution, &hashing, x.data(), 1) == nullptr);
+  EXPECT(reuse_plan_create(&convolution, &hashing) == nullptr);
   EXPECT(std::string(reuse_last_error()).find(part) != std::string::npos, << reuse_last_error());
 }
 
@@ -127,10 +133,12 @@ TEST(the_cuda_functions_compute_the_same_step) {
                             forward.memory.data()) == 0);
   EXPECT(reuse_cuda_backward(&convolution, &clusters, &execution, w.data(), y.data(), dw.data(), dx.data(),
                              backward.memory.data()) == 0);
-  reuse_clusters* cpu = reuse_cluster(&convolution, &hashing, x.data(), 1);
+  reuse_plan* plan = reuse_plan_create(&convolution, &hashing);
+  reuse_clusters* cpu = reuse_cluster(plan, 2, 5, 5, x.data(), 1);
   EXPECT(reuse_forward(cpu, w.data(), bias.data(), 0, cpu_y.data(), 1) == 0);
   EXPECT(reuse_backward(cpu, w.data(), cpu_y.data(), cpu_dw.data(), cpu_dx.data(), 1) == 0);
   reuse_clusters_free(cpu);
+  reuse_plan_destroy(plan);
   const auto largest_difference = [](const std::vector<float>& a, const std::vector<float>& b) {
     float most = 0.0f;
     for (size_t i = 0; i < a.size(); ++i) most = std::max(most, std::fabs(a[i] - b[i]));
@@ -154,25 +162,91 @@ TEST(the_cuda_functions_refuse_what_makes_no_sense) {
   EXPECT(std::string(reuse_last_error()).find("smaller batches") != std::string::npos, << reuse_last_error());
 }
 
+// The clusters of an input as one list of numbers.
+std::vector<float> clusters_of(const reuse_plan* plan, int64_t batch, int64_t size, int64_t threads) {
+  std::vector<float> x(static_cast<size_t>(batch * 4 * size * size));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 7);
+  reuse_clusters* clusters = reuse_cluster(plan, batch, size, size, x.data(), threads);
+  EXPECT(clusters != nullptr, << reuse_last_error());
+  float* centroids = nullptr;
+  int32_t* members = nullptr;
+  const int64_t count = reuse_clusters_block(clusters, 0, &centroids, &members);
+  std::vector<float> result(centroids, centroids + count * 4);
+  const int32_t* ids = reuse_clusters_ids(clusters);
+  result.insert(result.end(), ids, ids + batch * size * size);
+  reuse_clusters_free(clusters);
+  return result;
+}
+
+TEST(a_plan_serves_inputs_of_any_size_from_many_threads_at_once) {
+  const reuse_convolution convolution = small_convolution();
+  const reuse_hashing hashing = exact_hashing();
+  reuse_plan* plan = reuse_plan_create(&convolution, &hashing);
+  std::vector<std::vector<float>> expected;
+  for (int64_t size = 3; size < 11; ++size) expected.push_back(clusters_of(plan, size % 3 + 1, size, 1));
+  std::atomic<int> equal{0};
+  std::vector<std::thread> callers;
+  for (int64_t size = 3; size < 11; ++size) {
+    callers.emplace_back([&, size] {
+      for (int round = 0; round < 20; ++round) {
+        if (clusters_of(plan, size % 3 + 1, size, round % 4 + 1) == expected[static_cast<size_t>(size - 3)]) ++equal;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT(equal == 8 * 20, << equal.load());
+  EXPECT(reuse_cluster(plan, -1, 5, 5, nullptr, 1) == nullptr);
+  EXPECT(std::string(reuse_last_error()).find("batch size is -1") != std::string::npos, << reuse_last_error());
+  reuse_plan_destroy(plan);
+}
+
 TEST(workers_do_everything_once) {
-  Workers workers(4);
+  Workers workers;
   for (int round = 0; round < 50; ++round) {
     std::vector<std::atomic<int>> done(100);
-    workers.run(100, [&](int64_t i) { ++done[static_cast<size_t>(i)]; });
+    workers.run(round % 4 + 1, 100, [&](int64_t i) { ++done[static_cast<size_t>(i)]; });
     for (const std::atomic<int>& times : done) EXPECT(times == 1);
   }
 }
 
+TEST(workers_help_several_callers_and_work_within_work) {
+  Workers workers;
+  std::atomic<int> done{0};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 4; ++caller) {
+    callers.emplace_back([&] {
+      for (int round = 0; round < 20; ++round) {
+        workers.run(3, 5, [&](int64_t) { workers.run(2, 7, [&](int64_t) { ++done; }); });
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT(done == 4 * 20 * 5 * 7, << done.load());
+}
+
 TEST(workers_pass_on_a_failure_and_go_on) {
-  Workers workers(3);
+  Workers workers;
   expect_throw<std::runtime_error>("piece 7", [&] {
-    workers.run(20, [](int64_t i) {
+    workers.run(3, 20, [](int64_t i) {
       if (i == 7) throw std::runtime_error("piece 7");
     });
   });
   std::atomic<int> done{0};
-  workers.run(20, [&](int64_t) { ++done; });
+  workers.run(3, 20, [&](int64_t) { ++done; });
   EXPECT(done == 20);
+}
+
+TEST(a_forked_process_has_workers_of_its_own) {
+  std::atomic<int> done{0};
+  const auto work = [&] { SharedWorkers(4).run(100, [&](int64_t) { ++done; }); };
+  work();
+  const pid_t child = fork();
+  if (child == 0) {
+    work();
+    _exit(done == 200 ? 0 : 1);
+  }
+  int status = -1;
+  EXPECT(waitpid(child, &status, 0) == child && status == 0, << status);
 }
 
 }  // namespace

@@ -68,12 +68,11 @@ TEST(one_pass_finds_the_clusters_of_the_staged_form_to_the_bit) {
     EXPECT(windows_in_one_pass(p.blocking, p.cluster));
     PoisonedAllocator allocator;
     Threads parallel(2);
-    RunStatistics statistics;
-    Context context{allocator, parallel, statistics};
+    Workspace workspace(allocator, parallel);
     std::vector<int64_t> codes(static_cast<size_t>(p.blocking.num_blocks() * p.blocking.vectors));
-    hash(context, p.blocking, p.hash, p.parameters(), p.x.data(), codes.data());
-    const Clusters staged = cluster(context, p.blocking, p.cluster, p.x.data(), codes.data());
-    const Clusters fused = hash_and_cluster(context, p.blocking, p.hash, p.parameters(), p.cluster, p.x.data());
+    hash(workspace, p.blocking, *p.encoder(allocator), p.x.data(), codes.data());
+    const Clusters staged = cluster(workspace, p.blocking, p.cluster, p.x.data(), codes.data());
+    const Clusters fused = hash_and_cluster(workspace, p.blocking, *p.encoder(workspace), p.cluster, p.x.data());
     EXPECT(std::memcmp(fused.ids.data(), staged.ids.data(), codes.size() * sizeof(int32_t)) == 0, << "seed " << seed);
     for (size_t b = 0; b < staged.blocks.size(); ++b) {
       const BlockClusters &actual = fused.blocks[b], &expected = staged.blocks[b];

@@ -61,6 +61,8 @@ def _load(path: Path) -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
         library.reuse_version.argtypes = []
         library.reuse_version.restype = ctypes.c_char_p
+        library.reuse_isa.argtypes = library.reuse_last_error.argtypes = []
+        library.reuse_isa.restype = library.reuse_last_error.restype = ctypes.c_char_p
         library.reuse_has_cuda.argtypes = []
         library.reuse_has_cuda.restype = ctypes.c_int32
         library.reuse_statistics_json.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int64]
@@ -75,4 +77,12 @@ def _load(path: Path) -> ctypes.CDLL:
         raise LibraryError(
             f"the operator library {path} cannot be used ({error}): rebuild it with `pip install .`"
         ) from error
+    if library.reuse_isa() is None:
+        raise LibraryError(f"the operator library cannot be used: {last_error(library)}")
     return library
+
+
+def last_error(library: ctypes.CDLL) -> str:
+    """Returns what the last failed call of this thread has to say."""
+    message: bytes = library.reuse_last_error()
+    return message.decode()

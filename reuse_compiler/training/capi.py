@@ -88,7 +88,9 @@ _DEVICE_CALL = (POINTER(Convolution), POINTER(DeviceClusters), POINTER(CudaExecu
 
 FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "reuse_last_error": (c_char_p, ()),
-    "reuse_cluster": (c_void_p, (*_LAYER, c_void_p, c_int64)),
+    "reuse_plan_create": (c_void_p, _LAYER),
+    "reuse_plan_destroy": (None, (c_void_p,)),
+    "reuse_cluster": (c_void_p, (c_void_p, c_int64, c_int64, c_int64, c_void_p, c_int64)),
     "reuse_clusters_free": (None, (c_void_p,)),
     "reuse_clusters_ids": (c_void_p, (c_void_p,)),
     "reuse_clusters_block": (c_int64, (c_void_p, c_int64, POINTER(c_void_p), POINTER(c_void_p))),
@@ -134,12 +136,6 @@ def declare(library: ctypes.CDLL, functions: dict[str, tuple[Any, tuple[Any, ...
             f"the operator library has no training functions ({error}): rebuild it with `pip install .`"
         ) from error
     return library
-
-
-def last_error(library: ctypes.CDLL) -> str:
-    """Returns what the last failed call of this thread has to say."""
-    message: bytes = library.reuse_last_error()
-    return message.decode()
 
 
 def memory_formats(x: Tensor, blocking: Blocking) -> tuple[torch.memory_format, torch.memory_format]:

@@ -18,6 +18,7 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import Blocking
+from reuse_compiler.runtime.library import last_error
 from reuse_compiler.training.capi import (
     CudaExecution,
     DeviceClusters,
@@ -25,7 +26,6 @@ from reuse_compiler.training.capi import (
     convolution_of,
     cuda_training_library,
     hashing_of,
-    last_error,
     memory_formats,
 )
 from reuse_compiler.training.clusters import Gradients, InputClusters

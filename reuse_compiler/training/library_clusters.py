@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,49 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import Blocking
+from reuse_compiler.runtime.library import last_error
 from reuse_compiler.training.capi import (
+    Convolution,
     address_of,
     convolution_of,
     hashing_of,
-    last_error,
     memory_formats,
     training_library,
 )
 from reuse_compiler.training.clusters import Gradients, InputClusters
+
+
+class LayerPlan:
+    """A `reuse_plan`: what the library has made ready of a layer's convolution and hash, for inputs of any size."""
+
+    def __init__(
+        self, convolution: Convolution, settings: LayerSettings, parameters: HashParameters, keep_codes: bool
+    ) -> None:
+        library = training_library()
+        hashing = hashing_of(settings, dict(parameters.items()), keep_codes)
+        self.handle = library.reuse_plan_create(ctypes.byref(convolution), ctypes.byref(hashing))
+        if not self.handle:
+            raise ConfigError(f"the layer's settings make no sense to the operator library: {last_error(library)}")
+        weakref.finalize(self, library.reuse_plan_destroy, self.handle).atexit = False
+
+
+_plans: dict[int, dict[Hashable, LayerPlan]] = {}
+"""By the identity of the hash's parameters, which are frozen, for as long as these live."""
+
+
+def plan_of(
+    convolution: Convolution, settings: LayerSettings, parameters: HashParameters, keep_codes: bool
+) -> LayerPlan:
+    """Returns the plan of a layer, the same for all inputs as long as its parameters stay the same object."""
+    if id(parameters) not in _plans:
+        weakref.finalize(parameters, _plans.pop, id(parameters), None).atexit = False
+    plans = _plans.setdefault(id(parameters), {})
+    convolution.batch = convolution.in_height = convolution.in_width = 0
+    key = (bytes(convolution), settings, keep_codes)
+    plan = plans.get(key)
+    if plan is None:
+        plan = plans[key] = LayerPlan(convolution, settings, parameters, keep_codes)
+    return plan
 
 
 class LibraryClusters(InputClusters):
@@ -36,12 +70,10 @@ class LibraryClusters(InputClusters):
         self._input_format, self._format = memory_formats(x, blocking)
         self._shape, self._int8 = x.shape, settings.table == "int8"
         own = x.detach().contiguous(memory_format=self._input_format)
-        library = training_library()
-        convolution = convolution_of(blocking, self._input_format, self._format)
-        hashing = hashing_of(settings, dict(parameters.items()), keep_codes)
-        handle = library.reuse_cluster(
-            ctypes.byref(convolution), ctypes.byref(hashing), own.data_ptr(), torch.get_num_threads()
-        )
+        g, library = blocking.geometry, training_library()
+        plan = plan_of(convolution_of(blocking, self._input_format, self._format), settings, parameters, keep_codes)
+        size = (g.batch, g.in_height, g.in_width)
+        handle = library.reuse_cluster(plan.handle, *size, own.data_ptr(), torch.get_num_threads())
         if not handle:
             raise ConfigError(f"the input cannot be clustered: {last_error(library)}")
         self._handle = handle

@@ -103,12 +103,39 @@ def test_tensors_are_not_copied_on_their_way_to_the_library(monkeypatch: pytest.
     monkeypatch.setattr(library_clusters, "training_library", Watched)
     layer, x = layer_with(), smooth_images(3, 16, 12)
     y = layer(x)
-    assert seen["reuse_cluster"][2] == x.data_ptr()
+    assert seen["reuse_cluster"][4] == x.data_ptr()
     assert seen["reuse_forward"][1:3] == (layer.weight.data_ptr(), layer.bias.data_ptr())
     assert seen["reuse_forward"][4] == y.data_ptr()
     delta = torch.randn_like(y)
     y.backward(delta)
     assert seen["reuse_backward"][2] == delta.data_ptr()
+
+
+def test_a_layer_is_made_ready_once_for_inputs_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gc
+
+    from reuse_compiler.training import library_clusters
+
+    library, calls = library_clusters.training_library(), []
+
+    class Counted:
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("reuse_plan"):
+                calls.append(name)
+            return getattr(library, name)
+
+    monkeypatch.setattr(library_clusters, "training_library", Counted)
+    layer = layer_with()
+    for batch, size in [(1, 9), (3, 12), (2, 9)]:
+        layer(smooth_images(batch, 16, size))
+    assert calls == ["reuse_plan_create", "reuse_plan_destroy"], calls  # the latter is asked for, not yet called
+    parameters = id(layer.parameters_of_hash)
+    assert len(library_clusters._plans[parameters]) == 1
+    layer.set_settings(layer.settings)  # new parameters
+    gc.collect()
+    assert parameters not in library_clusters._plans
+    layer(smooth_images(1, 16, 9))
+    assert calls.count("reuse_plan_create") == 2
 
 
 def test_under_autocast_it_computes_in_float32() -> None:

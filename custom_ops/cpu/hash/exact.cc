@@ -5,22 +5,20 @@
 namespace reuse {
 namespace {
 
-class Exact final : public HashFamily {
+class ExactEncoder final : public Encoder {
  public:
-  void check(const HashParameterSizes&, int64_t, int64_t, int64_t) const override {}
+  ExactEncoder(Allocator&, const HashParameters&, const HashShape&) {}
+  static void check(const HashParameterSizes&, const HashShape&) {}
 
-  void codes(const Tile& tile, int64_t, int64_t, int64_t, const HashParameters&, float*,
-             int64_t* codes) const override {
+  void codes(const Tile& tile, int64_t, float*, int64_t* codes) const override {
     simd::kernels().fingerprint(tile.values, tile.stride, tile.length, tile.count, codes);
   }
-
-  int64_t scratch_floats(int64_t, int64_t) const override { return 0; }
 };
 
 }  // namespace
 
 const HashFamily& exact_family() {
-  static const Exact family;
+  static const FamilyOf<ExactEncoder> family;
   return family;
 }
 

@@ -5,29 +5,38 @@
 namespace reuse {
 namespace {
 
-class Sign final : public HashFamily {
+class SignEncoder final : public Encoder {
  public:
-  void check(const HashParameterSizes& sizes, int64_t num_blocks, int64_t length, int64_t num_hashes) const override {
-    require_num_hashes("sign", num_hashes, 64);
-    require_parameter("sign", "projections", sizes.projections, num_blocks * length * num_hashes);
-    require_parameter("sign", "thresholds", sizes.thresholds, num_blocks * num_hashes);
+  SignEncoder(Allocator& allocator, const HashParameters& parameters, const HashShape& s)
+      : shape_(s),
+        projections_(copied(allocator, parameters.projections, s.num_blocks * s.length * s.num_hashes)),
+        thresholds_(copied(allocator, parameters.thresholds, s.num_blocks * s.num_hashes)) {}
+
+  static void check(const HashParameterSizes& sizes, const HashShape& s) {
+    require_num_hashes("sign", s.num_hashes, 64);
+    require_parameter("sign", "projections", sizes.projections, s.num_blocks * s.length * s.num_hashes);
+    require_parameter("sign", "thresholds", sizes.thresholds, s.num_blocks * s.num_hashes);
   }
 
-  void codes(const Tile& tile, int64_t block, int64_t length, int64_t num_hashes, const HashParameters& parameters,
-             float* scratch, int64_t* codes) const override {
+  void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {
     const simd::Kernels& kernels = simd::kernels();
     kernels.project(tile.values, tile.stride, tile.length, tile.count,
-                    parameters.projections + block * length * num_hashes, num_hashes, scratch);
-    kernels.sign_bits(scratch, tile.stride, num_hashes, tile.count, parameters.thresholds + block * num_hashes, codes);
+                    projections_.data() + block * shape_.length * shape_.num_hashes, shape_.num_hashes, scratch);
+    kernels.sign_bits(scratch, tile.stride, shape_.num_hashes, tile.count,
+                      thresholds_.data() + block * shape_.num_hashes, codes);
   }
 
-  int64_t scratch_floats(int64_t, int64_t num_hashes) const override { return num_hashes * kTileVectors; }
+  int64_t scratch_floats() const override { return shape_.num_hashes * kTileVectors; }
+
+ private:
+  HashShape shape_;
+  Buffer<float> projections_, thresholds_;
 };
 
 }  // namespace
 
 const HashFamily& sign_family() {
-  static const Sign family;
+  static const FamilyOf<SignEncoder> family;
   return family;
 }
 

@@ -1,8 +1,13 @@
 // Chooses the instruction set, once per process.
 #include <cstdlib>
-#include <cstring>
+#include <string>
+#ifdef REUSE_HAVE_X86_TARGETS
+#include <cpuid.h>
+#endif
 
 #include "kernels.h"
+#include "reuse/environment.h"
+#include "reuse/isa.h"
 
 namespace reuse {
 namespace simd {
@@ -19,32 +24,47 @@ extern const Kernels kKernels;
 }
 #endif
 
-namespace {
-
-const Kernels& choose() {
-  const char* forced = std::getenv("REUSE_ISA");
-  const auto allowed = [forced](const char* name) {
-    return forced == nullptr || *forced == '\0' || std::strcmp(forced, name) == 0;
-  };
+uint32_t machine_extensions() {
+  uint32_t found = 0;
 #ifdef REUSE_HAVE_X86_TARGETS
   __builtin_cpu_init();
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (has_avx512 && allowed("avx512")) return avx512::kKernels;
-  if (has_avx2 && allowed("avx2")) return avx2::kKernels;
+  if (__builtin_cpu_supports("avx2")) found |= kAvx2;
+  if (__builtin_cpu_supports("fma")) found |= kFma;
+  if (__builtin_cpu_supports("avx512f")) found |= kAvx512F;
+  if (__builtin_cpu_supports("avx512bw")) found |= kAvx512Bw;
+  if (__builtin_cpu_supports("avx512dq")) found |= kAvx512Dq;
+  if (__builtin_cpu_supports("avx512vl")) found |= kAvx512Vl;
+  // Not every compiler knows this one by name. That the system saves its registers is told by the others.
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr uint32_t kF16cBit = 1u << 29;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & kF16cBit) != 0) found |= kF16c;
+#endif
+  return found;
+}
+
+const Kernels& choose_kernels(const char* wanted, uint32_t extensions) {
+  const std::string name = wanted == nullptr ? "" : wanted;
+  if (!name.empty() && name != "baseline" && name != "avx2" && name != "avx512") {
+    refuse_environment("REUSE_ISA", wanted, "baseline, avx2 or avx512");
+  }
+#ifdef REUSE_HAVE_X86_TARGETS
+  for (const Kernels* table : {&avx512::kKernels, &avx2::kKernels}) {
+    const bool has_all = (table->extensions & ~extensions) == 0;
+    if (has_all && (name.empty() || name == table->name)) return *table;
+  }
 #else
-  (void)allowed;
+  static_cast<void>(extensions);
 #endif
   return baseline::kKernels;
 }
 
-}  // namespace
-
 const Kernels& kernels() {
-  static const Kernels& chosen = choose();
+  static const Kernels& chosen = choose_kernels(std::getenv("REUSE_ISA"), machine_extensions());
   return chosen;
 }
 
 }  // namespace simd
+
+const char* instruction_set() { return simd::kernels().name; }
+
 }  // namespace reuse

@@ -234,12 +234,6 @@ void subtree_leaves(const float* values, int64_t stride, int64_t length, int64_t
   for (; p < count; ++p) walk_subtrees<1>(values + p * stride, stride, subtrees, depth, codes + p);
 }
 
-#if defined(__AVX512F__)
-extern const bool kWholeSubtrees = true;
-#else
-extern const bool kWholeSubtrees = false;
-#endif
-
 void tile_rows(const float* values, int64_t stride, int64_t length, int64_t count, float* rows, int64_t row_stride) {
   for (int64_t l = 0; l < row_stride; l += kLanes) {
     const int64_t elements = length - l < kLanes ? length - l : kLanes;

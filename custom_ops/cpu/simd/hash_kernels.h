@@ -24,7 +24,11 @@ void tree_leaves(const float* values, int64_t stride, int64_t count, const int32
                  const float* thresholds, int64_t depth, int64_t* codes);
 void subtree_leaves(const float* values, int64_t stride, int64_t length, int64_t count, const Subtree* subtrees,
                     int64_t depth, int64_t* codes);
-extern const bool kWholeSubtrees;
+#if defined(__AVX512F__)
+constexpr bool kWholeSubtrees = true;
+#else
+constexpr bool kWholeSubtrees = false;
+#endif
 void tile_rows(const float* values, int64_t stride, int64_t length, int64_t count, float* rows, int64_t row_stride);
 void fingerprint(const float* values, int64_t stride, int64_t length, int64_t count, int64_t* codes);
 void all_finite(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite);

@@ -1,7 +1,9 @@
 // The innermost loops, compiled once per instruction set from the same source and chosen at run time.
 //
 // The translation units behind this table include nothing but this header and C headers: an inline function of the
-// C++ library compiled for AVX-512 could otherwise replace the baseline's copy at link time.
+// C++ library compiled for AVX-512 could otherwise replace the baseline's copy at link time, and be run by machines
+// that lack it. For the same reason functions of shared headers are static here. tests/check_symbols.cmake looks for
+// others.
 #pragma once
 
 #include <stdint.h>
@@ -21,7 +23,7 @@ constexpr int64_t kMostInt8Rows = 32767 / 127;
 
 // Elements of a neuron vector that add_members takes at once, and the width of its sums for `length` of them.
 constexpr int64_t kMemberStrip = 16;
-inline constexpr int64_t sum_width(int64_t length) { return length <= 8 ? 8 : kMemberStrip; }
+static constexpr inline int64_t sum_width(int64_t length) { return length <= 8 ? 8 : kMemberStrip; }
 
 // One block's part of a table, and the clusters of its vectors.
 struct BlockTable {
@@ -77,7 +79,7 @@ struct Subtree {
 };
 
 // Levels of the first subtree of a tree of `depth` levels, 1 to 4: all below it have four.
-inline constexpr int64_t first_levels(int64_t depth) { return ((depth - 1) & 3) + 1; }
+static constexpr inline int64_t first_levels(int64_t depth) { return ((depth - 1) & 3) + 1; }
 
 enum class Activation : int { kNone, kRelu, kClip, kLeakyRelu };
 
@@ -118,10 +120,22 @@ struct FoldPiece {
   int64_t from, to, count;
 };
 
+// Extensions of x86 that the compiler may have used in a table's functions.
+enum Extension : uint32_t {
+  kAvx2 = 1 << 0,
+  kFma = 1 << 1,
+  kF16c = 1 << 2,
+  kAvx512F = 1 << 3,
+  kAvx512Bw = 1 << 4,
+  kAvx512Dq = 1 << 5,
+  kAvx512Vl = 1 << 6
+};
+
 // Tiles of values, and projections of them, have rows that are readable and writable up to the next multiple of
 // 2 * kLanes vectors; what lies beyond `count` is not used.
 struct Kernels {
   const char* name;
+  uint32_t extensions;  // that a machine must have to run the functions
   // out[h * stride + p] = sum over l of values[l * stride + p] * projections[l * num_hashes + h], in order, no FMA.
   void (*project)(const float* values, int64_t stride, int64_t length, int64_t count, const float* projections,
                   int64_t num_hashes, float* out);
@@ -201,9 +215,13 @@ struct Kernels {
                     int64_t num_pieces, float* windows, int64_t step);
 };
 
-// The kernels of the best instruction set that this machine has, or of the one named by the environment variable
-// REUSE_ISA (baseline, avx2, avx512), if the machine has it.
+// The kernels of the instruction set that REUSE_ISA of the environment and the machine decide on: see choose_kernels.
 const Kernels& kernels();
+
+// Returns the table named `wanted` (baseline, avx2 or avx512) if `extensions` are enough for it, else the baseline's;
+// without a name the best that they are enough for. Throws std::invalid_argument for another name.
+const Kernels& choose_kernels(const char* wanted, uint32_t extensions);
+uint32_t machine_extensions();
 
 }  // namespace simd
 }  // namespace reuse

@@ -6,14 +6,71 @@
 namespace reuse {
 namespace simd {
 namespace REUSE_TARGET {
+namespace {
+
+// What the compiler was told of the machine, so that what is probed is what may be used.
+constexpr uint32_t compiled_extensions() {
+  uint32_t found = 0;
+#ifdef __AVX2__
+  found |= kAvx2;
+#endif
+#ifdef __FMA__
+  found |= kFma;
+#endif
+#ifdef __F16C__
+  found |= kF16c;
+#endif
+#ifdef __AVX512F__
+  found |= kAvx512F;
+#endif
+#ifdef __AVX512BW__
+  found |= kAvx512Bw;
+#endif
+#ifdef __AVX512DQ__
+  found |= kAvx512Dq;
+#endif
+#ifdef __AVX512VL__
+  found |= kAvx512Vl;
+#endif
+  return found;
+}
+
+constexpr Kernels make_table() {
+  Kernels k{};
+  k.name = REUSE_TARGET_NAME;
+  k.extensions = compiled_extensions();
+  k.project = project;
+  k.sign_bits = sign_bits;
+  k.tree_leaves = tree_leaves;
+  k.subtree_leaves = subtree_leaves;
+  k.whole_subtrees = kWholeSubtrees;
+  k.tile_rows = tile_rows;
+  k.fingerprint = fingerprint;
+  k.all_finite = all_finite;
+  k.all_finite_rows = all_finite_rows;
+  k.transpose_rows = transpose_rows;
+  k.add_members = add_members;
+  k.add_strips = add_strips;
+  k.add_rows = add_rows;
+  k.write_means = write_means;
+  k.copy_pieces = copy_pieces;
+  k.gemm = gemm;
+  k.gemm_int8 = gemm_int8;
+  k.add_taps = add_taps;
+  k.add_taps_int8 = add_taps_int8;
+  k.write_output = write_output;
+  k.write_rows = write_rows;
+  k.pool_row = pool_row;
+  k.scatter_taps = scatter_taps;
+  k.pack_pixels = pack_pixels;
+  k.fold_rows = fold_rows;
+  return k;
+}
+
+}  // namespace
 
 extern const Kernels kKernels;
-const Kernels kKernels = {REUSE_TARGET_NAME, project,     sign_bits,   tree_leaves,  subtree_leaves,
-                          kWholeSubtrees,    tile_rows,   fingerprint, all_finite,   all_finite_rows,
-                          transpose_rows,    add_members, add_strips,  add_rows,     write_means,
-                          copy_pieces,       gemm,        gemm_int8,   add_taps,     add_taps_int8,
-                          write_output,      write_rows,  pool_row,    scatter_taps, pack_pixels,
-                          fold_rows};
+constexpr Kernels kKernels = make_table();
 
 }  // namespace REUSE_TARGET
 }  // namespace simd

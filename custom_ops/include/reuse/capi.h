@@ -16,7 +16,10 @@ extern "C" {
 /* Version of the library, the same as the Python package's. */
 REUSE_EXPORT const char* reuse_version(void);
 
-/* Name of the instruction set in use: baseline, avx2 or avx512 (REUSE_ISA in the environment forces one). */
+/* Returns what the last failed call of this thread has to say; never null. */
+REUSE_EXPORT const char* reuse_last_error(void);
+
+/* Name of the instruction set in use (reuse/isa.h); null if REUSE_ISA of the environment names none that is known. */
 REUSE_EXPORT const char* reuse_isa(void);
 
 /* 1 if the library has CUDA kernels, else 0. */
@@ -36,7 +39,7 @@ REUSE_EXPORT void reuse_statistics_forget(const char* session_tag);
 
 /* Fits trees of family `learned` to `count` finite row-major vectors of `length` elements (reuse/tree_fit.h): tree i
  * has depths[i] comparisons and at most leaves[i] leaves, and 2^depths[i] - 1 coordinates and thresholds in level
- * order, written tree after tree. Returns 0, or -1 for sizes that make no sense and if memory is short. */
+ * order, written tree after tree. Returns 0, or -1 on failure. */
 REUSE_EXPORT int32_t reuse_fit_trees(const float* vectors, int64_t count, int64_t length, const float* importance,
                                      int64_t num_trees, const int64_t* depths, const int64_t* leaves,
                                      int32_t* coordinates, float* thresholds);

@@ -70,6 +70,8 @@ struct Blocking {
 
   // Throws std::invalid_argument if L does not fit, or if there are more vectors than an int32 id can number.
   static Blocking make(const ConvGeometry& geometry);
+  // One that is right in all that does not depend on the input's size: what is asked of weights and hash parameters.
+  static Blocking of_any_size(const ConvAttributes& attributes, int64_t in_channels, int64_t out_channels);
 
   Layout layout() const { return geometry.attributes.layout; }
   int64_t sub_vector_length() const { return geometry.attributes.sub_vector_length; }

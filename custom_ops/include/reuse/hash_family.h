@@ -42,44 +42,42 @@ struct HashParameterSizes {
   int64_t projections = -1, thresholds = -1, coordinates = -1, widths = -1;  // -1: absent
 };
 
-// Codes of one block's vectors, given as rows of at least L elements.
-class RowHasher {
+// Codes of vectors that are given as rows.
+class RowEncoder {
  public:
-  virtual ~RowHasher() = default;
-  virtual void codes(const Rows& rows, int64_t* codes) const = 0;
+  virtual ~RowEncoder() = default;
+  virtual void codes(const Rows& rows, int64_t block, int64_t* codes) const = 0;
 };
 
-// Codes of one block's vectors, given as tiles: prepared for many of them.
-class TileCoder {
+// A layer's hash with all that its parameters can be prepared for: vectors to codes. It refers to nothing of its
+// maker's.
+class Encoder {
  public:
-  virtual ~TileCoder() = default;
-  // Writes the code of each of the tile's vectors. `scratch` holds HashFamily::scratch_floats(L, H) floats.
-  virtual void codes(const Tile& tile, float* scratch, int64_t* codes) const = 0;
+  virtual ~Encoder() = default;
+  // Writes the code of each of the tile's vectors. `scratch` holds scratch_floats() floats.
+  virtual void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const = 0;
+  virtual int64_t scratch_floats() const { return 0; }
+  // Returns what gives the same codes faster than rows could be brought into tiles, or null if nothing does.
+  virtual const RowEncoder* by_rows() const { return nullptr; }
+};
+
+// How many blocks parameters are of, and L and H.
+struct HashShape {
+  int64_t num_blocks, length, num_hashes;
 };
 
 class HashFamily {
  public:
   virtual ~HashFamily() = default;
-  // Throws std::invalid_argument unless the parameters' sizes fit `num_blocks`, L and H.
-  virtual void check(const HashParameterSizes& sizes, int64_t num_blocks, int64_t length, int64_t num_hashes) const = 0;
-  // Writes a code for each of the tile's vectors. `scratch` holds scratch_floats(L, H) floats.
-  virtual void codes(const Tile& tile, int64_t block, int64_t length, int64_t num_hashes,
-                     const HashParameters& parameters, float* scratch, int64_t* codes) const = 0;
-  virtual int64_t scratch_floats(int64_t length, int64_t num_hashes) const = 0;
-  // Returns what hashes `vectors` rows of the block faster than transposing them into tiles would, or null if nothing
-  // does.
-  virtual std::unique_ptr<RowHasher> row_hasher(Allocator&, int64_t /*block*/, int64_t /*num_hashes*/,
-                                                const HashParameters&, int64_t /*vectors*/) const {
-    return nullptr;
-  }
-  // Returns what gives the same codes as `codes` faster if `vectors` vectors of the block are hashed, or null if
-  // nothing does. It refers to the parameters.
-  virtual std::unique_ptr<TileCoder> tile_coder(Allocator&, int64_t /*block*/, int64_t /*length*/,
-                                                int64_t /*num_hashes*/, const HashParameters&,
-                                                int64_t /*vectors*/) const {
-    return nullptr;
-  }
+  // Throws std::invalid_argument unless the parameters' sizes fit.
+  virtual void check(const HashParameterSizes& sizes, const HashShape& shape) const = 0;
+  // Prepares parameters whose sizes fit. Throws std::invalid_argument for values that make no sense.
+  virtual std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters,
+                                           const HashShape& shape) const = 0;
 };
+
+// Throws std::invalid_argument unless all split coordinates, which index a vector's elements, are within `length`.
+void check_coordinates(const int32_t* coordinates, int64_t count, int64_t length);
 
 // Returns the family of that name; throws std::invalid_argument listing the known ones.
 const HashFamily& find_hash_family(const std::string& name);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,11 @@ struct HashAttributes {
   const HashFamily* family = nullptr;
   int64_t num_hashes = 1;
 };
+
+// Prepares the parameters of all blocks. Throws std::invalid_argument if they do not fit.
+std::unique_ptr<Encoder> make_encoder(Allocator& allocator, const HashAttributes& attributes, int64_t num_blocks,
+                                      int64_t length, const HashParameters& parameters,
+                                      const HashParameterSizes& sizes);
 
 struct ClusterAttributes {
   Scope scope = Scope::kBatch;
@@ -59,13 +65,15 @@ struct Clusters {
 
 // Weights [M, Ic/group, kh, kw] in the order that multiplying centroids needs. Output channels are cut into tiles; a
 // block's panel for a tile has the columns [taps_per_block, tile's channels], padded with zeros to `panel_stride` and
-// stored as strips of 16 columns, each [L, 16].
+// stored as strips of 16 columns, each [L, 16]. The blocking may be of an input of any size.
 class PackedWeights {
  public:
-  // Cuts each group's output channels into tiles of at most `tile_channels`, padded to a multiple of `padding`.
-  PackedWeights(Allocator& allocator, const Blocking& blocking, const float* weights, int64_t tile_channels,
-                int64_t padding);
+  // For multiply_and_gather with tables of that type.
+  PackedWeights(Allocator& allocator, const Blocking& blocking, TableType table, const float* weights);
+  // In one tile of all channels without padding, for whole tables of float32.
+  PackedWeights(Allocator& allocator, const Blocking& blocking, const float* weights);
 
+  TableType table() const { return table_; }
   int64_t num_tiles() const { return num_tiles_; }
   int64_t tile_start(int64_t tile) const { return tile * tile_channels_; }       // first channel within the group
   int64_t tile_size(int64_t tile) const;                                         // channels
@@ -73,51 +81,45 @@ class PackedWeights {
   int64_t panel_width(int64_t tile) const { return taps_ * padded_size(tile); }  // elements of a product row
   int64_t panel_stride(int64_t tile) const;
   const float* panel(int64_t block, int64_t tile) const { return data_.data() + offsets_[block * num_tiles_ + tile]; }
-  // Largest Euclidean norm, over the taps, of the block's weights for each of the tile's channels.
+  // Largest Euclidean norm, over the taps, of the block's weights for each of the tile's channels; for int8 tables.
   const double* norms(int64_t block, int64_t tile) const {
     return norms_.data() + block * num_tiles_ * tile_channels_ + tile_start(tile);
   }
 
  private:
+  // Tiles of at most `tile_channels`, padded to a multiple of `padding`.
+  PackedWeights(Allocator& allocator, const Blocking& blocking, TableType table, const float* weights,
+                int64_t tile_channels, int64_t padding);
+  void find_norms(const Blocking& blocking);
+
+  TableType table_;
   int64_t channels_, tile_channels_, padding_, num_tiles_, taps_;
   std::vector<int64_t> offsets_;
   std::vector<double> norms_;
   Buffer<float> data_;
 };
 
-// Returns the weights packed as reuse_conv needs them for tables of that type.
-PackedWeights pack_for_reuse_conv(Allocator& allocator, const Blocking& blocking, TableType table,
-                                  const float* weights);
-
 // Hash: writes codes [B, V].
-void hash(Context& context, const Blocking& blocking, const HashAttributes& attributes,
-          const HashParameters& parameters, const float* x, int64_t* codes);
+void hash(Workspace& workspace, const Blocking& blocking, const Encoder& encoder, const float* x, int64_t* codes);
 
 // Cluster: returns ids and centroids.
-Clusters cluster(Context& context, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
+Clusters cluster(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
                  const int64_t* codes);
 
 // Hash and Cluster in one: reads each vector once for both, codes need not be kept.
-Clusters hash_and_cluster(Context& context, const Blocking& blocking, const HashAttributes& hash_attributes,
-                          const HashParameters& parameters, const ClusterAttributes& attributes, const float* x);
+Clusters hash_and_cluster(Workspace& workspace, const Blocking& blocking, const Encoder& encoder,
+                          const ClusterAttributes& attributes, const float* x);
 
-// CentroidGemm: writes table [B, capacity, T]; `counts` is [B], `weights` packed in one unpadded tile.
-void centroid_gemm(Context& context, const Blocking& blocking, const PackedWeights& weights, const float* centroids,
+// CentroidGemm: writes table [B, capacity, T]; `counts` is [B], `weights` [M, Ic/group, kh, kw].
+void centroid_gemm(Workspace& workspace, const Blocking& blocking, const float* weights, const float* centroids,
                    const int32_t* counts, int64_t capacity, float* table);
 
 // Gather: writes y [N, M, Oh, Ow]. Throws std::out_of_range if an id is outside the table.
-void gather(Context& context, const Blocking& blocking, const GatherAttributes& attributes, const float* table,
+void gather(Workspace& workspace, const Blocking& blocking, const GatherAttributes& attributes, const float* table,
             int64_t capacity, const int32_t* ids, const float* bias, float* y);
 
-// ReuseConv: all of them in one, a tile of output channels at a time.
-void reuse_conv(Context& context, const Blocking& blocking, const HashAttributes& hash_attributes,
-                const ClusterAttributes& cluster_attributes, TableType table, const GatherAttributes& gather_attributes,
-                const HashParameters& parameters, const PackedWeights& weights, const float* x, const float* bias,
-                float* y);
-
-// The part of ReuseConv that follows clustering; `weights` from pack_for_reuse_conv.
-void multiply_and_gather(Context& context, const Blocking& blocking, TableType table,
-                         const GatherAttributes& gather_attributes, const PackedWeights& weights,
-                         const Clusters& clusters, const float* bias, float* y);
+// The part of ReuseConv (reuse/plan.h) that follows clustering, a tile of output channels at a time.
+void multiply_and_gather(Workspace& workspace, const Blocking& blocking, const GatherAttributes& attributes,
+                         const PackedWeights& weights, const Clusters& clusters, const float* bias, float* y);
 
 }  // namespace reuse

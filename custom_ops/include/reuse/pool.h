@@ -36,7 +36,7 @@ struct PoolAxis {
 PoolAxis pool_axis(const PoolAttributes& attributes, int axis, int64_t size);
 
 // Pool: x is [N, H, W, channels], y is [N, Oh, Ow, channels].
-void pool(Context& context, const PoolAttributes& attributes, int64_t batch, const PoolAxis& height,
+void pool(Workspace& workspace, const PoolAttributes& attributes, int64_t batch, const PoolAxis& height,
           const PoolAxis& width, int64_t channels, const float* x, float* y);
 
 }  // namespace reuse

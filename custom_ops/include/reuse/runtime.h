@@ -2,6 +2,7 @@
 // ONNX Runtime (ort/), the C API (capi/) and the tests each implement these their own way.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -92,11 +93,34 @@ struct RunStatistics {
   std::optional<bool> tf32;
 };
 
-// Everything a kernel may use besides its operands.
-struct Context {
-  Allocator& allocator;
+// What one run uses besides its operands: scratch memory, counted, threads, and a place for statistics. What is known
+// of a run before it begins is laid out in one piece (reuse/arena.h); what depends on the clusters that are found
+// grows.
+class Workspace final : public Allocator {
+ public:
+  Workspace(Allocator& source, Parallel& threads) : parallel(threads), source_(source) {}
+
+  void* allocate(size_t bytes) override {
+    void* memory = source_.allocate(bytes);
+    const int64_t held = held_ += static_cast<int64_t>(bytes);
+    int64_t peak = peak_.load();
+    while (held > peak && !peak_.compare_exchange_weak(peak, held)) {
+    }
+    return memory;
+  }
+  void release(void* memory, size_t bytes) noexcept override {
+    held_ -= static_cast<int64_t>(bytes);
+    source_.release(memory, bytes);
+  }
+  // Most bytes that were held at once: what a run adds to RunStatistics::scratch_bytes.
+  int64_t peak_bytes() const { return peak_.load(); }
+
   Parallel& parallel;
-  RunStatistics& statistics;
+  RunStatistics statistics;
+
+ private:
+  Allocator& source_;
+  std::atomic<int64_t> held_{0}, peak_{0};
 };
 
 }  // namespace reuse

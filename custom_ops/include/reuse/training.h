@@ -15,7 +15,7 @@ struct Gradients {
 // kh, kw] are those it used. Per block, dy is summed by cluster and tap (Eq. 8); the weights' gradient is the product
 // with the centroids (Eq. 9, 10); the delta of a centroid is that of the mean over its members (Eq. 13-18), which is
 // also the delta of each member. Results do not depend on the number of threads.
-void backward(Context& context, const Blocking& blocking, const Clusters& clusters, const float* weights,
+void backward(Workspace& workspace, const Blocking& blocking, const Clusters& clusters, const float* weights,
               const float* dy, const Gradients& gradients);
 
 }  // namespace reuse

@@ -1,7 +1,8 @@
 /* The C interface for training: clustering, forward and backward pass of a convolution on the caller's float32 memory.
  *
  * All pointers are read or written in place. Functions that fail return null or -1, and reuse_last_error tells the
- * calling thread why. Results do not depend on `threads`. */
+ * calling thread why. All may be called from several threads at once, and share the library's own threads, of which a
+ * call uses `threads` with its own; results do not depend on how many. */
 #pragma once
 
 #include <stdint.h>
@@ -42,14 +43,19 @@ typedef struct {
   int64_t widths_size;
 } reuse_hashing;
 
+/* A layer's convolution and hash, made ready once for inputs of any size: what the convolution says of its input's
+ * batch, height and width is not looked at, and no array is after the call. */
+typedef struct reuse_plan reuse_plan;
+
+/* Returns null on failure. To be destroyed; what has come of it stays. */
+REUSE_EXPORT reuse_plan* reuse_plan_create(const reuse_convolution* convolution, const reuse_hashing* hashing);
+REUSE_EXPORT void reuse_plan_destroy(reuse_plan* plan);
+
 /* The clusters of one input, with the convolution they belong to. */
 typedef struct reuse_clusters reuse_clusters;
 
-/* Returns what the last failed call of this thread has to say; never null. */
-REUSE_EXPORT const char* reuse_last_error(void);
-
 /* Clusters the neuron vectors of x; null on failure. To be freed. */
-REUSE_EXPORT reuse_clusters* reuse_cluster(const reuse_convolution* convolution, const reuse_hashing* hashing,
+REUSE_EXPORT reuse_clusters* reuse_cluster(const reuse_plan* plan, int64_t batch, int64_t height, int64_t width,
                                            const float* x, int64_t threads);
 REUSE_EXPORT void reuse_clusters_free(reuse_clusters* clusters);
 

@@ -1,0 +1,62 @@
+// ReuseConv with what is constant about it looked at once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "reuse/operators.h"
+
+namespace reuse {
+
+// What the attributes of a ReuseConv say.
+struct ReuseAttributes {
+  ConvAttributes conv;
+  HashAttributes hash;
+  ClusterAttributes cluster;
+  GatherAttributes gather;
+  TableType table = TableType::kFloat;
+};
+
+// A ReuseConv for inputs of any size: attributes, and operands checked and brought into the order that runs need. It
+// refers to nothing of who gives the operands. What is not constant is set for each run, in a copy of what is; copies
+// share the operands that they have. Each setter throws std::invalid_argument for what makes no sense.
+class ReusePlan {
+ public:
+  explicit ReusePlan(ReuseAttributes attributes) : attributes_(std::move(attributes)) {}
+
+  // `weights` are [M, Ic/group, kh, kw].
+  void set_weights(Allocator& allocator, int64_t in_channels, int64_t out_channels, const float* weights);
+  // Null for none. After the weights, as is the next.
+  void set_bias(const float* bias, int64_t size);
+  void set_hash(Allocator& allocator, const HashParameters& parameters, const HashParameterSizes& sizes);
+
+  bool has_weights() const { return weights_ != nullptr; }
+  bool has_bias() const { return bias_ != nullptr; }
+  bool has_hash() const { return encoder_ != nullptr; }
+  bool is_complete() const { return has_weights() && has_bias() && has_hash(); }
+
+  const ReuseAttributes& attributes() const { return attributes_; }
+  int64_t in_channels() const { return any_size_.geometry.in_channels; }
+  // The blocking of an input; needs the weights.
+  Blocking blocking(int64_t batch, int64_t height, int64_t width) const;
+
+  const Encoder& encoder() const { return *encoder_; }
+  const PackedWeights& weights() const { return *weights_; }
+  const float* bias() const { return bias_->empty() ? nullptr : bias_->data(); }
+
+ private:
+  ReuseAttributes attributes_;
+  Blocking any_size_;
+  std::shared_ptr<const PackedWeights> weights_;
+  std::shared_ptr<const std::vector<float>> bias_;  // empty for none
+  std::shared_ptr<const Encoder> encoder_;
+};
+
+// Computes y [N, M, Oh, Ow] (or its attributes' order) of an input with that blocking, by a complete plan. The stages:
+// vectors to codes (encode), codes to ids (group), members to centroids (represent), centroids to tables (multiply),
+// table rows to outputs (assemble).
+void reuse_conv(const ReusePlan& plan, const Blocking& blocking, Workspace& workspace, const float* x, float* y);
+
+}  // namespace reuse

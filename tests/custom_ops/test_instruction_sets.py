@@ -1,0 +1,41 @@
+"""REUSE_ISA: what it may be is said where a session or the library is made, as it is read once per process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+REGISTER = """
+import onnxruntime
+from reuse_compiler.runtime.library import library_path
+onnxruntime.SessionOptions().register_custom_ops_library(str(library_path()))
+"""
+LOAD = """
+from reuse_compiler.runtime.library import load_library
+print(load_library().reuse_isa().decode())
+"""
+UNKNOWN = "REUSE_ISA in the environment is 'sse9': set it to baseline, avx2 or avx512"
+
+
+def run(code: str, isa: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"REUSE_ISA": isa}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("code", "error"), [(REGISTER, "InvalidArgument|Fail"), (LOAD, "LibraryError")])
+def test_an_unknown_instruction_set_is_an_error_that_lists_the_known(code: str, error: str) -> None:
+    result = run(code, "sse9")
+    assert result.returncode == 1, result  # an exception, no signal
+    assert UNKNOWN in result.stderr and any(name in result.stderr for name in error.split("|"))
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512", ""])
+def test_a_known_one_is_used_if_the_machine_has_it(isa: str) -> None:
+    result = run(LOAD, isa)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() in {isa or "avx512", "avx2", "baseline"} and run(REGISTER, isa).returncode == 0
+    if isa == "baseline":
+        assert result.stdout.strip() == isa

@@ -70,7 +70,7 @@ class LibraryClusters(InputClusters):
         self._input_format, self._format = memory_formats(x, blocking)
         self._shape, self._int8 = x.shape, settings.table == "int8"
         own = x.detach().contiguous(memory_format=self._input_format)
-        g, library = blocking.geometry, training_library()
+        g, library = blocking.spec, training_library()
         plan = plan_of(convolution_of(blocking, self._input_format, self._format), settings, parameters, keep_codes)
         size = (g.batch, g.in_height, g.in_width)
         handle = library.reuse_cluster(plan.handle, *size, own.data_ptr(), torch.get_num_threads())

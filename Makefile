@@ -67,7 +67,7 @@ kernel-bench: $(VENV)/.installed  ## time of every innermost loop alone
 	build/bench/kernel_bench
 
 tidy: $(VENV)/.installed  ## clang-tidy's bug checks
-	$(BIN)/python -m tools.cpp_build build/tidy -DREUSE_BUILD_TESTS=ON -DREUSE_BUILD_BENCH=ON -DREUSE_CUDA=OFF
+	$(BIN)/python -m tools.cpp_build build/tidy --configure-only -DREUSE_BUILD_TESTS=ON -DREUSE_BUILD_BENCH=ON -DREUSE_CUDA=OFF
 	printf '%s\n' $(CPP_TIDIED) | \
 		xargs -P 2 -n 4 $(BIN)/clang-tidy --quiet -p build/tidy 2>/dev/null
 

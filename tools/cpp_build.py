@@ -1,5 +1,7 @@
 """Configures and builds the C++ library outside of pip: `python -m tools.cpp_build FOLDER [-DOPTION=VALUE ...]`.
 
+With `--configure-only` nothing is compiled: the folder has compile_commands.json, which is all that clang-tidy needs.
+
 Uses the machine's CMake and Ninja if it has them, else installs both into the running environment.
 """
 
@@ -12,6 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+CONFIGURE_ONLY = "--configure-only"
 
 
 def program(name: str) -> str:
@@ -24,19 +27,26 @@ def program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
+def configure(folder: Path, options: list[str]) -> None:
+    """Configures `folder` with the given CMake options."""
+    command = [program("cmake"), "-S", str(ROOT / "custom_ops"), "-B", str(folder), "-G", "Ninja"]
+    command += [f"-DCMAKE_MAKE_PROGRAM={program('ninja')}", "--log-level=WARNING", *options]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 def build(folder: Path, options: list[str], target: str = "all") -> None:
     """Configures `folder` with the given CMake options and builds all targets, or one."""
-    cmake, ninja = program("cmake"), program("ninja")
-    configure = [cmake, "-S", str(ROOT / "custom_ops"), "-B", str(folder), "-G", "Ninja"]
-    configure += [f"-DCMAKE_MAKE_PROGRAM={ninja}", "--log-level=WARNING", *options]
-    subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run([cmake, "--build", str(folder), "--target", target], check=True)
+    configure(folder, options)
+    subprocess.run([program("cmake"), "--build", str(folder), "--target", target], check=True)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     try:
-        build(Path(sys.argv[1]), sys.argv[2:])
+        if CONFIGURE_ONLY in sys.argv:
+            configure(Path(sys.argv[1]), [option for option in sys.argv[2:] if option != CONFIGURE_ONLY])
+        else:
+            build(Path(sys.argv[1]), sys.argv[2:])
     except subprocess.CalledProcessError as error:
         sys.exit(f"the C++ build failed: {error}")

@@ -100,10 +100,12 @@ class StepCutter {
   // Steps of as many blocks as have tables that fit the cache (at least one).
   void cut_strip(const Strip& strip, std::vector<Step>& steps) const {
     const BlockRange all{first_block(strip.group), first_block(strip.group + 1)};
-    for (int64_t begin = all.begin, end = begin; begin < all.end; begin = end) {
+    int64_t begin = all.begin;
+    while (begin < all.end) {
       const BlockRange limit = scales_ == nullptr ? all : scales_->group_of(begin);
       int64_t bytes = bytes_of(begin, strip.channels);
-      for (end = begin + 1; end < limit.end; ++end) {
+      int64_t end = begin + 1;
+      for (; end < limit.end; ++end) {
         const int64_t more = bytes_of(end, strip.channels);
         if (bytes + more > kTablesAtOnce) break;
         bytes += more;
@@ -111,6 +113,7 @@ class StepCutter {
       // Between float32 tables sums are always of the same kind.
       const BlockRange blocks{begin, end};
       steps.push_back({strip, blocks, scales_ == nullptr ? blocks : limit, all, bytes});
+      begin = end;
     }
   }
 

@@ -70,27 +70,27 @@ Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, in
       ConvGeometry::make(attributes, shape.batch, shape.channels, shape.height, shape.width, out_channels));
 }
 
-std::optional<HashInputs> read_hash_inputs(const InputReader& read) {
-  HashInputs found;
-  bool known = true;
-  const auto take = [&](size_t index, auto& values, int64_t& size) {
-    const std::optional<TensorView> tensor = read(index);
-    known = known && tensor;
-    if (!tensor || !has_elements(*tensor)) return;
-    values = static_cast<std::decay_t<decltype(values)>>(tensor->data);
-    size = tensor->size();
-    found.num_blocks = tensor->shape.empty() ? 0 : tensor->shape[0];
+HashInputs::HashInputs(const std::array<TensorView, 4>& tensors) {
+  const auto take = [&](const TensorView& tensor, auto& values, int64_t& size) {
+    if (!has_elements(tensor)) return;
+    values = static_cast<std::decay_t<decltype(values)>>(tensor.data);
+    size = tensor.size();
+    num_blocks = tensor.shape.empty() ? 0 : tensor.shape[0];
   };
-  take(0, found.parameters.projections, found.sizes.projections);
-  take(1, found.parameters.thresholds, found.sizes.thresholds);
-  take(2, found.parameters.coordinates, found.sizes.coordinates);
-  take(3, found.parameters.widths, found.sizes.widths);
-  return known ? std::optional(found) : std::nullopt;
+  take(tensors[0], parameters.projections, sizes.projections);
+  take(tensors[1], parameters.thresholds, sizes.thresholds);
+  take(tensors[2], parameters.coordinates, sizes.coordinates);
+  take(tensors[3], parameters.widths, sizes.widths);
+}
+
+HashInputs read_hash_inputs(KernelContext* context, size_t first) {
+  return HashInputs(
+      {input(context, first), input(context, first + 1), input(context, first + 2), input(context, first + 3)});
 }
 
 HashParameters read_hash_parameters(KernelContext* context, size_t first, const HashAttributes& attributes,
                                     const Blocking& blocking) {
-  const HashInputs inputs = *read_hash_inputs([&](size_t i) { return std::optional(input(context, first + i)); });
+  const HashInputs inputs = read_hash_inputs(context, first);
   attributes.family->check(inputs.sizes, {blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes});
   return inputs.parameters;
 }

@@ -1,7 +1,7 @@
 // What every operator's kernel has: its name, its statistics, and the memory and threads of a run.
 #pragma once
 
-#include <functional>
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,15 +65,25 @@ Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, in
 
 // A family's parameters and their sizes.
 struct HashInputs {
+  // Of tensors projections, thresholds, coordinates and widths.
+  explicit HashInputs(const std::array<TensorView, 4>& tensors);
   HashParameters parameters;
   HashParameterSizes sizes;
   int64_t num_blocks = 0;  // as the shapes of parameters tell it; 0 for a family without
 };
 
-// Reads inputs 0 to 3: projections, thresholds, coordinates and widths. `read(index)` returns nothing for one that is
-// not known yet; then neither are the parameters.
-using InputReader = std::function<std::optional<TensorView>(size_t)>;
-std::optional<HashInputs> read_hash_inputs(const InputReader& read);
+// Reads the parameters from input `first` on; nothing if `read(index)` returns nothing for one of them.
+template <typename Read>
+std::optional<HashInputs> read_hash_inputs(size_t first, const Read& read) {
+  std::array<TensorView, 4> tensors;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const std::optional<TensorView> tensor = read(first + i);
+    if (!tensor) return std::nullopt;
+    tensors[i] = *tensor;
+  }
+  return HashInputs(tensors);
+}
+HashInputs read_hash_inputs(KernelContext* context, size_t first);
 
 // The family's parameters of a run, their sizes checked against the blocking; inputs from `first` on.
 HashParameters read_hash_parameters(KernelContext* context, size_t first, const HashAttributes& attributes,

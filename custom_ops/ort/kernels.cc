@@ -17,7 +17,7 @@ class HashKernel final : public Kernel {
         conv_(read_conv_attributes(KernelAttributes(info))),
         hash_(read_hash_attributes(KernelAttributes(info))),
         memory_(allocator()) {
-    const std::optional<HashInputs> inputs = read_hash_inputs([&](size_t i) { return fixed_input(info, 1 + i); });
+    const auto inputs = read_hash_inputs(1, [&](size_t index) { return fixed_input(info, index); });
     // Family exact prepares nothing. Of the others it is the parameters that tell the number of blocks so far.
     if (!inputs || inputs->num_blocks == 0) return;
     sizes_ = inputs->sizes;
@@ -33,7 +33,7 @@ class HashKernel final : public Kernel {
     if (encoder_) {
       hash_.family->check(sizes_, {blocks, length, hash_.num_hashes});
     } else {
-      const HashInputs inputs = *read_hash_inputs([&](size_t i) { return std::optional(input(tensors, 1 + i)); });
+      const HashInputs inputs = read_hash_inputs(tensors, 1);
       own = make_encoder(workspace, hash_, blocks, length, inputs.parameters, inputs.sizes);
     }
     int64_t* codes = output<int64_t>(tensors, 0, {blocks, blocking.vectors});
@@ -149,7 +149,7 @@ void complete(ReusePlan& plan, Allocator& memory, const Read& read) {
     if (bias) plan.set_bias(has_elements(*bias) ? bias->template as<float>() : nullptr, bias->size());
   }
   if (!plan.has_hash()) {
-    const std::optional<HashInputs> inputs = read_hash_inputs([&](size_t i) { return read(3 + i); });
+    const std::optional<HashInputs> inputs = read_hash_inputs(3, read);
     if (inputs) plan.set_hash(memory, inputs->parameters, inputs->sizes);
   }
 }

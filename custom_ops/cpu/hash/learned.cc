@@ -1,5 +1,5 @@
 // Family `learned`: the leaf of a binary tree over raw or rotated coordinates.
-#include <optional>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -75,7 +75,8 @@ class TreeEncoder final : public Encoder {
         coordinates_(copied(allocator, parameters.coordinates, in_rows_ ? 0 : s.num_blocks * nodes())),
         thresholds_(copied(allocator, parameters.thresholds, in_rows_ ? 0 : s.num_blocks * nodes())) {
     check_coordinates(parameters.coordinates, s.num_blocks * nodes(), length_);
-    if (in_rows_ || !rotated_) subtrees_.emplace(allocator, parameters, s.num_blocks, depth_);
+    if (in_rows_ || !rotated_)
+      subtrees_ = std::make_unique<const Subtrees>(allocator, parameters, s.num_blocks, depth_);
   }
 
   static void check(const HashParameterSizes& sizes, const HashShape& s) {
@@ -108,7 +109,7 @@ class TreeEncoder final : public Encoder {
 
   int64_t scratch_floats() const override { return (length_ + (in_rows_ ? row_width(length_) : 0)) * kTileVectors; }
 
-  const RowEncoder* by_rows() const override { return rotated_ ? nullptr : &*subtrees_; }
+  const RowEncoder* by_rows() const override { return rotated_ ? nullptr : subtrees_.get(); }
 
  private:
   int64_t nodes() const { return (int64_t{1} << depth_) - 1; }
@@ -128,7 +129,7 @@ class TreeEncoder final : public Encoder {
   Buffer<float> rotations_;
   Buffer<int32_t> coordinates_;
   Buffer<float> thresholds_;
-  std::optional<Subtrees> subtrees_;
+  std::unique_ptr<const Subtrees> subtrees_;  // unless neither tiles nor rows go to them
 };
 
 }  // namespace

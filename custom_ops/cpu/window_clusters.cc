@@ -22,7 +22,7 @@ class WindowHasher {
   }
 
   void hash(const Rows& rows, int64_t* codes) const {
-    if (const RowEncoder* by_rows = encoder_.by_rows()) return by_rows->codes(rows, block_, codes);
+    if (!memory_) return encoder_.by_rows()->codes(rows, block_, codes);
     const TileMemory& memory = **memory_;
     simd::kernels().transpose_rows(rows.values, rows.stride, block_length_, rows.count, kTileVectors * rows.stride,
                                    memory.values, kTileVectors);

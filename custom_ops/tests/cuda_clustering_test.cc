@@ -255,7 +255,8 @@ TEST(cuda_scales_are_guessed_from_all_over_a_block) {
   for (const int32_t sampled : {0, 543 + 15, 1358 + 15, 50}) {
     std::fill(p.x.begin(), p.x.end(), 0.0f);
     const int32_t pixels = shape.in_pixels(), image = sampled / pixels;
-    p.x[static_cast<size_t>((image * 16 + 7) * pixels + sampled % pixels)] = -3.0f;
+    const int32_t at = (image * 16 + 7) * pixels + sampled % pixels;
+    p.x[static_cast<size_t>(at)] = -3.0f;
     std::vector<int64_t> elements(8 * 16, -1);
     std::vector<int32_t> members(8, -1), exponents(1);
     const cuda::PrepareSlotsKernel<float> prepare{

@@ -1,7 +1,9 @@
 // Settings of CUDA kernels: the environment, and what ONNX Runtime tells of the provider's options.
 #include "../ort/cuda_settings.h"
 
+#include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <optional>
 #include <string>
@@ -66,7 +68,8 @@ struct FakeRuntime {
     static char status;
     EXPECT(version == 3);
     const auto found = resources.find(id);
-    *value = reinterpret_cast<void*>(found == resources.end() ? 0 : found->second);
+    const uintptr_t option = found == resources.end() ? 0 : found->second;
+    std::memcpy(static_cast<void*>(value), &option, sizeof option);  // as the runtime gives it: in place of a pointer
     return found == resources.end() && refuses_missing ? reinterpret_cast<ort::Status*>(&status) : nullptr;
   }
   static void release(ort::Status*) { ++released; }

@@ -72,6 +72,7 @@ std::vector<int64_t> codes_of_tile(Allocator& allocator, const Encoder& encoder,
   const int64_t own = static_cast<int64_t>(vectors[0].size()), count = static_cast<int64_t>(vectors.size());
   Buffer<float> values(allocator, static_cast<size_t>(own * kTileVectors));
   Buffer<float> scratch(allocator, static_cast<size_t>(encoder.scratch_floats()));
+  EXPECT(values.data() != nullptr);
   for (int64_t i = 0; i < own * count; ++i) {
     values[static_cast<size_t>(i / count * kTileVectors + i % count)] =
         vectors[static_cast<size_t>(i % count)][static_cast<size_t>(i / count)];
@@ -108,6 +109,7 @@ TEST(prepared_trees_give_the_codes_of_a_walk) {
         const std::vector<std::vector<float>> vectors = random_vectors(random, count, own);
         for (int64_t block = 0; block < kBlocks; ++block) {
           std::vector<int64_t> expected;
+          expected.reserve(vectors.size());
           for (const std::vector<float>& vector : vectors) expected.push_back(trees.code(block, vector));
           EXPECT(codes_of_tile(allocator, *encoder, block, vectors) == expected,
                  << "L " << length << ", H " << depth << ", rotated " << rotated);

@@ -70,11 +70,12 @@ TEST(threads_that_share_streams_never_hold_the_same_memory_at_once) {
     ort::StreamScratch scratch;
     std::atomic<int> holders[kStreams] = {};
     std::vector<std::thread> threads;
+    threads.reserve(kThreads);
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([&, t] {
         for (int i = 0; i < kLeases; ++i) {
-          const int stream = (t + i) % kStreams;
-          const auto lease = scratch.lease(0, &g_streams[stream], heap, static_cast<size_t>(i / 10 + 1));
+          const int stream = (t + i) % kStreams, bytes = i / 10 + 1;
+          const auto lease = scratch.lease(0, &g_streams[stream], heap, static_cast<size_t>(bytes));
           if (holders[stream].fetch_add(1) != 0) ++clashes;
           *static_cast<char*>(lease.data()) = static_cast<char>(t);
           holders[stream].fetch_sub(1);

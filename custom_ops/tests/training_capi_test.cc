@@ -213,6 +213,7 @@ TEST(workers_help_several_callers_and_work_within_work) {
   Workers workers;
   std::atomic<int> done{0};
   std::vector<std::thread> callers;
+  callers.reserve(4);
   for (int caller = 0; caller < 4; ++caller) {
     callers.emplace_back([&] {
       for (int round = 0; round < 20; ++round) {

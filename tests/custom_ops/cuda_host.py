@@ -28,16 +28,21 @@ PATHS = ("usual", "large", "by slot")
 """Which kernels cluster: the usual choice, those for many vectors, or sums by slot wherever codes allow it."""
 
 
-@functools.cache
-def load() -> ctypes.CDLL:
-    """Builds the library if its sources have changed, one process at a time; skips where there is no C++ compiler."""
+def build_target(target: str) -> None:
+    """Builds a target for release if its sources have changed, one process at a time; skips without a C++ compiler."""
     if shutil.which("c++") is None and shutil.which("g++") is None:
-        pytest.skip("building the CUDA kernels for the host needs a C++ compiler")
+        pytest.skip("building the kernels needs a C++ compiler")
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         options = ["-DREUSE_BUILD_TESTS=ON", "-DREUSE_CUDA=OFF", "-DCMAKE_BUILD_TYPE=Release"]
-        build(FOLDER, options, target="reuse_cuda_host")
+        build(FOLDER, options, target)
+
+
+@functools.cache
+def load() -> ctypes.CDLL:
+    """Builds the library and returns it."""
+    build_target("reuse_cuda_host")
     library = ctypes.CDLL(str(FOLDER / "tests" / "libreuse_cuda_host.so"))
     library.reuse_cuda_host_conv.restype = ctypes.c_int32
     return library

@@ -1,4 +1,7 @@
-"""REUSE_ISA: what it may be is said where a session or the library is made, as it is read once per process."""
+"""Instruction sets: what REUSE_ISA may be is said where a session or the library is made, as it is read once.
+
+And what is compiled for one of them stays with those who have it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import subprocess
 import sys
 
 import pytest
+
+from tests.custom_ops.cuda_host import FOLDER, build_target
 
 REGISTER = """
 import onnxruntime
@@ -39,3 +44,12 @@ def test_a_known_one_is_used_if_the_machine_has_it(isa: str) -> None:
     assert result.stdout.strip() in {isa or "avx512", "avx2", "baseline"} and run(REGISTER, isa).returncode == 0
     if isa == "baseline":
         assert result.stdout.strip() == isa
+
+
+def test_no_function_for_one_instruction_set_is_run_by_others() -> None:
+    """The build fails for a leak; that it would is seen by the two that it has to find."""
+    build_target("symbols")
+    reports = {path.stem: path.read_text().split() for path in (FOLDER / "tests").glob("symbols_*.txt")}
+    leaks = reports.pop("symbols_leaky")
+    assert "symbols_baseline" in reports and not any(reports.values()), reports
+    assert any("shared" in word for word in leaks) and any("_GLOBAL__sub_I" in word for word in leaks), leaks

@@ -77,22 +77,17 @@ REUSE_BOTH constexpr T divide_up(T value, T by) {
 }
 
 // Each returns what was there before.
-REUSE_BOTH inline int32_t atomic_add(int32_t* target, int32_t value) {
+template <typename T>  // int32_t, uint32_t or int64_t
+REUSE_BOTH T atomic_add(T* target, T value) {
 #ifdef __CUDA_ARCH__
-  return atomicAdd(target, value);
+  if constexpr (sizeof(T) == sizeof(int64_t)) {
+    return static_cast<T>(
+        atomicAdd(reinterpret_cast<unsigned long long*>(target), static_cast<unsigned long long>(value)));
+  } else {
+    return atomicAdd(target, value);
+  }
 #else
-  const int32_t before = *target;
-  *target += value;
-  return before;
-#endif
-}
-
-REUSE_BOTH inline int64_t atomic_add(int64_t* target, int64_t value) {
-#ifdef __CUDA_ARCH__
-  return static_cast<int64_t>(
-      atomicAdd(reinterpret_cast<unsigned long long*>(target), static_cast<unsigned long long>(value)));
-#else
-  const int64_t before = *target;
+  const T before = *target;
   *target += value;
   return before;
 #endif

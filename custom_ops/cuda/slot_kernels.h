@@ -113,10 +113,8 @@ struct HashIntoSlotsKernel {
   REUSE_BOTH int64_t blocks() const { return static_cast<int64_t>(shape.num_blocks) * tiling.tiles(shape.vectors); }
 
   REUSE_BOTH void run(const Group<kThreads>& group, Shared& shared) const {
-    const int32_t tiles = tiling.tiles(shape.vectors);
-    const int32_t block = static_cast<int32_t>(group.block / tiles);
-    const int32_t first = static_cast<int32_t>(group.block % tiles) * tiling.vectors();
-    const int32_t count = smaller(tiling.vectors(), shape.vectors - first);
+    const Tiling::Place place = tiling.tile(group.block, shape.vectors);
+    const int32_t block = place.block, first = place.first, count = place.count;
     group.phase([&](int thread) { shared.tile.clear(thread); });
     group.phase([&](int thread) { shared.tile.load(shape, tiling, x, block, first, count, thread); });
     group.phase([&](int thread) {

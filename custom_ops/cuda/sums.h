@@ -7,16 +7,6 @@
 
 namespace reuse::cuda {
 
-REUSE_BOTH inline uint32_t atomic_add(uint32_t* target, uint32_t value) {
-#ifdef __CUDA_ARCH__
-  return atomicAdd(target, value);
-#else
-  const uint32_t before = *target;
-  *target += value;
-  return before;
-#endif
-}
-
 // Sums in memory. Arrays have `rows` rows for each block.
 struct MemberSums {
   int32_t rows, length;

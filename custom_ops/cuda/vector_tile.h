@@ -34,6 +34,15 @@ struct Tiling {
   REUSE_BOTH int32_t element_of(int32_t item) const { return item & (columns() - 1); }
   REUSE_BOTH int32_t stride() const { return vectors() + 1; }  // odd: neither order of access hits one bank
   REUSE_BOTH int32_t tiles(int32_t all_vectors) const { return divide_up(all_vectors, vectors()); }
+
+  // A tile: `count` vectors of a block from `first` on.
+  struct Place {
+    int32_t block, first, count;
+  };
+  REUSE_BOTH Place tile(int64_t index, int32_t all_vectors) const {
+    const int32_t of_block = tiles(all_vectors), first = static_cast<int32_t>(index % of_block) * vectors();
+    return {static_cast<int32_t>(index / of_block), first, smaller(vectors(), all_vectors - first)};
+  }
 };
 
 // A neuron vector in a tile.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
@@ -204,16 +206,23 @@ def _stages(nodes: list[NodeStatistics]) -> StageTimes:
     return StageTimes(**sums)
 
 
+@contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """Sets a variable of the environment for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
 def _stages_on_cuda(case: ConvCase, data: LayerInput, how: Circumstances) -> StageTimes:
     """Returns the fused form's stages, from runs apart: timing them makes the host wait for each."""
-    before = os.environ.get(STAGES_VARIABLE)
-    os.environ[STAGES_VARIABLE] = "1"
-    try:
+    with variable(STAGES_VARIABLE, "1"):
         run = _bind(case, data, reuse_model(dense_model(case), case, data, "fused"), how.threads)
-    finally:
-        os.environ.pop(STAGES_VARIABLE)
-        if before is not None:
-            os.environ[STAGES_VARIABLE] = before
     interleave({"fused": run}, WARM_UPS)
     reset_statistics(run.session)
     interleave({"fused": run}, how.repeats)

@@ -7,7 +7,6 @@ One kernel that writes where it must not would else cost all measurements after 
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from tools.gpu_check.results import LOST, begun_path
+from tools.gpu_check.results import LOST, begun_path, lines_path, read_arguments
 from tools.gpu_check.runner import end_with_parent
 
 WORTHWHILE = 15
@@ -49,14 +48,9 @@ def note_crash(path: Path, how: str) -> None:
 
 def main() -> int:
     """Measures what the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=["layers", "networks"])
-    parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=1e9)
-    parser.add_argument("--smoke", action="store_true")
-    arguments = parser.parse_args()
+    arguments = read_arguments(__doc__)
     command = [*MEASURE, arguments.what, "--results", str(arguments.results), *(["--smoke"] * arguments.smoke)]
-    return run(command, arguments.results / f"{arguments.what}.jsonl", arguments.seconds)
+    return run(command, lines_path(arguments), arguments.seconds)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ whether models can be built and run. How errors are found is in outputs.py; agai
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -24,7 +22,7 @@ import onnx
 from numpy.typing import NDArray
 
 from models import builders, packaged
-from reuse_compiler.benchmark.conv import STAGES_VARIABLE
+from reuse_compiler.benchmark.conv import STAGES_VARIABLE, variable
 from reuse_compiler.benchmark.inputs import LayerInput, build_input
 from reuse_compiler.benchmark.layer import dense_model, reuse_model
 from reuse_compiler.runtime import Provider, reset_statistics, running_on, statistics
@@ -33,7 +31,7 @@ from reuse_compiler.verification.sessions import BoundRun, open_session
 from reuse_compiler.verification.timing import interleave
 from tools.gpu_check.models import LayerCase, compile_layers, convolutions, in_half, layer_case, layer_order
 from tools.gpu_check.outputs import ModeName, Outputs
-from tools.gpu_check.results import LOST, GivingUpError, LostError, Results
+from tools.gpu_check.results import LOST, GivingUpError, LostError, Results, lines_path, read_arguments
 
 WARM_UPS, REPEATS = 4, 15
 COMPARED_BATCH = 16
@@ -83,19 +81,6 @@ FEW_MODES = [mode for mode in ALL_MODES if not mode.graph]
 def smoke_modes() -> list[Mode]:
     """The modes that a CPU has; a library built without CUDA kernels knows no float16."""
     return [Mode(), Mode(half=True)] if has_cuda() else [Mode()]
-
-
-@contextmanager
-def variable(name: str, value: str) -> Iterator[None]:
-    """Sets a variable of the environment for a while."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
 
 
 def bind(model: onnx.ModelProto, x: NDArray[Any], shape: tuple[int, ...], beside: BoundRun | None = None) -> BoundRun:
@@ -270,13 +255,8 @@ def measure_networks(results: Results, smoke: bool) -> None:
 
 def main() -> int:
     """Measures what the command line says; returns 1 if anything failed, LOST if the GPU is lost to this process."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=["layers", "networks"])
-    parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=1e9)
-    parser.add_argument("--smoke", action="store_true")
-    arguments = parser.parse_args()
-    results = Results(arguments.results / f"{arguments.what}.jsonl", arguments.seconds)
+    arguments = read_arguments(__doc__)
+    results = Results(lines_path(arguments), arguments.seconds)
     try:
         {"layers": measure_layers, "networks": measure_networks}[arguments.what](results, arguments.smoke)
     except GivingUpError as reason:

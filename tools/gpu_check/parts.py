@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.gpu_check.prebuilt import Binaries, nvcc
+from tools.gpu_check.prebuilt import Binaries, nvcc, toolkit_program
 
 NEEDED = ("numpy", "onnx", "onnxruntime", "onnx_graphsurgeon", "pydantic", "hypothesis", "pytest", "rich", "typer")
 """Packages of all parts that use ONNX Runtime."""
@@ -40,8 +39,7 @@ class Part:
 
 def sanitizer() -> str:
     """The path of compute-sanitizer, or its name if it is not found."""
-    usual = Path("/usr/local/cuda/bin/compute-sanitizer")
-    return shutil.which("compute-sanitizer") or (str(usual) if usual.is_file() else "compute-sanitizer")
+    return toolkit_program("compute-sanitizer")
 
 
 def tests(*arguments: str) -> list[str]:

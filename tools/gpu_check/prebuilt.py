@@ -33,10 +33,15 @@ class Binaries:
     to_build: bool = False
 
 
+def toolkit_program(name: str) -> str:
+    """The path of a program of the CUDA toolkit, or its name if it is not found."""
+    usual = Path("/usr/local/cuda/bin") / name
+    return shutil.which(name) or (str(usual) if usual.is_file() else name)
+
+
 def nvcc() -> str:
     """The CUDA compiler's path, or its name if it is not found."""
-    usual = Path("/usr/local/cuda/bin/nvcc")
-    return shutil.which("nvcc") or (str(usual) if usual.is_file() else "nvcc")
+    return toolkit_program("nvcc")
 
 
 def stamp(architecture: str, sources: Path = ROOT / "custom_ops") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 import traceback
@@ -70,6 +71,22 @@ class Results:
             self.add(**what, **found)
         finally:
             begun.unlink()
+
+
+def read_arguments(documentation: str | None) -> argparse.Namespace:
+    """Reads the command line of a module that measures, which its documentation's first line describes."""
+    parser = argparse.ArgumentParser(description=(documentation or "").partition("\n")[0])
+    parser.add_argument("what", choices=["layers", "networks"])
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=1e9)
+    parser.add_argument("--smoke", action="store_true")
+    return parser.parse_args()
+
+
+def lines_path(arguments: argparse.Namespace) -> Path:
+    """Where the measurements that a command line asks for are written."""
+    folder: Path = arguments.results
+    return folder / f"{arguments.what}.jsonl"
 
 
 def begun_path(path: Path) -> Path:

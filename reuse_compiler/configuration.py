@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from reuse_compiler.graph.files import FileTransaction
-from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
+from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted
+from reuse_compiler.reuse.plan import Plan
 
 
 def configuration_of(output_path: Path) -> Path:
@@ -21,16 +21,15 @@ def parameters_path(config: Path) -> Path:
     return config.with_suffix(".npz")
 
 
-def write_configuration(
-    layers: Mapping[str, LayerSettings], fitted: Fitted, seed: int, path: Path, overwrite: bool
-) -> None:
-    """Writes the configuration, and beside it the file of what was fitted, both or neither."""
+def write_configuration(plan: Plan, seed: int, path: Path, overwrite: bool) -> None:
+    """Writes the plan as a configuration, and beside it the file of what was fitted, both or neither."""
     parameters = parameters_path(path)
-    config = ReuseConfig(seed=seed, layers=dict(layers), parameters_file=parameters.name if layers else None)
+    settings = {name: layer.settings for name, layer in plan.items()}
+    config = ReuseConfig(seed=seed, layers=settings, parameters_file=parameters.name if plan else None)
     with FileTransaction(overwrite) as files:
-        if layers:
+        if plan:
             with files.create(parameters) as stream:
-                stream.write(fitted.to_bytes())
+                stream.write(Fitted.of(plan).to_bytes())
         with files.create(path) as stream:
             stream.write((config.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n").encode())
         files.publish()

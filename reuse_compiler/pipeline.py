@@ -1,4 +1,4 @@
-"""The compiler proper: the list of passes that turns a model into one with reuse convolutions."""
+"""The compiler proper: finding a model's convolutions, choosing a plan for them, and carrying a plan out."""
 
 from __future__ import annotations
 
@@ -7,47 +7,28 @@ from dataclasses import dataclass
 
 import onnx
 
+from reuse_compiler.graph.constants import ConstantFinder
+from reuse_compiler.graph.shapes import bind_shapes, infer_shapes
+from reuse_compiler.graph.view import GraphView
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.base import Pass, PassContext, run_passes
-from reuse_compiler.passes.check_legality import CheckLegality
-from reuse_compiler.passes.check_result import CheckResult
-from reuse_compiler.passes.choose_parameters import ChooseParameters
-from reuse_compiler.passes.fold_constants import FoldConstants
-from reuse_compiler.passes.fold_normalizations import FoldNormalizations
-from reuse_compiler.passes.infer_shapes import InferShapes
-from reuse_compiler.passes.inline_functions import InlineFunctions
-from reuse_compiler.passes.keep_pixel_major import KeepPixelMajor
-from reuse_compiler.passes.layer import Layer
-from reuse_compiler.passes.lower_to_reuse import LowerToReuse
-from reuse_compiler.passes.match_convolutions import MatchConvolutions
-from reuse_compiler.passes.record_settings import RecordSettings
-from reuse_compiler.passes.replace_weights import ReplaceWeights
+from reuse_compiler.passes.check_legality import check_legality
+from reuse_compiler.passes.check_result import check_result
+from reuse_compiler.passes.choose_parameters import choose_parameters, plan_of
+from reuse_compiler.passes.inline_functions import inline_functions
+from reuse_compiler.passes.keep_pixel_major import Ordered, keep_pixel_major
+from reuse_compiler.passes.layer import Prepared
+from reuse_compiler.passes.lower_to_reuse import lower_to_reuse
+from reuse_compiler.passes.match_convolutions import match_convolutions
+from reuse_compiler.passes.record_settings import record_settings
 from reuse_compiler.report import LayerReport
-from reuse_compiler.reuse.config import ReuseConfig
+from reuse_compiler.reuse.config import Lowering, ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted
-
-FIND_LAYERS: tuple[Pass, ...] = (
-    InlineFunctions(),
-    FoldConstants(),
-    InferShapes(),
-    MatchConvolutions(),
-    CheckLegality(),
-    FoldNormalizations(),
-)
-PASSES: tuple[Pass, ...] = (
-    *FIND_LAYERS,
-    ChooseParameters(),
-    ReplaceWeights(),
-    LowerToReuse(),
-    KeepPixelMajor(),
-    RecordSettings(),
-    CheckResult(),
-)
+from reuse_compiler.reuse.plan import Plan
 
 
-@dataclass
+@dataclass(frozen=True)
 class Lowered:
-    """Result of the passes."""
+    """A model compiled, and what was decided of its layers."""
 
     model: onnx.ModelProto
     """The rewritten model, or the very model that was given if nothing was rewritten."""
@@ -63,6 +44,34 @@ class Lowered:
     """Concrete input shapes for which parameters were chosen."""
 
 
+def find_layers(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Prepared:
+    """Returns the model with its Conv-like nodes; `shapes` are those of inputs that it leaves open.
+
+    `model` is not changed. Raises ConfigError for shapes that do not fit its inputs.
+    """
+    inlined = inline_functions(model)
+    view = GraphView(inlined)
+    constants = ConstantFinder(view)
+    bound = bind_shapes(inlined, shapes or {})
+    inferred = infer_shapes(inlined, bound)
+    layers = [check_legality(layer, view, constants, inferred) for layer in match_convolutions(view, constants)]
+    return Prepared(inlined, view, layers, bound)
+
+
+def apply_plan(prepared: Prepared, plan: Plan, lowering: Lowering = "fused", *, keep_order: bool = False) -> Ordered:
+    """Returns a copy of the model with the planned layers lowered, checked against the model it came from.
+
+    With `keep_order` it has all tensors of the original as they were, without any that is pixel-major. An empty plan
+    gives the very model. Raises PassError for a result that is wrong in itself.
+    """
+    if not plan:
+        return Ordered(prepared.model, {})
+    model = lower_to_reuse(prepared, plan, lowering)
+    result = Ordered(model, {}) if keep_order else keep_pixel_major(model)
+    check_result(prepared.model, result.model, len(plan))
+    return result
+
+
 def lower(
     model: onnx.ModelProto,
     options: CompileOptions,
@@ -70,41 +79,27 @@ def lower(
     fitted: Fitted | None = None,
     remaining_ratios: Mapping[str, float] | None = None,
 ) -> Lowered:
-    """Rewrites the convolutions of `model`, which is not changed, and tells for each what was decided and why.
+    """Finds the convolutions of `model`, which is not changed, chooses a plan and carries it out.
 
     `fitted` holds hash parameters and weights of the layers that `config` names. `remaining_ratios` are measured r_c by
     layer; without, the cost model takes the largest that is possible. Raises ConfigError for settings that
     do not fit the model.
     """
-    context = PassContext(_copy(model), model, options, config, fitted or Fitted(), remaining_ratios or {})
-    run_passes(PASSES, context)
-    layers = context.layers or []
+    prepared = find_layers(model, options.shapes)
+    decisions = choose_parameters(prepared.layers, options, config, fitted or Fitted(), remaining_ratios or {})
+    plan = plan_of(decisions)
+    result = Ordered(model, {})
+    if plan:
+        result = apply_plan(prepared, plan, options.lowering, keep_order=options.data_order == "nchw")
+        record_settings(result.model, plan, options)
     # Tensors of inlined functions exist in the rewritten model only, so that there is nothing to compare them with.
     original = {name for node in model.graph.node for name in node.output}
+    chosen = [layer for name, layer in prepared.convolutions.items() if name in plan]
     return Lowered(
-        model=context.model if context.chosen else model,
-        layers=[layer.report() for layer in layers],
-        outputs={layer.name: layer.output for layer in context.chosen if layer.in_main and layer.output in original},
-        pixel_major=context.pixel_major,
-        modified=bool(context.chosen),
-        bound=context.bound,
+        model=result.model,
+        layers=[decision.report() for decision in decisions],
+        outputs={layer.name: layer.output for layer in chosen if layer.in_main and layer.output in original},
+        pixel_major=result.renamed,
+        modified=bool(plan),
+        bound=prepared.bound,
     )
-
-
-def find_layers(
-    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None
-) -> tuple[onnx.ModelProto, list[Layer]]:
-    """Returns the model as the passes see it before they rewrite it, and its Conv-like nodes in graph order.
-
-    A layer has a refusal, or is a `ConvLayer`, which has no settings yet. `shapes` are those of inputs that the model
-    leaves open. `model` is not changed.
-    """
-    context = PassContext(_copy(model), model, CompileOptions(shapes=dict(shapes or {})))
-    run_passes(FIND_LAYERS, context)
-    return context.model, context.layers or []
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy

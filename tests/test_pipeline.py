@@ -217,17 +217,19 @@ def test_layers_are_found_without_rewriting_them() -> None:
     """Functions are inlined; the layers are those that lowering rewrites, and the model that was given stays."""
     for model in (conv_model(), function_model()):
         before = model.SerializeToString()
-        prepared, layers = find_layers(model)
+        prepared = find_layers(model)
+        layers = prepared.layers
         assert model.SerializeToString() == before
         lowered = lower(model, EXACT)
         assert [layer.name for layer in layers] == [layer.name for layer in lowered.layers]
         found = [layer for layer in layers if isinstance(layer, ConvLayer)]
-        assert len(found) == len(layers) and not any(layer.refusal or layer.settings for layer in found)
+        assert len(found) == len(layers) and not any(layer.refusal for layer in found)
         assert {layer.name: layer.output for layer in found if layer.in_main}.items() >= lowered.outputs.items()
-        assert "ReuseConv" not in operators(prepared.graph) and all(fn.name == "plain" for fn in prepared.functions)
-        assert [layer.name for layer in lower(prepared, EXACT).layers] == [layer.name for layer in layers]
+        assert "ReuseConv" not in operators(prepared.model.graph)
+        assert all(function.name == "plain" for function in prepared.model.functions)
+        assert [layer.name for layer in lower(prepared.model, EXACT).layers] == [layer.name for layer in layers]
 
 
 def test_layers_that_stay_dense_are_found_with_their_reason() -> None:
-    (layer,) = find_layers(conv_model(weights=(4, 1, 3, 3), group=4))[1]
+    (layer,) = find_layers(conv_model(weights=(4, 1, 3, 3), group=4)).layers
     assert layer.refusal is not None and "depthwise" in layer.refusal

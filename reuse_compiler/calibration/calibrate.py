@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.calibration import Calibration
+from reuse_compiler.calibration.calibration import Calibration, layer_lines
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.metrics import Metric, check_metric, check_wish, make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
@@ -73,23 +73,22 @@ def calibrate_file(
     with running_on(Provider(options.provider)):
         _try_metric(model, samples, metric)
         state = State(state_path(model, samples.digest(), options), resume)
-        calibration = Calibration(model, work, parts, metric, options, state, progress)
-        calibration.run()
+        outcome = Calibration(model, work, parts, metric, options, state, progress).run()
     progress("writing the result", 0, 0)
-    deployment = calibration.deployment
-    write_configuration(deployment.layers, deployment.fitted, options.seed, output, overwrite)
+    write_configuration(outcome.deployment.plan, options.seed, output, overwrite)
+    pictures = cluster_pictures(work, outcome.deployment.plan, parts.holdout.first_feed) if report is not None else []
     found = CalibrationReport(
         model=str(model_path),
         output=str(output),
         data=samples.description,
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
-        target=calibration.target.value,
-        layers=calibration.layers(),
-        trials=calibration.trials,
-        reconstruction=calibration.checks,
-        check=calibration.checks.get(options.reconstruct),
-        pictures=cluster_pictures(calibration) if report is not None else [],
+        target=outcome.target.value,
+        layers=layer_lines(work, outcome),
+        trials=outcome.trials,
+        reconstruction={str(how): check for how, check in outcome.checks.items()},
+        check=outcome.checks.get(options.reconstruct),
+        pictures=pictures,
         seconds=time.monotonic() - started,
         versions=versions(),
         options=options.model_dump(mode="json"),

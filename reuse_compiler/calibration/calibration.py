@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +25,9 @@ from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import LayerSurvey, Survey
 from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.passes.layer import ConvLayer
+from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback
+from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.verification.inputs import Feed
 
 logger = logging.getLogger(__name__)
@@ -33,9 +36,23 @@ LEAST_SPEEDUP = 1.03
 """Of the whole model: less is within what times vary by, and not worth any accuracy."""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a calibration has found out."""
+
+    target: Target
+    surveys: Mapping[str, LayerSurvey]
+    """What was measured, by layer; layers without candidates are left out."""
+    trials: list[Trial]
+    choice: Choice
+    deployment: Deployment
+    checks: Mapping[Reconstruct, Check]
+    """The choice on held-out data by way of reconstruction; empty if no layer was chosen."""
+
+
 @dataclass
 class Calibration:
-    """One calibration; `run` fills in what it finds out."""
+    """One calibration: measures the layers, chooses, fits the choice and checks it on data that was held out."""
 
     original: onnx.ModelProto
     work: Workpiece
@@ -47,29 +64,26 @@ class Calibration:
 
     def __post_init__(self) -> None:
         self.effort = EFFORTS[self.options.budget]
-        self.trials: list[Trial] = []
-        self.surveys: dict[str, LayerSurvey] = {}
-        self.choice: Choice = {}
-        self.deployment = Deployment()
-        self.checks: dict[str, Check] = {}
+        self._trials: list[Trial] = []
 
-    def run(self) -> None:
-        """Measures the layers, chooses, fits the choice and checks it on the data that was held out."""
+    def run(self) -> Outcome:
+        """Does everything, in order; what was stored by an earlier run is taken from the state."""
         # Known before the long work, so that a wish which even the original does not fulfil is refused at once.
         logger.info(
             "%s %.6g of the original, %.6g to be kept", self.metric.name, self.evaluator.original, self.target.value
         )
         self._warn_of_few_rows()
         if self.options.strategy == "papers":
-            self.surveys = self.survey.measure(papers_candidates(self.work.layers, self.options))
-            measurements = {name: survey.measurements for name, survey in self.surveys.items()}
-            self.choice = papers_choice(measurements, self.work.layers, self._try)
+            surveys = self.survey.measure(papers_candidates(self.work.layers, self.options))
+            measurements = {name: survey.measurements for name, survey in surveys.items()}
+            choice = papers_choice(measurements, self.work.layers, self._try)
         else:
-            self.surveys = self.survey.measure(self.survey.wanted())
-            self.choice = self._search()
-        if self.choice:
-            self._check()
-            self.choice = self.survey.with_bounds(self.choice)
+            surveys = self.survey.measure(self.survey.wanted())
+            choice = self._search(surveys)
+        if not choice:
+            return Outcome(self.target, surveys, self._trials, {}, Deployment(), {})
+        deployment, checks = self._check(settings_of(choice))
+        return Outcome(self.target, surveys, self._trials, self.survey.with_bounds(choice), deployment, checks)
 
     @cached_property
     def feeds(self) -> list[Feed]:
@@ -96,11 +110,11 @@ class Calibration:
         """The value of the metric to be kept on the samples for selection."""
         return Target.make(self.metric, self.evaluator.original, self.options.max_drop, self.options.at_least)
 
-    def _search(self) -> Choice:
+    def _search(self, surveys: Mapping[str, LayerSurvey]) -> Choice:
         layers = {layer.name: layer for layer in self.work.layers}
         choices = [
             LayerChoices(name, layers[name].spec.multiply_adds, survey.sensitivity, survey.measurements)
-            for name, survey in self.surveys.items()
+            for name, survey in surveys.items()
         ]
         return self._worth_it(Search(choices, self.options.objective, self._try, self.effort.trials).run())
 
@@ -108,7 +122,7 @@ class Calibration:
         """Returns the choice, or none if the whole model became hardly faster with it."""
         if not choice or self.options.objective == "operations":
             return choice
-        trial = next(trial for trial in self.trials if trial.accepted and trial.layers == settings_of(choice))
+        trial = next(trial for trial in self._trials if trial.accepted and trial.layers == settings_of(choice))
         if trial.dense_ms > LEAST_SPEEDUP * trial.reuse_ms:
             return choice
         logger.warning(
@@ -135,11 +149,11 @@ class Calibration:
     def _try(self, step: str, choice: Choice) -> Trial:
         """Fits a choice and measures it end to end on the samples for selection."""
         settings = settings_of(choice)
-        what = f"trial {len(self.trials) + 1}"
+        what = f"trial {len(self._trials) + 1}"
 
         def score() -> Score:
             deployment = self.deployer.deploy(settings, self.options.reconstruct, self.progress, f"{what}: fitting")
-            return self.evaluator.score(deployment.model(self.work), self.progress, f"{what}: measuring")
+            return self.evaluator.score(self._model(deployment), self.progress, f"{what}: measuring")
 
         by_layer = {layer: own.model_dump(mode="json", by_alias=True) for layer, own in settings.items()}
         # The metric's name says nothing of the output that it is about, as the option does.
@@ -148,7 +162,7 @@ class Calibration:
         found = self.state.remember("trials", key, Score, score)
         accepted = self.target.accepts(found.value, found.flips)
         trial = Trial(step=step, layers=settings, accepted=accepted, **found.model_dump())
-        self.trials.append(trial)
+        self._trials.append(trial)
         logger.info(
             "%s: %s %.6g (%s), %.4g ms in place of %.4g ms",
             step,
@@ -160,71 +174,80 @@ class Calibration:
         )
         return trial
 
-    def _check(self) -> None:
-        """Fits the choice with each way of reconstruction, and measures it on the data that took no part."""
+    def _model(self, deployment: Deployment) -> onnx.ModelProto:
+        return apply_plan(self.work.prepared, deployment.plan).model
+
+    def _check(self, settings: Mapping[str, LayerSettings]) -> tuple[Deployment, dict[Reconstruct, Check]]:
+        """Fits settings with each way of reconstruction, and measures them on the data that took no part."""
         held_out = Evaluator(
             self.original, self.parts.holdout, self.metric, self.options.threads, self.progress, "running held-out data"
         )
         # On this data even the original may have less than `at_least`, which is no reason to throw the result away.
         fixed = self.options.at_least is not None
         target = self.target if fixed else Target.make(self.metric, held_out.original, self.options.max_drop)
-        settings = settings_of(self.choice)
+        checks: dict[Reconstruct, Check] = {}
         ways: tuple[Reconstruct, ...] = ("none", "statistics", "weights")
         for how in ways[: ways.index(self.options.reconstruct) + 1]:
             deployment = self.deployer.deploy(settings, how, self.progress, f"fitting ({how})")
-            score = held_out.score(deployment.model(self.work), self.progress, f"checking ({how})")
-            self.checks[how] = Check(
+            score = held_out.score(self._model(deployment), self.progress, f"checking ({how})")
+            checks[how] = Check(
                 samples=len(self.parts.holdout),
                 original=held_out.original,
                 target=target.value,
                 within_budget=target.accepts(score.value),
                 **score.model_dump(),
             )
-            self.deployment = deployment
-        if not self.checks[self.options.reconstruct].within_budget:
+        if not checks[self.options.reconstruct].within_budget:
             logger.warning(
                 "on the held-out data the accuracy budget is not kept (%s %.6g, original %.6g, to keep %.6g): give "
                 "more samples, or a smaller --max-drop",
                 self.metric.name,
-                self.checks[self.options.reconstruct].value,
+                score.value,
                 held_out.original,
                 target.value,
             )
+        return deployment, checks
 
-    def layers(self) -> list[LayerCalibration]:
-        """Returns what became of every Conv-like node, in graph order."""
-        by_name = {layer.name: layer for layer in self.work.layers}
-        return [self._layer(name, by_name.get(name)) for name in self.work.order]
 
-    def _layer(self, name: str, layer: ConvLayer | None) -> LayerCalibration:
-        if layer is None:
-            return LayerCalibration(name=name, decision="dense", reason=self.work.dense[name])
-        survey, chosen = self.surveys.get(name), self.choice.get(name)
-        measurements = survey.measurements if survey else []
-        errors = self.deployment.errors.get(name)
-        return LayerCalibration(
-            name=name,
-            decision="reuse" if chosen else "dense",
-            reason=self._reason(measurements, chosen),
-            N=layer.spec.rows,
-            K=layer.spec.columns,
-            M=layer.spec.out_channels,
-            dense_ms=measurements[0].dense_ms if measurements else None,
-            sensitivity=survey.sensitivity if survey else None,
-            measurements=measurements,
-            chosen=chosen,
-            error_as_is=errors[0] if errors else None,
-            error_reconstructed=errors[1] if errors else None,
-        )
+def layer_lines(work: Workpiece, outcome: Outcome) -> list[LayerCalibration]:
+    """Returns what became of every Conv-like node, in graph order."""
+    calibrated = {layer.name: layer for layer in work.layers}
+    return [
+        _line(calibrated[layer.name], outcome)
+        if layer.name in calibrated
+        else LayerCalibration(name=layer.name, decision="dense", reason=work.dense[layer.name])
+        for layer in work.prepared.layers
+    ]
 
-    def _reason(self, measurements: list[Measurement], chosen: Measurement | None) -> str:
-        if chosen is not None:
-            return f"{chosen.dense_ms / chosen.reuse_ms:.2g} times as fast alone, within the accuracy budget"
-        if not measurements:
-            return "the cost model expects no gain from any settings"
-        best = min(measurements, key=lambda m: m.reuse_ms / m.dense_ms)
-        if best.reuse_ms >= best.dense_ms:
-            return f"no settings are faster: the best are {best.reuse_ms / best.dense_ms:.2g} times as slow"
-        if not self.choice and any(trial.accepted for trial in self.trials):
-            return "it gains alone, but the whole model hardly becomes faster"
-        return "what it gains is not worth what it costs of the accuracy budget"
+
+def _line(layer: ConvLayer, outcome: Outcome) -> LayerCalibration:
+    survey, chosen = outcome.surveys.get(layer.name), outcome.choice.get(layer.name)
+    measurements = survey.measurements if survey else []
+    errors = outcome.deployment.errors.get(layer.name)
+    return LayerCalibration(
+        name=layer.name,
+        decision="reuse" if chosen else "dense",
+        reason=_reason(measurements, chosen, outcome),
+        N=layer.spec.rows,
+        K=layer.spec.columns,
+        M=layer.spec.out_channels,
+        dense_ms=measurements[0].dense_ms if measurements else None,
+        sensitivity=survey.sensitivity if survey else None,
+        measurements=measurements,
+        chosen=chosen,
+        error_as_is=errors[0] if errors else None,
+        error_reconstructed=errors[1] if errors else None,
+    )
+
+
+def _reason(measurements: Sequence[Measurement], chosen: Measurement | None, outcome: Outcome) -> str:
+    if chosen is not None:
+        return f"{chosen.dense_ms / chosen.reuse_ms:.2g} times as fast alone, within the accuracy budget"
+    if not measurements:
+        return "the cost model expects no gain from any settings"
+    best = min(measurements, key=lambda m: m.reuse_ms / m.dense_ms)
+    if best.reuse_ms >= best.dense_ms:
+        return f"no settings are faster: the best are {best.reuse_ms / best.dense_ms:.2g} times as slow"
+    if not outcome.choice and any(trial.accepted for trial in outcome.trials):
+        return "it gains alone, but the whole model hardly becomes faster"
+    return "what it gains is not worth what it costs of the accuracy budget"

@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.fitting.vectors import Floats, Places, reused_rows
 from reuse_compiler.graph.cut import cut_model
-from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.layer import ConvLayer
-from reuse_compiler.pipeline import lower
-from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
-from reuse_compiler.reuse.families import HashParameters
-from reuse_compiler.reuse.fitted import Fitted
+from reuse_compiler.passes.lower_to_reuse import lower_to_reuse
+from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.runtime import session
 
 IDS, CENTROIDS = "ids", "centroids"
@@ -26,14 +22,16 @@ IDS, CENTROIDS = "ids", "centroids"
 class Clusterer:
     """Operators Hash and Cluster of a layer, run by the same kernels as the compiled model's."""
 
-    def __init__(self, work: Workpiece, layer: ConvLayer, settings: LayerSettings, parameters: HashParameters) -> None:
+    def __init__(self, work: Workpiece, layer: ConvLayer, plan: LayerPlan) -> None:
         import onnxruntime
 
         self._layer = layer
-        self._blocking = settings.blocking(layer.spec)
+        self._blocking = plan.settings.blocking(layer.spec)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = os.cpu_count() or 1
-        self._session = session(_clustering_model(work, layer, settings, parameters).SerializeToString(), None, options)
+        staged = lower_to_reuse(work.alone(layer), {layer.name: plan}, "staged")
+        model = cut_model(staged, [], [f"{layer.name}/{IDS}", f"{layer.name}/{CENTROIDS}"])
+        self._session = session(model.SerializeToString(), None, options)
 
     def ids_and_centroids(self, x: Floats) -> tuple[NDArray[np.int32], Floats]:
         """Returns ids `[B, V]` and centroids `[B, C, L]` of an input as the model has it."""
@@ -43,14 +41,3 @@ class Clusterer:
     def reused_rows(self, x: Floats, places: Places) -> list[Floats]:
         """Returns, per group, rows `[n, K]` of the unfolded input with every vector replaced by its centroid."""
         return reused_rows(*self.ids_and_centroids(x), self._blocking, places)
-
-
-def _clustering_model(
-    work: Workpiece, layer: ConvLayer, settings: LayerSettings, parameters: HashParameters
-) -> onnx.ModelProto:
-    """Returns a model of the layer's Hash and Cluster. What tables are kept as makes no difference to clusters."""
-    config = ReuseConfig(layers={layer.name: settings.model_copy(update={"table": "float"})})
-    fitted = Fitted({layer.name: parameters})
-    options = CompileOptions(lowering="staged", shapes={layer.input: layer.spec.input_shape})
-    lowered = lower(work.layer_model(layer), options, config, fitted)
-    return cut_model(lowered.model, [], [f"{layer.name}/{IDS}", f"{layer.name}/{CENTROIDS}"])

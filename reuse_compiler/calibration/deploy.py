@@ -1,11 +1,9 @@
-"""Turns settings for some layers into a model: layer after layer, fitted to what the earlier layers' reuse leaves."""
+"""Turns settings for some layers into a plan: layer after layer, fitted to what the earlier layers' reuse leaves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-
-import onnx
+from dataclasses import dataclass, field, replace
 
 from reuse_compiler.calibration.activations import Activations, Start
 from reuse_compiler.calibration.clusters import Clusterer
@@ -20,37 +18,31 @@ from reuse_compiler.fitting.reconstruct import (
     places_of_run,
 )
 from reuse_compiler.fitting.vectors import Floats, Places, lifted, pixels_at
-from reuse_compiler.options import CompileOptions, DataOrderChoice
 from reuse_compiler.passes.layer import ConvLayer
-from reuse_compiler.pipeline import lower
+from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
+from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
-from reuse_compiler.reuse.fitted import Fitted, LayerWeights
+from reuse_compiler.reuse.plan import LayerPlan, LayerWeights, Plan
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
 
 
-@dataclass
+@dataclass(frozen=True)
 class Deployment:
-    """Settings with all that was fitted for them."""
+    """A plan with all that was fitted for it."""
 
-    layers: dict[str, LayerSettings] = field(default_factory=dict)
-    fitted: Fitted = field(default_factory=Fitted)
-    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
+    plan: Plan = field(default_factory=dict)
+    errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By layer: relative error of its output with the earlier layers' reuse on, as is and reconstructed."""
 
-    def model(self, work: Workpiece, data_order: DataOrderChoice = "auto") -> onnx.ModelProto:
-        """Returns the model with these layers rewritten. With data order `nchw` it has all tensors of the original."""
-        options = CompileOptions(shapes=work.shapes, data_order=data_order)
-        return lower(work.model, options, ReuseConfig(layers=self.layers), self.fitted).model
 
-    def input_of(
-        self, work: Workpiece, layer: ConvLayer, feeds: Sequence[Feed], start: Start | None = None
-    ) -> Activations:
-        """Returns what these layers' reuse leaves to `layer` as its input, in the order NCHW, run by run."""
-        return Activations(self.model(work, "nchw"), [layer.input], feeds, COMPILED, start)
+def input_of(
+    work: Workpiece, plan: Plan, layer: ConvLayer, feeds: Sequence[Feed], start: Start | None = None
+) -> Activations:
+    """Returns what the planned layers' reuse leaves to `layer` as its input, in the order NCHW, run by run."""
+    return Activations(apply_plan(work.prepared, plan, keep_order=True).model, [layer.input], feeds, COMPILED, start)
 
 
 class Deployer:
@@ -88,32 +80,23 @@ class Deployer:
         missing = settings.keys() - self._targets.keys()
         if how != "none" and missing:
             self.collect_targets(missing, progress)
-        deployment, start = Deployment(), None
+        plan: dict[str, LayerPlan] = {}
+        errors: dict[str, tuple[float, float]] = {}
+        start = None
         for index, layer in enumerate(layer for layer in self._work.layers if layer.name in settings):
             progress(what, index, len(settings))
-            inputs = deployment.input_of(self._work, layer, self._feeds, start)
-            self._add(deployment, layer, settings[layer.name], inputs, how)
+            inputs = input_of(self._work, plan, layer, self._feeds, start)
+            own = settings[layer.name]
+            fitted = LayerPlan(layer.spec, own, self._hash(layer, own, inputs))
+            if how != "none" and not FAMILIES[own.family].lossless:
+                found = self._reconstruct(layer, fitted, inputs, how)
+                weights = LayerWeights(found.weight.reshape(layer.spec.weight_shape), found.bias)
+                fitted = replace(fitted, weights=weights)
+                errors[layer.name] = (found.error_as_is, found.error)
+            plan[layer.name] = fitted
             start = inputs.as_start()
         progress(what, len(settings), len(settings))
-        return deployment
-
-    def _add(
-        self,
-        deployment: Deployment,
-        layer: ConvLayer,
-        settings: LayerSettings,
-        inputs: Activations,
-        how: Reconstruct,
-    ) -> None:
-        """Fits one layer to the input that the layers of `deployment` leave it, and adds it to them."""
-        parameters = self._hash(layer, settings, inputs)
-        weights = dict(deployment.fitted.weights)
-        if how != "none" and not FAMILIES[settings.family].lossless:
-            found = self._reconstruct(layer, settings, parameters, inputs, how)
-            weights[layer.name] = LayerWeights(found.weight.reshape(layer.spec.weight_shape), found.bias)
-            deployment.errors[layer.name] = (found.error_as_is, found.error)
-        deployment.layers[layer.name] = settings
-        deployment.fitted = Fitted({**deployment.fitted.parameters, layer.name: parameters}, weights)
+        return Deployment(plan, errors)
 
     def _hash(self, layer: ConvLayer, settings: LayerSettings, inputs: Activations) -> HashParameters:
         sampler = VectorSampler(
@@ -124,15 +107,10 @@ class Deployer:
         return HashFitter(sampler.sample(), layer.weights, [settings.num_hashes]).fit(settings)
 
     def _reconstruct(
-        self,
-        layer: ConvLayer,
-        settings: LayerSettings,
-        parameters: HashParameters,
-        inputs: Activations,
-        how: Reconstruct,
+        self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct
     ) -> LayerReconstruction:
         fit = LayerFit(layer.spec, layer.weights, layer.biases, how)
-        clusterer = Clusterer(self._work, layer, settings, parameters)
+        clusterer = Clusterer(self._work, layer, plan)
         checked = max(1, len(inputs) // CHECKED_SHARE)
         for index, (x,) in enumerate(inputs):
             places, target = self._places(layer, index), self._targets[layer.name][index]

@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.report import Measurement
-from reuse_compiler.errors import VerificationError
 from reuse_compiler.fitting.hashes import HashFitter
-from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.layer import ConvLayer
-from reuse_compiler.pipeline import lower
-from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
+from reuse_compiler.passes.layer import ConvLayer, Prepared
+from reuse_compiler.pipeline import apply_plan
+from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.cost import counted_operations
-from reuse_compiler.reuse.families import FAMILIES, HashParameters
-from reuse_compiler.reuse.fitted import Fitted
+from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.runtime import remaining_ratios
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.sessions import BoundRun, open_session
@@ -43,14 +41,14 @@ class LayerBench:
 
     def measure(self, candidates: Sequence[LayerSettings], fitter: HashFitter, effort: Effort) -> list[Measurement]:
         """Returns a measurement for every candidate."""
-        dense_model = self.work.layer_model(self.layer)
-        dense = self._bind(dense_model)
+        alone = self.work.alone(self.layer)
+        dense = self._bind(alone.model)
         dense()
         expected = dense.output
         found = []
         for start in range(0, len(candidates), TOGETHER):
             chunk = candidates[start : start + TOGETHER]
-            runs = [self._bind(self._reuse(dense_model, settings, fitter.fit(settings)), dense) for settings in chunk]
+            runs = [self._bind(self._reuse(alone, settings, fitter), dense) for settings in chunk]
             warm = [self._warm_up(run, expected) for run in runs]
             times = interleave({"dense": dense, **{str(index): run for index, run in enumerate(runs)}}, effort.repeats)
             dense_ms = statistics.median(times["dense"])
@@ -68,7 +66,7 @@ class LayerBench:
 
     def dense_norm(self) -> float:
         """Returns the L2 norm of the dense layer's result."""
-        dense = self._bind(self.work.layer_model(self.layer))
+        dense = self._bind(self.work.alone(self.layer).model)
         dense()
         return float(np.linalg.norm(dense.output.astype(np.float64)))
 
@@ -87,14 +85,6 @@ class LayerBench:
         label = f"layer '{self.layer.name}'"
         return BoundRun(open_session(model, self.threads, label), self.x, self.layer.spec.output_shape, beside)
 
-    def _reuse(self, dense: onnx.ModelProto, settings: LayerSettings, parameters: HashParameters) -> onnx.ModelProto:
-        config = ReuseConfig(layers={self.layer.name: settings})
-        lowered = lower(
-            dense,
-            CompileOptions(shapes={self.layer.input: self.layer.spec.input_shape}),
-            config,
-            Fitted({self.layer.name: parameters}),
-        )
-        if not lowered.modified:
-            raise VerificationError(f"layer '{self.layer.name}' cannot be rewritten: {lowered.layers[0].reason}")
-        return lowered.model
+    def _reuse(self, alone: Prepared, settings: LayerSettings, fitter: HashFitter) -> onnx.ModelProto:
+        plan = LayerPlan(self.layer.spec, settings, fitter.fit(settings))
+        return apply_plan(alone, {self.layer.name: plan}).model

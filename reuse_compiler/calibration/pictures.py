@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.clusters import Clusterer
+from reuse_compiler.calibration.deploy import input_of
+from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.report import ClusterPicture
+from reuse_compiler.reuse.plan import Plan
 from reuse_compiler.verification.inputs import Feed
-
-if TYPE_CHECKING:
-    from reuse_compiler.calibration.calibration import Calibration
 
 MOST_PICTURES = 4
 LARGEST_SIDE = 160
 """Pixels; larger pictures are thinned out."""
 
 
-def cluster_pictures(calibration: Calibration) -> list[ClusterPicture]:
-    """Returns the clusters of the first block of the first layers with reuse, for the first held-out image."""
-    deployment, work = calibration.deployment, calibration.work
-    feed = calibration.parts.holdout.first_feed
+def cluster_pictures(work: Workpiece, plan: Plan, feed: Feed) -> list[ClusterPicture]:
+    """Returns the clusters of the first block of the first layers with reuse, for the first image of `feed`."""
     pictures = []
-    for layer in [layer for layer in work.layers if layer.name in deployment.layers][:MOST_PICTURES]:
-        settings, g = deployment.layers[layer.name], layer.spec
-        parameters = deployment.fitted.parameters[layer.name]
-        ((x,),) = deployment.input_of(work, layer, [feed])
-        ids, _ = Clusterer(work, layer, settings, parameters).ids_and_centroids(x)
-        size = (g.out_height, g.out_width) if settings.layout == "patch" else (g.in_height, g.in_width)
+    for layer in [layer for layer in work.layers if layer.name in plan][:MOST_PICTURES]:
+        own, g = plan[layer.name], layer.spec
+        ((x,),) = input_of(work, plan, layer, [feed])
+        ids, _ = Clusterer(work, layer, own).ids_and_centroids(x)
+        size = (g.out_height, g.out_width) if own.settings.layout == "patch" else (g.in_height, g.in_width)
         first = ids[0].reshape(g.batch, *size)[0]
         picture = ClusterPicture(layer=layer.name, block=0, ids=_thinned(first).tolist(), image=_image(feed))
         pictures.append(picture)

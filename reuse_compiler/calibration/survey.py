@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.bound import error_bound
 from reuse_compiler.calibration.candidates import candidates
-from reuse_compiler.calibration.deploy import Deployment
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.layers import Workpiece
@@ -21,9 +20,10 @@ from reuse_compiler.calibration.state import State
 from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.fitting.vectors import Floats
 from reuse_compiler.passes.layer import ConvLayer
+from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.fitted import Fitted
+from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.sessions import ORIGINAL
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
@@ -89,9 +89,9 @@ class Survey:
     def _sensitivity(self, layer: ConvLayer, measurements: list[Measurement], fitter: HashFitter) -> float:
         """Reuses one layer alone and looks at the model's output."""
         probe = min(measurements, key=lambda m: abs(m.output_error - PROBED_ERROR))
-        fitted = Fitted({layer.name: fitter.fit(probe.settings)})
-        alone = Deployment({layer.name: probe.settings}, fitted).model(self.work)
-        error = self.evaluator.output_error(alone, SENSITIVITY_RUNS)
+        plan = LayerPlan(layer.spec, probe.settings, fitter.fit(probe.settings))
+        model = apply_plan(self.work.prepared, {layer.name: plan}).model
+        error = self.evaluator.output_error(model, SENSITIVITY_RUNS)
         return float(error**2 / max(probe.output_error, SMALLEST_ERROR) ** 2)
 
     def with_bounds(self, choice: dict[str, Measurement]) -> dict[str, Measurement]:
@@ -102,8 +102,9 @@ class Survey:
         for index, (layer, fitter, x) in enumerate(self._inputs(layers, wanted)):
             self.progress("bounding errors", index, len(layers))
             bench = LayerBench(self.work, layer, x, self.options.threads)
-            parameters = fitter.fit(wanted[layer.name][0])
-            bound = error_bound(self.work, layer, wanted[layer.name][0], parameters, x, bench.dense_norm())
+            (settings,) = wanted[layer.name]
+            plan = LayerPlan(layer.spec, settings, fitter.fit(settings))
+            bound = error_bound(self.work, layer, plan, x, bench.dense_norm())
             found[layer.name] = choice[layer.name].model_copy(update={"error_bound": bound})
         self.progress("bounding errors", len(layers), len(layers))
         return found

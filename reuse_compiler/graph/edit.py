@@ -1,4 +1,4 @@
-"""Edits of a model in place: nodes go and come, everything that is not named stays byte for byte and in order."""
+"""Edits of a model: nodes go and come, everything that is not named stays byte for byte and in order."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import onnx
 import onnx_graphsurgeon as gs
 
+from reuse_compiler.graph.structure import graph_at
 from reuse_compiler.graph.view import GraphView, NodeRef
 
 INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
@@ -27,7 +28,7 @@ class _ScopeEdit:
 
 
 class ModelEdit:
-    """Collects changes against a view of a model and applies them at once; the view is not valid afterwards."""
+    """Collects changes against a view of a model, of which a changed copy is made."""
 
     def __init__(self, view: GraphView) -> None:
         self._view = view
@@ -51,17 +52,20 @@ class ModelEdit:
             self._read.update(node.input)
             self._written.update(node.output)
 
-    def apply(self) -> None:
-        """Changes the model, and removes constants that only replaced nodes read."""
+    def result(self) -> onnx.ModelProto:
+        """Returns the changed copy; constants that only replaced nodes read are gone from it."""
         self._drop_unused([tensor for ref in self._removed.values() for tensor in ref.node.inputs])
         for ref in self._removed.values():
             edit = self._edits[id(ref.scope)]
             edit.removed.add(ref.index)
             edit.gone_tensors.update({t.name for t in ref.node.outputs} - self._written)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self._view.model)
         # Bodies first: they lie inside nodes of the graphs around them.
         for scope in reversed(self._view.scopes):
             if id(scope) in self._edits:
-                _apply(scope.proto, self._edits[id(scope)], self._view.model.ir_version)
+                _apply(graph_at(copy, scope.path), self._edits[id(scope)], copy.ir_version)
+        return copy
 
     def _drop_unused(self, candidates: list[gs.Tensor]) -> None:
         """Marks initializers and nodes for removal that computed something for removed nodes only."""

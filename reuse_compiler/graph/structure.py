@@ -6,7 +6,7 @@ of nodes is not checked: onnxruntime sorts them itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx
 
@@ -63,3 +63,11 @@ def _graph_errors(graph: onnx.GraphProto, outer: set[str], where: str) -> Iterat
 
 def _label(node: onnx.NodeProto) -> str:
     return f"node '{node.name or next(iter(node.output), '')}' ({node.op_type})"
+
+
+def graph_at(model: onnx.ModelProto, path: Sequence[int]) -> onnx.GraphProto:
+    """Returns the graph at a path of (node, body of the node), each counted from 0; () is the main graph."""
+    graph = model.graph
+    for index, number in zip(path[::2], path[1::2], strict=True):
+        graph = list(subgraphs_of(graph.node[index]))[number]
+    return graph

@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 from onnx import TensorProto
 
-from reuse_compiler.graph.constants import Constant, NotConstantError
-from reuse_compiler.passes.base import Pass, PassContext
-from reuse_compiler.passes.conv_node import Refusal, read_spec
-from reuse_compiler.passes.layer import ConvLayer, Layer
+from reuse_compiler.graph.constants import Constant, ConstantFinder, NotConstantError
+from reuse_compiler.graph.shapes import ShapeTable
+from reuse_compiler.graph.tensors import to_tensor
+from reuse_compiler.graph.view import GraphView
+from reuse_compiler.passes.conv_node import read_spec
+from reuse_compiler.passes.layer import ConvLayer, Layer, Normalization, Refusal
 
 
-class CheckLegality(Pass):
-    """Requires matched layers and shapes.
-
-    Ensures that a layer either has a refusal, or weights, bias and a description that fit the operators' contract.
-    """
-
-    def requires(self, context: PassContext) -> str | None:
-        return "layers or shapes are missing" if context.layers is None or context.shapes is None else None
-
-    def run(self, context: PassContext) -> bool:
-        context.layers = [layer if layer.refusal else _read(layer, context) for layer in context.layers or []]
-        return False
-
-    def ensures(self, context: PassContext) -> str | None:
-        accepted = [layer.name for layer in context.layers or [] if layer.refusal is None]
-        incomplete = set(accepted) - {layer.name for layer in context.chosen}
-        return f"layers {sorted(incomplete)} are legal but incomplete" if incomplete else None
-
-
-def _read(layer: Layer, context: PassContext) -> Layer:
-    """Returns the layer with what its node and constants say, or with the refusal."""
-    try:
-        return _conv_layer(layer, context)
-    except Refusal as refusal:
-        layer.refusal = str(refusal)
+def check_legality(layer: Layer, view: GraphView, constants: ConstantFinder, shapes: ShapeTable) -> Layer:
+    """Returns the layer as a ConvLayer that fits the operators' contract, or with the reason why it does not."""
+    if layer.refusal is not None:
         return layer
+    try:
+        return _conv_layer(layer, view, constants, shapes)
+    except Refusal as refusal:
+        return replace(layer, refusal=str(refusal))
 
 
-def _conv_layer(layer: Layer, context: PassContext) -> ConvLayer:
-    assert context.shapes is not None
-    weight, bias = _constants(layer, context)
-    _check_element_types(layer, context, weight, bias)
+def _conv_layer(layer: Layer, view: GraphView, constants: ConstantFinder, shapes: ShapeTable) -> ConvLayer:
+    weight, bias = _constants(layer, constants)
+    _check_element_types(layer, view, weight, bias)
     dims = list(weight.tensor.dims)
     spec = read_spec(layer.proto, dims)
     if bias is not None and list(bias.tensor.dims) != dims[:1]:
         raise Refusal(f"it is malformed: its bias has shape {list(bias.tensor.dims)} for {dims[0]} output channels")
     if layer.normalization is not None and len(layer.normalization.scale) != dims[0]:
         raise Refusal(f"it is malformed: {len(layer.normalization.scale)} channels of its {dims[0]} are normalized")
-    shape = context.shapes.of(layer.ref.scope.path, layer.input)
+    shape = shapes.of(layer.ref.scope.path, layer.input)
     if shape is None:
         shape = (None,) * len(dims)
     if len(shape) != len(dims):
@@ -59,11 +45,27 @@ def _conv_layer(layer: Layer, context: PassContext) -> ConvLayer:
         raise Refusal("it is depthwise (one input channel per group), so there are no sub-vectors of channels to share")
     found = ConvLayer(**vars(layer), spec=spec.on(shape), weight=weight, bias=bias)
     if None not in (shape[0], *shape[2:]) and found.spec.rows == 0:
-        found.refusal = f"its output is empty for an input of shape {list(shape)}"
-    return found
+        return replace(found, refusal=f"its output is empty for an input of shape {list(shape)}")
+    return found if layer.normalization is None else _normalized(found, layer.normalization)
 
 
-def _constants(layer: Layer, context: PassContext) -> tuple[Constant, Constant | None]:
+def _normalized(layer: ConvLayer, normalization: Normalization) -> ConvLayer:
+    """Returns the layer with weights and bias that also normalize its result, as onnxruntime does with a Conv.
+
+    The BatchNormalization's node stays in the graph until the layer is lowered, so one that stays dense is as it was.
+    """
+    weight = layer.weight.array.astype(np.float64)
+    bias = 0.0 if layer.bias is None else layer.bias.array.astype(np.float64)
+    scale = normalization.scale.reshape(-1, *[1] * (weight.ndim - 1))
+    new_bias = bias * normalization.scale + normalization.shift
+    return replace(
+        layer,
+        weight=Constant(to_tensor((weight * scale).astype(np.float32), "weights"), in_graph=False),
+        bias=Constant(to_tensor(new_bias.astype(np.float32), "bias"), in_graph=False),
+    )
+
+
+def _constants(layer: Layer, constants: ConstantFinder) -> tuple[Constant, Constant | None]:
     """Returns weights and bias, which must be the same in every run."""
     inputs = layer.ref.node.inputs
     if not 2 <= len(inputs) <= 3 or len(layer.proto.output) != 1 or inputs[0].is_empty() or inputs[1].is_empty():
@@ -73,15 +75,15 @@ def _constants(layer: Layer, context: PassContext) -> tuple[Constant, Constant |
         if tensor.is_empty():
             continue
         try:
-            found.append(context.constants.find(tensor, layer.ref.scope))
+            found.append(constants.find(tensor, layer.ref.scope))
         except NotConstantError as error:
             raise Refusal(f"its {what} must be constant, but '{tensor.name}' {error}") from error
     return found[0], found[1] if len(found) == 2 else None
 
 
-def _check_element_types(layer: Layer, context: PassContext, *constants: Constant | None) -> None:
+def _check_element_types(layer: Layer, view: GraphView, *constants: Constant | None) -> None:
     """Convolutions between DequantizeLinear and QuantizeLinear belong to onnxruntime's integer kernels."""
-    producer = context.view.producer(layer.ref.node.inputs[0])
+    producer = view.producer(layer.ref.node.inputs[0])
     if producer is not None and producer.proto.op_type == "DequantizeLinear":
         raise Refusal("it is quantised: a DequantizeLinear computes its input, so onnxruntime runs it in integers")
     for constant in filter(None, constants):

@@ -6,31 +6,25 @@ from collections import Counter
 
 import onnx
 
+from reuse_compiler.errors import PassError
 from reuse_compiler.graph.structure import structure_errors, subgraphs_of
-from reuse_compiler.passes.base import Pass, PassContext
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
 
 
-class CheckResult(Pass):
-    """Requires nothing. Ensures a sound structure, the original's inputs and outputs, and one rewrite per layer."""
-
-    def run(self, context: PassContext) -> bool:
-        return False
-
-    def ensures(self, context: PassContext) -> str | None:
-        errors = structure_errors(context.model)
-        if errors:
-            return f"the rewritten model is unsound: {errors[0]}"
-        for kind in ("input", "output"):
-            if list(getattr(context.model.graph, kind)) != list(getattr(context.original.graph, kind)):
-                return f"the model's {kind}s changed"
-        before, after = Counter[str](), Counter[str]()
-        _count(context.original.graph, before)
-        _count(context.model.graph, after)
-        rewritten = after["ReuseConv"] + after["Gather"] - before["ReuseConv"] - before["Gather"]
-        if rewritten != len(context.chosen):
-            return f"{rewritten} layers were rewritten instead of {len(context.chosen)}"
-        return None
+def check_result(original: onnx.ModelProto, rewritten: onnx.ModelProto, layers: int) -> None:
+    """Raises PassError unless the structure is sound, inputs and outputs are the same, and `layers` were lowered."""
+    errors = structure_errors(rewritten)
+    if errors:
+        raise PassError(f"the rewritten model is unsound: {errors[0]}")
+    for kind in ("input", "output"):
+        if list(getattr(rewritten.graph, kind)) != list(getattr(original.graph, kind)):
+            raise PassError(f"the model's {kind}s changed")
+    before, after = Counter[str](), Counter[str]()
+    _count(original.graph, before)
+    _count(rewritten.graph, after)
+    lowered = after["ReuseConv"] + after["Gather"] - before["ReuseConv"] - before["Gather"]
+    if lowered != layers:
+        raise PassError(f"{lowered} layers were rewritten instead of {layers}")
 
 
 def _count(graph: onnx.GraphProto, counts: Counter[str]) -> None:

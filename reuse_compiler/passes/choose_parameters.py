@@ -5,16 +5,19 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.base import Pass, PassContext
-from reuse_compiler.passes.layer import ConvLayer
-from reuse_compiler.reuse.config import check_parameters, make_settings
-from reuse_compiler.reuse.cost import expected_remaining_ratio, predicted_cost
-from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.passes.layer import ConvLayer, Layer, Refusal
+from reuse_compiler.report import LayerReport
+from reuse_compiler.reuse.config import LayerSettings, ReuseConfig, make_settings
+from reuse_compiler.reuse.cost import Cost, expected_remaining_ratio, predicted_cost
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
+from reuse_compiler.reuse.plan import LayerPlan, Plan
 from reuse_compiler.reuse.policies import num_hashes_range
 from reuse_compiler.reuse.seeds import layer_generator
 
@@ -23,37 +26,61 @@ logger = logging.getLogger(__name__)
 DEFAULT_FAMILY = "sign"
 
 
-class ChooseParameters(Pass):
-    """Requires legal layers. Ensures settings, parameters and a reason for each layer that is left to rewrite.
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a Conv-like node, and why."""
 
+    layer: Layer
+    reason: str
+    """The sentence of the report."""
+    plan: LayerPlan | None = None
+    """None: it stays dense."""
+    settings: LayerSettings | None = None
+    """Those of the plan, or those that were declined."""
+    cost: Cost | None = None
+    """Expected of these settings, where the input's size is known."""
+
+    def report(self) -> LayerReport:
+        """Returns the layer's line of the report, without what only verification can measure."""
+        line = LayerReport(name=self.layer.name, decision="dense" if self.plan is None else "reuse", reason=self.reason)
+        if isinstance(self.layer, ConvLayer):
+            spec = self.layer.spec
+            line.N, line.K, line.M = spec.rows if spec.size_known else None, spec.columns, spec.out_channels
+        if self.settings is not None:
+            line.layout, line.family, line.scope = self.settings.layout, self.settings.family, self.settings.scope
+            line.L, line.H = self.settings.sub_vector_length, self.settings.num_hashes
+            line.table = self.settings.table
+        if self.cost is not None:
+            line.predicted_cost = self.cost.total
+        return line
+
+
+def plan_of(decisions: Sequence[Decision]) -> Plan:
+    """Returns what was decided of the layers that are rewritten."""
+    return {each.layer.name: each.plan for each in decisions if each.plan is not None}
+
+
+def choose_parameters(
+    layers: Sequence[Layer],
+    options: CompileOptions,
+    config: ReuseConfig | None,
+    fitted: Fitted,
+    remaining_ratios: Mapping[str, float],
+) -> list[Decision]:
+    """Decides for every layer, in their order.
+
+    `fitted` has hash parameters and weights of the layers that `config` names; other hashes are drawn at random.
+    `remaining_ratios` are r_c by layer where they were measured; elsewhere the cost model takes the largest possible.
     Raises ConfigError for a configuration that names unknown layers or settings that a layer cannot have.
     """
-
-    def requires(self, context: PassContext) -> str | None:
-        return None if context.layers is not None else "layers are missing"
-
-    def run(self, context: PassContext) -> bool:
-        if context.config is not None:
-            _check_config(context)
-        _warn_if_none_selected(context)
-        for layer in context.chosen:
-            layer.refusal = (
-                _not_selected(layer, context.options) or _choose_settings(layer, context) or _too_dear(layer, context)
-            )
-        for layer in context.chosen:
-            _check_table(layer, context.options)
-            _choose_hash(layer, context)
-        return False
-
-    def ensures(self, context: PassContext) -> str | None:
-        incomplete = [layer.name for layer in context.chosen if layer.settings is None or not layer.reason]
-        return f"layers {incomplete} have no settings" if incomplete else None
+    if config is not None:
+        _check_config(layers, options, config)
+    _warn_if_none_selected(layers, options)
+    return [_decide(layer, options, config, fitted, remaining_ratios.get(layer.name)) for layer in layers]
 
 
-def _check_config(context: PassContext) -> None:
+def _check_config(layers: Sequence[Layer], options: CompileOptions, config: ReuseConfig) -> None:
     """Raises ConfigError for options that a configuration makes meaningless and for layers it names in vain."""
-    assert context.config is not None
-    options = context.options
     per_layer = {
         "--family": options.family,
         "-L": options.sub_vector_length,
@@ -67,60 +94,87 @@ def _check_config(context: PassContext) -> None:
     given = [flag for flag, value in per_layer.items() if value is not None]
     if given:
         raise ConfigError(f"{' and '.join(given)} cannot be used with --config, which has settings for each layer")
-    layers = {layer.name: layer for layer in context.layers or []}
-    for name in context.config.layers:
-        if name not in layers:
-            close = difflib.get_close_matches(name, layers, n=3)
-            hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"its layers are {list(layers)[:10]}"
+    by_name = {layer.name: layer for layer in layers}
+    for name in config.layers:
+        if name not in by_name:
+            close = difflib.get_close_matches(name, by_name, n=3)
+            hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"its layers are {list(by_name)[:10]}"
             raise ConfigError(f"the configuration names layer '{name}', which the model does not have; {hint}")
-        if layers[name].refusal is not None:
-            logger.warning("layer '%s' of the configuration stays dense: %s", name, layers[name].refusal)
+        if by_name[name].refusal is not None:
+            logger.warning("layer '%s' of the configuration stays dense: %s", name, by_name[name].refusal)
 
 
-def _warn_if_none_selected(context: PassContext) -> None:
-    pattern, names = context.options.layers, [layer.name for layer in context.layers or []]
+def _warn_if_none_selected(layers: Sequence[Layer], options: CompileOptions) -> None:
+    pattern, names = options.layers, [layer.name for layer in layers]
     if pattern is not None and names and not any(re.search(pattern, name) for name in names):
         logger.warning("--layers '%s' matches no convolution; their names are %s", pattern, ", ".join(names[:10]))
 
 
-def _not_selected(layer: ConvLayer, options: CompileOptions) -> str | None:
-    if options.layers is not None and not re.search(options.layers, layer.name):
-        return f"its name does not match --layers '{options.layers}'"
-    if options.exclude is not None and re.search(options.exclude, layer.name):
-        return f"its name matches --exclude '{options.exclude}'"
+def not_selected(name: str, layers: str | None, exclude: str | None) -> str | None:
+    """Returns why the patterns of --layers and --exclude leave a layer of that name as it is, or None."""
+    if layers is not None and not re.search(layers, name):
+        return f"its name does not match --layers '{layers}'"
+    if exclude is not None and re.search(exclude, name):
+        return f"its name matches --exclude '{exclude}'"
     return None
 
 
-def _choose_settings(layer: ConvLayer, context: PassContext) -> str | None:
-    """Fills in `layer.settings`; returns a refusal if there are none that fit."""
-    if context.config is not None:
-        settings = context.config.layers.get(layer.name)
-        if settings is None:
-            return "the configuration does not name it"
-        problem = _too_long(settings.sub_vector_length, settings.layout, layer.spec)
-        if problem is not None:
-            raise ConfigError(f"layer '{layer.name}' of the configuration: {problem}")
-        layer.settings, layer.reason = settings, "the configuration names it"
-        return None
-    return _default_settings(layer, context.options)
+def _decide(
+    layer: Layer, options: CompileOptions, config: ReuseConfig | None, fitted: Fitted, ratio: float | None
+) -> Decision:
+    refusal = layer.refusal or not_selected(layer.name, options.layers, options.exclude)
+    if refusal is not None or not isinstance(layer, ConvLayer):
+        return Decision(layer, refusal or "")
+    try:
+        settings = _default_settings(layer.spec, options) if config is None else _configured(layer, config)
+    except Refusal as refused:
+        return Decision(layer, str(refused))
+    cost, numbers = _weigh(layer.spec, settings, ratio)
+    slower = cost is not None and cost.total >= 1.0
+    if config is not None:
+        reason = "the configuration names it"
+    elif slower and not options.force:
+        return Decision(layer, f"{numbers}; --force rewrites it all the same", settings=settings, cost=cost)
+    else:
+        reason = f"forced: {numbers}" if slower else numbers
+    if settings.table == "int8" and options.lowering == "staged":
+        raise ConfigError(f"layer '{layer.name}': int8 tables need --lowering fused")
+    parameters = fitted.parameters.get(layer.name)
+    if parameters is None:
+        parameters = _random_hash(layer, settings, options, config)
+    plan = LayerPlan(layer.spec, settings, parameters, fitted.weights.get(layer.name))
+    plan.check(layer.name)
+    return Decision(layer, reason, plan, settings, cost)
 
 
-def _default_settings(layer: ConvLayer, options: CompileOptions) -> str | None:
+def _configured(layer: ConvLayer, config: ReuseConfig) -> LayerSettings:
+    settings = config.layers.get(layer.name)
+    if settings is None:
+        raise Refusal("the configuration does not name it")
+    problem = _too_long(settings.sub_vector_length, settings.layout, layer.spec)
+    if problem is not None:
+        raise ConfigError(f"layer '{layer.name}' of the configuration: {problem}")
+    return settings
+
+
+def _default_settings(spec: ConvSpec, options: CompileOptions) -> LayerSettings:
     """Options where given; else the papers' choices without samples: L = channels, H by Policy 2, family sign."""
-    family, spec = options.family or DEFAULT_FAMILY, layer.spec
+    family = options.family or DEFAULT_FAMILY
     length = options.sub_vector_length or spec.group_in_channels
     layout: Layout = "channel" if options.layout == "auto" else options.layout
     if options.layout == "auto" and spec.group_in_channels % length:
         layout = "patch"
     problem = _too_long(length, layout, spec)
     if problem is not None:
-        return problem
+        raise Refusal(problem)
     num_hashes = 1 if FAMILIES[family].lossless else options.num_hashes
     if num_hashes is None:
-        if not layer.spec.size_known:
-            return "its input size is unknown, so H cannot be chosen: give -H (or --shape, if the inputs are dynamic)"
+        if not spec.size_known:
+            raise Refusal(
+                "its input size is unknown, so H cannot be chosen: give -H (or --shape, if the inputs are dynamic)"
+            )
         num_hashes = num_hashes_range(spec.rows)[0]
-    layer.settings = make_settings(
+    return make_settings(
         family=family,
         layout=layout,
         L=length,
@@ -130,7 +184,6 @@ def _default_settings(layer: ConvLayer, options: CompileOptions) -> str | None:
         metric=options.metric or "euclidean",
         table=options.table or "float",
     )
-    return None
 
 
 def _too_long(length: int, layout: Layout, spec: ConvSpec) -> str | None:
@@ -143,51 +196,28 @@ def _too_long(length: int, layout: Layout, spec: ConvSpec) -> str | None:
     return f"L={length} is larger than the {width} {what}{per_group} that layout '{layout}' cuts"
 
 
-def _too_dear(layer: ConvLayer, context: PassContext) -> str | None:
-    """Predicts the cost; returns a refusal if the layer would be slower and the user did not ask for it."""
-    blocking, settings = layer.blocking, layer.settings
-    assert blocking is not None and settings is not None
-    if not layer.spec.size_known:
-        layer.reason = layer.reason or "its settings are given; its cost is unknown without its input size"
-        return None
-    family = FAMILIES[settings.family]
-    ratio, known = context.remaining_ratios.get(layer.name), "measured"
+def _weigh(spec: ConvSpec, settings: LayerSettings, ratio: float | None) -> tuple[Cost | None, str]:
+    """Returns the expected cost, None for an input of unknown size, and a sentence about it."""
+    if not spec.size_known:
+        return None, "its settings are given; its cost is unknown without its input size"
+    blocking, family = settings.blocking(spec), FAMILIES[settings.family]
+    known = "measured"
     if ratio is None:
         ratio, known = expected_remaining_ratio(blocking, family, settings.num_hashes), "at most"
-    layer.cost = cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table)
+    cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table)
     parts = ", ".join(f"{part.name} {getattr(cost, part.name):.2f}" for part in fields(cost))
-    numbers = f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.2g})"
-    if context.config is None and cost.total >= 1.0 and not context.options.force:
-        return f"{numbers}; --force rewrites it all the same"
-    forced = cost.total >= 1.0 and context.config is None
-    layer.reason = layer.reason or (f"forced: {numbers}" if forced else numbers)
-    return None
+    return cost, f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.2g})"
 
 
-def _check_table(layer: ConvLayer, options: CompileOptions) -> None:
-    """Raises ConfigError for int8 tables in the staged form, whose tables are tensors of float32."""
-    assert layer.settings is not None
-    if layer.settings.table == "int8" and options.lowering == "staged":
-        raise ConfigError(f"layer '{layer.name}': int8 tables need --lowering fused")
-
-
-def _choose_hash(layer: ConvLayer, context: PassContext) -> None:
-    """Takes the configuration's parameters, or draws random ones from the seed and the layer's name."""
-    blocking, settings = layer.blocking, layer.settings
-    assert blocking is not None and settings is not None
-    given = context.fitted.parameters.get(layer.name)
-    if given is None:
-        rng = layer_generator(_seed(context), layer.name)
-        family = FAMILIES[settings.family]
-        try:
-            given = family.random_parameters(rng, blocking.num_blocks, settings.sub_vector_length, settings.num_hashes)
-        except ConfigError as error:
-            raise ConfigError(f"layer '{layer.name}': {error}") from error
-    check_parameters(given, settings, blocking, layer.name)
-    layer.parameters = given
-
-
-def _seed(context: PassContext) -> int:
-    if context.config is not None and "seed" not in context.options.model_fields_set:
-        return context.config.seed
-    return context.options.seed
+def _random_hash(
+    layer: ConvLayer, settings: LayerSettings, options: CompileOptions, config: ReuseConfig | None
+) -> HashParameters:
+    """Draws parameters from the seed and the layer's name; a configuration's seed counts unless one is asked for."""
+    seed = options.seed if config is None or "seed" in options.model_fields_set else config.seed
+    blocks, length = settings.blocking(layer.spec).num_blocks, settings.sub_vector_length
+    try:
+        return FAMILIES[settings.family].random_parameters(
+            layer_generator(seed, layer.name), blocks, length, settings.num_hashes
+        )
+    except ConfigError as error:
+        raise ConfigError(f"layer '{layer.name}': {error}") from error

@@ -7,13 +7,10 @@ from typing import Any, cast
 
 import onnx
 
+from reuse_compiler.passes.layer import Refusal
 from reuse_compiler.reuse.geometry import AutoPad, ConvSpec
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
-
-
-class Refusal(Exception):
-    """Why reuse cannot compute a convolution, as the sentence of the report."""
 
 
 def read_spec(node: onnx.NodeProto, weights: list[int]) -> ConvSpec:

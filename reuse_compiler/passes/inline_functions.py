@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 
 import onnx
 from onnx import defs, inliner
 
+from reuse_compiler.errors import PassError
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, subgraphs_of
-from reuse_compiler.passes.base import Pass, PassContext
 from reuse_compiler.passes.convolution_operators import is_convolution
-
-logger = logging.getLogger(__name__)
 
 FunctionId = tuple[str, str]
 """Domain and name of a model-local function."""
 
 
-class InlineFunctions(Pass):
-    """Requires nothing.
+def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the model without calls of functions with convolutions; `model` itself, unchanged, if there are none.
 
-    Ensures that no call is left of a function with convolutions whose operators mean the same under the model's
-    operator set as under its own. MatchConvolutions reports the calls that are left. Other functions stay.
+    Calls stay of functions whose operators mean something else under their own operator set than under the model's:
+    `match_convolutions` reports them. Functions without convolutions stay, too. Raises PassError if onnx's inliner
+    leaves a call.
     """
-
-    def run(self, context: PassContext) -> bool:
-        wanted = _inlinable(context.model)
-        if not wanted & _called(context.model.graph.node):
-            return False
-        context.model.CopyFrom(_inline(context.model, wanted))
-        context.read_graphs()
-        return True
-
-    def ensures(self, context: PassContext) -> str | None:
-        left = _inlinable(context.model) & _called(context.model.graph.node)
+    wanted = _inlinable(model)
+    if not wanted & _called(model.graph.node):
+        return model
+    inlined = _inline(model, wanted)
+    left = _inlinable(inlined) & _called(inlined.graph.node)
+    if left:
         names = ", ".join(f"{domain}.{name}" for domain, name in sorted(left))
-        return f"onnx's inliner left calls of {names}" if left else None
+        raise PassError(f"onnx's inliner left calls of {names}")
+    return inlined
 
 
 def functions_with_convolutions(model: onnx.ModelProto) -> set[FunctionId]:

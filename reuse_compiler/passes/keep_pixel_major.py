@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper
 
-from reuse_compiler.graph.constants import NotConstantError
+from reuse_compiler.graph.constants import ConstantFinder, NotConstantError
 from reuse_compiler.graph.edit import ModelEdit
 from reuse_compiler.graph.names import Names
-from reuse_compiler.graph.structure import STANDARD_DOMAINS
-from reuse_compiler.graph.view import NodeRef
-from reuse_compiler.passes.base import Pass, PassContext
+from reuse_compiler.graph.structure import STANDARD_DOMAINS, graph_at
+from reuse_compiler.graph.view import GraphView, NodeRef
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
 
 UNARY = (
@@ -31,54 +31,55 @@ RANK = 4
 TO_PIXEL_MAJOR = (0, 2, 3, 1)
 
 
-class KeepPixelMajor(Pass):
-    """Requires nothing.
+@dataclass(frozen=True)
+class Ordered:
+    """A model in which some tensors are pixel-major."""
 
-    Ensures that a tensor is pixel-major if it comes from a reuse convolution and everything that reads it, through
-    elementwise operators and pooling, ends in reuse convolutions of layout `channel`. Such a tensor has a new name,
-    so that no name means another tensor than in the original; `context.pixel_major` maps the original's names in the
-    main graph to them. Graph outputs stay as they are, and, with data order `auto`, regions without pooling.
+    model: onnx.ModelProto
+    renamed: dict[str, str]
+    """By the name that a tensor of the main graph had: the one that now holds the same, pixel-major."""
+
+
+def keep_pixel_major(model: onnx.ModelProto) -> Ordered:
+    """Returns the rewritten model with tensors pixel-major where pooling lies between reuse convolutions.
+
+    Such a tensor comes from a reuse convolution, and everything that reads it, through elementwise operators and
+    pooling, ends in reuse convolutions of layout `channel`. It has a new name, so that no name means another tensor
+    than in the original. Graph outputs stay as they are, and so do regions without pooling, where the order was
+    measured to gain nothing (docs/performance.md).
     """
-
-    def run(self, context: PassContext) -> bool:
-        if not context.chosen or context.options.data_order == "nchw":
-            return False
-        context.read_graphs()
-        tensors = _Regions(context).find(pooled_only=context.options.data_order == "auto")
-        if not tensors:
-            return False
-        names = Names(context.model)
-        renamed = {id(tensor): names.new_tensor(f"{tensor.name}/nhwc") for tensor in tensors}
-        _move_value_info(context, tensors, renamed)
-        edit = ModelEdit(context.view)
-        for ref in context.view.nodes():
-            if any(id(tensor) in renamed for tensor in (*ref.node.inputs, *ref.node.outputs)):
-                edit.replace([ref], [_rewritten(ref, renamed)], [])
-        in_main = {
-            id(tensor) for ref in context.view.nodes() if ref.scope.parent is None for tensor in ref.node.outputs
-        }
-        context.pixel_major = {t.name: renamed[id(t)] for t in tensors if id(t) in in_main}
-        edit.apply()
-        context.read_graphs()
-        return True
+    view = GraphView(model)
+    tensors = _Regions(view).find()
+    if not tensors:
+        return Ordered(model, {})
+    names = Names(model)
+    renamed = {id(tensor): names.new_tensor(f"{tensor.name}/nhwc") for tensor in tensors}
+    edit = ModelEdit(view)
+    for ref in view.nodes():
+        if any(id(tensor) in renamed for tensor in (*ref.node.inputs, *ref.node.outputs)):
+            edit.replace([ref], [_rewritten(ref, renamed)], [])
+    result = edit.result()
+    _declare(view, result, tensors, renamed)
+    in_main = {id(tensor) for ref in view.nodes() if ref.scope.parent is None for tensor in ref.node.outputs}
+    return Ordered(result, {t.name: renamed[id(t)] for t in tensors if id(t) in in_main})
 
 
 class _Regions:
     """Finds the tensors that can be pixel-major: the largest set in which every producer and reader agrees."""
 
-    def __init__(self, context: PassContext) -> None:
-        self._view, self._constants = context.view, context.constants
+    def __init__(self, view: GraphView) -> None:
+        self._view, self._constants = view, ConstantFinder(view)
         self._inside: dict[int, gs.Tensor] = {}
 
-    def find(self, pooled_only: bool) -> list[gs.Tensor]:
-        """Returns the tensors in graph order; with `pooled_only` those that a pool connects with others."""
+    def find(self) -> list[gs.Tensor]:
+        """Returns the tensors that a pool connects with others, in graph order."""
         for ref in self._view.nodes():
             if _is_reuse_conv(ref) or _is_pool(ref) or self._is_elementwise(ref):
                 self._inside[id(ref.node.outputs[0])] = ref.node.outputs[0]
         while True:
             outside = [key for key, tensor in self._inside.items() if not self._agrees(tensor)]
             if not outside:
-                pooled = self._pooled() if pooled_only else self._inside.keys()
+                pooled = self._pooled()
                 return [tensor for key, tensor in self._inside.items() if key in pooled]
             for key in outside:
                 del self._inside[key]
@@ -177,14 +178,15 @@ def _rewritten(ref: NodeRef, renamed: dict[int, str]) -> onnx.NodeProto:
     return node
 
 
-def _move_value_info(context: PassContext, tensors: list[gs.Tensor], renamed: dict[int, str]) -> None:
-    """Declares the new tensors where the old ones were declared; the edit removes the old declarations."""
+def _declare(view: GraphView, result: onnx.ModelProto, tensors: list[gs.Tensor], renamed: dict[int, str]) -> None:
+    """Declares the new tensors in `result` as the old ones were declared; the edit removed those declarations."""
     for tensor in tensors:
-        producer = context.view.producer(tensor)
+        producer = view.producer(tensor)
         assert producer is not None
-        values = producer.scope.proto.value_info
-        for old in [value for value in values if value.name == tensor.name]:
-            new = values.add()
+        for old in producer.scope.proto.value_info:
+            if old.name != tensor.name:
+                continue
+            new = graph_at(result, producer.scope.path).value_info.add()
             new.CopyFrom(old)
             new.name = renamed[id(tensor)]
             dims = old.type.tensor_type.shape.dim

@@ -1,8 +1,8 @@
-"""A model's convolution: what it is, whether it may be rewritten, and how."""
+"""A model's convolutions as the passes find them, and the model in which they stand."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -10,15 +10,15 @@ import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.graph.constants import Constant
-from reuse_compiler.graph.view import NodeRef
-from reuse_compiler.report import LayerReport
-from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.cost import Cost
-from reuse_compiler.reuse.families import HashParameters
-from reuse_compiler.reuse.geometry import Blocking, ConvSpec
+from reuse_compiler.graph.view import GraphView, NodeRef
+from reuse_compiler.reuse.geometry import ConvSpec
 
 Floats = NDArray[np.float32]
 ActivationName = Literal["Relu", "Clip", "LeakyRelu"]
+
+
+class Refusal(Exception):
+    """Why reuse leaves a convolution as it is, as the sentence of the report."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class Normalization:
     shift: NDArray[np.float64]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Layer:
-    """A Conv-like node of a model, and why reuse leaves it as it is."""
+    """A Conv-like node of a model; one that reuse can compute is a `ConvLayer` without a refusal."""
 
     name: str
     ref: NodeRef
     normalization: Normalization | None = None
     activation: Activation | None = None
     refusal: str | None = None
-    """Why it stays dense, as the sentence of the report; None as long as nothing speaks against rewriting it."""
+    """Why reuse cannot compute it, as the sentence of the report."""
 
     @property
     def proto(self) -> onnx.NodeProto:
@@ -81,23 +81,14 @@ class Layer:
         """Whether the layer stands in the main graph, not in a body."""
         return self.ref.scope.parent is None
 
-    def report(self) -> LayerReport:
-        """Returns the layer's line of the report, without what only verification can measure."""
-        return LayerReport(name=self.name, decision="dense", reason=self.refusal or "")
 
-
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ConvLayer(Layer):
-    """A convolution that reuse can compute: its description and constants, and later how it is rewritten."""
+    """A convolution with its description and its constants, into which a normalization of the result is folded."""
 
     spec: ConvSpec
     weight: Constant
     bias: Constant | None
-    settings: LayerSettings | None = None
-    parameters: HashParameters = field(default_factory=HashParameters)
-    cost: Cost | None = None
-    reason: str = ""
-    """Why it is rewritten."""
 
     @property
     def weights(self) -> Floats:
@@ -112,25 +103,20 @@ class ConvLayer(Layer):
             return np.zeros(self.spec.out_channels, np.float32)
         return self.bias.array.astype(np.float32, copy=False)
 
-    @property
-    def blocking(self) -> Blocking | None:
-        """How the settings cut the layer into blocks."""
-        return None if self.settings is None else self.settings.blocking(self.spec)
 
-    def report(self) -> LayerReport:
-        settings, spec = self.settings, self.spec
-        return LayerReport(
-            name=self.name,
-            decision="reuse" if self.refusal is None else "dense",
-            reason=self.reason if self.refusal is None else self.refusal,
-            layout=settings.layout if settings else None,
-            family=settings.family if settings else None,
-            L=settings.sub_vector_length if settings else None,
-            H=settings.num_hashes if settings else None,
-            scope=settings.scope if settings else None,
-            table=settings.table if settings else None,
-            N=spec.rows if spec.size_known else None,
-            K=spec.columns,
-            M=spec.out_channels,
-            predicted_cost=self.cost.total if self.cost else None,
-        )
+@dataclass(frozen=True)
+class Prepared:
+    """A model whose convolutions are known: what plans are made for and carried out on, any number of them."""
+
+    model: onnx.ModelProto
+    """The model that was given, with functions that hold convolutions inlined; never changed."""
+    view: GraphView
+    layers: list[Layer]
+    """Every Conv-like node in graph order, those of If and Loop bodies too."""
+    bound: dict[str, tuple[int, ...]]
+    """Concrete shapes of the inputs, for which layers have their sizes."""
+
+    @property
+    def convolutions(self) -> dict[str, ConvLayer]:
+        """The layers that reuse can compute, by name."""
+        return {layer.name: layer for layer in self.layers if isinstance(layer, ConvLayer) and layer.refusal is None}

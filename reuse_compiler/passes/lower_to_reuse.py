@@ -10,14 +10,15 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from reuse_compiler.graph.constants import Constant
 from reuse_compiler.graph.edit import ModelEdit
 from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.tensors import to_tensor
-from reuse_compiler.passes.base import Pass, PassContext
 from reuse_compiler.passes.conv_node import attributes_of
-from reuse_compiler.passes.layer import ConvLayer
+from reuse_compiler.passes.layer import ConvLayer, Prepared
 from reuse_compiler.reuse.config import Lowering
 from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.plan import LayerPlan, Plan
 
 DOMAIN = "ai.reuse"
 DOMAIN_VERSION = 1
@@ -26,41 +27,33 @@ AXES_ARE_INPUTS_SINCE_OPSET = 13
 HEIGHT_AXIS = 2
 
 
-class LowerToReuse(Pass):
-    """Requires settings for every chosen layer.
+def lower_to_reuse(prepared: Prepared, plan: Plan, lowering: Lowering = "fused") -> onnx.ModelProto:
+    """Returns a copy of the model with the planned layers rewritten.
 
-    Ensures that their Convs, normalizations and activations are gone and their results have the names they had. All
-    other nodes stay byte for byte, in order; constants that only replaced nodes read are removed. The view is not valid
-    afterwards.
+    Their Convs, normalizations and activations are gone and their results have the names they had. All other nodes stay
+    byte for byte, in order; constants that only replaced nodes read are removed. `prepared` is not changed.
     """
-
-    def requires(self, context: PassContext) -> str | None:
-        return None if all(layer.settings for layer in context.chosen) else "a chosen layer has no settings"
-
-    def run(self, context: PassContext) -> bool:
-        if not context.chosen:
-            return False
-        names, edit = Names(context.model), ModelEdit(context.view)
-        for layer in context.chosen:
-            names.release_node(layer.proto.name)
-        for layer in context.chosen:
-            nodes, constants = _Builder(layer, names, context.view.opset).build(context.options.lowering)
-            nodes[-1].doc_string = layer.proto.doc_string
-            nodes[-1].metadata_props.extend(layer.proto.metadata_props)
-            edit.replace(layer.taken_in, nodes, constants)
-        edit.apply()
-        if all(opset.domain != DOMAIN for opset in context.model.opset_import):
-            context.model.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
-        return True
+    names, edit = Names(prepared.model), ModelEdit(prepared.view)
+    layers = {name: layer for name, layer in prepared.convolutions.items() if name in plan}
+    for layer in layers.values():
+        names.release_node(layer.proto.name)
+    for name, layer in layers.items():
+        nodes, constants = _Builder(layer, plan[name], names, prepared.view.opset).build(lowering)
+        nodes[-1].doc_string = layer.proto.doc_string
+        nodes[-1].metadata_props.extend(layer.proto.metadata_props)
+        edit.replace(layer.taken_in, nodes, constants)
+    model = edit.result()
+    if all(opset.domain != DOMAIN for opset in model.opset_import):
+        model.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
+    return model
 
 
 class _Builder:
     """Builds the replacement of one layer."""
 
-    def __init__(self, layer: ConvLayer, names: Names, opset: int) -> None:
-        assert layer.settings is not None
-        self._layer, self._names, self._opset = layer, names, opset
-        self._settings, self._spec = layer.settings, layer.spec
+    def __init__(self, layer: ConvLayer, plan: LayerPlan, names: Names, opset: int) -> None:
+        self._layer, self._plan, self._names, self._opset = layer, plan, names, opset
+        self._settings, self._spec = plan.settings, plan.spec
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
@@ -133,16 +126,21 @@ class _Builder:
         return str(own.name)
 
     def _weights(self) -> str:
-        tensor = self._layer.weight.tensor
+        constant = self._layer.weight
+        if self._plan.weights is not None:
+            constant = Constant(to_tensor(self._plan.weights.weight, "weights"), in_graph=False)
+        tensor = constant.tensor
         if self._spec.one_dimensional:
             lifted = onnx.TensorProto()
             lifted.CopyFrom(tensor)
             lifted.dims.insert(HEIGHT_AXIS, 1)
             return self._constant("weights", lifted)
-        return str(tensor.name) if self._layer.weight.in_graph else self._constant("weights", tensor)
+        return str(tensor.name) if constant.in_graph else self._constant("weights", tensor)
 
     def _bias(self) -> str:
         bias = self._layer.bias
+        if self._plan.weights is not None:
+            bias = Constant(to_tensor(self._plan.weights.bias, "bias"), in_graph=False)
         if bias is None:
             return ""
         return str(bias.tensor.name) if bias.in_graph else self._constant("bias", bias.tensor)
@@ -153,7 +151,7 @@ class _Builder:
 
     def _parameters(self) -> list[str]:
         """Adds the family's parameters as constants; returns their names, up to the last that the family has."""
-        arrays: list[tuple[str, npt.NDArray[Any] | None]] = self._layer.parameters.items()
+        arrays: list[tuple[str, npt.NDArray[Any] | None]] = self._plan.parameters.items()
         while arrays and arrays[-1][1] is None:
             arrays.pop()
         return [

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnx
 
-from reuse_compiler.graph.constants import NotConstantError
+from reuse_compiler.graph.constants import ConstantFinder, NotConstantError
 from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.structure import STANDARD_DOMAINS
-from reuse_compiler.graph.view import NodeRef
-from reuse_compiler.passes.base import Pass, PassContext
+from reuse_compiler.graph.view import GraphView, NodeRef
 from reuse_compiler.passes.convolution_operators import declined_operator, is_convolution
 from reuse_compiler.passes.inline_functions import functions_with_convolutions
 from reuse_compiler.passes.layer import Activation, Layer, Normalization
@@ -27,54 +27,38 @@ BATCH_NORM_INFERS_SINCE_OPSET = 7
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-class MatchConvolutions(Pass):
-    """Requires nothing. Ensures `context.layers`: every Conv-like node with a name of its own, in graph order."""
+def match_convolutions(view: GraphView, constants: ConstantFinder) -> list[Layer]:
+    """Returns every Conv-like node in graph order, each with a name of its own; nothing is known of their constants.
 
-    def run(self, context: PassContext) -> bool:
-        context.layers = [_match(ref, context) for ref in _convolutions(context)]
-        _name_layers(context)
-        return False
-
-    def ensures(self, context: PassContext) -> str | None:
-        names = [layer.name for layer in context.layers or []]
-        return None if len(names) == len(set(names)) else "two layers have the same name"
-
-
-def _convolutions(context: PassContext) -> list[NodeRef]:
-    """Returns Conv-like nodes, and calls of functions that hold some but could not be inlined."""
-    functions = functions_with_convolutions(context.model)
-    return [
-        ref
-        for ref in context.view.nodes()
-        if is_convolution(ref.proto) or (ref.proto.domain, ref.proto.op_type) in functions
+    They are named after their node, or the tensor it computes, with `#2` and so on where that is taken.
+    """
+    functions = functions_with_convolutions(view.model)
+    found = [
+        ref for ref in view.nodes() if is_convolution(ref.proto) or (ref.proto.domain, ref.proto.op_type) in functions
     ]
+    names = Names(view.model)
+    for ref in found:
+        names.release_node(ref.proto.name)
+    return [_match(ref, names, view, constants) for ref in found]
 
 
-def _match(ref: NodeRef, context: PassContext) -> Layer:
+def _match(ref: NodeRef, names: Names, view: GraphView, constants: ConstantFinder) -> Layer:
+    name = names.new_node(ref.proto.name or next(iter(ref.proto.output), "") or ref.proto.op_type)
     if not is_convolution(ref.proto):
         refusal = "it calls a function with convolutions that cannot be inlined, as it was written for another opset"
-        return Layer("", ref, refusal=refusal)
-    layer = Layer("", ref, refusal=declined_operator(ref.proto))
+        return Layer(name, ref, refusal=refusal)
+    layer = Layer(name, ref, refusal=declined_operator(ref.proto))
     if layer.refusal is None and len(ref.node.outputs) == 1:
-        layer.normalization = _normalization(ref, context)
-        layer.activation = _activation(layer.taken_in[-1], context)
+        layer = replace(layer, normalization=_normalization(ref, view, constants))
+        layer = replace(layer, activation=_activation(layer.taken_in[-1], view, constants))
     return layer
 
 
-def _name_layers(context: PassContext) -> None:
-    """Names layers after their node, or the tensor it computes, with `#2` and so on where that is taken."""
-    names = Names(context.model)
-    for layer in context.layers or []:
-        names.release_node(layer.proto.name)
-    for layer in context.layers or []:
-        layer.name = names.new_node(layer.proto.name or next(iter(layer.proto.output), "") or layer.proto.op_type)
-
-
-def _only_reader(producer: NodeRef, context: PassContext) -> NodeRef | None:
+def _only_reader(producer: NodeRef, view: GraphView) -> NodeRef | None:
     """Returns the standard node that alone reads a node's result, which nothing else sees; else None."""
     output = producer.node.outputs[0]
-    consumers = context.view.consumers(output)
-    if len(consumers) != 1 or context.view.is_output(output.name, producer.scope):
+    consumers = view.consumers(output)
+    if len(consumers) != 1 or view.is_output(output.name, producer.scope):
         return None
     ref = consumers[0]
     standard = ref.proto.domain in STANDARD_DOMAINS
@@ -83,12 +67,12 @@ def _only_reader(producer: NodeRef, context: PassContext) -> NodeRef | None:
     return ref
 
 
-def _normalization(conv: NodeRef, context: PassContext) -> Normalization | None:
+def _normalization(conv: NodeRef, view: GraphView, constants: ConstantFinder) -> Normalization | None:
     """Returns the BatchNormalization of the Conv's result, if what it does is the same in every run."""
-    ref = _only_reader(conv, context)
+    ref = _only_reader(conv, view)
     if ref is None or ref.proto.op_type != "BatchNormalization" or len(ref.node.inputs) != BATCH_NORM_INPUTS:
         return None
-    if context.view.opset < BATCH_NORM_INFERS_SINCE_OPSET:
+    if view.opset < BATCH_NORM_INFERS_SINCE_OPSET:
         return None
     # Further outputs, and attributes of old opsets, belong to training and to statistics by pixel.
     in_training = any(a.name == "training_mode" and a.i for a in ref.proto.attribute)
@@ -96,7 +80,7 @@ def _normalization(conv: NodeRef, context: PassContext) -> Normalization | None:
     if in_training or by_pixel or len([name for name in ref.proto.output if name]) != 1:
         return None
     try:
-        found = [context.constants.find(tensor, ref.scope) for tensor in ref.node.inputs[1:]]
+        found = [constants.find(tensor, ref.scope) for tensor in ref.node.inputs[1:]]
     except NotConstantError:
         return None
     gamma, beta, mean, variance = (constant.array.astype(np.float64) for constant in found)
@@ -106,9 +90,9 @@ def _normalization(conv: NodeRef, context: PassContext) -> Normalization | None:
     return Normalization(ref, scale, beta - mean * scale)
 
 
-def _activation(last: NodeRef, context: PassContext) -> Activation | None:
+def _activation(last: NodeRef, view: GraphView, constants: ConstantFinder) -> Activation | None:
     """Returns the activation of what the layer's last node computes, or None."""
-    ref = _only_reader(last, context)
+    ref = _only_reader(last, view)
     if ref is None or len(ref.node.outputs) != 1:
         return None
     if ref.proto.op_type == "Relu":
@@ -116,14 +100,14 @@ def _activation(last: NodeRef, context: PassContext) -> Activation | None:
     if ref.proto.op_type == "LeakyRelu":
         return Activation(ref, "LeakyRelu", (_float_attribute(ref.proto, "alpha", DEFAULT_LEAKY_RELU_ALPHA),))
     if ref.proto.op_type == "Clip":
-        bounds = _clip_bounds(ref, context)
+        bounds = _clip_bounds(ref, view, constants)
         return Activation(ref, "Clip", bounds) if bounds else None
     return None
 
 
-def _clip_bounds(clip: NodeRef, context: PassContext) -> tuple[float, float] | None:
+def _clip_bounds(clip: NodeRef, view: GraphView, constants: ConstantFinder) -> tuple[float, float] | None:
     """Returns Clip's (min, max), or None if they are not constant."""
-    if context.view.opset < CLIP_INPUTS_SINCE_OPSET:
+    if view.opset < CLIP_INPUTS_SINCE_OPSET:
         low = _float_attribute(clip.proto, "min", -FLOAT32_MAX)
         return low, _float_attribute(clip.proto, "max", FLOAT32_MAX)
     bounds = [-math.inf, math.inf]
@@ -131,7 +115,7 @@ def _clip_bounds(clip: NodeRef, context: PassContext) -> tuple[float, float] | N
         if tensor.is_empty():
             continue
         try:
-            value = context.constants.find(tensor, clip.scope).array
+            value = constants.find(tensor, clip.scope).array
         except NotConstantError:
             return None
         if value.size != 1:

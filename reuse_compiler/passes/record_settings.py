@@ -6,38 +6,28 @@ from importlib.metadata import PackageNotFoundError, version
 
 import onnx
 
-from reuse_compiler.passes.base import Pass, PassContext
+from reuse_compiler.options import CompileOptions
 from reuse_compiler.reuse.config import ReuseConfig
+from reuse_compiler.reuse.plan import Plan
 
 PREFIX = "reuse."
 
 
-class RecordSettings(Pass):
-    """Requires nothing. Ensures the metadata keys `reuse.version`, `reuse.layers` and `reuse.options`.
+def record_settings(model: onnx.ModelProto, plan: Plan, options: CompileOptions) -> None:
+    """Sets the metadata keys `reuse.version`, `reuse.layers` and `reuse.options` of the rewritten model.
 
     `reuse.layers` maps layer names to settings as in a configuration file; `reuse.options` is what the user asked for.
     """
-
-    def run(self, context: PassContext) -> bool:
-        if not context.chosen:
-            return False
-        settings = {layer.name: layer.settings for layer in context.chosen if layer.settings is not None}
-        layers = ReuseConfig(layers=settings).model_dump_json(by_alias=True, include={"layers"})
-        config = context.options.config
-        options = context.options.model_copy(update={"config": config and config.name})
-        values = {
-            "version": _version(),
-            "layers": layers.removeprefix('{"layers":').removesuffix("}"),
-            "options": options.model_dump_json(exclude_defaults=True, warnings=False),
-        }
-        for key, value in values.items():
-            _set_metadata(context.model, PREFIX + key, value)
-        return True
-
-    def ensures(self, context: PassContext) -> str | None:
-        present = {entry.key for entry in context.model.metadata_props}
-        wanted = {PREFIX + key for key in ("version", "layers", "options")}
-        return "metadata is missing" if context.chosen and not wanted <= present else None
+    settings = {name: layer.settings for name, layer in plan.items()}
+    layers = ReuseConfig(layers=settings).model_dump_json(by_alias=True, include={"layers"})
+    own = options.model_copy(update={"config": options.config and options.config.name})
+    values = {
+        "version": _version(),
+        "layers": layers.removeprefix('{"layers":').removesuffix("}"),
+        "options": own.model_dump_json(exclude_defaults=True, warnings=False),
+    }
+    for key, value in values.items():
+        _set_metadata(model, PREFIX + key, value)
 
 
 def _version() -> str:

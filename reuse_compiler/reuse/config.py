@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
 
 FamilyName = Literal["sign", "pstable", "learned", "exact"]
@@ -93,22 +93,3 @@ def make_settings(**values: Any) -> LayerSettings:
         return LayerSettings(**values)
     except ValidationError as error:
         raise ConfigError(describe_validation_error(error)) from error
-
-
-def check_parameters(parameters: HashParameters, settings: LayerSettings, blocking: Blocking, layer: str) -> None:
-    """Raises ConfigError unless `parameters` has the arrays, shapes and coordinate range that the family needs."""
-    family = FAMILIES[settings.family]
-    blocks, length = blocking.num_blocks, settings.sub_vector_length
-    required = family.parameter_shapes(blocks, length, settings.num_hashes)
-    allowed = required | family.optional_parameter_shapes(blocks, length)
-    for name, array in parameters.items():
-        if array is None:
-            if name in required:
-                raise ConfigError(f"layer '{layer}': family '{family.name}' needs the parameter '{name}'")
-        elif name not in allowed:
-            raise ConfigError(f"layer '{layer}': family '{family.name}' takes no parameter '{name}'")
-        elif array.shape != allowed[name]:
-            raise ConfigError(f"layer '{layer}': '{name}' has shape {array.shape}, expected {allowed[name]}")
-    coordinates = parameters.coordinates
-    if coordinates is not None and coordinates.size and (coordinates.min() < 0 or coordinates.max() >= length):
-        raise ConfigError(f"layer '{layer}': split coordinates must lie in 0..{length - 1}")

@@ -14,16 +14,9 @@ import numpy.typing as npt
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.plan import LayerWeights, Plan
 
 HASH_PARAMETERS = tuple(name for name, _ in HashParameters().items())
-
-
-@dataclass(frozen=True)
-class LayerWeights:
-    """Weights `[M, Ic/group, kh, kw]` (as the model's Conv has them) and bias `[M]` that replace the model's."""
-
-    weight: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32]
 
 
 WEIGHTS = ("weight", "bias")
@@ -35,6 +28,12 @@ class Fitted:
 
     parameters: Mapping[str, HashParameters] = field(default_factory=dict)
     weights: Mapping[str, LayerWeights] = field(default_factory=dict)
+
+    @staticmethod
+    def of(plan: Plan) -> Fitted:
+        """Returns what a plan's layers were fitted with."""
+        weights = {name: layer.weights for name, layer in plan.items() if layer.weights is not None}
+        return Fitted({name: layer.parameters for name, layer in plan.items()}, weights)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Returns all arrays as `<layer>/<name>`."""

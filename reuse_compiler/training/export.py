@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.save import check_output
-from reuse_compiler.reuse.fitted import Fitted
+from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.training.conversion import reuse_layers, revert
+from reuse_compiler.training.shapes import ANY_SIZE, spec_of
 
 OPSET = 17
 
@@ -51,9 +52,11 @@ def export_onnx(
         exported = onnx.load(file)
     _name_convolutions(exported, plain, executed)
     onnx.save(exported, path)
-    settings = {name: layer.settings for name, layer in layers.items()}
-    fitted = Fitted({name: layer.parameters_of_hash for name, layer in layers.items()})
-    write_configuration(settings, fitted, 0, config, overwrite)
+    plan = {
+        name: LayerPlan(spec_of(layer, ANY_SIZE), layer.settings, layer.parameters_of_hash)
+        for name, layer in layers.items()
+    }
+    write_configuration(plan, 0, config, overwrite)
     return config
 
 

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from reuse_compiler.errors import ConfigError, DataError
-from reuse_compiler.reuse.config import LayerSettings, check_parameters
+from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
+from reuse_compiler.reuse.plan import check_parameters
 from reuse_compiler.reuse.seeds import layer_generator
 from reuse_compiler.training.cluster_memory import ClusterMemory
 from reuse_compiler.training.clustering import cluster
 from reuse_compiler.training.clusters import InputClusters
 from reuse_compiler.training.function import Gradient, ReuseConvolution
-from reuse_compiler.training.shapes import spec_of
+from reuse_compiler.training.shapes import ANY_SIZE, spec_of
 from reuse_compiler.training.soft_hash import SoftHash
 from reuse_compiler.training.torch_clusters import neuron_vectors
 
@@ -131,7 +132,7 @@ class ReuseConv2d(nn.Conv2d):
 
     def set_settings(self, settings: LayerSettings, parameters: HashParameters | None = None) -> None:
         """Changes how the input is clustered; without `parameters` they are drawn anew (not for family `learned`)."""
-        blocking = self.blocking(settings, (1, self.in_channels, *self._smallest_input()))
+        blocking = self.blocking(settings, ANY_SIZE)
         if parameters is None:
             generator = layer_generator(self.seed, self.layer_name)
             parameters = FAMILIES[settings.family].random_parameters(
@@ -157,7 +158,7 @@ class ReuseConv2d(nn.Conv2d):
         if wanted != self.cluster_reuse:
             self._memory = ClusterMemory() if wanted else None
 
-    def blocking(self, settings: LayerSettings, shape: Sequence[int]) -> Blocking:
+    def blocking(self, settings: LayerSettings, shape: Sequence[int | None]) -> Blocking:
         """Returns how settings cut an input `[N, Ic, H, W]`; raises ConfigError if L does not fit."""
         blocking = settings.blocking(spec_of(self, shape))
         if settings.sub_vector_length > blocking.group_width:
@@ -246,11 +247,6 @@ class ReuseConv2d(nn.Conv2d):
         own: list[str] = []
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, own, unexpected_keys, error_msgs)
         missing_keys += [key for key in own if key != f"{prefix}hyperplanes"]
-
-    def _smallest_input(self) -> tuple[int, int]:
-        """Height and width of one window: how many blocks there are does not depend on the size."""
-        height, width = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
-        return height, width
 
 
 def refusal_of(conv: nn.Conv2d) -> str | None:

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from reuse_compiler.reuse.geometry import ConvSpec
 
+ANY_SIZE = (None, None, None, None)
+"""Shape of an input that is not known: how many blocks there are does not depend on it."""
 
-def spec_of(conv: nn.Conv2d, shape: Sequence[int]) -> ConvSpec:
-    """Returns the convolution on an input `[N, Ic, H, W]` of that shape."""
+
+def spec_of(conv: nn.Conv2d, shape: Sequence[int | None]) -> ConvSpec:
+    """Returns the convolution on an input `[N, Ic, H, W]` of that shape; None is not known."""
     return ConvSpec.of(shape, conv.weight.shape, conv.stride, pads_of(conv), conv.dilation, conv.groups)
 
 

@@ -16,6 +16,7 @@ from reuse_compiler.reference.operators import cluster_vectors, hash_vectors
 from reuse_compiler.reference.vectors import neuron_vectors, unfold
 from reuse_compiler.reuse.config import make_settings
 from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.plan import LayerPlan
 from tests.calibration.networks import feeds_of, network_1d, settings_for, work_of
 from tests.comparison import assert_close
 from tests.custom_ops.cases import Case, cases
@@ -50,7 +51,7 @@ def test_rows_are_those_of_the_reference(case: Case) -> None:
         capacity=case.capacity, metric=case.metric,
     )  # fmt: skip
     x, places = case.data()[0], np.arange(case.spec.rows)[::2]
-    clusterer = Clusterer(work, work.layers[0], own, case.parameters())
+    clusterer = Clusterer(work, work.layers[0], LayerPlan(work.layers[0].spec, own, case.parameters()))
     for actual, expected in zip(clusterer.reused_rows(x, places), reused_input(case, x), strict=True):
         assert_close(actual, expected[places])
 
@@ -67,7 +68,8 @@ def test_layers_of_one_dimension(index: int, family: str) -> None:
     own = settings_for(layer, family, 1 if family == "exact" else 6)
     sampler = VectorSampler(layer.name, layer.spec, own.layout, 10**6, 1, 0)
     sampler.add(x)
-    clusterer = Clusterer(work, layer, own, HashFitter(sampler.sample(), layer.weights, [own.num_hashes]).fit(own))
+    parameters = HashFitter(sampler.sample(), layer.weights, [own.num_hashes]).fit(own)
+    clusterer = Clusterer(work, layer, LayerPlan(layer.spec, own, parameters))
     g, blocking = layer.spec, own.blocking(layer.spec)
     ids, centroids = clusterer.ids_and_centroids(x)
     vectors = neuron_vectors(lifted(x), blocking)
@@ -88,8 +90,7 @@ def test_int8_tables_have_the_same_clusters() -> None:
     sampler = VectorSampler(layer.name, layer.spec, own.layout, 10**6, 1, 0)
     sampler.add(x)
     parameters = HashFitter(sampler.sample(), layer.weights, []).fit(own)
-    found = [
-        Clusterer(work, layer, own.model_copy(update={"table": table}), parameters).ids_and_centroids(x)[0]
-        for table in ("float", "int8")
-    ]
+    plan = LayerPlan(layer.spec, own, parameters)
+    int8 = dataclasses.replace(plan, settings=own.model_copy(update={"table": "int8"}))
+    found = [Clusterer(work, layer, each).ids_and_centroids(x)[0] for each in (plan, int8)]
     np.testing.assert_array_equal(found[0], found[1])

@@ -5,10 +5,11 @@ import onnx
 import pytest
 from onnx import helper
 
-from reuse_compiler.calibration.deploy import Deployer
+from reuse_compiler.calibration.deploy import Deployer, input_of
 from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.layers import Workpiece, examine
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.reuse.config import LayerSettings
 from tests.comparison import assert_close
 from tests.passes.models import model_of, random_array, run, tensor, value
@@ -36,10 +37,10 @@ def work() -> Workpiece:
 
 def test_layer_inputs_are_nchw_though_the_model_keeps_data_pixel_major(work: Workpiece) -> None:
     settings = {layer.name: EXACT for layer in work.layers}
-    deployment = Deployer(work, [FEED], EFFORTS["quick"], 0).deploy(settings, "none")
-    model = deployment.model(work)
+    plan = Deployer(work, [FEED], EFFORTS["quick"], 0).deploy(settings, "none").plan
+    model = apply_plan(work.prepared, plan).model
     assert [node.op_type for node in model.graph.node] == ["ReuseConv", "Pool", "ReuseConv"]
-    ((x,),) = deployment.input_of(work, work.layers[1], [FEED])
+    ((x,),) = input_of(work, plan, work.layers[1], [FEED])
     p, y = run(pooled("p", "y"), FEED)
     assert_close(np.asarray(x), p)
     assert_close(run(model, FEED)[0], y)

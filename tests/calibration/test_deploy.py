@@ -13,8 +13,10 @@ from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.deploy import Deployer, Deployment
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.fitting import reconstruct
+from reuse_compiler.pipeline import apply_plan, find_layers
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.fitted import Fitted
+from reuse_compiler.reuse.plan import Plan
 from reuse_compiler.verification.inputs import Feed
 from tests.calibration.networks import (
     EFFORT,
@@ -44,7 +46,7 @@ def deploy(model: onnx.ModelProto, how: Any, feeds: list[Feed] | None = None, **
 
 
 def model_with(deployment: Deployment, model: onnx.ModelProto) -> onnx.ModelProto:
-    return deployment.model(work_of(model))
+    return apply_plan(work_of(model).prepared, deployment.plan).model
 
 
 def outputs(model: onnx.ModelProto, feeds: list[Feed]) -> NDArray[Any]:
@@ -86,7 +88,7 @@ def test_layers_err_as_much_as_reported(model: onnx.ModelProto, scope: str, how:
     settings = settings_of(work, scope=scope)
     deployer = Deployer(work, feeds, EFFORT, seed=0)
     found = deployer.deploy(settings, how)  # type: ignore[arg-type]
-    assert set(found.errors) == set(settings) == set(found.layers)
+    assert set(found.errors) == set(settings) == set(found.plan)
     earlier: list[str] = []
     for layer in work.layers:
         as_is, fitted = found.errors[layer.name]
@@ -94,29 +96,36 @@ def test_layers_err_as_much_as_reported(model: onnx.ModelProto, scope: str, how:
         kept = {name: own for name, own in settings.items() if name in earlier}
         before = deployer.deploy(kept, how)  # type: ignore[arg-type]
         for name in earlier:
-            np.testing.assert_array_equal(before.fitted.weights[name].weight, found.fitted.weights[name].weight)
-        parameters = {**before.fitted.parameters, layer.name: found.fitted.parameters[layer.name]}
-        unfitted = Deployment(
-            {**before.layers, layer.name: settings[layer.name]}, Fitted(parameters, before.fitted.weights)
-        )
+            np.testing.assert_array_equal(weight_of(before, name), weight_of(found, name))
+        unfitted = {**before.plan, layer.name: dataclasses.replace(found.plan[layer.name], weights=None)}
         assert as_is == pytest.approx(error_of(unfitted, work, layer.linear_output, feeds[-1]), rel=1e-3)
         earlier.append(layer.name)
 
 
-def error_of(deployment: Deployment, work: Workpiece, tensor: str, feed: Feed) -> float:
+def error_of(plan: Plan, work: Workpiece, tensor: str, feed: Feed) -> float:
     """Relative error of a layer's own result; as an output of the model it is there, apart from its activation."""
     model = onnx.ModelProto()
     model.CopyFrom(work.model)
     if all(output.name != tensor for output in model.graph.output):
         model.graph.output.append(onnx.ValueInfoProto(name=tensor))
-    rewritten = deployment.model(dataclasses.replace(work, model=model))
+    rewritten = apply_plan(find_layers(model, work.prepared.bound), plan).model
     ((actual,),) = Activations(rewritten, [tensor], [feed], "the compiled model")
     ((expected,),) = Activations(work.model, [tensor], [feed], "the original model")
     return relative_error(actual, expected)
 
 
+def arrays_of(deployment: Deployment) -> dict[str, NDArray[Any]]:
+    return Fitted.of(deployment.plan).arrays()
+
+
 def content(deployment: Deployment) -> dict[str, bytes]:
-    return {name: array.tobytes() for name, array in deployment.fitted.arrays().items()}
+    return {name: array.tobytes() for name, array in arrays_of(deployment).items()}
+
+
+def weight_of(deployment: Deployment, layer: str) -> NDArray[np.float32]:
+    weights = deployment.plan[layer].weights
+    assert weights is not None
+    return weights.weight
 
 
 @pytest.mark.parametrize("family", ["learned", "sign"])
@@ -139,10 +148,9 @@ def test_layers_that_are_not_named_stay() -> None:
     model = network()
     work = work_of(model)
     deployment = Deployer(work, feeds_of(model), EFFORT, 0).deploy({"grouped": settings_for(work.layers[1])}, "weights")
-    nodes = {node.name: node.op_type for node in deployment.model(work).graph.node}
+    nodes = {node.name: node.op_type for node in apply_plan(work.prepared, deployment.plan).model.graph.node}
     assert (nodes["first"], nodes["grouped"], nodes["last"]) == ("Conv", "ReuseConv", "Conv")
-    assert set(deployment.layers) == set(deployment.fitted.weights) == {"grouped"}
-    assert Deployment().model(work) == work.model
+    assert set(deployment.plan) == {"grouped"} and deployment.plan["grouped"].weights is not None
 
 
 def test_wide_layers_are_rescaled_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,8 +158,8 @@ def test_wide_layers_are_rescaled_alone(monkeypatch: pytest.MonkeyPatch) -> None
     statistics = deploy(network(), "statistics")
     monkeypatch.setattr(reconstruct, "MOST_COLUMNS", 26)
     found = deploy(network(), "weights")
-    np.testing.assert_array_equal(found.fitted.weights["grouped"].weight, statistics.fitted.weights["grouped"].weight)
-    assert not np.array_equal(found.fitted.weights["last"].weight, statistics.fitted.weights["last"].weight)
+    np.testing.assert_array_equal(weight_of(found, "grouped"), weight_of(statistics, "grouped"))
+    assert not np.array_equal(weight_of(found, "last"), weight_of(statistics, "last"))
 
 
 def test_layers_may_share_weights_and_inputs() -> None:
@@ -167,11 +175,11 @@ def test_layers_may_share_weights_and_inputs() -> None:
     feeds = feeds_of(model)
     work = work_of(model)
     deployment = Deployer(work, feeds, EFFORT, 0).deploy({"two": settings_for(work.layers[1])}, "weights")
-    changed = deployment.model(work)
+    changed = model_with(deployment, model)
     np.testing.assert_array_equal(run(changed, feeds[0])[0], run(model, feeds[0])[0])  # `one` is as before
     assert 0 < relative_error(run(changed, feeds[0])[1], run(model, feeds[0])[1]) < 0.6
     everything = deploy(model, "weights", feeds)
-    weights = {name: own.weight.tobytes() for name, own in everything.fitted.weights.items()}
+    weights = {name: weight_of(everything, name).tobytes() for name in everything.plan}
     assert set(weights) == {"one", "two", "three"} and weights["one"] != weights["three"]
     assert 0 < relative_error(run(model_with(everything, model), feeds[0])[1], run(model, feeds[0])[1]) < 0.8
 
@@ -208,7 +216,7 @@ class TestOddData:
         feeds[0]["x"][0, 1, 2, 3] = np.nan
         feeds[1]["x"][:] = np.nan
         found = deploy(network(), "weights", feeds)
-        assert all(np.isfinite(array).all() for name, array in found.fitted.arrays().items() if "weight" in name)
+        assert all(np.isfinite(array).all() for name, array in arrays_of(found).items() if "weight" in name)
         clean = feeds_of(network(), 6)[4:]
         assert relative_error(outputs(model_with(found, network()), clean), outputs(network(), clean)) < 0.6
 
@@ -226,4 +234,6 @@ class TestOddData:
         feeds = feeds_of(model, runs, batch=1)
         found = deploy(model, "weights", feeds, family="sign", hashes=2)
         assert np.isfinite(found.errors["conv"]).all()
-        assert_close(run(found.model(work_of(model, feeds[0])), feeds[0])[0], run(model, feeds[0])[0])
+        assert_close(
+            run(apply_plan(work_of(model, feeds[0]).prepared, found.plan).model, feeds[0])[0], run(model, feeds[0])[0]
+        )

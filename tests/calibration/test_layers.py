@@ -6,16 +6,12 @@ from onnx import helper
 
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.options import CalibrationOptions
-from reuse_compiler.options import CompileOptions
-from reuse_compiler.pipeline import lower
-from reuse_compiler.reuse.config import ReuseConfig
 from tests.calibration.networks import (
     conv,
     feeds_of,
     network,
     network_1d,
     relu,
-    settings_for,
     weight,
     work_of,
 )
@@ -52,7 +48,7 @@ def test_a_layer_alone_computes_what_it_does_in_the_model() -> None:
             values[layer.input].shape == layer.spec.input_shape
             and values[layer.output].shape == layer.spec.output_shape
         )
-        assert_close(run(work.layer_model(layer), {layer.input: values[layer.input]})[0], values[layer.output])
+        assert_close(run(work.alone(layer).model, {layer.input: values[layer.input]})[0], values[layer.output])
 
 
 def nameless() -> onnx.ModelProto:
@@ -69,11 +65,9 @@ def nameless() -> onnx.ModelProto:
 
 def test_layers_keep_their_names_when_they_are_cut_out() -> None:
     work = work_of(nameless())
-    assert work.order == [layer.name for layer in work.layers] == ["c", "y#2"]
+    assert [layer.name for layer in work.prepared.layers] == [layer.name for layer in work.layers] == ["c", "y#2"]
     for layer in work.layers:
-        config = ReuseConfig(layers={layer.name: settings_for(layer, "sign")})
-        lowered = lower(work.layer_model(layer), CompileOptions(), config)
-        assert [own.name for own in lowered.layers] == [layer.name] and lowered.modified
+        assert list(work.alone(layer).convolutions) == [layer.name]
 
 
 def test_what_is_left_alone_has_a_reason() -> None:
@@ -93,7 +87,8 @@ def test_what_is_left_alone_has_a_reason() -> None:
     model = model_of(nodes, inputs, [value("g", None), value("d", None)], constants)
     work = examine(model, CalibrationOptions(shapes={"x": (2, 4, 8, 8)}, exclude="second"))
     assert [layer.name for layer in work.layers] == ["first"]
-    assert work.order[:3] == ["first", "depthwise", "second"] and set(work.order[3:]) == {"inner_t", "inner_u"}
+    order = [layer.name for layer in work.prepared.layers]
+    assert order[:3] == ["first", "depthwise", "second"] and set(order[3:]) == {"inner_t", "inner_u"}
     assert {name: reason.split(":")[0][:30] for name, reason in work.dense.items()} == {
         "depthwise": "it is depthwise (one input cha",
         "second": "its name matches --exclude 'se",

@@ -1,29 +1,21 @@
 """Pictures of clusters: of the right image and size, whatever the input."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.calibration import Calibration
 from reuse_compiler.calibration.clusters import Clusterer
 from reuse_compiler.calibration.deploy import Deployer
-from reuse_compiler.calibration.metrics import make_metric, model_outputs
-from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.pictures import LARGEST_SIDE, cluster_pictures
 from reuse_compiler.calibration.report import ClusterPicture
-from reuse_compiler.calibration.samples import Split
-from reuse_compiler.calibration.state import State
-from reuse_compiler.progress import silent
 from tests.calibration.networks import (
     EFFORT,
     conv,
     feeds_of,
     network,
     network_1d,
-    samples_of,
     settings_for,
     weight,
     work_of,
@@ -33,16 +25,11 @@ from tests.passes.models import model_of, value
 
 def pictures_of(model: Any, feeds: list[dict[str, NDArray[Any]]]) -> list[ClusterPicture]:
     """All layers have reuse; the first run is held out."""
-    work, samples = work_of(model, feeds[0]), samples_of(model, feeds)
-    deployment = Deployer(work, feeds, EFFORT, 0).deploy({own.name: settings_for(own) for own in work.layers}, "none")
-    parts = Split(samples, samples, samples)
-    metric, state = make_metric("cosine", model_outputs(model), False), State(Path("unused"), resume=False)
-    calibration = Calibration(model, work, parts, metric, CalibrationOptions(), state, silent)
-    calibration.deployment = deployment
-    made = cluster_pictures(calibration)
+    work = work_of(model, feeds[0])
+    plan = Deployer(work, feeds, EFFORT, 0).deploy({own.name: settings_for(own) for own in work.layers}, "none").plan
+    made = cluster_pictures(work, plan, feeds[0])
     first = work.layers[0]
-    settings, parameters = deployment.layers[first.name], deployment.fitted.parameters[first.name]
-    ids = Clusterer(work, first, settings, parameters).ids_and_centroids(feeds[0][first.input])[0][0]
+    ids = Clusterer(work, first, plan[first.name]).ids_and_centroids(feeds[0][first.input])[0][0]
     shown = np.array(made[0].ids)
     step = -(-max(first.spec.in_height, first.spec.in_width) // LARGEST_SIDE)
     whole = ids[: first.spec.in_height * first.spec.in_width].reshape(first.spec.in_height, -1)

@@ -20,6 +20,7 @@ from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import Survey
 from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
+from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import silent
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.verification.inputs import Feed
@@ -70,7 +71,8 @@ def test_measured_errors_are_those_in_the_model(model: onnx.ModelProto, scope: s
         assert coarse.output_error > fine.output_error > 0 and 0 < coarse.r_c < fine.r_c < 1
         assert coarse.operations < fine.operations
         assert min(fine.dense_ms, fine.reuse_ms) > 0
-        rewritten = deployer.deploy({layer.name: fine.settings}, "none").model(survey.work)
+        plan = deployer.deploy({layer.name: fine.settings}, "none").plan
+        rewritten = apply_plan(survey.work.prepared, plan).model
         ((actual,),) = Activations(rewritten, [layer.output], [survey.other], "the compiled model")
         ((expected,),) = Activations(survey.work.model, [layer.output], [survey.other], "the original model")
         assert fine.output_error == pytest.approx(relative_error(actual, expected), rel=1e-3)

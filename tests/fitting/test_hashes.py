@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from reuse_compiler.fitting.hashes import HashFitter, VectorSample, VectorSampler
 from reuse_compiler.fitting.vectors import cut
 from reuse_compiler.reference.vectors import neuron_vectors
-from reuse_compiler.reuse.config import LayerSettings, check_parameters, make_settings
+from reuse_compiler.reuse.config import LayerSettings, make_settings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.families.base import project
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
+from reuse_compiler.reuse.plan import check_parameters
 from tests.custom_ops.cases import Case, cases
 from tests.passes.models import random_array
 

@@ -48,7 +48,7 @@ def test_nodes_are_replaced_in_place_and_the_rest_is_kept() -> None:
     edit = ModelEdit(view)
     new = [node("Sub", ["i", "c"], ["s"], name="sub"), node("Neg", ["s"], ["y"], name="neg")]
     edit.replace([ref_of(view, "add"), ref_of(view, "relu")], new, [tensor("c", random_array(2, 2))])
-    edit.apply()
+    model = edit.result()
     assert operators(model.graph) == ["Identity", "Sub", "Neg", "Add", "Mul"]
     after = node_bytes(model.graph)
     assert [after[0], *after[3:]] == [before[0], *before[4:]]
@@ -62,7 +62,7 @@ def test_what_others_read_stays() -> None:
     view = GraphView(model)
     edit = ModelEdit(view)
     edit.replace([ref_of(view, "other")], [node("Neg", ["x"], ["z"], name="neg")], [])
-    edit.apply()
+    model = edit.result()
     assert initializers(model) == ["w", "u", "already_unused"]
     assert [v.name for v in model.graph.value_info] == ["a", "z"]
 
@@ -72,7 +72,7 @@ def test_what_new_nodes_read_by_name_stays() -> None:
     view = GraphView(model)
     edit = ModelEdit(view)
     edit.replace([ref_of(view, "add")], [node("Mul", ["i", "w"], ["a"], name="mul")], [])
-    edit.apply()
+    model = edit.result()
     assert initializers(model) == ["w", "u", "already_unused"]
     assert "Transpose" not in operators(model.graph)
 
@@ -83,7 +83,7 @@ def test_outputs_stay() -> None:
     view = GraphView(model)
     edit = ModelEdit(view)
     edit.replace([ref_of(view, "add")], [node("Neg", ["i"], ["a"], name="neg")], [])
-    edit.apply()
+    model = edit.result()
     assert "Transpose" in operators(model.graph) and "w" in initializers(model)
 
 
@@ -93,7 +93,7 @@ def test_old_models_get_constant_nodes_and_keep_their_inputs() -> None:
     view = GraphView(model)
     edit = ModelEdit(view)
     edit.replace([ref_of(view, "add")], [node("Sub", ["i", "c"], ["a"], name="sub")], [tensor("c", random_array(2, 2))])
-    edit.apply()
+    model = edit.result()
     assert operators(model.graph) == ["Identity", "Constant", "Sub", "Relu", "Add", "Mul"]
     assert initializers(model) == ["w", "u", "already_unused"]
     assert [v.name for v in model.graph.input] == ["x", "w", "u", "already_unused"]
@@ -114,7 +114,7 @@ def test_bodies_are_edited_and_their_outer_constants_dropped(read_elsewhere: boo
     for name in ["then"] if read_elsewhere else ["then", "else"]:
         new = node("Sub", ["x", f"{name}_c"], [f"{name}_o"], name=f"{name}_sub")
         edit.replace([ref_of(view, f"{name}_add")], [new], [tensor(f"{name}_c", np.ones(2, np.float32))])
-    edit.apply()
+    model = edit.result()
     bodies = {a.name: a.g for a in model.graph.node[0].attribute}
     assert operators(bodies["then_branch"]) == ["Sub"]
     assert [t.name for t in bodies["then_branch"].initializer] == ["then_c"]

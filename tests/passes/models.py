@@ -12,8 +12,6 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.base import PassContext
-from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.runtime.library import library_path
 
 Array = npt.NDArray[Any]
@@ -75,14 +73,6 @@ def conv_model(
         opset=opset,
         ir_version=ir_version,
     )
-
-
-def context_of(
-    model: onnx.ModelProto, options: CompileOptions | None = None, config: ReuseConfig | None = None
-) -> PassContext:
-    working = onnx.ModelProto()
-    working.CopyFrom(model)
-    return PassContext(working, model, options or CompileOptions(), config)
 
 
 def run(model: onnx.ModelProto | str, feeds: dict[str, Array]) -> list[Array]:

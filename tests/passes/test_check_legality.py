@@ -10,24 +10,20 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from reuse_compiler.passes.base import run_passes
-from reuse_compiler.passes.check_legality import CheckLegality
+from reuse_compiler.errors import ConfigError
+from reuse_compiler.passes.choose_parameters import Decision
 from reuse_compiler.passes.conv_node import attributes_of
-from reuse_compiler.passes.infer_shapes import InferShapes
 from reuse_compiler.passes.layer import ConvLayer, Layer
-from reuse_compiler.passes.match_convolutions import MatchConvolutions
-from tests.passes.models import context_of, conv_model, random_array, tensor, value
-
-PASSES = [InferShapes(), MatchConvolutions(), CheckLegality()]
+from reuse_compiler.pipeline import find_layers
+from tests.passes.models import conv_model, random_array, tensor, value
 
 
 def check(model: onnx.ModelProto) -> Layer:
     """Returns what becomes of the first layer."""
-    context = context_of(model)
-    assert run_passes(PASSES, context) is False
-    assert context.model == model
-    assert context.layers is not None
-    return context.layers[0]
+    before = model.SerializeToString()
+    prepared = find_layers(model)
+    assert prepared.model is model and model.SerializeToString() == before
+    return prepared.layers[0]
 
 
 def read(model: onnx.ModelProto) -> ConvLayer:
@@ -164,7 +160,7 @@ def test_unknown_sizes_are_zero() -> None:
     layer = read(model)
     assert not layer.spec.size_known
     assert (layer.spec.in_channels, layer.spec.columns, layer.spec.rows) == (4, 36, 0)
-    report = layer.report()
+    report = Decision(layer, "").report()
     assert (report.N, report.K, report.M) == (None, 36, 6)
 
 
@@ -173,3 +169,21 @@ def test_refused_layers_stay_refused() -> None:
     model = conv_model()
     model.graph.node[0].CopyFrom(conv)
     assert "transposed" in str(check(model).refusal)
+
+
+def test_computed_weights_are_found() -> None:
+    model = conv_model()
+    model.graph.node[0].input[1] = "wt"
+    model.graph.node.insert(0, helper.make_node("Transpose", ["hwio"], ["wt"], perm=[3, 2, 0, 1]))
+    hwio = random_array(3, 3, 4, 6)
+    model.graph.initializer.append(tensor("hwio", hwio))
+    np.testing.assert_array_equal(read(model).weights, hwio.transpose(3, 2, 0, 1))
+
+
+def test_sizes_are_those_that_are_given() -> None:
+    model = conv_model(shape=["N", 4, "H", "W"])
+    prepared = find_layers(model, {"x": (2, 4, 10, 12)})
+    assert prepared.bound == {"x": (2, 4, 10, 12)}
+    assert prepared.convolutions["conv"].spec.input_shape == (2, 4, 10, 12)
+    with pytest.raises(ConfigError, match="--shape q"):
+        find_layers(model, {"q": (1,)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,18 +12,13 @@ from onnx import TensorProto, helper
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.base import run_passes
-from reuse_compiler.passes.check_legality import CheckLegality
-from reuse_compiler.passes.choose_parameters import ChooseParameters
-from reuse_compiler.passes.infer_shapes import InferShapes
-from reuse_compiler.passes.layer import ConvLayer
-from reuse_compiler.passes.match_convolutions import MatchConvolutions
+from reuse_compiler.passes.choose_parameters import Decision, choose_parameters
+from reuse_compiler.pipeline import find_layers
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.fitted import Fitted
-from tests.passes.models import context_of, conv_model, model_of, random_array, tensor, value
+from tests.passes.models import conv_model, model_of, random_array, tensor, value
 
-PASSES = [InferShapes(), MatchConvolutions(), CheckLegality(), ChooseParameters()]
 WIDE: dict[str, Any] = {"weights": (128, 128, 3, 3), "shape": (1, 128, 16, 16), "pads": [1] * 4}
 """A layer for which reuse pays by the cost model."""
 
@@ -33,17 +28,17 @@ def choose(
     config: ReuseConfig | None = None,
     parameters: dict[str, HashParameters] | None = None,
     **options: Any,
-) -> list[ConvLayer]:
-    context = context_of(model, CompileOptions(**options), config)
-    context.fitted = Fitted(parameters or {})
-    assert run_passes(PASSES, context) is False
-    assert context.model == model
-    return cast("list[ConvLayer]", context.layers)  # those that were refused early are a Layer only
+) -> list[Decision]:
+    chosen = CompileOptions(**options)
+    layers = find_layers(model, chosen.shapes).layers
+    decisions = choose_parameters(layers, chosen, config, Fitted(parameters or {}), {})
+    assert [decision.layer for decision in decisions] == layers
+    return decisions
 
 
-def settings_of(layer: ConvLayer) -> LayerSettings:
-    assert layer.refusal is None and layer.settings is not None, layer.refusal
-    return layer.settings
+def settings_of(decision: Decision) -> LayerSettings:
+    assert decision.plan is not None and decision.plan.settings is decision.settings, decision.reason
+    return decision.plan.settings
 
 
 def test_defaults_are_the_papers() -> None:
@@ -93,18 +88,18 @@ def test_a_layer_that_would_lose_is_declined_with_the_numbers_and_force_override
     model = conv_model()
     (layer,) = choose(model)
     assert layer.cost is not None and layer.cost.total >= 1
-    assert layer.refusal is not None
-    assert layer.refusal.startswith(f"predicted cost {layer.cost.total:.2f} of the dense convolution (hashing 0.")
-    assert "--force rewrites it all the same" in layer.refusal
+    assert layer.plan is None
+    assert layer.reason.startswith(f"predicted cost {layer.cost.total:.2f} of the dense convolution (hashing 0.")
+    assert "--force rewrites it all the same" in layer.reason
     report = layer.report()
     assert (report.decision, report.predicted_cost, report.L) == ("dense", layer.cost.total, 4)
     (forced,) = choose(model, force=True)
-    assert forced.refusal is None and forced.reason.startswith("forced: predicted cost")
+    assert forced.plan is not None and forced.reason.startswith("forced: predicted cost")
 
 
 def test_force_overrides_nothing_else() -> None:
     (layer,) = choose(conv_model(weights=(4, 1, 3, 3), group=4), force=True)
-    assert layer.refusal is not None and "depthwise" in layer.refusal
+    assert layer.plan is None and "depthwise" in layer.reason
 
 
 @pytest.mark.parametrize(
@@ -119,7 +114,7 @@ def test_force_overrides_nothing_else() -> None:
 )
 def test_options_that_leave_a_layer_dense(options: dict[str, Any], sentence: str) -> None:
     (layer,) = choose(conv_model(**WIDE), force=True, **options)
-    assert layer.refusal is not None and sentence in layer.refusal
+    assert layer.plan is None and sentence in layer.reason
 
 
 def test_a_pattern_that_matches_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -147,7 +142,7 @@ def unknown_size_model() -> onnx.ModelProto:
 
 def test_an_unknown_size_needs_a_number_of_hashes() -> None:
     (layer,) = choose(unknown_size_model())
-    assert layer.refusal is not None and "its input size is unknown, so H cannot be chosen: give -H" in layer.refusal
+    assert layer.plan is None and "its input size is unknown, so H cannot be chosen: give -H" in layer.reason
     (given,) = choose(unknown_size_model(), num_hashes=5)
     assert settings_of(given).num_hashes == 5
     assert given.cost is None and "its cost is unknown" in given.reason
@@ -171,7 +166,7 @@ SIGN = {"layout": "channel", "L": 8, "H": 6}
 
 def test_only_layers_of_the_configuration_are_rewritten() -> None:
     first, second = choose(two_layers(), config_of(second=SIGN))
-    assert first.refusal == "the configuration does not name it"
+    assert first.plan is None and first.reason == "the configuration does not name it"
     assert (settings_of(second).sub_vector_length, settings_of(second).num_hashes) == (8, 6)
     assert second.reason == "the configuration names it"
 
@@ -179,7 +174,7 @@ def test_only_layers_of_the_configuration_are_rewritten() -> None:
 def test_the_configuration_is_not_subject_to_the_cost_model() -> None:
     config = config_of(second={"layout": "patch", "L": 1, "H": 12})
     _, second = choose(two_layers(), config)
-    assert second.refusal is None and second.cost is not None and second.cost.total > 1
+    assert second.plan is not None and second.cost is not None and second.cost.total > 1
 
 
 @pytest.mark.parametrize(
@@ -204,7 +199,7 @@ def test_options_that_a_configuration_replaces_are_refused() -> None:
 
 def test_a_configured_layer_that_cannot_be_rewritten_is_told(caplog: pytest.LogCaptureFixture) -> None:
     (layer,) = choose(conv_model(weights=(4, 1, 3, 3), group=4), config_of(conv=SIGN | {"L": 1}))
-    assert layer.refusal is not None and "depthwise" in layer.refusal
+    assert layer.plan is None and "depthwise" in layer.reason
     (record,) = caplog.records
     assert record.levelno == logging.WARNING and "layer 'conv' of the configuration stays dense" in record.message
 
@@ -212,7 +207,7 @@ def test_a_configured_layer_that_cannot_be_rewritten_is_told(caplog: pytest.LogC
 def test_given_parameters_are_taken_and_checked() -> None:
     good = HashParameters(projections=random_array(16, 8, 6), thresholds=random_array(16, 6))
     _, second = choose(two_layers(), config_of(second=SIGN), {"second": good})
-    assert second.parameters is good
+    assert second.plan is not None and second.plan.parameters is good
     bad = HashParameters(projections=random_array(16, 8, 5), thresholds=random_array(16, 6))
     with pytest.raises(
         ConfigError, match=r"layer 'second': 'projections' has shape \(16, 8, 5\), expected \(16, 8, 6\)"
@@ -220,9 +215,9 @@ def test_given_parameters_are_taken_and_checked() -> None:
         choose(two_layers(), config_of(second=SIGN), {"second": bad})
 
 
-def projections(layer: ConvLayer) -> Any:
-    assert layer.parameters.projections is not None
-    return layer.parameters.projections
+def projections(decision: Decision) -> Any:
+    assert decision.plan is not None and decision.plan.parameters.projections is not None
+    return decision.plan.parameters.projections
 
 
 def test_random_parameters_depend_on_seed_and_name_only() -> None:

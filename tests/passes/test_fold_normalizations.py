@@ -12,11 +12,10 @@ from onnx import helper
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.fold_normalizations import FoldNormalizations
 from reuse_compiler.passes.layer import ConvLayer
-from reuse_compiler.pipeline import FIND_LAYERS, find_layers, lower
+from reuse_compiler.pipeline import find_layers, lower
 from tests.comparison import assert_close
-from tests.passes.models import EXACT, context_of, model_of, operators, random_array, run, tensor, value
+from tests.passes.models import EXACT, model_of, operators, random_array, run, tensor, value
 
 SHAPE = (2, 4, 8, 8)
 
@@ -73,11 +72,7 @@ def test_a_layer_that_stays_dense_is_as_it_was() -> None:
 
 def test_weights_are_folded_before_anything_is_fitted_to_them() -> None:
     model = normalized(activation=None)
-    context = context_of(model)
-    for each in FIND_LAYERS:
-        assert each.run(context) is False
-    assert any(isinstance(each, FoldNormalizations) for each in FIND_LAYERS)
-    (layer,) = find_layers(model)[1]
+    (layer,) = find_layers(model).layers
     assert isinstance(layer, ConvLayer)
     dense = model_of(
         [helper.make_node("Conv", ["x", "w", "b"], ["y"])],
@@ -93,7 +88,7 @@ def test_calibration_measures_the_layer_with_its_normalization() -> None:
     work = examine(normalized(), CalibrationOptions())
     (layer,) = work.layers
     assert (layer.input, layer.linear_output, layer.output) == ("x", "n", "y")
-    part = work.layer_model(layer)
+    part = work.alone(layer).model
     assert operators(part.graph) == ["Conv", "BatchNormalization", "Relu"] and part.graph.node[0].name == "conv"
 
 
@@ -120,7 +115,7 @@ def test_a_result_that_others_read_stays() -> None:
 
 
 def test_a_normalization_of_other_channels_is_malformed() -> None:
-    (layer,) = find_layers(normalized(channels=5))[1]
+    (layer,) = find_layers(normalized(channels=5)).layers
     assert layer.refusal == "it is malformed: 5 channels of its 6 are normalized"
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from reuse_compiler.passes.base import run_passes
-from reuse_compiler.passes.inline_functions import InlineFunctions, functions_with_convolutions
-from tests.passes.models import OPSET, context_of, conv_model, model_of, operators, random_array, run, tensor, value
+from reuse_compiler.passes.inline_functions import functions_with_convolutions, inline_functions
+from tests.passes.models import OPSET, conv_model, model_of, operators, random_array, run, tensor, value
 
 node = helper.make_node
 COMPATIBLE_OPSET = 16  # Conv and Relu mean the same as in OPSET
@@ -52,60 +51,53 @@ def test_functions_with_convolutions_are_found_through_calls() -> None:
 
 def test_only_they_are_inlined() -> None:
     model = function_model()
-    context = context_of(model)
-    assert run_passes([InlineFunctions()], context) is True
-    assert operators(context.model.graph) == ["Conv", "Relu", "Conv", "Relu", "Relu", "plain"]
-    assert [f.name for f in context.model.functions] == ["plain"]
-    assert len(context.view.nodes()) == 6
-    assert len({n.name for n in context.model.graph.node if n.op_type == "Conv"}) == 2
-    np.testing.assert_array_equal(run(context.model, FEED)[0], run(model, FEED)[0])
+    result = inline_functions(model)
+    assert result is not model
+    assert operators(result.graph) == ["Conv", "Relu", "Conv", "Relu", "Relu", "plain"]
+    assert [f.name for f in result.functions] == ["plain"]
+    assert len({n.name for n in result.graph.node if n.op_type == "Conv"}) == 2
+    np.testing.assert_array_equal(run(result, FEED)[0], run(model, FEED)[0])
 
 
 def test_a_model_without_such_functions_is_not_changed() -> None:
-    context = context_of(conv_model())
-    assert run_passes([InlineFunctions()], context) is False
-    assert context.model == context.original
+    model = conv_model()
+    assert inline_functions(model) is model
 
 
 def test_functions_that_are_never_called_stay() -> None:
     model = function_model()
     del model.graph.node[:2]
     model.graph.node[0].input[0] = "x"
-    context = context_of(model)
-    assert run_passes([InlineFunctions()], context) is False
-    assert context.model == model
+    assert inline_functions(model) is model
 
 
 def test_an_older_opset_with_the_same_operators_is_no_obstacle() -> None:
     model = function_model(conv_opset=COMPATIBLE_OPSET)
-    context = context_of(model)
-    assert run_passes([InlineFunctions()], context) is True
-    assert operators(context.model.graph).count("Conv") == 2
-    np.testing.assert_array_equal(run(context.model, FEED)[0], run(model, FEED)[0])
+    result = inline_functions(model)
+    assert result is not model
+    assert operators(result.graph).count("Conv") == 2
+    np.testing.assert_array_equal(run(result, FEED)[0], run(model, FEED)[0])
 
 
 def test_functions_of_another_opset_stay_and_so_do_those_that_they_call() -> None:
-    context = context_of(function_model(outer_opset=OTHER_OPSET))
-    assert run_passes([InlineFunctions()], context) is True
-    assert operators(context.model.graph) == ["Conv", "Relu", "outer", "plain"]
-    assert [f.name for f in context.model.functions] == ["block", "outer", "plain"]
+    result = inline_functions(function_model(outer_opset=OTHER_OPSET))
+    assert operators(result.graph) == ["Conv", "Relu", "outer", "plain"]
+    assert [f.name for f in result.functions] == ["block", "outer", "plain"]
 
 
 def test_a_call_of_another_opset_inside_an_inlined_function_stays() -> None:
     model = function_model(conv_opset=OTHER_OPSET)
-    context = context_of(model)
-    assert run_passes([InlineFunctions()], context) is True
-    assert operators(context.model.graph) == ["block", "block", "Relu", "plain"]
-    np.testing.assert_array_equal(run(context.model, FEED)[0], run(model, FEED)[0])
+    result = inline_functions(model)
+    assert result is not model
+    assert operators(result.graph) == ["block", "block", "Relu", "plain"]
+    np.testing.assert_array_equal(run(result, FEED)[0], run(model, FEED)[0])
 
 
 def test_what_describes_the_model_survives() -> None:
     model = function_model()
     model.doc_string, model.graph.doc_string, model.producer_name = "model", "graph", "producer"
     model.metadata_props.add(key="k", value="v")
-    context = context_of(model)
-    run_passes([InlineFunctions()], context)
-    result = context.model
+    result = inline_functions(model)
     assert (result.doc_string, result.graph.doc_string, result.producer_name) == ("model", "graph", "producer")
     assert list(result.metadata_props) == list(model.metadata_props)
     assert list(result.opset_import) == list(model.opset_import)

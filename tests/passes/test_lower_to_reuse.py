@@ -11,28 +11,13 @@ from onnx import helper
 
 from reuse_compiler.graph.tensors import to_array
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.base import run_passes
-from reuse_compiler.passes.check_legality import CheckLegality
-from reuse_compiler.passes.check_result import CheckResult
-from reuse_compiler.passes.choose_parameters import ChooseParameters
-from reuse_compiler.passes.fold_constants import FoldConstants
-from reuse_compiler.passes.infer_shapes import InferShapes
-from reuse_compiler.passes.lower_to_reuse import LowerToReuse
-from reuse_compiler.passes.match_convolutions import MatchConvolutions
+from reuse_compiler.passes.choose_parameters import choose_parameters, plan_of
+from reuse_compiler.pipeline import apply_plan, find_layers
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.fitted import Fitted
-from tests.passes.models import context_of, conv_model, model_of, node_bytes, operators, random_array, tensor, value
+from tests.passes.models import conv_model, model_of, node_bytes, operators, random_array, tensor, value
 
-PASSES = [
-    FoldConstants(),
-    InferShapes(),
-    MatchConvolutions(),
-    CheckLegality(),
-    ChooseParameters(),
-    LowerToReuse(),
-    CheckResult(),
-]
 SIGN = CompileOptions(sub_vector_length=2, num_hashes=3, force=True)
 EXACT = CompileOptions(family="exact", force=True)
 
@@ -43,11 +28,12 @@ def rewrite(
     config: ReuseConfig | None = None,
     parameters: dict[str, HashParameters] | None = None,
 ) -> onnx.ModelProto:
-    context = context_of(model, options, config)
-    context.fitted = Fitted(parameters or {})
-    assert run_passes(PASSES, context) is True
-    assert context.original == model
-    return context.model
+    before = model.SerializeToString()
+    prepared = find_layers(model)
+    plan = plan_of(choose_parameters(prepared.layers, options, config, Fitted(parameters or {}), {}))
+    result = apply_plan(prepared, plan, options.lowering, keep_order=True).model
+    assert plan and model.SerializeToString() == before
+    return result
 
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
@@ -299,6 +285,5 @@ def test_everything_else_stays_byte_for_byte() -> None:
 
 
 def test_nothing_to_rewrite_is_nothing_changed() -> None:
-    context = context_of(mixed_model())
-    assert run_passes(PASSES, context) is False
-    assert context.model.SerializeToString() == mixed_model().SerializeToString()
+    model = mixed_model()
+    assert apply_plan(find_layers(model), {}).model is model

@@ -10,10 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from reuse_compiler.passes.base import run_passes
+from reuse_compiler.graph.constants import ConstantFinder
+from reuse_compiler.graph.view import GraphView
 from reuse_compiler.passes.layer import Layer
-from reuse_compiler.passes.match_convolutions import FLOAT32_MAX, MatchConvolutions
-from tests.passes.models import context_of, conv_model, model_of, random_array, tensor, value
+from reuse_compiler.passes.match_convolutions import FLOAT32_MAX, match_convolutions
+from tests.passes.models import conv_model, model_of, random_array, tensor, value
 from tests.passes.test_inline_functions import OTHER_OPSET, function_model
 
 node = helper.make_node
@@ -22,11 +23,8 @@ ZERO = tensor("zero", np.float32(0))
 
 
 def match(model: onnx.ModelProto) -> list[Layer]:
-    context = context_of(model)
-    assert run_passes([MatchConvolutions()], context) is False
-    assert context.model == model
-    assert context.layers is not None
-    return context.layers
+    view = GraphView(model)
+    return match_convolutions(view, ConstantFinder(view))
 
 
 @pytest.mark.parametrize(

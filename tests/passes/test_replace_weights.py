@@ -9,7 +9,8 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reuse.config import ReuseConfig, make_settings
-from reuse_compiler.reuse.fitted import Fitted, LayerWeights
+from reuse_compiler.reuse.fitted import Fitted
+from reuse_compiler.reuse.plan import LayerWeights
 from tests.comparison import assert_close
 from tests.passes.models import conv_model, random_array, run, tensor
 

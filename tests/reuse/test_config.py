@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.reuse.config import ReuseConfig, check_parameters, make_settings
+from reuse_compiler.reuse.config import ReuseConfig, make_settings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import load_fitted
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
+from reuse_compiler.reuse.plan import check_parameters
 
 LAYER = {"layout": "channel", "L": 16, "H": 8}
 

@@ -6,7 +6,8 @@ import pytest
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import ReuseConfig, make_settings
 from reuse_compiler.reuse.families import HashParameters
-from reuse_compiler.reuse.fitted import Fitted, LayerWeights, load_fitted
+from reuse_compiler.reuse.fitted import Fitted, load_fitted
+from reuse_compiler.reuse.plan import LayerWeights
 
 CONFIG = ReuseConfig(
     layers={"a/conv": make_settings(family="learned", layout="channel", L=4, H=2)}, parameters_file="p.npz"

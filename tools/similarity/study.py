@@ -93,7 +93,8 @@ def study_similarity(
 
 def layers_to_study(model: onnx.ModelProto, pattern: str, shapes: Shapes) -> tuple[onnx.ModelProto, list[ConvLayer]]:
     """Returns the model and those of its layers in whose names `pattern` is found; raises ConfigError for none."""
-    prepared, layers = find_layers(model, shapes)
+    prepared = find_layers(model, shapes)
+    layers = prepared.layers
     if not layers:
         raise ConfigError("the model has no convolution, so there are no neuron vectors to study")
     matching = [layer for layer in layers if re.search(pattern, layer.name)]
@@ -104,7 +105,7 @@ def layers_to_study(model: onnx.ModelProto, pattern: str, shapes: Shapes) -> tup
     if not possible:
         reason = matching[0].refusal or "it stands in the body of an If or Loop"
         raise ConfigError(f"--layer: '{matching[0].name}' cannot be studied: {reason}")
-    return prepared, possible
+    return prepared.model, possible
 
 
 def forms(options: SimilarityOptions) -> list[Form]:

@@ -1,0 +1,74 @@
+"""A plan: which convolutions of a model reuse computes and how, before anything is rewritten.
+
+Compiling, calibration and a configuration file each make one; `pipeline.apply_plan` carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from reuse_compiler.errors import ConfigError
+from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """Weights `[M, Ic/group, kh, kw]` (as the model's Conv has them) and bias `[M]` that replace the model's."""
+
+    weight: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How reuse computes one convolution."""
+
+    spec: ConvSpec
+    settings: LayerSettings
+    parameters: HashParameters
+    weights: LayerWeights | None = None
+    """Those that were fitted for reuse; None: the model's own."""
+
+    def check(self, layer: str) -> None:
+        """Raises ConfigError, naming the layer, unless parameters and weights fit the settings and the convolution."""
+        check_parameters(self.parameters, self.settings, self.settings.blocking(self.spec), layer)
+        if self.weights is None:
+            return
+        shape = self.spec.weight_shape
+        for name, array, expected in (
+            ("weight", self.weights.weight, shape),
+            ("bias", self.weights.bias, shape[:1]),
+        ):
+            if array.shape != expected:
+                raise ConfigError(f"layer '{layer}': '{name}' has shape {array.shape}, expected {expected}")
+            if not np.isfinite(array).all():
+                raise ConfigError(f"layer '{layer}': '{name}' has values that are not finite")
+
+
+Plan = Mapping[str, LayerPlan]
+"""By the layer's name; convolutions without an entry stay dense."""
+
+
+def check_parameters(parameters: HashParameters, settings: LayerSettings, blocking: Blocking, layer: str) -> None:
+    """Raises ConfigError unless `parameters` has the arrays, shapes and coordinate range that the family needs."""
+    family = FAMILIES[settings.family]
+    blocks, length = blocking.num_blocks, settings.sub_vector_length
+    required = family.parameter_shapes(blocks, length, settings.num_hashes)
+    allowed = required | family.optional_parameter_shapes(blocks, length)
+    for name, array in parameters.items():
+        if array is None:
+            if name in required:
+                raise ConfigError(f"layer '{layer}': family '{family.name}' needs the parameter '{name}'")
+        elif name not in allowed:
+            raise ConfigError(f"layer '{layer}': family '{family.name}' takes no parameter '{name}'")
+        elif array.shape != allowed[name]:
+            raise ConfigError(f"layer '{layer}': '{name}' has shape {array.shape}, expected {allowed[name]}")
+    coordinates = parameters.coordinates
+    if coordinates is not None and coordinates.size and (coordinates.min() < 0 or coordinates.max() >= length):
+        raise ConfigError(f"layer '{layer}': split coordinates must lie in 0..{length - 1}")

@@ -30,7 +30,7 @@ class Clusterer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = os.cpu_count() or 1
         staged = lower_to_reuse(work.alone(layer), {layer.name: plan}, "staged")
-        model = cut_model(staged, [], [f"{layer.name}/{IDS}", f"{layer.name}/{CENTROIDS}"])
+        model = cut_model(staged.model, [], [f"{layer.name}/{IDS}", f"{layer.name}/{CENTROIDS}"])
         self._session = session(model.SerializeToString(), None, options)
 
     def ids_and_centroids(self, x: Floats) -> tuple[NDArray[np.int32], Floats]:

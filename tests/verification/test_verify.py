@@ -104,7 +104,9 @@ def test_external_data_is_verified_too(network: onnx.ModelProto, tmp_path: Path)
     lowered = lower(model, CompileOptions(force=True, family="exact", data_order="nhwc"))
     result = Verifier(model, lowered.model, source_of(model), 1, tmp_path).run(layer_tensors(lowered))
     assert result.rel_error is not None and result.rel_error < 1e-5
-    assert lowered.pixel_major == {"relu1": "relu1/nhwc"}, "or the next line would not compare tensors of two orders"
+    assert lowered.rewritten.pixel_major == {"relu1": "relu1/nhwc"}, (
+        "or the next line would not compare tensors of two orders"
+    )
     assert set(result.layer_errors) == {"conv1", "conv2"} and max(result.layer_errors.values()) < 1e-5
     assert sorted(file.name for file in tmp_path.iterdir()) == ["net.bin", "net.onnx"]
 

@@ -74,6 +74,7 @@ def test_the_model_that_is_given_is_not_changed() -> None:
     ordered, renamed = keep_pixel_major(plain.model)
     assert renamed == {"q": "q/nhwc", "a": "a/nhwc"} == apply_plan(prepared, plan).pixel_major
     assert plain.model.SerializeToString() == before != ordered.SerializeToString()
+    np.testing.assert_array_equal(run(ordered, {"x": X})[0], run(plain.model, {"x": X})[0])
     alone = model_of([conv(1, "x", "y")], [value("x", X.shape)], [value("y", [None] * 4)], [tensor("w", W)])
     dense = lower(alone, EXACT).model
     assert keep_pixel_major(dense) == (dense, {})

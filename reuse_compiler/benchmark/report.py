@@ -63,41 +63,6 @@ class Int8Timing(Timing):
     """Without the nodes that quantise the input and bring the output back to float (from onnxruntime's profiler)."""
 
 
-class MachinePeaks(Report):
-    """What the machine does at best, at the threads of the benchmark."""
-
-    threads: int
-    multiply_adds_per_second: float
-    """Of float32, by onnxruntime's MatMul of square matrices."""
-    cached_bytes_per_second: float
-    """Read and written by copies within the L2 cache, in NumPy."""
-    memory_bytes_per_second: float
-    """The same out of the caches."""
-
-
-class FloorStage(Report):
-    """Least work of a stage, and the time in which the machine's peaks allow it."""
-
-    multiply_adds: float
-    """Or comparisons or additions, which cost as much."""
-    cached_bytes: float
-    memory_bytes: float
-    ms: float
-    """The largest of the three, each divided by its peak."""
-
-
-class Floor(Report):
-    """The least time of a layer: its stages follow one another, and each takes at least its floor."""
-
-    dense_ms: float
-    """Least time of the dense convolution, in float32 and computed directly."""
-    hash: FloorStage
-    cluster: FloorStage
-    gemm: FloorStage
-    gather: FloorStage
-    total_ms: float
-
-
 class Machine(Report):
     """Where it was measured."""
 
@@ -158,9 +123,6 @@ class ConvReport(Report):
     """What the cost model, which is of CPUs, expects of the fused form over the dense one at the r_c measured."""
     centroid_gflops: float | None
     """10^9 operations per second of the fused form's centroid products."""
-    peaks: MachinePeaks | None
-    """Of the CPU only, as is the floor."""
-    floor: Floor | None
     provider: ProviderName = "cpu"
     tf32: bool | None = None
     """Whether CUDA's products may be rounded to TF32; None on the CPU."""
@@ -225,31 +187,6 @@ class ThreadTimes(Report):
     threads: list[int]
     dense_ms: list[float]
     fused_ms: list[float]
-
-
-class TableRow(Report):
-    """A row of the table of goals."""
-
-    layer: str
-    setting: str
-    goal: float
-    """Least speed-up over the dense Conv; in the row for threads, over one thread."""
-    speedup: float | None = None
-    reached: bool | None = None
-    skipped: str | None = None
-    """Why it was not measured."""
-    report: ConvReport | None = None
-    scaling: ThreadTimes | None = None
-
-
-class TableReport(Report):
-    """All rows of the table of goals."""
-
-    version: Literal[1] = 1
-    threads: int
-    repeats: int
-    rows: list[TableRow]
-    machine: Machine
 
 
 def summarize(samples: list[float], dense_ms: float, multiply_adds: int | None = None) -> Timing:

@@ -7,10 +7,11 @@ products in 8-bit integers can beat the float peak, so a stage may come out a li
 from __future__ import annotations
 
 from reuse_compiler.benchmark.case import ConvCase
+from reuse_compiler.benchmark.conv import centroid_multiply_adds
 from reuse_compiler.benchmark.inputs import LayerInput
-from reuse_compiler.benchmark.report import Floor, FloorStage, MachinePeaks
 from reuse_compiler.reuse.error_bound import reads
 from reuse_compiler.reuse.families import FAMILIES
+from tools.goals.report import Floor, FloorStage, MachinePeaks
 
 FLOAT_BYTES, ID_BYTES = 4, 4
 ENTRY_BYTES = {"float": 4, "int8": 1}
@@ -39,13 +40,6 @@ def compute_floor(case: ConvCase, data: LayerInput, peaks: MachinePeaks) -> Floo
     }
     dense = _stage(peaks, case.spec.multiply_adds, 0, g.input_bytes + g.weight_bytes + g.output_bytes)
     return Floor(dense_ms=dense.ms, **stages, total_ms=sum(stage.ms for stage in stages.values()))
-
-
-def centroid_multiply_adds(case: ConvCase, data: LayerInput) -> int:
-    """Multiply-adds of all centroids with their blocks' weights."""
-    blocking = case.blocking
-    products = sum(count * blocking.block_length(block) for block, count in enumerate(data.clusters))
-    return products * blocking.table_width
 
 
 def _added_rows(case: ConvCase) -> int:

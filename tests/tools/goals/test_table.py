@@ -1,10 +1,15 @@
 """The table of goals: its rows are possible, and small ones are measured."""
 
+from pathlib import Path
+
 import pytest
+from typer.testing import CliRunner
 
 from reuse_compiler.benchmark.conv import Circumstances
-from reuse_compiler.benchmark.goals import GOALS, SCALING, Goal, measure_goals
-from reuse_compiler.benchmark.report import TableReport
+from tools.goals import table
+from tools.goals.__main__ import app
+from tools.goals.report import TableReport
+from tools.goals.table import GOALS, SCALING, Goal, measure_goals
 
 SMALL = Goal((8, 8), 3, 10, 4, 0.0, 0.2)
 
@@ -34,5 +39,25 @@ def test_a_small_table() -> None:
     assert first.report is not None and first.speedup == first.report.fused.speedup
     assert second.report is not None and second.report.clusters_per_block == 16
     assert third.report is not None and third.report.setting.table == "int8"
-    assert scaling.goal == 1.8 and scaling.setting == "L=4, r_c 0.20: 2 threads against 1"
+    assert all(row.floor is not None and row.floor.total_ms > 0 for row in (first, second, third))
+    assert scaling.floor is None and scaling.goal == 1.8 and scaling.setting == "L=4, r_c 0.20: 2 threads against 1"
     assert (scaling.scaling is None) == (scaling.skipped is not None)
+
+
+def test_prints_what_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = (SMALL, Goal((8, 8), 3, 10, 8, 1e6, 0.2))
+    monkeypatch.setattr(table, "GOALS", small)
+    monkeypatch.setattr(table, "SCALING", SMALL)
+    result = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["--quick", "--json", str(tmp_path / "r.json")])
+    assert result.exit_code == 0, result.stderr
+    report = TableReport.model_validate_json((tmp_path / "r.json").read_text())
+    assert report.repeats == 5 and len(report.rows) == 3
+    lines = result.stdout.splitlines()
+    assert "reached" in lines[1] and "missed" in lines[2] and "2 threads against 1" in lines[3]
+    floor = report.rows[0].floor
+    assert floor is not None and f" {floor.total_ms:.2f} " in lines[1] and "peaks of 1 thread: " in result.stdout
+
+
+def test_a_report_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["--json", str(tmp_path / "nowhere" / "r.json")])
+    assert result.exit_code == 1 and "does not exist" in result.stderr

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from reuse_compiler.benchmark.case import make_case
-from reuse_compiler.benchmark.floor import centroid_multiply_adds, compute_floor
+from reuse_compiler.benchmark.conv import centroid_multiply_adds
 from reuse_compiler.benchmark.inputs import build_input
-from reuse_compiler.benchmark.report import MachinePeaks
-from tests.benchmark.conftest import MakeCase
+from tests.tools.goals.conftest import MakeCase
+from tools.goals.floor import compute_floor
+from tools.goals.report import MachinePeaks
 
 
 def test_channel_layout_by_hand(small_case: MakeCase, peaks: MachinePeaks) -> None:

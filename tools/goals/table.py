@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 from reuse_compiler.benchmark.case import ConvCase, make_case
 from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
-from reuse_compiler.benchmark.report import TableReport, TableRow, describe_machine
+from reuse_compiler.benchmark.inputs import build_input
+from reuse_compiler.benchmark.report import describe_machine
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import TableType
+from tools.goals.floor import compute_floor
+from tools.goals.peaks import measure_peaks
+from tools.goals.report import MachinePeaks, TableReport, TableRow
 
 QUICK_REPEATS = 5
 MANY_THREADS, THREADS_GOAL = 2, 1.8
@@ -74,17 +78,19 @@ def measure_goals(
     how: Circumstances, goals: tuple[Goal, ...], scaling: Goal, progress: ProgressCallback = silent
 ) -> TableReport:
     """Measures all rows, and how well the `scaling` layer uses two threads."""
-    rows = []
+    peaks, rows = measure_peaks(how.threads), []
     for index, goal in enumerate(goals):
         progress("measuring the table", index, len(goals) + 1)
-        rows.append(_measure(goal, how))
+        rows.append(_measure(goal, how, peaks))
     progress("measuring the table", len(goals), len(goals) + 1)
     rows.append(_measure_scaling(scaling, how.repeats))
-    return TableReport(threads=how.threads, repeats=how.repeats, rows=rows, machine=describe_machine())
+    return TableReport(threads=how.threads, repeats=how.repeats, peaks=peaks, rows=rows, machine=describe_machine())
 
 
-def _measure(goal: Goal, how: Circumstances) -> TableRow:
-    report = measure_conv(goal.case(), how)
+def _measure(goal: Goal, how: Circumstances, peaks: MachinePeaks) -> TableRow:
+    case = goal.case()
+    data = build_input(case)
+    report = measure_conv(case, how, data=data)
     speedup = report.fused.speedup
     return TableRow(
         layer=goal.layer,
@@ -93,6 +99,7 @@ def _measure(goal: Goal, how: Circumstances) -> TableRow:
         speedup=speedup,
         reached=speedup >= goal.least,
         report=report,
+        floor=compute_floor(case, data, peaks),
     )
 
 

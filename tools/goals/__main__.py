@@ -15,9 +15,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 
 @app.command(cls=Command)
 def goals(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Five repeats, and neither the staged nor onnxruntime's int8 form.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Five repeats, and not onnxruntime's int8 form.")] = False,
     repeats: Repeats = 9,
     json_file: JsonFile = None,
 ) -> None:
@@ -27,7 +25,7 @@ def goals(
     from tools.goals.printing import print_goals
 
     check_json(json_file)
-    how = Circumstances(1, table.QUICK_REPEATS if quick else repeats, staged=not quick, int8=not quick)
+    how = Circumstances(1, table.QUICK_REPEATS if quick else repeats, staged=False, int8=not quick)
     console = stderr_console()
     with logging_to(console, "warning"), ProgressBars(console) as progress:
         report = table.measure_goals(how, table.GOALS, table.SCALING, progress)

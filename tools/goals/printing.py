@@ -35,11 +35,10 @@ def _goal_cells(row: TableRow) -> list[str]:
     if row.scaling:
         dense = row.scaling.dense_ms
         cells[0] += f" (the dense Conv: {dense[0] / dense[-1]:.2f})"
-    if r := row.report:
-        floor_ms = row.floor.total_ms if row.floor else None
-        cells += [_number(x) for x in (r.predicted_speedup, r.dense.median_ms, r.fused.median_ms, floor_ms)]
-        cells.append(f"{r.fused.relative_error:.1g}")
-        cells += [f"{r.int8.speedup:.2f}", f"{r.int8.relative_error:.1g}"] if r.int8 else ["-", "-"]
+    if m := row.measured:
+        floor_ms = sum(m.floor_ms.model_dump().values())
+        cells += [_number(x) for x in (m.predicted_speedup, m.dense_ms, m.fused_ms, floor_ms)]
+        cells += [f"{m.error:.1g}", _number(m.int8_speedup), _number(m.int8_error, ".1g")]
     return cells
 
 
@@ -49,5 +48,5 @@ def _peaks(peaks: MachinePeaks) -> str:
     return f"peaks of {thread_count(peaks.threads)}: matrix products {products}, copies {copies}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _number(value: float | None, form: str = ".2f") -> str:
+    return "-" if value is None else format(value, form)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from reuse_compiler.benchmark.report import ConvReport, Machine, Report, ThreadTimes
+from reuse_compiler.benchmark.report import Machine, Report, StageTimes, ThreadTimes
 
 
 class MachinePeaks(Report):
@@ -19,27 +19,23 @@ class MachinePeaks(Report):
     """The same out of the caches."""
 
 
-class FloorStage(Report):
-    """Least work of a stage, and the time in which the machine's peaks allow it."""
+class LayerTimes(Report):
+    """What the row of a layer tells; `reuse-bench conv --json` writes more of a single one."""
 
-    multiply_adds: float
-    """Or comparisons or additions, which cost as much."""
-    cached_bytes: float
-    memory_bytes: float
-    ms: float
-    """The largest of the three, each divided by its peak."""
-
-
-class Floor(Report):
-    """The least time of a layer: its stages follow one another, and each takes at least its floor."""
-
+    r_c: float
+    clusters_per_block: float
+    predicted_speedup: float | None
+    """What the cost model expects at that r_c."""
     dense_ms: float
-    """Least time of the dense convolution, in float32 and computed directly."""
-    hash: FloorStage
-    cluster: FloorStage
-    gemm: FloorStage
-    gather: FloorStage
-    total_ms: float
+    fused_ms: float
+    stages_ms: StageTimes
+    """Of the fused form."""
+    floor_ms: StageTimes
+    """The least time of each stage; they follow one another."""
+    scratch_bytes: int
+    error: float
+    int8_speedup: float | None = None
+    int8_error: float | None = None
 
 
 class TableRow(Report):
@@ -53,8 +49,7 @@ class TableRow(Report):
     reached: bool | None = None
     skipped: str | None = None
     """Why it was not measured."""
-    report: ConvReport | None = None
-    floor: Floor | None = None
+    measured: LayerTimes | None = None
     scaling: ThreadTimes | None = None
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from reuse_compiler.benchmark.case import ConvCase, make_case
 from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
 from reuse_compiler.benchmark.inputs import build_input
-from reuse_compiler.benchmark.report import describe_machine
+from reuse_compiler.benchmark.report import StageTimes, describe_machine
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import TableType
 from tools.goals.floor import compute_floor
 from tools.goals.peaks import measure_peaks
-from tools.goals.report import MachinePeaks, TableReport, TableRow
+from tools.goals.report import LayerTimes, MachinePeaks, TableReport, TableRow
 
 QUICK_REPEATS = 5
 MANY_THREADS, THREADS_GOAL = 2, 1.8
@@ -91,15 +91,27 @@ def _measure(goal: Goal, how: Circumstances, peaks: MachinePeaks) -> TableRow:
     case = goal.case()
     data = build_input(case)
     report = measure_conv(case, how, data=data)
-    speedup = report.fused.speedup
+    fused, int8 = report.fused, report.int8
+    floor_ms = {stage: least.ms(peaks) for stage, least in compute_floor(case, data).items()}
     return TableRow(
         layer=goal.layer,
         setting=goal.setting,
         goal=goal.least,
-        speedup=speedup,
-        reached=speedup >= goal.least,
-        report=report,
-        floor=compute_floor(case, data, peaks),
+        speedup=fused.speedup,
+        reached=fused.speedup >= goal.least,
+        measured=LayerTimes(
+            r_c=report.r_c,
+            clusters_per_block=report.clusters_per_block,
+            predicted_speedup=report.predicted_speedup,
+            dense_ms=report.dense.median_ms,
+            fused_ms=fused.median_ms,
+            stages_ms=fused.stages_ms,
+            floor_ms=StageTimes(**floor_ms),
+            scratch_bytes=fused.scratch_bytes,
+            error=fused.relative_error,
+            int8_speedup=int8.speedup if int8 else None,
+            int8_error=int8.relative_error if int8 else None,
+        ),
     )
 
 

@@ -36,11 +36,14 @@ def test_a_small_table() -> None:
     assert TableReport.model_validate_json(report.model_dump_json()) == report
     first, second, third, scaling = report.rows
     assert first.reached is True and second.reached is False
-    assert first.report is not None and first.speedup == first.report.fused.speedup
-    assert second.report is not None and second.report.clusters_per_block == 16
-    assert third.report is not None and third.report.setting.table == "int8"
-    assert all(row.floor is not None and row.floor.total_ms > 0 for row in (first, second, third))
-    assert scaling.floor is None and scaling.goal == 1.8 and scaling.setting == "L=4, r_c 0.20: 2 threads against 1"
+    assert first.measured and second.measured and third.measured
+    assert first.speedup == pytest.approx(first.measured.dense_ms / first.measured.fused_ms)
+    assert second.measured.clusters_per_block == 16 and second.measured.r_c == 16 / 200
+    assert first.measured.error < 1e-5 < third.measured.error, "int8 tables are less exact"
+    for measured in (first.measured, second.measured, third.measured):
+        assert min(*measured.floor_ms.model_dump().values(), *measured.stages_ms.model_dump().values()) > 0
+    assert scaling.measured is None and scaling.goal == 1.8
+    assert scaling.setting == "L=4, r_c 0.20: 2 threads against 1"
     assert (scaling.scaling is None) == (scaling.skipped is not None)
 
 
@@ -54,8 +57,10 @@ def test_prints_what_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert report.repeats == 5 and len(report.rows) == 3
     lines = result.stdout.splitlines()
     assert "reached" in lines[1] and "missed" in lines[2] and "2 threads against 1" in lines[3]
-    floor = report.rows[0].floor
-    assert floor is not None and f" {floor.total_ms:.2f} " in lines[1] and "peaks of 1 thread: " in result.stdout
+    measured = report.rows[0].measured
+    assert measured is not None and f" {measured.fused_ms:.2f} " in lines[1]
+    assert f" {sum(measured.floor_ms.model_dump().values()):.2f} " in lines[1]
+    assert "peaks of 1 thread: " in result.stdout
 
 
 def test_a_report_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:

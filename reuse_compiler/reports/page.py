@@ -1,7 +1,8 @@
-"""Pages of reports: self-contained HTML from the templates beside this file, which share base.html and style.css."""
+"""Pages from Jinja2 templates: self-contained HTML, whose templates share base.html and style.css, and Markdown."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from reuse_compiler.errors import OutputError
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def check_extra() -> None:
+def check_extra(*modules: str) -> None:
     """Raises OutputError if pages and figures cannot be made here; to be called before long work that ends in one."""
     try:
-        import jinja2  # noqa: F401
-        import matplotlib.backends.backend_svg  # noqa: F401
+        for module in modules or ("jinja2", "matplotlib.backends.backend_svg"):
+            importlib.import_module(module)
     except ImportError as error:
         raise OutputError(
             f"figures and pages need Jinja2 and matplotlib, and {error.name} is missing: "
@@ -23,13 +24,13 @@ def check_extra() -> None:
 
 
 def render(template: Path, **values: Any) -> str:
-    """Returns the page; `values` are escaped wherever they stand in it. Raises OutputError without Jinja2."""
-    check_extra()
+    """Returns the page; in HTML `values` are escaped wherever they stand. Raises OutputError without Jinja2."""
+    check_extra("jinja2")
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader([template.parent, TEMPLATES]),
-        autoescape=True,
+        autoescape=template.suffix == ".html",
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

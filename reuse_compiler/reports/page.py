@@ -11,10 +11,14 @@ from reuse_compiler.errors import OutputError
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def check_extra(*modules: str) -> None:
+def check_extra() -> None:
     """Raises OutputError if pages and figures cannot be made here; to be called before long work that ends in one."""
+    _require("jinja2", "matplotlib.backends.backend_svg")
+
+
+def _require(*modules: str) -> None:
     try:
-        for module in modules or ("jinja2", "matplotlib.backends.backend_svg"):
+        for module in modules:
             importlib.import_module(module)
     except ImportError as error:
         raise OutputError(
@@ -25,7 +29,7 @@ def check_extra(*modules: str) -> None:
 
 def render(template: Path, **values: Any) -> str:
     """Returns the page; in HTML `values` are escaped wherever they stand. Raises OutputError without Jinja2."""
-    check_extra("jinja2")
+    _require("jinja2")
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

@@ -62,7 +62,7 @@ def _steps(result: LayerTimes) -> list[Sequence[str]]:
 
 def _strategies(result: Strategies) -> list[Sequence[str]]:
     base = _Means(result.runs["none"])
-    rows = []
+    rows: list[Sequence[str]] = []
     for name, runs in result.runs.items():
         own = _Means(runs)
         points, saved, less = ("", "", "")

@@ -11,8 +11,10 @@ from statistics import median
 import onnx
 
 from reuse_compiler.benchmark.case import ConvCase
+from reuse_compiler.benchmark.floor import centroid_multiply_adds, compute_floor
 from reuse_compiler.benchmark.inputs import LayerInput, build_input
 from reuse_compiler.benchmark.layer import INPUT, dense_model, reuse_model
+from reuse_compiler.benchmark.peaks import measure_peaks
 from reuse_compiler.benchmark.quantised import Quantised, convolution_ms, fastest_quantised
 from reuse_compiler.benchmark.report import (
     ConvReport,
@@ -55,16 +57,13 @@ class Circumstances:
     """Whether onnxruntime's quantised Conv is measured, too."""
 
 
-def measure_conv(
-    case: ConvCase, how: Circumstances, progress: ProgressCallback = silent, data: LayerInput | None = None
-) -> ConvReport:
-    """Builds the case's input (unless it is given), runs all forms of the layer in turn and tells what was measured.
+def measure_conv(case: ConvCase, how: Circumstances, progress: ProgressCallback = silent) -> ConvReport:
+    """Builds the input, runs all forms of the layer in turn and returns what was measured.
 
     Raises VerificationError if the operators find other clusters than the input has.
     """
-    if data is None:
-        progress("building the input", 0, 0)
-        data = build_input(case)
+    progress("building the input", 0, 0)
+    data = build_input(case)
     dense = dense_model(case)
     # The staged form exists to be looked into, not to be fast: its tables are always float.
     staged = how.staged and case.table == "float"
@@ -75,6 +74,9 @@ def measure_conv(
     quantised = _quantised(case, data, dense, how.threads) if how.int8 else None
     if quantised is not None:
         runs["int8"] = quantised.run
+    if current_provider().name == "cpu":
+        progress("measuring the machine's peaks", 0, 0)
+        measure_peaks(how.threads)
     interleave(runs, WARM_UPS)
     for lowering in lowerings:
         reset_statistics(runs[lowering].session)
@@ -129,6 +131,7 @@ class _Measurement:
         """Returns the report, after checking that the operators did what they were asked."""
         case, data, how = self.case, self.data, self.how
         provider, fused = current_provider(), self._reuse("fused")
+        peaks = measure_peaks(how.threads) if provider.name == "cpu" else None
         clusters = self._clusters("fused") / case.blocking.num_blocks
         return ConvReport(
             layer=_layer_shape(case),
@@ -144,10 +147,10 @@ class _Measurement:
             staged=self._reuse("staged") if "staged" in self.runs else None,
             fused=fused,
             int8=self._int8(self.quantised) if self.quantised else None,
-            predicted_speedup=(
-                _predicted_speedup(case, data, clusters / case.spec.rows) if provider.name == "cpu" else None
-            ),
+            predicted_speedup=_predicted_speedup(case, data, clusters / case.spec.rows) if peaks else None,
             centroid_gflops=_gflops(centroid_multiply_adds(case, data), fused.stages_ms.gemm),
+            peaks=peaks,
+            floor=compute_floor(case, data, peaks) if peaks else None,
             provider=provider.name,
             tf32=_tf32(provider),
             machine=describe_machine(),
@@ -282,13 +285,6 @@ def _notes(case: ConvCase, data: LayerInput) -> list[str]:
                 f"{case.distinct} were asked"
             )
     return notes
-
-
-def centroid_multiply_adds(case: ConvCase, data: LayerInput) -> int:
-    """Multiply-adds of all centroids with their blocks' weights."""
-    blocking = case.blocking
-    products = sum(count * blocking.block_length(block) for block, count in enumerate(data.clusters))
-    return products * blocking.table_width
 
 
 def _gflops(multiply_adds: int, ms: float) -> float | None:

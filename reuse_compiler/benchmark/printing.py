@@ -7,6 +7,7 @@ from rich.console import Console
 from reuse_compiler.benchmark.report import (
     ConvReport,
     Machine,
+    MachinePeaks,
     ModelComparison,
     ModelTimes,
     StageTimes,
@@ -49,8 +50,7 @@ def print_conv(report: ConvReport, console: Console) -> None:
     console.print()
     _print_stages(r, console)
     console.print()
-    if r.centroid_gflops is not None and r.provider == "cpu":
-        print_line(console, f"centroid products at {r.centroid_gflops:.1f} GFLOP/s")
+    _print_floor(r, console)
     print_machine(r.machine, console)
 
 
@@ -100,9 +100,28 @@ def _print_forms(r: ConvReport, console: Console) -> None:
 def _print_stages(r: ConvReport, console: Console) -> None:
     # The stages of the staged form are timed on the CPU only.
     staged = r.staged if r.provider == "cpu" else None
-    forms = {"fused ms": r.fused} | ({"staged ms": staged} if staged else {})
-    rows = [Row([stage, *(f"{getattr(form.stages_ms, stage):.3f}" for form in forms.values())]) for stage in STAGES]
-    print_table([*words("stage"), *numbers(*forms)], rows, console)
+    columns = {
+        "floor ms": {stage: getattr(r.floor, stage).ms for stage in STAGES} if r.floor else None,
+        "fused ms": r.fused.stages_ms.model_dump(),
+        "staged ms": staged.stages_ms.model_dump() if staged else None,
+    }
+    known = {heading: times for heading, times in columns.items() if times is not None}
+    rows = [Row([stage, *(f"{times[stage]:.3f}" for times in known.values())]) for stage in STAGES]
+    print_table([*words("stage"), *numbers(*known)], rows, console)
+
+
+def _print_floor(r: ConvReport, console: Console) -> None:
+    floor = r.floor
+    if floor is None or r.peaks is None:
+        return
+    print_line(
+        console,
+        f"floor {floor.total_ms:.3f} ms: the fused form takes {r.fused.median_ms / floor.total_ms:.2f} times as long, "
+        f"and at the floor it would be {r.dense.median_ms / floor.total_ms:.2f} times as fast as the dense one",
+    )
+    if r.centroid_gflops is not None:
+        print_line(console, f"centroid products at {r.centroid_gflops:.1f} GFLOP/s")
+    print_peaks(r.peaks, console)
 
 
 def _print_profile(report: ModelComparison, console: Console) -> None:
@@ -136,6 +155,13 @@ def _print_reuse_nodes(label: str, times: ModelTimes, console: Console) -> None:
         rows.append(Row([node.node, ratio, f"{node.guarded:.0f}", *stages, f"{node.scratch_bytes / 1e6:.1f}"]))
     headings = numbers("r_c", "guarded", *(f"{stage} ms" for stage in STAGES), "scratch MB")
     print_table([*words(f"reuse nodes of {label}"), *headings], rows, console)
+
+
+def print_peaks(peaks: MachinePeaks, console: Console) -> None:
+    """Prints what the machine does at best."""
+    products = f"{2e-9 * peaks.multiply_adds_per_second:.0f} GFLOP/s"
+    copies = f"{1e-9 * peaks.cached_bytes_per_second:.0f} GB/s in L2, {1e-9 * peaks.memory_bytes_per_second:.0f} beyond"
+    print_line(console, f"peaks of {thread_count(peaks.threads)}: matrix products {products}, copies {copies}")
 
 
 def print_machine(machine: Machine, console: Console) -> None:

@@ -63,6 +63,41 @@ class Int8Timing(Timing):
     """Without the nodes that quantise the input and bring the output back to float (from onnxruntime's profiler)."""
 
 
+class MachinePeaks(Report):
+    """What the machine does at best, at the threads of the benchmark."""
+
+    threads: int
+    multiply_adds_per_second: float
+    """Of float32, by onnxruntime's MatMul of square matrices."""
+    cached_bytes_per_second: float
+    """Read and written by copies within the L2 cache, in NumPy."""
+    memory_bytes_per_second: float
+    """The same out of the caches."""
+
+
+class FloorStage(Report):
+    """Least work of a stage, and the time in which the machine's peaks allow it."""
+
+    multiply_adds: float
+    """Or comparisons or additions, which cost as much."""
+    cached_bytes: float
+    memory_bytes: float
+    ms: float
+    """The largest of the three, each divided by its peak."""
+
+
+class Floor(Report):
+    """The least time of a layer: its stages follow one another, and each takes at least its floor."""
+
+    dense_ms: float
+    """Least time of the dense convolution, in float32 and computed directly."""
+    hash: FloorStage
+    cluster: FloorStage
+    gemm: FloorStage
+    gather: FloorStage
+    total_ms: float
+
+
 class Machine(Report):
     """Where it was measured."""
 
@@ -123,6 +158,9 @@ class ConvReport(Report):
     """What the cost model, which is of CPUs, expects of the fused form over the dense one at the r_c measured."""
     centroid_gflops: float | None
     """10^9 operations per second of the fused form's centroid products."""
+    peaks: MachinePeaks | None
+    """Of the CPU only, as is the floor."""
+    floor: Floor | None
     provider: ProviderName = "cpu"
     tf32: bool | None = None
     """Whether CUDA's products may be rounded to TF32; None on the CPU."""

@@ -132,7 +132,7 @@ def conv(
     """Measure one convolution: dense, staged and fused, on an input of known redundancy.
 
     The dense form is onnxruntime's own Conv (with bias and ReLU, like the others). Beside the times stand the time of
-    each stage and the errors.
+    each stage, the errors and the floor: operations and bytes over the peaks of this machine.
     """
     shape = parse_shape(input_shape, "--input", "NxCxHxW, as in 1x256x56x56")
     weights = parse_shape(weight, "--weight", "MxCxHxW, as in 256x256x3x3")

@@ -1,4 +1,4 @@
-"""Small cases to measure."""
+"""Small cases to measure, and peaks of a machine that are round numbers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from reuse_compiler.benchmark.case import ConvCase, make_case
+from reuse_compiler.benchmark.report import MachinePeaks
 
 MakeCase = Callable[..., ConvCase]
 
@@ -24,3 +25,10 @@ def small_case() -> MakeCase:
         return make_case(**values | changes)
 
     return make
+
+
+@pytest.fixture
+def peaks() -> MachinePeaks:
+    return MachinePeaks(
+        threads=1, multiply_adds_per_second=1e9, cached_bytes_per_second=1e10, memory_bytes_per_second=1e9
+    )

@@ -73,7 +73,8 @@ def test_the_report_is_complete_and_can_be_read_again(small_case: MakeCase, tmp_
     assert min(stages.hash, stages.cluster, stages.gemm, stages.gather) > 0
     assert 0 < report.int8.relative_error < 0.1, "8 bits are enough for random values"
     assert report.int8.convolution_ms > 0 and "Int8 per channel" in report.int8.form
-    assert report.threads == 2
+    assert report.peaks and report.floor
+    assert report.peaks.threads == report.threads == 2 and report.floor.total_ms > 0
     assert report.centroid_gflops and report.fused.scratch_bytes > 0
     assert "onnxruntime" in report.machine.versions and report.machine.processors >= 1
 

@@ -31,17 +31,19 @@ class CudaOnTheCpu(Provider):
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_a_report_has_no_prediction_of_a_cpu(small_case: MakeCase, tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_has_no_floor_of_a_cpu(small_case: MakeCase, tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(STAGES_VARIABLE, "0")
     with running_on(CudaOnTheCpu("cuda", tf32=tf32)):
         report = measure_conv(small_case(), Circumstances(repeats=2))
-    assert (report.provider, report.tf32, report.predicted_speedup) == ("cuda", tf32, None)
+    assert (report.provider, report.tf32, report.peaks, report.floor, report.predicted_speedup) == (
+        "cuda", tf32, None, None, None,
+    )  # fmt: skip
     assert report.fused.stages_ms.hash > 0 and report.fused.relative_error < 1e-5
     assert ConvReport.model_validate_json(report.model_dump_json()) == report
     out = io.StringIO()
     print_conv(report, Console(file=out, width=200))
     text = out.getvalue()
-    assert f"CUDA, TF32 {'on' if tf32 else 'off'}" in text and "cost model" not in text
+    assert f"CUDA, TF32 {'on' if tf32 else 'off'}" in text and "floor" not in text and "cost model" not in text
     assert "fused ms" in text and "staged ms" not in text
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from reuse_compiler.benchmark.printing import print_line, print_machine, thread_count
+from reuse_compiler.benchmark.printing import print_line, print_machine, print_peaks, thread_count
 from reuse_compiler.reports.table import Row, numbers, print_table, words
-from tools.goals.report import MachinePeaks, TableReport, TableRow
+from tools.goals.report import TableReport, TableRow
 
 COLUMNS = [
     *words("layer", "setting", "result"),
@@ -23,7 +23,7 @@ def print_goals(report: TableReport, console: Console) -> None:
     print_line(
         console, f"{thread_count(report.threads)}, medians of {report.repeats} runs in turn; int8: onnxruntime's", "dim"
     )
-    print_line(console, _peaks(report.peaks))
+    print_peaks(report.peaks, console)
     print_machine(report.machine, console)
 
 
@@ -40,12 +40,6 @@ def _goal_cells(row: TableRow) -> list[str]:
         cells += [_number(x) for x in (m.predicted_speedup, m.dense_ms, m.fused_ms, floor_ms)]
         cells += [f"{m.error:.1g}", _number(m.int8_speedup), _number(m.int8_error, ".1g")]
     return cells
-
-
-def _peaks(peaks: MachinePeaks) -> str:
-    products = f"{2e-9 * peaks.multiply_adds_per_second:.0f} GFLOP/s"
-    copies = f"{1e-9 * peaks.cached_bytes_per_second:.0f} GB/s in L2, {1e-9 * peaks.memory_bytes_per_second:.0f} beyond"
-    return f"peaks of {thread_count(peaks.threads)}: matrix products {products}, copies {copies}"
 
 
 def _number(value: float | None, form: str = ".2f") -> str:

@@ -4,19 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from reuse_compiler.benchmark.report import Machine, Report, StageTimes, ThreadTimes
-
-
-class MachinePeaks(Report):
-    """What the machine does at best, at the threads of the benchmark."""
-
-    threads: int
-    multiply_adds_per_second: float
-    """Of float32, by onnxruntime's MatMul of square matrices."""
-    cached_bytes_per_second: float
-    """Read and written by copies within the L2 cache, in NumPy."""
-    memory_bytes_per_second: float
-    """The same out of the caches."""
+from reuse_compiler.benchmark.report import Machine, MachinePeaks, Report, StageTimes, ThreadTimes
 
 
 class LayerTimes(Report):

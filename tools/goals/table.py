@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 from reuse_compiler.benchmark.case import ConvCase, make_case
 from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
-from reuse_compiler.benchmark.inputs import build_input
+from reuse_compiler.benchmark.peaks import measure_peaks
 from reuse_compiler.benchmark.report import StageTimes, describe_machine
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import TableType
-from tools.goals.floor import compute_floor
-from tools.goals.peaks import measure_peaks
-from tools.goals.report import LayerTimes, MachinePeaks, TableReport, TableRow
+from tools.goals.report import LayerTimes, TableReport, TableRow
 
 QUICK_REPEATS = 5
 MANY_THREADS, THREADS_GOAL = 2, 1.8
@@ -81,18 +79,16 @@ def measure_goals(
     peaks, rows = measure_peaks(how.threads), []
     for index, goal in enumerate(goals):
         progress("measuring the table", index, len(goals) + 1)
-        rows.append(_measure(goal, how, peaks))
+        rows.append(_measure(goal, how))
     progress("measuring the table", len(goals), len(goals) + 1)
     rows.append(_measure_scaling(scaling, how.repeats))
     return TableReport(threads=how.threads, repeats=how.repeats, peaks=peaks, rows=rows, machine=describe_machine())
 
 
-def _measure(goal: Goal, how: Circumstances, peaks: MachinePeaks) -> TableRow:
-    case = goal.case()
-    data = build_input(case)
-    report = measure_conv(case, how, data=data)
+def _measure(goal: Goal, how: Circumstances) -> TableRow:
+    report = measure_conv(goal.case(), how)
     fused, int8 = report.fused, report.int8
-    floor_ms = {stage: least.ms(peaks) for stage, least in compute_floor(case, data).items()}
+    assert report.floor is not None
     return TableRow(
         layer=goal.layer,
         setting=goal.setting,
@@ -106,7 +102,7 @@ def _measure(goal: Goal, how: Circumstances, peaks: MachinePeaks) -> TableRow:
             dense_ms=report.dense.median_ms,
             fused_ms=fused.median_ms,
             stages_ms=fused.stages_ms,
-            floor_ms=StageTimes(**floor_ms),
+            floor_ms=StageTimes(**{stage: getattr(report.floor, stage).ms for stage in StageTimes.model_fields}),
             scratch_bytes=fused.scratch_bytes,
             error=fused.relative_error,
             int8_speedup=int8.speedup if int8 else None,

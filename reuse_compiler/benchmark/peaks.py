@@ -10,8 +10,8 @@ from functools import cache
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from reuse_compiler.benchmark.report import MachinePeaks
 from reuse_compiler.verification.sessions import BoundRun, open_session
-from tools.goals.report import MachinePeaks
 
 MATRICES = (384, 512, 1024)
 """Rows and columns of the multiplied matrices; the fastest counts, since which one suits the caches best varies."""

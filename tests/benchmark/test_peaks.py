@@ -1,6 +1,6 @@
 """Peaks are measured, once."""
 
-from tools.goals.peaks import measure_peaks
+from reuse_compiler.benchmark.peaks import measure_peaks
 
 
 def test_peaks_are_plausible_and_kept() -> None:

@@ -6,14 +6,11 @@ products in 8-bit integers can beat the float peak, so a stage may come out a li
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from reuse_compiler.benchmark.case import ConvCase
-from reuse_compiler.benchmark.conv import centroid_multiply_adds
 from reuse_compiler.benchmark.inputs import LayerInput
+from reuse_compiler.benchmark.report import Floor, FloorStage, MachinePeaks
 from reuse_compiler.reuse.error_bound import reads
 from reuse_compiler.reuse.families import FAMILIES
-from tools.goals.report import MachinePeaks
 
 FLOAT_BYTES, ID_BYTES = 4, 4
 ENTRY_BYTES = {"float": 4, "int8": 1}
@@ -21,26 +18,8 @@ ADDS_PER_LANE = {"float": 1, "int8": 2}
 """Sums of int8 entries are 16 bits wide, so that a vector register holds twice as many as of float."""
 
 
-@dataclass(frozen=True)
-class Least:
-    """Least work of a stage, and the time in which the machine's peaks allow it."""
-
-    multiply_adds: float
-    """Or comparisons or additions, which cost as much."""
-    cached_bytes: float
-    memory_bytes: float
-
-    def ms(self, peaks: MachinePeaks) -> float:
-        """The largest of the three, each divided by its peak."""
-        return 1e3 * max(
-            self.multiply_adds / peaks.multiply_adds_per_second,
-            self.cached_bytes / peaks.cached_bytes_per_second,
-            self.memory_bytes / peaks.memory_bytes_per_second,
-        )
-
-
-def compute_floor(case: ConvCase, data: LayerInput) -> dict[str, Least]:
-    """Returns the floor, by stage, of a case whose blocks have the clusters that `data` says."""
+def compute_floor(case: ConvCase, data: LayerInput, peaks: MachinePeaks) -> Floor:
+    """Returns the floor of a case whose blocks have the clusters that `data` says."""
     g, blocking, family = case.spec, case.blocking, FAMILIES[case.family]
     lengths = [blocking.block_length(block) for block in range(blocking.num_blocks)]
     elements = blocking.vectors * sum(lengths)
@@ -51,13 +30,22 @@ def compute_floor(case: ConvCase, data: LayerInput) -> dict[str, Least]:
     hashed = elements * family.operations_per_element(data.num_hashes, blocking.sub_vector_length)
     # A window of the patch layout is put together from pixels in the cache; a pixel's vector is read where it is.
     unfolded = FLOAT_BYTES * elements if blocking.layout == "patch" else 0
-    return {
-        "hash": Least(hashed, unfolded, g.input_bytes),
+    stages = {
+        "hash": _stage(peaks, hashed, unfolded, g.input_bytes),
         # The members' mean: one addition per element. A lossless family takes the first member.
-        "cluster": Least(0 if family.lossless else elements, ids, 0),
-        "gemm": Least(centroid_multiply_adds(case, data), ENTRY_BYTES[case.table] * entries, g.weight_bytes),
-        "gather": Least(adds / ADDS_PER_LANE[case.table], ENTRY_BYTES[case.table] * adds, g.output_bytes),
+        "cluster": _stage(peaks, 0 if family.lossless else elements, ids, 0),
+        "gemm": _stage(peaks, centroid_multiply_adds(case, data), ENTRY_BYTES[case.table] * entries, g.weight_bytes),
+        "gather": _stage(peaks, adds / ADDS_PER_LANE[case.table], ENTRY_BYTES[case.table] * adds, g.output_bytes),
     }
+    dense = _stage(peaks, case.spec.multiply_adds, 0, g.input_bytes + g.weight_bytes + g.output_bytes)
+    return Floor(dense_ms=dense.ms, **stages, total_ms=sum(stage.ms for stage in stages.values()))
+
+
+def centroid_multiply_adds(case: ConvCase, data: LayerInput) -> int:
+    """Multiply-adds of all centroids with their blocks' weights."""
+    blocking = case.blocking
+    products = sum(count * blocking.block_length(block) for block, count in enumerate(data.clusters))
+    return products * blocking.table_width
 
 
 def _added_rows(case: ConvCase) -> int:
@@ -66,3 +54,14 @@ def _added_rows(case: ConvCase) -> int:
     if blocking.layout == "patch":
         return g.rows * blocking.num_blocks
     return int(g.batch * reads(g, 0).sum() * reads(g, 1).sum() * blocking.num_blocks)
+
+
+def _stage(peaks: MachinePeaks, multiply_adds: float, cached_bytes: float, memory_bytes: float) -> FloorStage:
+    seconds = max(
+        multiply_adds / peaks.multiply_adds_per_second,
+        cached_bytes / peaks.cached_bytes_per_second,
+        memory_bytes / peaks.memory_bytes_per_second,
+    )
+    return FloorStage(
+        multiply_adds=multiply_adds, cached_bytes=cached_bytes, memory_bytes=memory_bytes, ms=1e3 * seconds
+    )

@@ -10,7 +10,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.runtime import ProviderName
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -249,14 +248,6 @@ def describe_machine() -> Machine:
         forced_isa=os.environ.get("REUSE_ISA") or None,
         versions=versions(),
     )
-
-
-def write_json(report: Report, path: Path) -> None:
-    """Writes the report in one step, in place of one that was there; infinite errors become null."""
-    with FileTransaction(overwrite=True) as files:
-        with files.create(path) as stream:
-            stream.write((report.model_dump_json(indent=1) + "\n").encode())
-        files.publish()
 
 
 def _processor() -> str:

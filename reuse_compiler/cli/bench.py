@@ -230,9 +230,9 @@ def check_json(path: Path | None, *models: Path) -> None:
 def write_json(report: Any, path: Path | None) -> None:
     """Writes a report where one is wanted, replacing it."""
     if path is not None:
-        from reuse_compiler.benchmark import report as reports
+        from reuse_compiler.reports.json_file import write_report
 
-        reports.write_json(report, path)
+        write_report(report, path, overwrite=True)
 
 
 def main() -> None:

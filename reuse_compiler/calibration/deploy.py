@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reuse_compiler.calibration.activations import Activations, Start
@@ -51,6 +51,8 @@ class Deployer:
     def __init__(self, work: Workpiece, feeds: Sequence[Feed], effort: Effort, seed: int) -> None:
         self._work, self._feeds, self._effort, self._seed = work, feeds, effort, seed
         self._targets: dict[str, list[Floats]] = {}
+        self._fitted: dict[Hashable, tuple[LayerPlan, tuple[float, float] | None]] = {}
+        """What was fitted, by the way of reconstruction and the settings of the layer and of those before it."""
 
     def collect_targets(self, names: Iterable[str], progress: ProgressCallback = silent) -> None:
         """Runs the original model and keeps the layers' outputs at the places that reconstruction looks at."""
@@ -76,7 +78,11 @@ class Deployer:
         progress: ProgressCallback = silent,
         what: str = "fitting",
     ) -> Deployment:
-        """Fits the given layers in graph order; the others stay as they are."""
+        """Fits the given layers in graph order; the others stay as they are.
+
+        A layer is fitted once for the same settings of its own and of the layers before it: most of the choices that a
+        search tries begin alike.
+        """
         missing = settings.keys() - self._targets.keys()
         if how != "none" and missing:
             self.collect_targets(missing, progress)
@@ -85,18 +91,30 @@ class Deployer:
         start = None
         for index, layer in enumerate(layer for layer in self._work.layers if layer.name in settings):
             progress(what, index, len(settings))
-            inputs = input_of(self._work, plan, layer, self._feeds, start)
             own = settings[layer.name]
-            fitted = LayerPlan(layer.spec, own, self._hash(layer, own, inputs))
-            if how != "none" and not FAMILIES[own.family].lossless:
-                found = self._reconstruct(layer, fitted, inputs, how)
-                weights = LayerWeights(found.weight.reshape(layer.spec.weight_shape), found.bias)
-                fitted = replace(fitted, weights=weights)
-                errors[layer.name] = (found.error_as_is, found.error)
-            plan[layer.name] = fitted
-            start = inputs.as_start()
+            key = (how, *((name, before.settings) for name, before in plan.items()), (layer.name, own))
+            if key in self._fitted:
+                start = None
+            else:
+                inputs = input_of(self._work, plan, layer, self._feeds, start)
+                self._fitted[key] = self._fit(layer, own, inputs, how)
+                start = inputs.as_start()
+            plan[layer.name], error = self._fitted[key]
+            if error is not None:
+                errors[layer.name] = error
         progress(what, len(settings), len(settings))
         return Deployment(plan, errors)
+
+    def _fit(
+        self, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct
+    ) -> tuple[LayerPlan, tuple[float, float] | None]:
+        """Returns a layer's plan for these inputs, and the errors of its result as is and reconstructed."""
+        plan = LayerPlan(layer.spec, settings, self._hash(layer, settings, inputs))
+        if how == "none" or FAMILIES[settings.family].lossless:
+            return plan, None
+        found = self._reconstruct(layer, plan, inputs, how)
+        weights = LayerWeights(found.weight.reshape(layer.spec.weight_shape), found.bias)
+        return replace(plan, weights=weights), (found.error_as_is, found.error)
 
     def _hash(self, layer: ConvLayer, settings: LayerSettings, inputs: Activations) -> HashParameters:
         sampler = VectorSampler(
@@ -110,7 +128,7 @@ class Deployer:
         self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct
     ) -> LayerReconstruction:
         fit = LayerFit(layer.spec, layer.weights, layer.biases, how)
-        clusterer = Clusterer(self._work, layer, plan)
+        clusterer = Clusterer(plan)
         checked = max(1, len(inputs) // CHECKED_SHARE)
         for index, (x,) in enumerate(inputs):
             places, target = self._places(layer, index), self._targets[layer.name][index]

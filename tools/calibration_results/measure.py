@@ -18,7 +18,6 @@ from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
 from reuse_compiler.verification.compare import Difference, largest_error
 from reuse_compiler.verification.inputs import Feed
-from reuse_compiler.verification.ratios import ratio_of
 from reuse_compiler.verification.sessions import open_session, runner
 from reuse_compiler.verification.timing import Turns
 from tools.calibration_results.results import ReuseLayer, VariantResult
@@ -123,4 +122,4 @@ def _in_memory(sample: Sample) -> Sample:
 
 def _layers(session: onnxruntime.InferenceSession, settings: Settings) -> list[ReuseLayer]:
     ratios = remaining_ratios(session) if settings else {}
-    return [ReuseLayer(name=name, settings=own, r_c=ratio_of(name, ratios)) for name, own in settings.items()]
+    return [ReuseLayer(name=name, settings=own, r_c=ratios.get(name)) for name, own in settings.items()]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tools.cpp_build import ROOT
+from tools.prose import COLUMNS
 
-COLUMNS = 110
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 PAGE_NAME = re.compile(r"`([\w./-]+\.md)`")
 

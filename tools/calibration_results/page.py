@@ -13,19 +13,24 @@ from reuse_compiler.reuse.config import LayerSettings
 from tools.calibration_results.measure import INT8
 from tools.calibration_results.networks import NETWORKS
 from tools.calibration_results.results import CalibrationRun, NetworkResult, VariantResult, result_path
+from tools.prose import paragraph
 
 PAGE = "calibration.md"
 INTRODUCTION = """\
 # Calibrated networks
 
-Made by `tools/calibration_results` from the `calibration_*.json` files beside it. Every network is calibrated on one
-part of its data and judged on another, which took no part. There, all forms take turns in one process, one thread, on
-the same run of the model; `ms` is the median of those runs, `speed-up` is over the original model in onnxruntime.
-`change` is the metric's from the original's (top-1 is accuracy by the labels, all others compare with the original's
-output), with its standard error, were other pictures drawn; `error` is the relative L2 error of the output.
-`onnxruntime int8` is its static quantisation (weights per channel, ranges of the activations from the same calibration
-data), in whichever of its forms runs fastest. `learned` is what reuse-calibrate finds, `sign` the same with the papers'
-random hyperplanes and `--budget quick`.
+Made by `tools/calibration_results` from the `calibration_*.json` files beside it. Every network is calibrated
+on one part of its data and judged on another, which took no part. There, all forms take turns in one process,
+with one thread, on the same run of the model. In the tables:
+
+* `ms` is the median of those runs, and `speed-up` is over the original model in onnxruntime.
+* `change` is the metric's from the original's, with the standard error that it would have if other pictures
+  were drawn. Top-1 is accuracy by the labels; all other metrics compare with the original's output.
+* `error` is the relative L2 error of the output.
+* `onnxruntime int8` is its static quantisation (weights per channel, ranges of the activations from the same
+  calibration data), in whichever of its forms runs fastest.
+* `learned` is what reuse-calibrate finds. `sign` is the same with the papers' random hyperplanes and
+  `--budget quick`.
 """
 RECONSTRUCTION = (
     "The same choice with each `--reconstruct`, on the runs for calibration that only the last check sees:\n"
@@ -56,12 +61,13 @@ def _head(result: NetworkResult) -> Iterator[str]:
     yield f"## {result.title}\n"
     if result.limit is not None:
         yield f"**Only a trial of the tool, with {result.limit} pictures of each kind: these numbers mean nothing.**\n"
-    yield f"Calibrated on {result.calibrated_on}; judged on {result.held_out} ({result.rounds} rounds)."
     machine, versions = result.machine, result.machine.versions
-    yield (
-        f"{_threads(result.threads)} of {machine.processor} ({machine.processors} processors), "
-        f"onnxruntime {versions['onnxruntime']}, reuse-compiler {versions['reuse-compiler']}.\n"
+    yield paragraph(
+        f"The model was calibrated on {result.calibrated_on}, and judged on {result.held_out}, in {result.rounds} "
+        f"rounds. It ran on {_threads(result.threads)} of {machine.processor} ({machine.processors} processors), with "
+        f"onnxruntime {versions['onnxruntime']} and reuse-compiler {versions['reuse-compiler']}."
     )
+    yield ""
     for goal in result.goals:
         yield f"* {goal.goal}: **{'yes' if goal.reached else 'no'}**"
     if result.goals:
@@ -149,7 +155,8 @@ def _commands(result: NetworkResult) -> Iterator[str]:
         yield f"    {run.compile_command}"
     yield ""
     took = "; ".join(f"{run.variant} {_took(run)}" for run in result.calibrations)
-    yield f"The calibrations took: {took}. Comparing took at most {_gigabytes(result.peak_bytes)}.\n"
+    yield paragraph(f"The calibrations took: {took}. Comparing took at most {_gigabytes(result.peak_bytes)}.")
+    yield ""
 
 
 def _took(run: CalibrationRun) -> str:
@@ -169,7 +176,7 @@ def _change(value: float, flips: Flips | None) -> str:
 
 
 def _threads(count: int) -> str:
-    return "One thread" if count == 1 else f"{count} threads"
+    return "one thread" if count == 1 else f"{count} threads"
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from tools.prose import paragraph
 from tools.training_results.results import (
     Export,
     LayerTimes,
@@ -101,7 +102,7 @@ def _strategies(result: Strategies) -> list[str]:
     )
     lines = [f"    {run['command']}" for runs in result.runs.values() for run in runs]
     switches = [
-        f"* {name}, seed {run['seed']}, step {own['step']}: stage {own['before']} to {own['after']}, {own['reason']}"
+        paragraph(f"* {name}, seed {run['seed']}, step {own['step']}: {_stages(own)}", indent="  ")
         for name, runs in result.runs.items()
         for run in runs
         for own in run.get("switches", [])
@@ -110,6 +111,10 @@ def _strategies(result: Strategies) -> list[str]:
     words = [f"Means of {several} seeds, with the lowest and the highest accuracy."] if several > 1 else []
     parts = [f"## {result.network} with each strategy", _where(result), *words, _table(head, rows)]
     return [*parts, *(["Switches:", "\n".join(switches)] if switches else []), "\n".join(lines)]
+
+
+def _stages(switch: dict[str, Any]) -> str:
+    return f"stage {switch['before']} to {switch['after']}, {switch['reason']}"
 
 
 class _Means:
@@ -145,13 +150,19 @@ def _export(result: Export) -> list[str]:
     layers = ", ".join(f"{name} L={own['L']} H={own['H']}" for name, own in result.layers.items())
     words = f"{result.network} trained with strategy 2 ({len(result.switches)} switches; at the end {layers})."
     error = f"Relative difference of the scores: {result.output_error:.1e}."
-    return ["## Export", _where(result), f"{words} {error}", _table(("model", "top-1 on 5,000 test images"), rows)]
+    return [
+        "## Export",
+        _where(result),
+        paragraph(f"{words} {error}"),
+        _table(("model", "top-1 on 5,000 test images"), rows),
+    ]
 
 
 def _where(result: Result) -> str:
     machine = result.machine
     packages = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
-    return f"{machine.processor} ({machine.processors} processors), {packages}:\n\n    {result.command}"
+    where = paragraph(f"Measured on {machine.processor} ({machine.processors} processors), with {packages}:")
+    return f"{where}\n\n    {result.command}"
 
 
 def _number(value: float) -> str:

@@ -26,7 +26,7 @@ from reuse_compiler.reuse.fitted import Fitted, load_fitted
 from reuse_compiler.runtime import import_onnxruntime, library_version
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
-from reuse_compiler.verification.ratios import measure_ratios, ratio_of
+from reuse_compiler.verification.ratios import measure_ratios
 from reuse_compiler.verification.sessions import RunError
 from reuse_compiler.verification.sources import open_data
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
@@ -156,8 +156,7 @@ def _measure_ratios(
     if not probe.modified:
         return {}
     by_node = measure_ratios(probe.model, source, threads, folder, progress)
-    by_layer = {layer.name: ratio_of(layer.name, by_node) for layer in probe.layers}
-    return {layer: ratio for layer, ratio in by_layer.items() if ratio is not None}
+    return {layer: by_node[node] for layer, node in probe.rewritten.clustering.items() if node in by_node}
 
 
 def _verify(
@@ -178,7 +177,7 @@ def _verify(
     report.dense_ms, report.reuse_ms = result.dense_ms, result.reuse_ms
     for layer in report.layers:
         layer.output_error = result.layer_errors.get(layer.name)
-        layer.r_c = ratio_of(layer.name, result.remaining_ratios)
+        layer.r_c = result.remaining_ratios.get(lowered.rewritten.clustering.get(layer.name, ""))
     check_lossless(report, result)
     _warn(result)
 
@@ -209,7 +208,7 @@ def layer_tensors(lowered: Lowered) -> list[LayerTensor]:
             layer.name,
             lowered.outputs[layer.name],
             4 * layer.N * layer.M if layer.N and layer.M else None,
-            lowered.pixel_major.get(lowered.outputs[layer.name]),
+            lowered.rewritten.pixel_major.get(lowered.outputs[layer.name]),
         )
         for layer in lowered.layers
         if layer.name in lowered.outputs

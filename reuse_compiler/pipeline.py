@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -15,9 +15,9 @@ from reuse_compiler.passes.check_legality import check_legality
 from reuse_compiler.passes.check_result import check_result
 from reuse_compiler.passes.choose_parameters import choose_parameters, plan_of
 from reuse_compiler.passes.inline_functions import inline_functions
-from reuse_compiler.passes.keep_pixel_major import Ordered, keep_pixel_major
+from reuse_compiler.passes.keep_pixel_major import keep_pixel_major
 from reuse_compiler.passes.layer import Prepared
-from reuse_compiler.passes.lower_to_reuse import lower_to_reuse
+from reuse_compiler.passes.lower_to_reuse import Rewritten, lower_to_reuse
 from reuse_compiler.passes.match_convolutions import match_convolutions
 from reuse_compiler.passes.record_settings import record_settings
 from reuse_compiler.report import LayerReport
@@ -30,18 +30,20 @@ from reuse_compiler.reuse.plan import Plan
 class Lowered:
     """A model compiled, and what was decided of its layers."""
 
-    model: onnx.ModelProto
-    """The rewritten model, or the very model that was given if nothing was rewritten."""
+    rewritten: Rewritten
+    """The result; its model is the very model that was given if nothing was rewritten."""
     layers: list[LayerReport]
     """Every Conv-like node of the model in graph order, those of If/Loop bodies too."""
     outputs: dict[str, str]
     """By rewritten layer of the main graph: the tensor that holds its result in the original, and in the rewritten
-    model unless `pixel_major` names another."""
-    pixel_major: dict[str, str]
-    """By tensor of the original: the one that holds the same in the rewritten model, but in the order NHWC."""
+    model unless that is pixel-major."""
     modified: bool
     bound: dict[str, tuple[int, ...]]
     """Concrete input shapes for which parameters were chosen."""
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        return self.rewritten.model
 
 
 def find_layers(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Prepared:
@@ -58,16 +60,18 @@ def find_layers(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | 
     return Prepared(inlined, view, layers, bound)
 
 
-def apply_plan(prepared: Prepared, plan: Plan, lowering: Lowering = "fused", *, keep_order: bool = False) -> Ordered:
+def apply_plan(prepared: Prepared, plan: Plan, lowering: Lowering = "fused", *, keep_order: bool = False) -> Rewritten:
     """Returns a copy of the model with the planned layers lowered, checked against the model it came from.
 
     With `keep_order` it has all tensors of the original as they were, without any that is pixel-major. An empty plan
     gives the very model. Raises PassError for a result that is wrong in itself.
     """
     if not plan:
-        return Ordered(prepared.model, {})
-    model = lower_to_reuse(prepared, plan, lowering)
-    result = Ordered(model, {}) if keep_order else keep_pixel_major(model)
+        return Rewritten(prepared.model)
+    result = lower_to_reuse(prepared, plan, lowering)
+    if not keep_order:
+        model, renamed = keep_pixel_major(result.model)
+        result = replace(result, model=model, pixel_major=renamed)
     check_result(prepared.model, result.model, len(plan))
     return result
 
@@ -88,7 +92,7 @@ def lower(
     prepared = find_layers(model, options.shapes)
     decisions = choose_parameters(prepared.layers, options, config, fitted or Fitted(), remaining_ratios or {})
     plan = plan_of(decisions)
-    result = Ordered(model, {})
+    result = Rewritten(model)
     if plan:
         result = apply_plan(prepared, plan, options.lowering, keep_order=options.data_order == "nchw")
         record_settings(result.model, plan, options)
@@ -96,10 +100,9 @@ def lower(
     original = {name for node in model.graph.node for name in node.output}
     chosen = [layer for name, layer in prepared.convolutions.items() if name in plan]
     return Lowered(
-        model=result.model,
+        rewritten=result,
         layers=[decision.report() for decision in decisions],
         outputs={layer.name: layer.output for layer in chosen if layer.in_main and layer.output in original},
-        pixel_major=result.renamed,
         modified=bool(plan),
         bound=prepared.bound,
     )

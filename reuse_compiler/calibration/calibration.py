@@ -13,12 +13,12 @@ import onnx
 
 from reuse_compiler.calibration.deploy import Deployer, Deployment
 from reuse_compiler.calibration.effort import EFFORTS
-from reuse_compiler.calibration.evaluate import Evaluator, Score
+from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.metrics import Metric, Target
 from reuse_compiler.calibration.options import DEFAULT_MAX_DROP, CalibrationOptions
 from reuse_compiler.calibration.papers import papers_candidates, papers_choice
-from reuse_compiler.calibration.report import Check, LayerCalibration, Measurement, Trial
+from reuse_compiler.calibration.report import Check, LayerCalibration, Measurement, Score, Trial
 from reuse_compiler.calibration.samples import Split
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, settings_of
 from reuse_compiler.calibration.state import State

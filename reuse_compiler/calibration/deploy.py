@@ -128,7 +128,7 @@ class Deployer:
         self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct
     ) -> LayerReconstruction:
         fit = LayerFit(layer.spec, layer.weights, layer.biases, how)
-        clusterer = Clusterer(self._work, layer, plan)
+        clusterer = Clusterer(plan)
         checked = max(1, len(inputs) // CHECKED_SHARE)
         for index, (x,) in enumerate(inputs):
             places, target = self._places(layer, index), self._targets[layer.name][index]

@@ -8,11 +8,10 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 import onnx
-from pydantic import BaseModel, ConfigDict
 
 from reuse_compiler.calibration.activations import HELD_BYTES
 from reuse_compiler.calibration.metrics import Metric, Outputs
-from reuse_compiler.calibration.report import Flips
+from reuse_compiler.calibration.report import Score
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.verification.compare import Difference
@@ -24,21 +23,6 @@ if TYPE_CHECKING:
 
 TIMED_RUNS = 5
 """Interleaved runs of each model, at least; the reported time is their median."""
-
-
-class Score(BaseModel):
-    """How a model does beside the original; times are medians of interleaved runs in milliseconds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    value: float
-    """The metric."""
-    drop: float
-    output_error: float
-    """Relative L2 error of the model's outputs, the largest of them."""
-    dense_ms: float
-    reuse_ms: float
-    flips: Flips | None = None
 
 
 class Evaluator:

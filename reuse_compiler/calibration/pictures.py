@@ -25,7 +25,7 @@ def cluster_pictures(work: Workpiece, plan: Plan, feed: Feed) -> list[ClusterPic
     for layer in [layer for layer in work.layers if layer.name in plan][:MOST_PICTURES]:
         own, g = plan[layer.name], layer.spec
         ((x,),) = input_of(work, plan, layer, [feed])
-        ids, _ = Clusterer(work, layer, own).ids_and_centroids(x)
+        ids, _ = Clusterer(own).ids_and_centroids(x)
         size = (g.out_height, g.out_width) if own.settings.layout == "patch" else (g.in_height, g.in_width)
         first = ids[0].reshape(g.batch, *size)[0]
         picture = ClusterPicture(layer=layer.name, block=0, ids=_thinned(first).tolist(), image=_image(feed))

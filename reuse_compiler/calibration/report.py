@@ -70,42 +70,40 @@ class Flips(BaseModel):
         return math.sqrt(max(variance, 0.0) / self.rows)
 
 
-class Trial(BaseModel):
-    """One choice for the whole model, measured end to end on the samples for selection."""
+class Score(BaseModel):
+    """How a model does beside the original on some samples."""
 
     model_config = CONFIG
 
-    step: str
-    """What the search did to come to it."""
-    layers: dict[str, LayerSettings]
     value: float
     """The metric."""
     drop: float
     output_error: float
-    """Relative L2 error of the model's outputs."""
+    """Relative L2 error of the model's outputs, the largest of them."""
     dense_ms: float
     reuse_ms: float
+    """Medians of interleaved runs."""
     flips: Flips | None = None
     """Of metrics that count right rows."""
+
+
+class Trial(Score):
+    """One choice for the whole model, measured end to end on the samples for selection."""
+
+    step: str
+    """What the search did to come to it."""
+    layers: dict[str, LayerSettings]
     accepted: bool
     """Whether it keeps the accuracy budget."""
 
 
-class Check(BaseModel):
+class Check(Score):
     """The chosen model on the data that took no part."""
-
-    model_config = CONFIG
 
     samples: int
     """Runs of the model."""
     original: float
     """The metric of the original model."""
-    value: float
-    drop: float
-    output_error: float
-    dense_ms: float
-    reuse_ms: float
-    flips: Flips | None = None
     target: float | None = None
     """What the value had to come up to here: the original may be better or worse on these samples than on those that
     settings were chosen on. None in reports of versions that did not write it."""

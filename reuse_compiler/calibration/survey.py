@@ -104,7 +104,7 @@ class Survey:
             bench = LayerBench(self.work, layer, x, self.options.threads)
             (settings,) = wanted[layer.name]
             plan = LayerPlan(layer.spec, settings, fitter.fit(settings))
-            bound = error_bound(self.work, layer, plan, x, bench.dense_norm())
+            bound = error_bound(layer, plan, x, bench.dense_norm())
             found[layer.name] = choice[layer.name].model_copy(update={"error_bound": bound})
         self.progress("bounding errors", len(layers), len(layers))
         return found

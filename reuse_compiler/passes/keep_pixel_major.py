@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -31,17 +30,10 @@ RANK = 4
 TO_PIXEL_MAJOR = (0, 2, 3, 1)
 
 
-@dataclass(frozen=True)
-class Ordered:
-    """A model in which some tensors are pixel-major."""
-
-    model: onnx.ModelProto
-    renamed: dict[str, str]
-    """By the name that a tensor of the main graph had: the one that now holds the same, pixel-major."""
-
-
-def keep_pixel_major(model: onnx.ModelProto) -> Ordered:
+def keep_pixel_major(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
     """Returns the rewritten model with tensors pixel-major where pooling lies between reuse convolutions.
+
+    With it come the tensors, by the name that each had in the main graph: the one that now holds the same, pixel-major.
 
     Such a tensor comes from a reuse convolution, and everything that reads it, through elementwise operators and
     pooling, ends in reuse convolutions of layout `channel`. It has a new name, so that no name means another tensor
@@ -51,7 +43,7 @@ def keep_pixel_major(model: onnx.ModelProto) -> Ordered:
     view = GraphView(model)
     tensors = _Regions(view).find()
     if not tensors:
-        return Ordered(model, {})
+        return model, {}
     names = Names(model)
     renamed = {id(tensor): names.new_tensor(f"{tensor.name}/nhwc") for tensor in tensors}
     edit = ModelEdit(view)
@@ -61,7 +53,7 @@ def keep_pixel_major(model: onnx.ModelProto) -> Ordered:
     result = edit.result()
     _declare(view, result, tensors, renamed)
     in_main = {id(tensor) for ref in view.nodes() if ref.scope.parent is None for tensor in ref.node.outputs}
-    return Ordered(result, {t.name: renamed[id(t)] for t in tensors if id(t) in in_main})
+    return result, {t.name: renamed[id(t)] for t in tensors if id(t) in in_main}
 
 
 class _Regions:

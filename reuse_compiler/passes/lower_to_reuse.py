@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,12 +24,25 @@ from reuse_compiler.reuse.plan import LayerPlan, Plan
 
 DOMAIN = "ai.reuse"
 DOMAIN_VERSION = 1
+CLUSTERING = ("ReuseConv", "Cluster")
+"""The operators that cluster."""
 AXES_ARE_INPUTS_SINCE_OPSET = 13
 """From this opset on, Squeeze and Unsqueeze take their axes as an input."""
 HEIGHT_AXIS = 2
 
 
-def lower_to_reuse(prepared: Prepared, plan: Plan, lowering: Lowering = "fused") -> onnx.ModelProto:
+@dataclass(frozen=True)
+class Rewritten:
+    """A model with reuse, and where things are in it."""
+
+    model: onnx.ModelProto
+    clustering: Mapping[str, str] = field(default_factory=dict)
+    """By layer: the node that clusters its input, under whose name the statistics have its r_c."""
+    pixel_major: Mapping[str, str] = field(default_factory=dict)
+    """By tensor of the main graph of the original: the one that holds the same in the order NHWC."""
+
+
+def lower_to_reuse(prepared: Prepared, plan: Plan, lowering: Lowering = "fused") -> Rewritten:
     """Returns a copy of the model with the planned layers rewritten.
 
     Their Convs, normalizations and activations are gone and their results have the names they had. All other nodes stay
@@ -37,15 +52,17 @@ def lower_to_reuse(prepared: Prepared, plan: Plan, lowering: Lowering = "fused")
     layers = {name: layer for name, layer in prepared.convolutions.items() if name in plan}
     for layer in layers.values():
         names.release_node(layer.proto.name)
+    clustering = {}
     for name, layer in layers.items():
         nodes, constants = _Builder(layer, plan[name], names, prepared.view.opset).build(lowering)
         nodes[-1].doc_string = layer.proto.doc_string
         nodes[-1].metadata_props.extend(layer.proto.metadata_props)
+        clustering[name] = next(node.name for node in nodes if node.op_type in CLUSTERING)
         edit.replace(layer.taken_in, nodes, constants)
     model = edit.result()
     if all(opset.domain != DOMAIN for opset in model.opset_import):
         model.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
-    return model
+    return Rewritten(model, clustering)
 
 
 class _Builder:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reuse_compiler.reuse.geometry import Blocking
+from reuse_compiler.runtime.clustering import stacked
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,7 @@ class InputClusters(ABC):
 
     def centroid_array(self) -> NDArray[np.float32]:
         """Returns the centroids of all blocks, `[B, Cmax, L]`."""
-        own = [self.centroids(block).float().cpu().numpy() for block in range(self.blocking.num_blocks)]
-        array = np.zeros((len(own), max(map(len, own)), self.blocking.sub_vector_length), np.float32)
-        for block, centroids in enumerate(own):
-            array[block, : len(centroids)] = centroids
-        return array
+        return stacked([self.centroids(block).float().cpu().numpy() for block in range(self.blocking.num_blocks)])
 
     @property
     def count(self) -> int:

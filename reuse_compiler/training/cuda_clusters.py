@@ -18,17 +18,17 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import Blocking
-from reuse_compiler.runtime.library import last_error
-from reuse_compiler.training.capi import (
+from reuse_compiler.runtime.capi import (
     CudaExecution,
     DeviceClusters,
     address_of,
     convolution_of,
-    cuda_training_library,
+    cuda_layer_library,
     hashing_of,
-    memory_formats,
 )
+from reuse_compiler.runtime.library import last_error
 from reuse_compiler.training.clusters import Gradients, InputClusters
+from reuse_compiler.training.shapes import memory_formats
 
 
 class CudaClusters(InputClusters):
@@ -38,10 +38,11 @@ class CudaClusters(InputClusters):
         self, x: Tensor, blocking: Blocking, settings: LayerSettings, parameters: HashParameters, keep_codes: bool
     ) -> None:
         super().__init__(blocking)
-        self._library = cuda_training_library()
+        self._library = cuda_layer_library()
         self._shape, self._device = x.shape, x.device
         self._input_format, self._format = memory_formats(x, blocking)
-        self._convolution = convolution_of(blocking, self._input_format, self._format)
+        pixel_major = [order is torch.channels_last for order in (self._input_format, self._format)]
+        self._convolution = convolution_of(blocking, *pixel_major)
         own = x.detach().contiguous(memory_format=self._input_format)
         on_device = {
             name: None if array is None else torch.tensor(array, device=x.device) for name, array in parameters.items()

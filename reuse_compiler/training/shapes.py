@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from reuse_compiler.reuse.geometry import ConvSpec
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
 ANY_SIZE = (None, None, None, None)
 """Shape of an input that is not known: how many blocks there are does not depend on it."""
@@ -33,3 +33,10 @@ def order_of(x: Tensor) -> torch.memory_format:
     """Returns in which order the pixels and channels of `[N, C, H, W]` lie."""
     pixel_major = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if pixel_major else torch.contiguous_format
+
+
+def memory_formats(x: Tensor, blocking: Blocking) -> tuple[torch.memory_format, torch.memory_format]:
+    """Returns in which orders the kernels read an input and write its output."""
+    own = order_of(x)
+    # Windows (layout patch) are read from planes only, but written to either.
+    return own if blocking.layout == "channel" else torch.contiguous_format, own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -31,8 +30,3 @@ def measure_ratios(
         run_session(session, None, feed, COMPILED)
     progress("measuring remaining ratios", count, count)
     return remaining_ratios(session)
-
-
-def ratio_of(layer: str, by_node: Mapping[str, float]) -> float | None:
-    """Returns a layer's r_c: its fused operator has the layer's name, its staged form clusters in a node of its own."""
-    return by_node.get(f"{layer}/Cluster", by_node.get(layer))

@@ -71,7 +71,7 @@ class Verification:
     reuse_ms: float = 0.0
     layer_errors: dict[str, float] = field(default_factory=dict)
     remaining_ratios: dict[str, float] = field(default_factory=dict)
-    """r_c by the name of the node that clusters: the layer's name, or `<layer>/Cluster` in the staged form."""
+    """r_c by the name of the node that clusters."""
 
 
 @dataclass(frozen=True)

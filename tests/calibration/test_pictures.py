@@ -29,7 +29,7 @@ def pictures_of(model: Any, feeds: list[dict[str, NDArray[Any]]]) -> list[Cluste
     plan = Deployer(work, feeds, EFFORT, 0).deploy({own.name: settings_for(own) for own in work.layers}, "none").plan
     made = cluster_pictures(work, plan, feeds[0])
     first = work.layers[0]
-    ids = Clusterer(work, first, plan[first.name]).ids_and_centroids(feeds[0][first.input])[0][0]
+    ids = Clusterer(plan[first.name]).ids_and_centroids(feeds[0][first.input])[0][0]
     shown = np.array(made[0].ids)
     step = -(-max(first.spec.in_height, first.spec.in_width) // LARGEST_SIDE)
     whole = ids[: first.spec.in_height * first.spec.in_width].reshape(first.spec.in_height, -1)

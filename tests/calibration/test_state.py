@@ -11,9 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
-from reuse_compiler.calibration.evaluate import Score
 from reuse_compiler.calibration.options import CalibrationOptions
-from reuse_compiler.calibration.report import Measurement
+from reuse_compiler.calibration.report import Measurement, Score
 from reuse_compiler.calibration.state import State, state_path
 from reuse_compiler.reuse.config import make_settings
 from tests.calibration.networks import network

@@ -74,16 +74,6 @@ class TestRewriting:
         assert operators(model.with_name("staged.onnx"))[:4] == ["Hash", "Cluster", "CentroidGemm", "Gather"]
         np.testing.assert_allclose(results[0], results[1], rtol=1e-4, atol=1e-5)
 
-    def test_the_order_of_data_changes_no_bit(self, run: Run, model: Path) -> None:
-        results: list[np.ndarray] = []
-        for order in ("nchw", "nhwc"):
-            output = model.with_name(f"{order}.onnx")
-            assert run(model, "-o", output, "--force", "--data-order", order).exit_code == 0
-            results.append(reuse_compiler.session(output).run(None, {"x": X})[0])
-            tensors = {name for node in onnx.load(output).graph.node for name in node.output}
-            assert any(name.endswith("/nhwc") for name in tensors) is (order == "nhwc")
-        np.testing.assert_array_equal(results[0], results[1])
-
     def test_every_flag_reaches_the_compiler(self, run: Run, model: Path) -> None:
         report = model.with_name("r.json")
         flags = (

@@ -53,7 +53,7 @@ def rewritten(model: onnx.ModelProto, options: CompileOptions = EXACT) -> dict[s
     reference = ReferenceEvaluator(lowered.model, new_ops=REFERENCE_OPS).run(None, {"x": X})
     for actual, wanted in zip(reference, expected, strict=True):
         assert_close(np.asarray(actual), wanted)
-    return {name: renamed for name, renamed in lowered.pixel_major.items() if name != "q"}
+    return {name: renamed for name, renamed in lowered.rewritten.pixel_major.items() if name != "q"}
 
 
 def orders(model: onnx.ModelProto) -> list[tuple[str, str]]:
@@ -71,12 +71,13 @@ def test_the_model_that_is_given_is_not_changed() -> None:
     plan = plan_of(choose_parameters(prepared.layers, EXACT, None, Fitted(), {}))
     plain = apply_plan(prepared, plan, keep_order=True)
     before = plain.model.SerializeToString()
-    ordered = keep_pixel_major(plain.model)
-    assert plain.renamed == {} and ordered.renamed == {"q": "q/nhwc", "a": "a/nhwc"}
-    assert plain.model.SerializeToString() == before != ordered.model.SerializeToString()
+    ordered, renamed = keep_pixel_major(plain.model)
+    assert renamed == {"q": "q/nhwc", "a": "a/nhwc"} == apply_plan(prepared, plan).pixel_major
+    assert plain.model.SerializeToString() == before != ordered.SerializeToString()
+    np.testing.assert_array_equal(run(ordered, {"x": X})[0], run(plain.model, {"x": X})[0])
     alone = model_of([conv(1, "x", "y")], [value("x", X.shape)], [value("y", [None] * 4)], [tensor("w", W)])
     dense = lower(alone, EXACT).model
-    assert keep_pixel_major(dense).model is dense
+    assert keep_pixel_major(dense) == (dense, {})
 
 
 def test_neighbours() -> None:
@@ -236,7 +237,7 @@ def test_bodies() -> None:
     outputs = [value(name, [None] * 4) for name in ("y", "z", "v")]
     model = model_of(outer, inputs, outputs, [tensor("w", 0.3 * random_array(4, 4, 3, 3))])
     lowered = lower(model, EXACT)
-    assert lowered.pixel_major == {}
+    assert lowered.rewritten.pixel_major == {}
     branches = [attribute.g for attribute in lowered.model.graph.node[-1].attribute]
     assert [[list(each.output) for each in branch.node[:3]] for branch in branches] == [
         [["then_a/nhwc"], ["then_b/nhwc"], ["then_y"]],

@@ -239,6 +239,16 @@ def test_new_names_clash_with_none() -> None:
     assert result.graph.node[0].input[3] == "conv/projections#2"
 
 
+def test_the_clustering_node_is_told_whatever_its_name() -> None:
+    relu = helper.make_node("Relu", ["c"], ["y"], name="conv/Cluster")
+    prepared = find_layers(conv_model(activation=relu))
+    plan = plan_of(choose_parameters(prepared.layers, SIGN, None, Fitted(), {}))
+    assert apply_plan(prepared, plan).clustering == {"conv": "conv"}
+    staged = apply_plan(prepared, plan, "staged")
+    (node,) = [node for node in staged.model.graph.node if node.op_type == "Cluster"]
+    assert staged.clustering == {"conv": node.name}
+
+
 def mixed_model() -> onnx.ModelProto:
     """Two Convs (one depthwise) among other nodes, with everything that describes a model."""
     nodes = [

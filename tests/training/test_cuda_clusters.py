@@ -20,7 +20,8 @@ from torch import Tensor  # noqa: E402
 from reuse_compiler.errors import ConfigError, LibraryError  # noqa: E402
 from reuse_compiler.reuse.config import LayerSettings, make_settings  # noqa: E402
 from reuse_compiler.reuse.families import HashParameters  # noqa: E402
-from reuse_compiler.training import capi, cuda_clusters  # noqa: E402
+from reuse_compiler.runtime import capi  # noqa: E402
+from reuse_compiler.training import cuda_clusters  # noqa: E402
 from reuse_compiler.training import layer as layer_module  # noqa: E402
 from reuse_compiler.training.clustering import cluster  # noqa: E402
 from reuse_compiler.training.cuda_clusters import CudaClusters  # noqa: E402
@@ -55,7 +56,7 @@ class Machine:
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     if request.param == "host":
         host = capi.declare(capi.declare(cuda_host.load(), capi.FUNCTIONS), capi.CUDA_FUNCTIONS)
-        monkeypatch.setattr(cuda_clusters, "cuda_training_library", lambda: host)
+        monkeypatch.setattr(cuda_clusters, "cuda_layer_library", lambda: host)
     elif reason := missing():
         (pytest.fail if os.environ.get("REUSE_REQUIRE_CUDA") == "1" else pytest.skip)(reason)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

@@ -88,9 +88,9 @@ def test_pixel_major_tensors_stay_so_and_give_the_same(settings: LayerSettings) 
 
 
 def test_tensors_are_not_copied_on_their_way_to_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reuse_compiler.training import library_clusters
+    from reuse_compiler.runtime import capi
 
-    library, seen = library_clusters.training_library(), {}
+    library, seen = capi.layer_library(), {}
 
     class Watched:
         def __getattr__(self, name: str) -> Any:
@@ -100,7 +100,7 @@ def test_tensors_are_not_copied_on_their_way_to_the_library(monkeypatch: pytest.
 
             return call
 
-    monkeypatch.setattr(library_clusters, "training_library", Watched)
+    monkeypatch.setattr(capi, "layer_library", Watched)
     layer, x = layer_with(), smooth_images(3, 16, 12)
     y = layer(x)
     assert seen["reuse_cluster"][4] == x.data_ptr()
@@ -114,9 +114,10 @@ def test_tensors_are_not_copied_on_their_way_to_the_library(monkeypatch: pytest.
 def test_a_layer_is_made_ready_once_for_inputs_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     import gc
 
+    from reuse_compiler.runtime import capi
     from reuse_compiler.training import library_clusters
 
-    library, calls = library_clusters.training_library(), []
+    library, calls = capi.layer_library(), []
 
     class Counted:
         def __getattr__(self, name: str) -> Any:
@@ -124,7 +125,7 @@ def test_a_layer_is_made_ready_once_for_inputs_of_any_size(monkeypatch: pytest.M
                 calls.append(name)
             return getattr(library, name)
 
-    monkeypatch.setattr(library_clusters, "training_library", Counted)
+    monkeypatch.setattr(capi, "layer_library", Counted)
     layer = layer_with()
     for batch, size in [(1, 9), (3, 12), (2, 9)]:
         layer(smooth_images(batch, 16, size))

@@ -20,7 +20,6 @@ from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.inputs import Feed
-from reuse_compiler.verification.ratios import ratio_of
 from reuse_compiler.verification.sessions import open_session
 from reuse_compiler.verification.timing import interleave
 from tools.calibration_results.results import ReuseLayer, VariantResult
@@ -168,4 +167,4 @@ def _change(metric: Metric, original: float, value: float) -> float:
 
 def _layers(session: onnxruntime.InferenceSession, settings: Settings) -> list[ReuseLayer]:
     ratios = remaining_ratios(session) if settings else {}
-    return [ReuseLayer(name=name, settings=own, r_c=ratio_of(name, ratios)) for name, own in settings.items()]
+    return [ReuseLayer(name=name, settings=own, r_c=ratios.get(name)) for name, own in settings.items()]

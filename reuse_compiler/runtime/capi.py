@@ -1,25 +1,34 @@
-"""The library's C functions for training, declared for ctypes, and what they are given.
+"""The library's C functions for one layer, declared for ctypes, and what they are given.
 
-Their headers are training_capi.h and cuda_training_capi.h in custom_ops/include/reuse.
+Their headers are training_capi.h and cuda_training_capi.h in custom_ops/include/reuse. Arrays are NumPy's or tensors of
+PyTorch: all that is asked of either is where its elements are.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from collections.abc import Mapping
 from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_void_p
-from typing import Any
+from typing import Any, Protocol
 
-import torch
+import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from reuse_compiler.errors import LibraryError
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.runtime.library import load_library
-from reuse_compiler.training.shapes import order_of
+
+
+class TensorLike(Protocol):
+    """What is asked of a tensor of PyTorch."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def data_ptr(self) -> int: ...
 
 
 class Convolution(ctypes.Structure):
@@ -114,15 +123,15 @@ CUDA_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 @functools.cache
-def training_library() -> ctypes.CDLL:
-    """Returns the operator library with its training functions declared; raises LibraryError for one without them."""
+def layer_library() -> ctypes.CDLL:
+    """Returns the operator library with the functions for a layer declared; raises LibraryError for one without."""
     return declare(load_library(), FUNCTIONS)
 
 
 @functools.cache
-def cuda_training_library() -> ctypes.CDLL:
+def cuda_layer_library() -> ctypes.CDLL:
     """Returns the operator library with those for CUDA tensors declared, too; raises LibraryError likewise."""
-    return declare(training_library(), CUDA_FUNCTIONS)
+    return declare(layer_library(), CUDA_FUNCTIONS)
 
 
 def declare(library: ctypes.CDLL, functions: dict[str, tuple[Any, tuple[Any, ...]]]) -> ctypes.CDLL:
@@ -133,20 +142,13 @@ def declare(library: ctypes.CDLL, functions: dict[str, tuple[Any, tuple[Any, ...
             function.restype, function.argtypes = result, arguments
     except AttributeError as error:
         raise LibraryError(
-            f"the operator library has no training functions ({error}): rebuild it with `pip install .`"
+            f"the operator library lacks functions for layers ({error}): rebuild it with `pip install .`"
         ) from error
     return library
 
 
-def memory_formats(x: Tensor, blocking: Blocking) -> tuple[torch.memory_format, torch.memory_format]:
-    """Returns in which orders the kernels read an input and write its output."""
-    own = order_of(x)
-    # Windows (layout patch) are read from planes only, but written to either.
-    return own if blocking.layout == "channel" else torch.contiguous_format, own
-
-
 def convolution_of(
-    blocking: Blocking, input_format: torch.memory_format, output_format: torch.memory_format
+    blocking: Blocking, pixel_major_input: bool = False, pixel_major_output: bool = False
 ) -> Convolution:
     """Returns the C structure of a blocking, and of the orders of its tensors."""
     g = blocking.spec
@@ -163,13 +165,13 @@ def convolution_of(
         group=g.group,
         sub_vector_length=blocking.sub_vector_length,
         patch=int(blocking.layout == "patch"),
-        pixel_major_input=int(input_format is torch.channels_last),
-        pixel_major_output=int(output_format is torch.channels_last),
+        pixel_major_input=int(pixel_major_input),
+        pixel_major_output=int(pixel_major_output),
     )
 
 
 def hashing_of(
-    settings: LayerSettings, parameters: Mapping[str, NDArray[Any] | Tensor | None], keep_codes: bool
+    settings: LayerSettings, parameters: Mapping[str, NDArray[Any] | TensorLike | None], keep_codes: bool
 ) -> Hashing:
     """Returns the C structure of a layer's settings. It holds addresses, and does not keep the parameters alive."""
     hashing = Hashing(
@@ -181,14 +183,13 @@ def hashing_of(
         keep_codes=int(keep_codes),
     )
     for name, values in parameters.items():
-        size = -1 if values is None else values.numel() if isinstance(values, Tensor) else values.size
         setattr(hashing, name, address_of(values))
-        setattr(hashing, f"{name}_size", size)
+        setattr(hashing, f"{name}_size", -1 if values is None else math.prod(values.shape))
     return hashing
 
 
-def address_of(values: NDArray[Any] | Tensor | None) -> int | None:
+def address_of(values: NDArray[Any] | TensorLike | None) -> int | None:
     """Returns where elements begin, None for none."""
     if values is None:
         return None
-    return values.data_ptr() if isinstance(values, Tensor) else values.ctypes.data
+    return values.ctypes.data if isinstance(values, np.ndarray) else values.data_ptr()

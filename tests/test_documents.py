@@ -13,11 +13,14 @@ from tools.prose import COLUMNS
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 PAGE_NAME = re.compile(r"`([\w./-]+\.md)`")
+REFERENCE = re.compile(r"\b(docs/[\w/-]+\.md)(?:, ([A-Z][\w ]*\w|`\w+`))?")
+"""How sources refer to a page, and to a section of it: docs/operators.md, Hash."""
+SOURCES = {".cc", ".cmake", ".cu", ".h", ".html", ".py", ".toml"}
+FOLDERS = ("custom_ops", "docs", "models", "reuse_compiler", "tests", "tools")
 
 
 def pages() -> list[Path]:
-    folders = ("custom_ops", "docs", "models", "reuse_compiler", "tests", "tools")
-    return sorted([*ROOT.glob("*.md"), *(page for folder in folders for page in (ROOT / folder).rglob("*.md"))])
+    return sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 
 
 PAGES = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
@@ -42,10 +45,13 @@ def long_lines(text: str) -> list[int]:
     ]
 
 
+def headings(text: str) -> list[str]:
+    return [line.lstrip("#").strip() for _, line in text_lines(text) if re.match(r"#+ ", line)]
+
+
 def anchors(text: str) -> set[str]:
     """Returns the names by which links reach a page's headings, made as GitHub makes them."""
-    headings = [line.lstrip("#").strip().lower() for _, line in text_lines(text) if re.match(r"#+ ", line)]
-    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings(text)}
 
 
 def broken_links(page: Path, text: str) -> list[str]:
@@ -66,6 +72,17 @@ def broken_links(page: Path, text: str) -> list[str]:
     return broken + [name for name in named if not any((base / name).exists() for base in (ROOT, page.parent))]
 
 
+def dangling(text: str) -> list[str]:
+    """Returns the references in a source to pages or sections of documentation that are not there."""
+    found = []
+    for match in REFERENCE.finditer(text):
+        page, section = ROOT / match[1], match[2]
+        known = headings(page.read_text(encoding="utf-8")) if page.is_file() else None
+        if known is None or (section and not any(section in heading for heading in known)):
+            found.append(match[0])
+    return found
+
+
 @PAGES
 def test_lines_of_prose_are_short(page: Path) -> None:
     assert not long_lines(page.read_text(encoding="utf-8")), f"lines of more than {COLUMNS} columns"
@@ -74,6 +91,21 @@ def test_lines_of_prose_are_short(page: Path) -> None:
 @PAGES
 def test_links_lead_to_files_of_the_repository(page: Path) -> None:
     assert not broken_links(page, page.read_text(encoding="utf-8"))
+
+
+def test_sources_refer_to_pages_and_sections_that_are_there() -> None:
+    paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in SOURCES]
+    found = {path: dangling(path.read_text(encoding="utf-8")) for path in paths if path != Path(__file__)}
+    assert found and not {path: names for path, names in found.items() if names}
+
+
+def test_dangling_references_are_found() -> None:
+    there = "(docs/operators.md, Hash), docs/operators.md, `mix`: docs/gpu.md says"
+    assert not dangling(there)
+    assert dangling("docs/nowhere.md, Hash; docs/operators.md, Nothing") == [
+        "docs/nowhere.md, Hash",
+        "docs/operators.md, Nothing",
+    ]
 
 
 def test_long_lines_are_found_in_prose_only() -> None:

@@ -41,8 +41,8 @@ OUTPUT_PASS_COST = 40.0
 
 All prices were measured with the CPU kernels of this version on one AVX-512 core (docs/performance.md), beside
 onnxruntime's Conv at 55e9 multiply-adds per second: 0.04 ns an add (0.012 ns with int8), 0.7 to 1.7 ns an element read
-(least for long vectors; 0.8 to 0.9 ns in windows of up to 64), 0.7 ns one written. `reuse-bench table` compares
-predictions with measured speed-ups."""
+(least for long vectors; 0.8 to 0.9 ns in windows of up to 64), 0.7 ns one written.
+`python -m tools.goals` compares predictions with measured speed-ups."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ TEST(exact_equals_dense) {
 }
 
 TEST(fused_equals_staged_for_any_number_of_threads) {
-  const char* const families[] = {"sign", "pstable", "learned", "exact"};
+  const char* const families[] = {"sign", "learned", "exact"};
   for (int seed = 0; seed < kCases; ++seed) {
     std::mt19937 random(static_cast<unsigned>(1000 + seed));
     const Problem problem = random_problem(random, families[seed % 4]);
@@ -41,7 +41,7 @@ TEST(fused_equals_staged_for_any_number_of_threads) {
 }
 
 TEST(orders_of_data_change_no_bit) {
-  const char* const families[] = {"sign", "pstable", "learned", "exact"};
+  const char* const families[] = {"sign", "learned", "exact"};
   for (int seed = 0; seed < 2 * kCases; ++seed) {
     std::mt19937 random(static_cast<unsigned>(4000 + seed));
     Problem problem = random_problem(random, families[seed % 4]);
@@ -107,7 +107,7 @@ double relative_error(const std::vector<float>& actual, const std::vector<float>
 }
 
 TEST(int8_tables_are_near_float_ones_for_any_number_of_threads) {
-  const char* const families[] = {"sign", "pstable", "learned", "exact"};
+  const char* const families[] = {"sign", "learned", "exact"};
   for (int seed = 0; seed < kCases; ++seed) {
     std::mt19937 random(static_cast<unsigned>(3000 + seed));
     Problem problem = random_problem(random, families[seed % 4]);

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from tools import pages
+from tools.prose import paragraph
 from tools.training_results.results import Export, LayerTimes, Strategies, Tuning, load, result_path
 
 TABLE_IV = {"s1": "38%", "s2": "63%", "s3": "46%"}
@@ -78,11 +79,15 @@ def _strategies(result: Strategies) -> list[Sequence[str]]:
 
 def _switches(result: Strategies) -> list[str]:
     return [
-        f"* {name}, seed {run['seed']}, step {own['step']}: stage {own['before']} to {own['after']}, {own['reason']}"
+        paragraph(f"* {name}, seed {run['seed']}, step {own['step']}: {_stages(own)}", indent="  ")
         for name, runs in result.runs.items()
         for run in runs
         for own in run.get("switches", [])
     ]
+
+
+def _stages(switch: dict[str, Any]) -> str:
+    return f"stage {switch['before']} to {switch['after']}, {switch['reason']}"
 
 
 class _Means:

@@ -64,8 +64,7 @@ class CompileOptions(BaseModel):
         HOW,
         PER_LAYER,
         Flag(
-            "How neuron vectors are hashed: sign (random hyperplanes), pstable, learned (needs --config) or exact "
-            "(lossless).",
+            "How neuron vectors are hashed: sign (random hyperplanes), learned (needs --config) or exact (lossless).",
             default="sign",
         ),
     ] = None

@@ -38,7 +38,7 @@ ClusterAttributes cluster_attributes_of(const reuse_hashing& h) {
 }
 
 HashParameterSizes sizes_of(const reuse_hashing& h) {
-  return {h.projections_size, h.thresholds_size, h.coordinates_size, h.widths_size};
+  return {h.projections_size, h.thresholds_size, h.coordinates_size};
 }
 
 HashAttributes hash_attributes_of(const reuse_hashing& h, const Blocking& blocking) {

@@ -60,15 +60,13 @@ inline Shape make_shape(const Blocking& blocking) {
 
 inline Family family_of(const HashFamily* family) {
   if (family == &find_hash_family("sign")) return Family::kSign;
-  if (family == &find_hash_family("pstable")) return Family::kPStable;
   if (family == &find_hash_family("learned")) return Family::kLearned;
   return Family::kExact;
 }
 
 inline HashOperands make_hash(const HashAttributes& attributes, const HashParameters& parameters) {
-  return {family_of(attributes.family), static_cast<int32_t>(attributes.num_hashes),
-          parameters.projections,       parameters.thresholds,
-          parameters.coordinates,       parameters.widths};
+  return {family_of(attributes.family), static_cast<int32_t>(attributes.num_hashes), parameters.projections,
+          parameters.thresholds, parameters.coordinates};
 }
 
 inline ActivationOperands make_activation(const GatherAttributes& attributes) {

@@ -49,19 +49,15 @@ __attribute__((visibility("default"))) int32_t reuse_cuda_host_conv(const Settin
                                                                     const float* activation_params, const float* x,
                                                                     const float* w, const float* bias,
                                                                     const float* projections, const float* thresholds,
-                                                                    const int32_t* coordinates, const float* widths,
-                                                                    float* y, char* message, size_t message_size) {
+                                                                    const int32_t* coordinates, float* y, char* message,
+                                                                    size_t message_size) {
   try {
     const Settings& s = *settings;
     CudaProblem p;
     p.blocking = blocking_of(s);
     const ConvGeometry& g = p.blocking.geometry;
-    p.hash = {static_cast<cuda::Family>(s.family),
-              static_cast<int32_t>(s.num_hashes),
-              projections,
-              thresholds,
-              coordinates,
-              widths};
+    p.hash = {static_cast<cuda::Family>(s.family), static_cast<int32_t>(s.num_hashes), projections, thresholds,
+              coordinates};
     p.cluster.scope = static_cast<Scope>(s.scope);
     p.cluster.metric = static_cast<Metric>(s.metric);
     p.cluster.capacity = capacity;

@@ -51,7 +51,6 @@ void draw_parameters(std::mt19937& random, const std::string& family, Problem& p
   } else if (family != "exact") {
     p.projections = normal(random, blocks * length * h);
     p.thresholds = normal(random, blocks * h);
-    if (family == "pstable") p.widths.assign(static_cast<size_t>(blocks), 1.5f);
   }
 }
 
@@ -61,7 +60,7 @@ HashParameterSizes Problem::sizes() const {
   const auto size = [](const auto& values) {
     return values.empty() ? int64_t{-1} : static_cast<int64_t>(values.size());
   };
-  return {size(projections), size(thresholds), size(coordinates), size(widths)};
+  return {size(projections), size(thresholds), size(coordinates)};
 }
 
 std::unique_ptr<Encoder> Problem::encoder(Allocator& allocator) const {
@@ -82,7 +81,6 @@ HashParameters Problem::parameters() const {
   if (!projections.empty()) result.projections = projections.data();
   if (!thresholds.empty()) result.thresholds = thresholds.data();
   if (!coordinates.empty()) result.coordinates = coordinates.data();
-  if (!widths.empty()) result.widths = widths.data();
   return result;
 }
 

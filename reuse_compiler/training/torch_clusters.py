@@ -6,7 +6,7 @@ what the library's kernels compute, not as fast as they would.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.families import HashParameters
-from reuse_compiler.reuse.families.base import MIX_FACTOR, MIX_SEED, MIX_SHIFT
-from reuse_compiler.reuse.families.pstable import LARGEST_FLOOR
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.training.clusters import Gradients, InputClusters
 
@@ -36,7 +34,7 @@ class TorchClusters(InputClusters):
         ids, centroids, codes = [], [], []
         for block in range(blocking.num_blocks):
             own = vectors[block]
-            code = _CODES[settings.family](own, _Parameters(parameters.block(block), own), blocking.block_length(block))
+            code = _codes(own, settings, parameters.block(block), blocking.block_length(block))
             number = _number(code, own, blocking, settings)
             count = int(number.max()) + 1 if len(number) else 0
             ids.append(number)
@@ -210,10 +208,6 @@ class _Parameters:
         return self.floats(self._parameters.thresholds)
 
     @property
-    def widths(self) -> Tensor:
-        return self.floats(self._parameters.widths)
-
-    @property
     def coordinates(self) -> Tensor:
         assert self._parameters.coordinates is not None
         return torch.as_tensor(self._parameters.coordinates, dtype=torch.int64, device=self._like.device)
@@ -222,11 +216,6 @@ class _Parameters:
 def _sign(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
     bits = (vectors @ own.projections > own.thresholds).long()
     return (bits << torch.arange(bits.shape[1], device=bits.device)).sum(1)
-
-
-def _pstable(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
-    slabs = torch.floor((vectors @ own.projections + own.thresholds) / own.widths)
-    return _mix(torch.nan_to_num(slabs).clamp(-LARGEST_FLOOR, LARGEST_FLOOR).long())
 
 
 def _learned(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
@@ -246,26 +235,19 @@ def _exact(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
     return torch.unique(bits, dim=0, return_inverse=True)[1]
 
 
-_CODES: dict[str, Callable[[Tensor, _Parameters, int], Tensor]] = {
+_CODES: Mapping[str, Callable[[Tensor, _Parameters, int], Tensor]] = {
     "sign": _sign,
-    "pstable": _pstable,
     "learned": _learned,
     "exact": _exact,
 }
+"""Families that are computed where the vectors are; NumPy computes the others."""
 
 
-def _mix(keys: Tensor) -> Tensor:
-    """Folds int64 `keys [V, n]` into one code per row (docs/operators.md, `mix`)."""
-    factor, mask = _signed(MIX_FACTOR), (1 << (64 - MIX_SHIFT)) - 1
-    state = torch.full_like(keys[:, 0], _signed(MIX_SEED))
-    for column in keys.unbind(1):
-        state = (state ^ column) * factor
-        state = state ^ ((state >> MIX_SHIFT) & mask)
-    return state
-
-
-def _signed(value: int) -> int:
-    return value - 2**64 if value >= 2**63 else value
+def _codes(vectors: Tensor, settings: LayerSettings, parameters: HashParameters, length: int) -> Tensor:
+    if settings.family in _CODES:
+        return _CODES[settings.family](vectors, _Parameters(parameters, vectors), length)
+    codes = FAMILIES[settings.family].codes(vectors.float().cpu().numpy(), parameters, length)
+    return torch.from_numpy(codes).to(vectors.device)
 
 
 def _number(codes: Tensor, vectors: Tensor, blocking: Blocking, settings: LayerSettings) -> Tensor:
@@ -275,7 +257,7 @@ def _number(codes: Tensor, vectors: Tensor, blocking: Blocking, settings: LayerS
     units = blocking.spec.batch if settings.scope == "image" else 1
     unit = torch.arange(len(codes), device=codes.device) // (len(codes) // units)
     alone = torch.zeros_like(codes, dtype=torch.bool)
-    if settings.family != "exact":
+    if not FAMILIES[settings.family].lossless:
         alone = ~torch.isfinite(vectors).all(dim=1)
     distinct = torch.unique(codes, return_inverse=True)[1]
     key = _by_first_appearance(torch.where(alone, -1 - torch.arange(len(codes), device=codes.device), distinct), unit)
@@ -316,7 +298,7 @@ def _centroids(vectors: Tensor, ids: Tensor, count: int, settings: LayerSettings
     def mean(values: Tensor) -> Tensor:
         return wide.new_zeros(count, values.shape[1]).index_add_(0, ids, values) / members
 
-    if settings.family == "exact":  # the members are equal; their mean need not be, by rounding
+    if FAMILIES[settings.family].lossless:  # the members are equal; their mean need not be, by rounding
         return vectors.new_empty(count, vectors.shape[1]).index_copy_(0, ids, vectors)
     if settings.metric == "angular":
         norms = wide.norm(dim=1, keepdim=True)

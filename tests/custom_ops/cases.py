@@ -192,9 +192,7 @@ def specs(draw: st.DrawFn) -> ConvSpec:
 
 
 @st.composite
-def cases(
-    draw: st.DrawFn, families: tuple[str, ...] = ("sign", "pstable", "learned", "exact"), table: str = "float"
-) -> Case:
+def cases(draw: st.DrawFn, families: tuple[str, ...] = ("sign", "learned", "exact"), table: str = "float") -> Case:
     """Draws a case; L need not divide K or the channels."""
     spec = draw(specs())
     layout: Layout = draw(st.sampled_from(["patch", "channel"]))

@@ -20,7 +20,7 @@ FOLDER = ROOT / "build" / "cuda_host"
 Mode = Literal["strict", "tf32", "half"]
 Order = Literal["forwards", "backwards", "shuffled"]
 Path = Literal["usual", "large", "by slot"]
-FAMILY_NAMES = ("sign", "pstable", "learned", "exact")
+FAMILY_NAMES = ("sign", "learned", "exact")
 ACTIVATIONS = ("none", "Relu", "Clip", "LeakyRelu")
 MODES = ("strict", "tf32", "half")
 ORDERS = ("forwards", "backwards", "shuffled")
@@ -73,7 +73,7 @@ def run(
     y = np.full(shape, np.nan, np.float32)
     parameters = dict(case.parameters().items())
     arrays: list[NDArray[Any] | None] = [own_x if x is None else x, w, bias if case.bias else None]
-    arrays += [parameters[name] for name in ("projections", "thresholds", "coordinates", "widths")]
+    arrays += [parameters[name] for name in ("projections", "thresholds", "coordinates")]
     kept = [None if array is None else np.ascontiguousarray(array) for array in arrays]
     activation = np.array([*case.activation_params, 0.0, 0.0][:2], np.float32)
     message = ctypes.create_string_buffer(500)

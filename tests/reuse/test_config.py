@@ -101,13 +101,15 @@ def test_parameters_must_fit_the_layer() -> None:
     check_parameters(HashParameters(**fitting), settings, blocking, "conv")
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"coordinates": None}, "needs the parameter 'coordinates'"),
-        ({"widths": np.zeros(2, np.float32)}, "takes no parameter 'widths'"),
         ({"thresholds": np.zeros((2, 8), np.float32)}, r"has shape \(2, 8\), expected \(2, 7\)"),
         ({"coordinates": np.full((2, 7), 16, np.int32)}, "must lie in 0..15"),
     ]
     for change, message in wrong:
         with pytest.raises(ConfigError, match=message):
             check_parameters(HashParameters(**(fitting | change)), settings, blocking, "conv")
+    exact = make_settings(layout="channel", L=16, H=1, family="exact")
+    with pytest.raises(ConfigError, match="takes no parameter 'thresholds'"):
+        check_parameters(HashParameters(**fitting), exact, blocking, "conv")
 
 
 def test_learned_trees_are_never_drawn() -> None:

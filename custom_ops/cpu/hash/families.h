@@ -9,7 +9,6 @@
 namespace reuse {
 
 const HashFamily& sign_family();
-const HashFamily& pstable_family();
 const HashFamily& learned_family();
 const HashFamily& exact_family();
 

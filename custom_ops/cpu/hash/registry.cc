@@ -7,10 +7,9 @@ namespace reuse {
 
 const HashFamily& find_hash_family(const std::string& name) {
   if (name == "sign") return sign_family();
-  if (name == "pstable") return pstable_family();
   if (name == "learned") return learned_family();
   if (name == "exact") return exact_family();
-  throw std::invalid_argument("family is '" + name + "', must be sign, pstable, learned or exact");
+  throw std::invalid_argument("family is '" + name + "', must be sign, learned or exact");
 }
 
 void require_parameter(const char* family, const char* name, int64_t size, int64_t expected) {

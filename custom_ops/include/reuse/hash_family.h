@@ -34,12 +34,11 @@ struct HashParameters {
   const float* projections = nullptr;
   const float* thresholds = nullptr;
   const int32_t* coordinates = nullptr;
-  const float* widths = nullptr;
 };
 
 // Whether each parameter is given, and how many elements it has; for checking before the pointers are used.
 struct HashParameterSizes {
-  int64_t projections = -1, thresholds = -1, coordinates = -1, widths = -1;  // -1: absent
+  int64_t projections = -1, thresholds = -1, coordinates = -1;  // -1: absent
 };
 
 // Codes of vectors that are given as rows.

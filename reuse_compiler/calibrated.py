@@ -10,9 +10,9 @@ from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import is_reader
 from reuse_compiler.compiler import check_result_path, compile_file, default_output
 from reuse_compiler.configuration import configuration_of
-from reuse_compiler.errors import ConfigError
+from reuse_compiler.flags import refuse
 from reuse_compiler.graph import load_model
-from reuse_compiler.options import CompileOptions
+from reuse_compiler.options import FOUND_OUT, CompileOptions
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.report import ModelReport
 from reuse_compiler.verification.inputs import model_inputs
@@ -41,7 +41,7 @@ def calibrate_and_compile(
     raise; whatever of that can be known before is raised before the calibration.
     """
     options = options or CompileOptions()
-    _check_options(options)
+    refuse(options, FOUND_OUT)
     output_path = output_path or default_output(model_path)
     check_result_path(model_path, output_path, overwrite)
     if verify and verify_data is not None:
@@ -70,28 +70,6 @@ def calibrate_and_compile(
 
 
 def _calibration_options(calibration: CalibrationOptions, options: CompileOptions) -> CalibrationOptions:
-    """The calibration's options with what both have, as it stands in the compiler's."""
-    names = ("layers", "exclude", "family", "scope", "seed", "shapes")
-    given = {name: getattr(options, name) for name in names}
+    """The calibration's options with what both have, as it stands in the compiler's, which have no metric set here."""
+    given = {name: getattr(options, name, None) for name in CalibrationOptions.model_fields}
     return calibration.model_copy(update={name: value for name, value in given.items() if value is not None})
-
-
-def _check_options(options: CompileOptions) -> None:
-    """Raises ConfigError for options that say what the calibration is to find out."""
-    decided = {
-        "--config": options.config,
-        "-L": options.sub_vector_length,
-        "-H": options.num_hashes,
-        "--layout": None if options.layout == "auto" else options.layout,
-        "--capacity": options.capacity,
-        "--metric": options.metric,
-        "--table": options.table,
-        "--lowering": None if options.lowering == "fused" else options.lowering,
-        "--force": options.force or None,
-    }
-    given = [flag for flag, value in decided.items() if value is not None]
-    if given:
-        raise ConfigError(
-            f"{' and '.join(given)} cannot be used with --calibration-data, which finds out what is best; "
-            "reuse-calibrate says more, and reuse-compile --config takes its result"
-        )

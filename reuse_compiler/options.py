@@ -8,8 +8,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from reuse_compiler.flags import Conflict, Flag, Panel
 from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType
-from reuse_compiler.reuse.geometry import DataOrder, Layout
+from reuse_compiler.reuse.geometry import Layout
+
+WHICH, HOW, CHECK = Panel("Which layers", 1), Panel("How they are rewritten", 2), Panel("Verification", 4)
+PER_LAYER = Conflict("with --config, which has settings for each layer")
+FOUND_OUT = Conflict(
+    "with --calibration-data, which finds out what is best; "
+    "reuse-calibrate says more, and reuse-compile --config takes its result"
+)
+SETTING = (HOW, PER_LAYER, FOUND_OUT)
 
 
 def _check_regular_expression(value: str) -> str:
@@ -23,34 +32,92 @@ def _check_regular_expression(value: str) -> str:
 RegularExpression = Annotated[str, AfterValidator(_check_regular_expression)]
 """A pattern that is searched for in layer names."""
 
-
-DataOrderChoice = DataOrder | Literal["auto"]
-"""Order of data between reuse convolutions where nothing else sees them: nhwc (pixel-major), nchw, or auto: nhwc where
-pooling lies between, which is where it was measured to pay (docs/performance.md)."""
+# Options that several commands have.
+Layers = Annotated[RegularExpression | None, Flag("Only layers in whose name this is found.", metavar="RE")]
+Exclude = Annotated[RegularExpression | None, Flag("No layers in whose name this is found.", metavar="RE")]
+Seed = Annotated[int, Field(ge=0), Flag("Seed of everything random.")]
+Threads = Annotated[int, Field(ge=1), Flag("Threads that each model runs with.")]
+Shapes = Annotated[
+    dict[str, tuple[int, ...]],
+    Flag(
+        "Sizes of an input that has dynamic ones, as in images:1,3,224,224; repeat it for further inputs.",
+        name="--shape",
+    ),
+]
 
 
 class CompileOptions(BaseModel):
-    """Choices for one compilation; None means that the compiler chooses (docs of `reuse-compile --help`)."""
+    """Choices for one compilation; None means that the compiler chooses."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    config: Path | None = None
-    layers: RegularExpression | None = None
-    """Regular expression searched in layer names: only these Convs are considered."""
-    exclude: RegularExpression | None = None
-    """Regular expression searched in layer names: these Convs stay dense."""
-    family: FamilyName | None = None
-    sub_vector_length: int | None = Field(default=None, ge=1)
-    num_hashes: int | None = Field(default=None, ge=1, le=64)
-    scope: Scope | None = None
-    layout: Layout | Literal["auto"] = "auto"
-    lowering: Lowering = "fused"
-    capacity: float | None = Field(default=None, gt=0.0, le=1.0)
-    metric: Metric | None = None
-    table: TableType | None = None
-    data_order: DataOrderChoice = "auto"
-    force: bool = False
-    """Rewrite also where the cost model predicts a slower layer."""
-    seed: int = Field(default=0, ge=0)
-    shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-    """Input shapes by name, for dynamic dimensions: used to choose parameters and to verify."""
+    config: Annotated[
+        Path | None,
+        WHICH,
+        FOUND_OUT,
+        Flag("Settings by layer, as calibration writes them; layers that it does not name stay dense.", metavar="FILE"),
+    ] = None
+    layers: Annotated[Layers, WHICH] = None
+    exclude: Annotated[Exclude, WHICH] = None
+    family: Annotated[
+        FamilyName | None,
+        HOW,
+        PER_LAYER,
+        Flag(
+            "How neuron vectors are hashed: sign (random hyperplanes), learned (needs --config) or exact (lossless).",
+            default="sign",
+        ),
+    ] = None
+    sub_vector_length: Annotated[
+        int | None,
+        Field(ge=1),
+        SETTING,
+        Flag(
+            "Elements of a neuron vector: fewer are more exact, more are faster.",
+            "-L",
+            default="the channels of the layer's input",
+        ),
+    ] = None
+    num_hashes: Annotated[
+        int | None,
+        Field(ge=1, le=64),
+        SETTING,
+        Flag("Hash functions: more make more and tighter clusters.", "-H", default="by the layer's size"),
+    ] = None
+    scope: Annotated[
+        Scope | None,
+        HOW,
+        PER_LAYER,
+        Flag("Whether vectors of one image or of the whole batch share clusters.", default="batch"),
+    ] = None
+    layout: Annotated[
+        Literal["auto", Layout],
+        SETTING,
+        Flag("Vectors are parts of a patch or channels of a pixel; auto: channel where L divides the channels."),
+    ] = "auto"
+    capacity: Annotated[
+        float | None,
+        Field(gt=0.0, le=1.0),
+        SETTING,
+        Flag(
+            "Clusters per vector (above 0, up to 1) beyond which a run computes the rest densely.",
+            metavar="r",
+            default="1, no limit",
+        ),
+    ] = None
+    metric: Annotated[
+        Metric | None, SETTING, Flag("What a centroid keeps of its members.", default="euclidean, their mean")
+    ] = None
+    table: Annotated[
+        TableType | None,
+        SETTING,
+        Flag(
+            "What products are kept as: int8 makes small L affordable at a little error (fused only).", default="float"
+        ),
+    ] = None
+    lowering: Annotated[Lowering, HOW, FOUND_OUT, Flag("One operator per layer, or its four stages to look into.")] = (
+        "fused"
+    )
+    force: Annotated[bool, WHICH, FOUND_OUT, Flag("Also layers that are predicted to become slower.")] = False
+    seed: Annotated[Seed, HOW] = 0
+    shapes: Annotated[Shapes, CHECK] = Field(default_factory=dict)

@@ -94,7 +94,7 @@ def lower(
     plan = plan_of(decisions)
     result = Rewritten(model)
     if plan:
-        result = apply_plan(prepared, plan, options.lowering, keep_order=options.data_order == "nchw")
+        result = apply_plan(prepared, plan, options.lowering)
         record_settings(result.model, plan, options)
     # Tensors of inlined functions exist in the rewritten model only, so that there is nothing to compare them with.
     original = {name for node in model.graph.node for name in node.output}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from reuse_compiler.fitting.reconstruct import Reconstruct
-from reuse_compiler.options import RegularExpression
+from reuse_compiler.flags import Flag, Panel
+from reuse_compiler.options import Exclude, Layers, Seed, Shapes, Threads
 from reuse_compiler.reuse.config import FamilyName, Scope
 from reuse_compiler.runtime import ProviderName
 
@@ -16,36 +17,61 @@ Objective = Literal["latency", "operations"]
 Strategy = Literal["search", "papers"]
 BudgetName = Literal["quick", "default", "extensive"]
 
+DATA, BUDGET, SEARCH = Panel("Data", 1), Panel("Accuracy budget", 2), Panel("Search", 3)
+
 DEFAULT_MAX_DROP = 0.0005
 """Half a thousandth of accuracy: what the papers call no loss."""
 
+# Options that reuse-compile has, too.
+MetricName = Annotated[
+    str | None,
+    Flag(
+        "top1, agreement (same class as the original), iou\\[:threshold,channel], psnr, cosine, mse, kl, or "
+        "python:module:function.",
+        metavar="NAME",
+        default="top1 with labels, agreement for a classifier, else cosine",
+    ),
+]
+MaxDrop = Annotated[
+    float | None,
+    Field(ge=0.0),
+    Flag("How much worse than the original's the metric may be.", metavar="x", default=f"{DEFAULT_MAX_DROP:g}"),
+]
+
 
 class CalibrationOptions(BaseModel):
-    """Choices for one calibration; None means that the calibration chooses (docs of `reuse-calibrate --help`)."""
+    """Choices for one calibration; None means that the calibration chooses."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    metric: str | None = None
-    """As `reuse_compiler.calibration.metrics.make_metric` takes it; None: top1 with labels, else by the output."""
-    max_drop: float | None = Field(default=None, ge=0.0)
-    """How much worse than the original's the metric may be; None: DEFAULT_MAX_DROP, unless `at_least` is given."""
-    at_least: float | None = None
-    """The value that the metric must reach instead (at most, for metrics of which less is better)."""
-    objective: Objective = "latency"
-    strategy: Strategy = "search"
-    reconstruct: Reconstruct = "weights"
-    family: FamilyChoice = "learned"
-    scope: Scope = "batch"
-    budget: BudgetName = "default"
-    layers: RegularExpression | None = None
-    """Regular expression searched in layer names: only these Convs are considered."""
-    exclude: RegularExpression | None = None
-    """Regular expression searched in layer names: these Convs stay dense."""
-    holdout: float = Field(default=0.3, gt=0.0, lt=1.0)
-    """Share of the data that takes no part but in the last check."""
-    provider: ProviderName = "cpu"
-    """Where everything runs that is measured."""
-    threads: int = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0)
-    shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-    """Input shapes by name, for dynamic dimensions and batch sizes."""
+    metric: Annotated[MetricName, BUDGET] = None
+    max_drop: Annotated[MaxDrop, BUDGET] = None
+    at_least: Annotated[
+        float | None,
+        BUDGET,
+        Flag("The value it must keep instead (for mse and kl: stay below); psnr needs it.", metavar="x"),
+    ] = None
+    objective: Annotated[Objective, SEARCH, Flag("Make the model's time least, or its operations.")] = "latency"
+    strategy: Annotated[Strategy, SEARCH, Flag("Search over all layers together, or the papers' choice by layer.")] = (
+        "search"
+    )
+    reconstruct: Annotated[
+        Reconstruct,
+        SEARCH,
+        Flag(
+            "What makes up for the error: a scale and offset per channel (statistics) or a refit of the weights, both "
+            "folded into the model at no cost in time."
+        ),
+    ] = "weights"
+    family: Annotated[FamilyChoice, SEARCH, Flag("How vectors are hashed.")] = "learned"
+    scope: Annotated[Scope, SEARCH, Flag("Whether images of a batch share clusters.")] = "batch"
+    budget: Annotated[BudgetName, SEARCH, Flag("How many settings are tried, and on how much data.")] = "default"
+    layers: Annotated[Layers, SEARCH] = None
+    exclude: Annotated[Exclude, SEARCH] = None
+    holdout: Annotated[
+        float, Field(gt=0.0, lt=1.0), DATA, Flag("Share of the samples that only the last check sees.", metavar="share")
+    ] = 0.3
+    provider: Annotated[ProviderName, SEARCH, Flag("Where everything runs that is measured.")] = "cpu"
+    threads: Annotated[Threads, SEARCH] = 1
+    seed: Annotated[Seed, SEARCH] = 0
+    shapes: Annotated[Shapes, DATA] = Field(default_factory=dict)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import BaseModel, Field
 
+from reuse_compiler.benchmark.case import BenchFamily, Order, Pads, Pair, Shape, make_case
 from reuse_compiler.cli.command import (
     Command,
     CommandGroup,
@@ -17,8 +20,12 @@ from reuse_compiler.cli.command import (
     stderr_console,
     stdout_console,
 )
-from reuse_compiler.cli.flags import parse_shapes
+from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.flags import Flag
+from reuse_compiler.options import Seed, Shapes, Threads
+from reuse_compiler.reuse.config import TableType
+from reuse_compiler.runtime import ProviderName
 
 HELP = (
     "Measure reuse: every time is a median of runs that take turns with those of onnxruntime's own Conv (or of the "
@@ -33,100 +40,92 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Threads = Annotated[int, typer.Option(metavar="n", min=1, help="Threads of everything that is timed.")]
-Repeats = Annotated[int, typer.Option(metavar="n", min=1, help="Timed runs of each form; the median is reported.")]
+Repeats = Annotated[int, Field(ge=1), Flag("Timed runs of each form; the median is reported.")]
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write everything measured to this file, replacing it.")
+    Path | None, Flag("Write everything measured to this file, replacing it.", name="--json", metavar="FILE")
 ]
-ProviderChoice = Annotated[
-    Literal["cpu", "cuda"], typer.Option("--provider", help="Where everything runs that is timed.")
-]
-Tf32 = Annotated[
-    bool, typer.Option("--tf32/--no-tf32", help="With --provider cuda: whether products may be rounded to TF32.")
-]
-Seed = Annotated[int, typer.Option(metavar="n", min=0, help="Seed of everything random.")]
+OnProvider = Annotated[ProviderName, Flag("Where everything runs that is timed.")]
+Tf32 = Annotated[bool, Flag("With --provider cuda: whether products may be rounded to TF32.")]
 
 
-def parse_sizes(text: str, flag: str, counts: tuple[int, ...], example: str, least: int = 1) -> tuple[int, ...]:
+def parse_sizes(text: str, counts: tuple[int, ...], example: str, least: int = 1) -> tuple[int, ...]:
     """Reads sizes separated by x (or commas), as in 1x256x56x56, of which there must be one of `counts` many."""
     parts = re.split("[x,]", text)
     if len(parts) not in counts or not all(part.isdecimal() for part in parts) or min(map(int, parts)) < least:
-        raise typer.BadParameter(f"'{text}' is not of the form {example}", param_hint=f"'{flag}'")
+        raise ValueError(f"'{text}' is not of the form {example}")
     return tuple(map(int, parts))
 
 
-def parse_shape(text: str, flag: str, example: str) -> tuple[int, int, int, int]:
-    """Reads the four sizes of a tensor."""
-    a, b, c, d = parse_sizes(text, flag, (4,), example)
-    return a, b, c, d
-
-
-def parse_pair(text: str, flag: str) -> tuple[int, int]:
+def parse_pair(text: str) -> tuple[int, int]:
     """Reads one number for both axes, or height x width."""
-    sizes = parse_sizes(text, flag, (1, 2), "n or HxW, as in 2 or 2x1")
+    sizes = parse_sizes(text, (1, 2), "n or HxW, as in 2 or 2x1")
     return sizes[0], sizes[-1]
 
 
-def parse_pads(text: str) -> tuple[int, int, int, int]:
+def parse_pads(text: str) -> tuple[int, ...]:
     """Reads padding for all sides, height x width, or begin h x begin w x end h x end w as in ONNX."""
     example = "n, HxW, or the begin of both axes and the end of both, as in 1 or 0x0x1x1"
-    sizes = parse_sizes(text, "--pad", (1, 2, 4), example, least=0)
-    top, left, bottom, right = sizes * (4 // len(sizes))
-    return top, left, bottom, right
+    sizes = parse_sizes(text, (1, 2, 4), example, least=0)
+    return sizes * (4 // len(sizes))
+
+
+def _four(name: str, metavar: str, help_text: str, example: str) -> Flag:
+    """Returns the flag of a tensor's four sizes."""
+    parse = partial(parse_sizes, counts=(4,), example=f"{metavar}, as in {example}")
+    return Flag(f"{help_text}, as in {example}.", name=name, metavar=metavar, parse=parse)
+
+
+class Case(BaseModel):
+    """What `make_case` takes."""
+
+    input_shape: Annotated[Shape, _four("--input", "NxCxHxW", "Shape of the layer's input", "1x256x56x56")]
+    weight_shape: Annotated[
+        Shape, _four("--weight", "MxCxHxW", "Shape of its weights (C: channels of a group)", "256x256x3x3")
+    ]
+    sub_vector_length: Annotated[int, Field(ge=1), Flag("Elements of a neuron vector.", "-L", name="--L")]
+    remaining_ratio: Annotated[
+        float, Flag("r_c: distinct vectors of a block of the input per row of the unfolded input.", metavar="r")
+    ]
+    num_hashes: Annotated[
+        int | None,
+        Field(ge=1),
+        Flag("H: comparisons or hyperplanes per vector.", name="--bits", default="enough to tell all vectors apart"),
+    ] = None
+    strides: Annotated[Pair, Flag("Strides.", name="--stride", metavar="n|HxW", default="1", parse=parse_pair)] = (1, 1)
+    pads: Annotated[
+        Pads | None,
+        Flag(
+            "Padding.",
+            name="--pad",
+            metavar="n|HxW|...",
+            default="output as large as the input at stride 1",
+            parse=parse_pads,
+        ),
+    ] = None
+    dilations: Annotated[
+        Pair, Flag("Dilations.", name="--dilation", metavar="n|HxW", default="1", parse=parse_pair)
+    ] = (1, 1)
+    group: Annotated[int, Field(ge=1), Flag("Groups.")] = 1
+    family: Annotated[BenchFamily, Flag("How vectors are hashed; learned: by trees fitted to this input.")] = "learned"
+    layout: Annotated[
+        Literal["auto", "channel", "patch"],
+        Flag("What a vector is; auto: channel where L divides the channels, else patch."),
+    ] = "auto"
+    order: Annotated[Order, Flag("Whether equal vectors are neighbours, as in images, or shuffled.")] = "local"
+    table: Annotated[TableType, Flag("Entries of the fused form's tables.")] = "float"
+    seed: Seed = 0
 
 
 @app.command(cls=Command)
+@with_flags
 def conv(
-    input_shape: Annotated[
-        str, typer.Option("--input", metavar="NxCxHxW", help="Shape of the layer's input, as in 1x256x56x56.")
-    ],
-    weight: Annotated[
-        str, typer.Option(metavar="MxCxHxW", help="Shape of its weights, as in 256x256x3x3 (C: channels of a group).")
-    ],
-    sub_vector_length: Annotated[
-        int, typer.Option("--L", "-L", metavar="n", min=1, help="Elements of a neuron vector.")
-    ],
-    remaining_ratio: Annotated[
-        float,
-        typer.Option(metavar="r", help="r_c: distinct vectors of a block of the input per row of the unfolded input."),
-    ],
-    bits: Annotated[
-        int | None,
-        typer.Option(
-            metavar="n",
-            min=1,
-            help="H: comparisons or hyperplanes per vector. [dim]default: enough to tell all vectors apart[/dim]",
-        ),
-    ] = None,
-    stride: Annotated[str, typer.Option(metavar="n|HxW", help="Strides.")] = "1",
-    pad: Annotated[
-        str | None,
-        typer.Option(metavar="n|HxW|...", help="Padding. [dim]default: output as large as the input at stride 1[/dim]"),
-    ] = None,
-    dilation: Annotated[str, typer.Option(metavar="n|HxW", help="Dilations.")] = "1",
-    group: Annotated[int, typer.Option(metavar="n", min=1, help="Groups.")] = 1,
-    family: Annotated[
-        Literal["learned", "sign", "exact"],
-        typer.Option(help="How vectors are hashed; learned: by trees fitted to this input."),
-    ] = "learned",
-    layout: Annotated[
-        Literal["auto", "channel", "patch"],
-        typer.Option(help="What a vector is; auto: channel where L divides the channels, else patch."),
-    ] = "auto",
-    order: Annotated[
-        Literal["local", "random"],
-        typer.Option(help="Whether equal vectors are neighbours, as in images, or shuffled."),
-    ] = "local",
-    table: Annotated[Literal["float", "int8"], typer.Option(help="Entries of the fused form's tables.")] = "float",
-    staged: Annotated[
-        bool, typer.Option("--staged/--no-staged", help="Also time the staged form (float tables only).")
-    ] = True,
-    int8: Annotated[bool, typer.Option("--int8", help="Also time onnxruntime's statically quantised Conv.")] = False,
-    provider: ProviderChoice = "cpu",
+    case: Case,
+    staged: Annotated[bool, Flag("Also time the staged form (float tables only).")] = True,
+    int8: Annotated[bool, Flag("Also time onnxruntime's statically quantised Conv.")] = False,
+    provider: OnProvider = "cpu",
     tf32: Tf32 = True,
     threads: Threads = 1,
     repeats: Repeats = 9,
-    seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
     """Measure one convolution: dense, staged and fused, on an input of known redundancy.
@@ -134,57 +133,36 @@ def conv(
     The dense form is onnxruntime's own Conv (with bias and ReLU, like the others). Beside the times stand the time of
     each stage, the errors and the floor: operations and bytes over the peaks of this machine.
     """
-    shape = parse_shape(input_shape, "--input", "NxCxHxW, as in 1x256x56x56")
-    weights = parse_shape(weight, "--weight", "MxCxHxW, as in 256x256x3x3")
     if int8 and provider == "cuda":
         raise typer.BadParameter("onnxruntime's quantised Conv is measured on the CPU only", param_hint="'--int8'")
-    strides, dilations = parse_pair(stride, "--stride"), parse_pair(dilation, "--dilation")
-    pads = None if pad is None else parse_pads(pad)
-    from reuse_compiler.benchmark.case import make_case  # late: onnx takes longer to import than --help should
-    from reuse_compiler.benchmark.conv import Circumstances, measure_conv
+    from reuse_compiler.benchmark.conv import Circumstances, measure_conv  # late: onnx takes longer to import than help
     from reuse_compiler.benchmark.printing import print_conv
 
-    case = make_case(
-        input_shape=shape,
-        weight_shape=weights,
-        sub_vector_length=sub_vector_length,
-        remaining_ratio=remaining_ratio,
-        num_hashes=bits,
-        strides=strides,
-        pads=pads,
-        dilations=dilations,
-        group=group,
-        family=family,
-        layout=layout,
-        order=order,
-        table=table,
-        seed=seed,
-    )
+    checked = make_case(**dict(case))
     check_json(json_file)
     console = stderr_console()
     with logging_to(console, "warning"), ProgressBars(console) as progress, _running_on(provider, tf32):
-        report = measure_conv(case, Circumstances(threads, repeats, staged, int8), progress)
+        report = measure_conv(checked, Circumstances(threads, repeats, staged, int8), progress)
     write_json(report, json_file)
     print_conv(report, stdout_console())
 
 
 @app.command(cls=Command)
+@with_flags
 def model(
     first: Annotated[Path, typer.Argument(metavar="A.onnx", help="The model to compare with.", show_default=False)],
     second: Annotated[Path, typer.Argument(metavar="B.onnx", help="The other one.", show_default=False)],
     data: Annotated[
         Path | None,
-        typer.Option(
+        Flag(
+            "Inputs to measure on, as for `reuse-compile --verify-data`: .npz, .npy, a folder of those, or of photos "
+            "with a preprocessing.json.",
             metavar="PATH",
-            help="Inputs to measure on, as for `reuse-compile --verify-data`: .npz, .npy, a folder of those, or of "
-            "photos with a preprocessing.json. [dim]default: random numbers[/dim]",
+            default="random numbers",
         ),
     ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME:SIZES", help="Sizes of a dynamic input, as in images:1,3,224,224; may be repeated."),
-    ] = None,
-    provider: ProviderChoice = "cpu",
+    shapes: Shapes = {},  # noqa: B006 (the function gets a copy)
+    provider: OnProvider = "cpu",
     tf32: Tf32 = True,
     threads: Threads = 1,
     repeats: Repeats = 9,
@@ -195,7 +173,6 @@ def model(
 
     The models must take the same inputs; outputs of the same name are compared.
     """
-    shapes = parse_shapes(shape or [])
     from reuse_compiler.benchmark.models import compare_models
     from reuse_compiler.benchmark.printing import print_comparison
 
@@ -209,7 +186,7 @@ def model(
     print_comparison(report, stdout_console())
 
 
-def _running_on(provider: Literal["cpu", "cuda"], tf32: bool) -> AbstractContextManager[None]:
+def _running_on(provider: ProviderName, tf32: bool) -> AbstractContextManager[None]:
     from reuse_compiler.runtime import Provider, running_on
 
     return running_on(Provider(provider, tf32=tf32))

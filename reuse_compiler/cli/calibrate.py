@@ -6,34 +6,25 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
 from rich.console import Console
 
-from reuse_compiler.calibration.options import (
-    BudgetName,
-    CalibrationOptions,
-    FamilyChoice,
-    Objective,
-    Strategy,
-)
+from reuse_compiler.calibration.options import DATA, CalibrationOptions
 from reuse_compiler.cli.command import (
     INTERRUPTED,
     Command,
-    LogLevel,
     end_on_sigterm,
     logging_to,
     print_error,
     stderr_console,
 )
-from reuse_compiler.cli.flags import make_options, parse_shapes, print_version
+from reuse_compiler.cli.flags import WRITE, Labels, Logging, Overwrite, Version
+from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
-from reuse_compiler.fitting.reconstruct import Reconstruct
+from reuse_compiler.flags import Flag
 from reuse_compiler.reports.calibration_table import print_calibration
-from reuse_compiler.reuse.config import Scope
-from reuse_compiler.runtime import ProviderName
 
 NO_LAYER_GAINS = 3
-
-DATA, BUDGET, SEARCH, WRITE = "Data", "Accuracy budget", "Search", "Result and messages"
 
 HELP = (
     "Find out, from samples, which convolutions of a model should reuse results, and how.\n\n"
@@ -65,165 +56,42 @@ EXAMPLES = """
 [bold]Exit codes[/bold]  0 settings found, 3 no layer gains (the configuration is written all the same),
             2 wrong usage or configuration, 1 failure, 130 interrupted (--resume goes on)
 """
-FLAGS = {"shapes": "--shape"}
-"""Flags that are not called as the option they set."""
-
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
 @app.command(cls=Command, help=HELP, epilog=EXAMPLES)
+@with_flags
 def calibrate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model to calibrate.", show_default=False)],
     data: Annotated[
         str,
-        typer.Option(
+        DATA,
+        Flag(
+            "Samples: an .npz keyed by input names, an .npy for a single input, a folder of those, a folder of photos "
+            "with a preprocessing.json, or a Python reader, file.py\\[:function] or module:function.",
             metavar="PATH",
-            rich_help_panel=DATA,
-            show_default=False,
-            help="Samples: an .npz keyed by input names, an .npy for a single input, a folder of those, a folder of "
-            "photos with a preprocessing.json, or a Python reader, file.py\\[:function] or module:function.",
         ),
     ],
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="OUT", help="The configuration. [dim]default: MODEL.reuse.json[/dim]"),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            rich_help_panel=DATA,
-            help="The samples' classes, in their order: .npy, .npz, .txt or .csv (last column; for photos also "
-            "file name,label).",
-        ),
-    ] = None,
+    options: CalibrationOptions,
+    output: Annotated[Path | None, Flag("The configuration.", "-o", metavar="OUT", default="MODEL.reuse.json")] = None,
+    labels: Annotated[Labels, DATA] = None,
     batch: Annotated[
-        int | None,
-        typer.Option(
-            metavar="n",
-            min=1,
-            rich_help_panel=DATA,
-            help="Samples per run, for models that leave it open: as used later.",
-        ),
+        int | None, Field(ge=1), DATA, Flag("Samples per run, for models that leave it open: as used later.")
     ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME:SIZES",
-            rich_help_panel=DATA,
-            help="Sizes of an input that has dynamic ones, as in images:8,3,224,224; repeat it for further inputs.",
-        ),
-    ] = None,
-    holdout: Annotated[
-        float,
-        typer.Option(metavar="share", rich_help_panel=DATA, help="Share of the samples that only the last check sees."),
-    ] = 0.3,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            rich_help_panel=BUDGET,
-            help="top1, agreement (same class as the original), iou\\[:threshold,channel], psnr, cosine, mse, kl, or "
-            "python:module:function. [dim]default: top1 with labels, agreement for a classifier, else cosine[/dim]",
-        ),
-    ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            metavar="x",
-            rich_help_panel=BUDGET,
-            help="How much worse than the original's the metric may be. [dim]default: 0.0005[/dim]",
-        ),
-    ] = None,
-    at_least: Annotated[
-        float | None,
-        typer.Option(
-            metavar="x",
-            rich_help_panel=BUDGET,
-            help="The value it must keep instead (for mse and kl: stay below); psnr needs it.",
-        ),
-    ] = None,
-    objective: Annotated[
-        Objective, typer.Option(rich_help_panel=SEARCH, help="Make the model's time least, or its operations.")
-    ] = "latency",
-    strategy: Annotated[
-        Strategy,
-        typer.Option(rich_help_panel=SEARCH, help="Search over all layers together, or the papers' choice by layer."),
-    ] = "search",
-    reconstruct: Annotated[
-        Reconstruct,
-        typer.Option(
-            rich_help_panel=SEARCH,
-            help="What makes up for the error: a scale and offset per channel (statistics) or a refit of the weights, "
-            "both folded into the model at no cost in time.",
-        ),
-    ] = "weights",
-    family: Annotated[FamilyChoice, typer.Option(rich_help_panel=SEARCH, help="How vectors are hashed.")] = "learned",
-    scope: Annotated[
-        Scope, typer.Option(rich_help_panel=SEARCH, help="Whether images of a batch share clusters.")
-    ] = "batch",
-    budget: Annotated[
-        BudgetName, typer.Option(rich_help_panel=SEARCH, help="How many settings are tried, and on how much data.")
-    ] = "default",
-    layers: Annotated[
-        str | None,
-        typer.Option(metavar="RE", rich_help_panel=SEARCH, help="Only layers in whose name this is found."),
-    ] = None,
-    exclude: Annotated[
-        str | None,
-        typer.Option(metavar="RE", rich_help_panel=SEARCH, help="No layers in whose name this is found."),
-    ] = None,
-    provider: Annotated[
-        ProviderName, typer.Option(rich_help_panel=SEARCH, help="Where everything runs that is measured.")
-    ] = "cpu",
-    threads: Annotated[
-        int, typer.Option(metavar="n", min=1, rich_help_panel=SEARCH, help="Threads of everything that is timed.")
-    ] = 1,
-    seed: Annotated[
-        int, typer.Option(metavar="n", min=0, rich_help_panel=SEARCH, help="Seed of everything random.")
-    ] = 0,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", rich_help_panel=WRITE, help="Go on where an interrupted calibration ended."),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", rich_help_panel=WRITE, help="Replace files that exist.")
-    ] = False,
+    resume: Annotated[bool, WRITE, Flag("Go on where an interrupted calibration ended.")] = False,
+    overwrite: Overwrite = False,
     report: Annotated[
         Path | None,
-        typer.Option(
+        WRITE,
+        Flag(
+            "Write all that was decided and measured into this folder: report.json, and report.html to look at.",
             metavar="DIR",
-            rich_help_panel=WRITE,
-            help="Write all that was decided and measured into this folder: report.json, and report.html to look at.",
         ),
     ] = None,
-    log_level: Annotated[LogLevel, typer.Option(rich_help_panel=WRITE, help="What to tell on stderr.")] = "warning",
-    version: Annotated[
-        bool,
-        typer.Option("--version", is_eager=True, callback=print_version, help="Print versions and exit."),
-    ] = False,
+    log_level: Logging = "warning",
+    version: Version = False,
 ) -> None:
-    """Turns the flags into options, has the model calibrated, prints the report (help text: HELP)."""
-    options = make_options(
-        CalibrationOptions,
-        FLAGS,
-        metric=metric,
-        max_drop=max_drop,
-        at_least=at_least,
-        objective=objective,
-        strategy=strategy,
-        reconstruct=reconstruct,
-        family=family,
-        scope=scope,
-        budget=budget,
-        layers=layers,
-        exclude=exclude,
-        holdout=holdout,
-        provider=provider,
-        threads=threads,
-        seed=seed,
-        shapes=parse_shapes(shape or []),
-    )
+    """Has the model calibrated and prints the report (help text: HELP)."""
     if batch is not None:
         options = _batched(options, batch, model)
     from reuse_compiler.calibration.calibrate import calibrate_file  # late: onnx takes longer to import than --help

@@ -1,57 +1,38 @@
-"""From flags to options: what several commands read alike."""
+"""Flags of several commands that are no part of what a library function takes as options."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+from pathlib import Path
+from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ValidationError
 
-from reuse_compiler.errors import ConfigError
-from reuse_compiler.reuse.config import describe_validation_error
+from reuse_compiler.cli.command import LogLevel
+from reuse_compiler.flags import Flag, Panel
 
-Options = TypeVar("Options", bound=BaseModel)
+WRITE = Panel("Result and messages", 5)
 
-
-def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Reads `name:1,3,224,224`; the name may have colons."""
-    name, _, sizes = text.rpartition(":")
-    try:
-        shape = tuple(int(size) for size in sizes.split(","))
-    except ValueError:
-        shape = ()
-    if not name or not shape or min(shape) < 1:
-        raise typer.BadParameter(f"'{text}' is not NAME:SIZES, as in images:1,3,224,224", param_hint="'--shape'")
-    return name, shape
+Labels = Annotated[
+    Path | None,
+    Flag(
+        "The samples' classes, in their order: .npy, .npz, .txt or .csv (last column; for photos also "
+        "file name,label).",
+        metavar="FILE",
+    ),
+]
+Overwrite = Annotated[bool, WRITE, Flag("Replace files that exist.")]
+Logging = Annotated[LogLevel, WRITE, Flag("What to tell on stderr.", name="--log-level")]
 
 
-def parse_shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
-    """Reads all values of --shape; one per input."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, shape in map(parse_shape, texts):
-        if shapes.setdefault(name, shape) != shape:
-            raise typer.BadParameter(f"two different shapes for the input '{name}'", param_hint="'--shape'")
-    return shapes
-
-
-def make_options(kind: type[Options], flags: Mapping[str, str], **values: object) -> Options:
-    """Builds options; a value that they refuse becomes a ConfigError that names the flag.
-
-    `flags` gives those that are not called as the option they set.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        field = str(error.errors()[0]["loc"][0])
-        flag = flags.get(field, "--" + field.replace("_", "-"))
-        raise ConfigError(f"{flag}: {describe_validation_error(error).removeprefix(f'{field}: ')}") from error
-
-
-def print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     """Prints the versions of everything that a result depends on, and ends the program."""
     if wanted:
         from reuse_compiler.compiler import versions
 
         typer.echo("\n".join(f"{name} {version}" for name, version in versions().items()))
         raise typer.Exit()
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print versions and exit.")
+]

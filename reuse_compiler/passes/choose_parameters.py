@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.options import CompileOptions
+from reuse_compiler.flags import refuse
+from reuse_compiler.options import PER_LAYER, CompileOptions
 from reuse_compiler.passes.layer import ConvLayer, Layer, Refusal
 from reuse_compiler.report import LayerReport
 from reuse_compiler.reuse.config import LayerSettings, ReuseConfig, make_settings
@@ -81,19 +82,7 @@ def choose_parameters(
 
 def _check_config(layers: Sequence[Layer], options: CompileOptions, config: ReuseConfig) -> None:
     """Raises ConfigError for options that a configuration makes meaningless and for layers it names in vain."""
-    per_layer = {
-        "--family": options.family,
-        "-L": options.sub_vector_length,
-        "-H": options.num_hashes,
-        "--scope": options.scope,
-        "--layout": None if options.layout == "auto" else options.layout,
-        "--capacity": options.capacity,
-        "--metric": options.metric,
-        "--table": options.table,
-    }
-    given = [flag for flag, value in per_layer.items() if value is not None]
-    if given:
-        raise ConfigError(f"{' and '.join(given)} cannot be used with --config, which has settings for each layer")
+    refuse(options, PER_LAYER)
     by_name = {layer.name: layer for layer in layers}
     for name in config.layers:
         if name not in by_name:

@@ -13,37 +13,33 @@ from typing import Annotated
 
 import typer
 
-from reuse_compiler.calibration.options import BudgetName
+from reuse_compiler.cli.command import Command
+from reuse_compiler.cli.from_flags import with_flags
+from reuse_compiler.flags import Flag
 from tools.calibration_results.network import Request
 from tools.calibration_results.networks import NETWORKS
 from tools.calibration_results.page import write_page
 from tools.calibration_results.process import measure_apart
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command(cls=Command)
+@with_flags
 def main(
     networks: Annotated[
         list[str] | None, typer.Argument(metavar="NETWORK...", help=f"Of {', '.join(NETWORKS)}; none: only the page.")
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")] = Path("docs/results"),
-    budget: Annotated[BudgetName, typer.Option(help="Budget of the calibration `learned`.")] = "default",
-    reconstruct: Annotated[
-        bool, typer.Option("--reconstruct", help="Also calibrate with --reconstruct statistics and none.")
-    ] = False,
-    work: Annotated[Path, typer.Option(help="Folder of models, data and configurations.")] = Request.work,
-    calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="Take the calibrations that are in the work folder already.")
-    ] = False,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Use so many pictures of each kind only, to try this out.")
-    ] = None,
-    data_only: Annotated[bool, typer.Option("--data-only", help="Only write the model and its data.")] = False,
+    *,
+    request: Request,
+    output: Annotated[Path, Flag("Folder of the results.", "-o", metavar="DIR")] = Path("docs/results"),
+    data_only: Annotated[bool, Flag("Only write the model and its data.")] = False,
 ) -> None:
     """Measure calibrated networks, and write what comes out as JSON and as a page."""
     wanted = networks or []
     unknown = [name for name in wanted if name not in NETWORKS]
     if unknown:
         sys.exit(f"error: no network {', '.join(unknown)}; there are {', '.join(NETWORKS)}")
-    request = Request(budget, work, reconstruct, calibrated, limit)
     output.mkdir(parents=True, exist_ok=True)
     failed = [name for name in wanted if measure_apart(name, request, None if data_only else output) != 0]
     if not data_only:
@@ -53,4 +49,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

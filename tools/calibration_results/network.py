@@ -5,16 +5,18 @@ from __future__ import annotations
 import resource
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import onnx
+from pydantic import BaseModel, ConfigDict, Field
 
 from reuse_compiler.benchmark.report import describe_machine
 from reuse_compiler.calibration.batch import with_batch
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.options import BudgetName
 from reuse_compiler.calibration.samples import Samples, open_samples
+from reuse_compiler.flags import Flag
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.verification.inputs import model_inputs
@@ -28,19 +30,18 @@ JUDGED = "learned"
 """The variant that should reach the network's goal."""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(BaseModel):
     """What the user of the tool asks for."""
 
-    budget: BudgetName = "default"
-    work: Path = Path("build/calibration")
-    """Folder with one folder for each network."""
-    reconstruct: bool = False
-    """Calibrate with less reconstruction, too."""
-    calibrated: bool = False
-    """Take the calibrations of an earlier run."""
-    limit: int | None = None
-    """Use so many pictures of each kind only."""
+    model_config = ConfigDict(frozen=True)
+
+    budget: Annotated[BudgetName, Flag("Budget of the calibration `learned`.")] = "default"
+    reconstruct: Annotated[bool, Flag("Also calibrate with --reconstruct statistics and none.")] = False
+    work: Annotated[
+        Path, Flag("Folder of models, data and configurations, one folder for each network.", metavar="DIR")
+    ] = Path("build/calibration")
+    calibrated: Annotated[bool, Flag("Take the calibrations that are in the work folder already.")] = False
+    limit: Annotated[int | None, Field(ge=1), Flag("Use so many pictures of each kind only, to try this out.")] = None
 
     def command(self, network: str) -> str:
         """Returns the command line."""

@@ -8,14 +8,17 @@ import typer
 
 from reuse_compiler.cli.bench import JsonFile, Repeats, check_json, write_json
 from reuse_compiler.cli.command import Command, end_on_sigterm, logging_to, stderr_console, stdout_console
+from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.flags import Flag
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
 @app.command(cls=Command)
+@with_flags
 def goals(
-    quick: Annotated[bool, typer.Option("--quick", help="Five repeats, and not onnxruntime's int8 form.")] = False,
+    quick: Annotated[bool, Flag("Five repeats, and not onnxruntime's int8 form.")] = False,
     repeats: Repeats = 9,
     json_file: JsonFile = None,
 ) -> None:

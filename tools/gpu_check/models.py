@@ -13,7 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from reuse_compiler.benchmark.case import BenchFamily, ConvCase, make_case
 from reuse_compiler.graph.shapes import tensor_shapes
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.pipeline import lower
+from reuse_compiler.passes.choose_parameters import choose_parameters, plan_of
+from reuse_compiler.pipeline import apply_plan, find_layers
+from reuse_compiler.reuse.fitted import Fitted
 from tools.goals.table import GOALS, Goal
 
 ISSUE_GOAL = Goal((256, 256), 3, 56, 256, 4.0, 0.02)
@@ -86,8 +88,10 @@ def compile_layers(
 ) -> onnx.ModelProto:
     """Returns the model with lossless reuse in all layers that can have it but the excluded ones."""
     pattern = "^(" + "|".join(map(re.escape, excluded)) + ")$" if excluded else None
-    options = CompileOptions(family="exact", force=True, exclude=pattern, shapes=dict(shapes), data_order="nchw")
-    return lower(model, options).model
+    options = CompileOptions(family="exact", force=True, exclude=pattern)
+    prepared = find_layers(model, shapes)
+    plan = plan_of(choose_parameters(prepared.layers, options, None, Fitted(), {}))
+    return apply_plan(prepared, plan, keep_order=True).model
 
 
 def convolutions(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> dict[str, onnx.ModelProto]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from reuse_compiler.flags import Flag, Panel
+from reuse_compiler.options import RegularExpression, Seed, Shapes, Threads
 from reuse_compiler.reuse.config import Metric, Scope
 from tools.similarity.clustering.hypercube import DEFAULT_DIMENSIONS
 from tools.similarity.clustering.kmeans import DEFAULT_ITERATIONS, DEFAULT_MAX_CLUSTERS
+
+STUDIED, METHODS = Panel("What is studied", 1), Panel("Methods and their efforts", 2)
 
 MethodName = Literal["kmeans", "hypercube", "lsh"]
 
@@ -22,41 +25,44 @@ class SimilarityOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    layers: str = "."
-    """Regular expression searched in layer names; each layer that matches is studied, alone."""
-    methods: tuple[MethodName, ...] = Field(default=get_args(MethodName), min_length=1)
-    scopes: tuple[Scope, ...] = Field(default=get_args(Scope), min_length=1)
-    metrics: tuple[Metric, ...] = Field(default=("angular", "euclidean"), min_length=1)
-    lengths: tuple[int, ...] = (0, PAPER_SUB_VECTOR_LENGTH)
-    """L, elements of a neuron vector; 0 stands for whole rows of the unfolded input."""
-    clusters: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 0.5)
-    """K-means: clusters per image or batch; below 1 their share in its vectors."""
-    iterations: int = Field(default=DEFAULT_ITERATIONS, ge=1)
-    max_clusters: int = Field(default=DEFAULT_MAX_CLUSTERS, ge=1)
-    """K-means with more clusters is left out: it takes time as their number times that of the vectors."""
-    bins: tuple[int, ...] = (2, 3, 4, 6, 8, 16)
-    """Hyper-Cube: bins per dimension."""
-    dimensions: int = Field(default=DEFAULT_DIMENSIONS, ge=1)
-    """Hyper-Cube: dimensions that are cut into bins, at most."""
-    hashes: tuple[int, ...] = (5, 8, 12, 16, 24)
-    """LSH: H, hyperplanes."""
-    batch: int = Field(default=1, ge=1)
-    """Samples per run, where the model leaves that open."""
-    samples: int | None = Field(default=None, ge=1)
-    """Samples to use; None: all."""
-    threads: int = Field(default=1, ge=1)
-    """Threads that the model runs with."""
-    seed: int = Field(default=0, ge=0)
-    shapes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-
-    @field_validator("layers")
-    @classmethod
-    def _is_regular_expression(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"'{value}' is not a regular expression: {error}") from error
-        return value
+    layers: Annotated[
+        RegularExpression,
+        STUDIED,
+        Flag("Layers in whose name this is found; each is studied alone.", name="--layer", metavar="RE", default="all"),
+    ] = "."
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1), METHODS, Flag("")] = get_args(MethodName)
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1), METHODS, Flag("")] = get_args(Scope)
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1), METHODS, Flag("Distances.")] = ("angular", "euclidean")
+    lengths: Annotated[
+        tuple[Annotated[int, BeforeValidator(lambda value: 0 if value == "whole" else value)], ...],
+        METHODS,
+        Flag(
+            "Elements of a neuron vector; whole: rows of the unfolded input.",
+            "-L",
+            default=f"whole,{PAPER_SUB_VECTOR_LENGTH}",
+        ),
+    ] = (0, PAPER_SUB_VECTOR_LENGTH)
+    """0 stands for whole rows."""
+    clusters: Annotated[
+        tuple[float, ...], METHODS, Flag("Clusters of K-means per image or batch; below 1 as a share of the vectors.")
+    ] = (0.003, 0.01, 0.03, 0.1, 0.3, 0.5)
+    iterations: Annotated[int, Field(ge=1), METHODS, Flag("Iterations of K-means.")] = DEFAULT_ITERATIONS
+    max_clusters: Annotated[
+        int,
+        Field(ge=1),
+        METHODS,
+        Flag("K-means with more is left out: it takes time as their number times that of the vectors."),
+    ] = DEFAULT_MAX_CLUSTERS
+    bins: Annotated[tuple[int, ...], METHODS, Flag("Bins per dimension of Hyper-Cube.")] = (2, 3, 4, 6, 8, 16)
+    dimensions: Annotated[int, Field(ge=1), METHODS, Flag("Dimensions that Hyper-Cube cuts into bins, at most.")] = (
+        DEFAULT_DIMENSIONS
+    )
+    hashes: Annotated[tuple[int, ...], METHODS, Flag("Hyperplanes of LSH.", "-H")] = (5, 8, 12, 16, 24)
+    batch: Annotated[int, Field(ge=1), STUDIED, Flag("Samples per run, where the model leaves that open.")] = 1
+    samples: Annotated[int | None, Field(ge=1), STUDIED, Flag("Samples to use.", default="all")] = None
+    threads: Annotated[Threads, METHODS] = 1
+    seed: Annotated[Seed, METHODS] = 0
+    shapes: Annotated[Shapes, STUDIED] = Field(default_factory=dict)
 
     @field_validator("lengths", "clusters", "bins", "hashes")
     @classmethod

@@ -17,17 +17,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
 from rich.console import Console
 
 from reuse_compiler.benchmark.report import describe_machine
+from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.flags import Flag
+from reuse_compiler.options import Threads
 from reuse_compiler.reports.json_file import write_report
 from tools.training_results.page import write_page
 from tools.training_results.results import Device, LayerTimes, Result, Strategies, result_path
 
 app = typer.Typer(add_completion=False)
-Output = Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.")]
-Threads = Annotated[int, typer.Option(min=1)]
+Output = Annotated[Path, Flag("Folder of the results.", "-o", metavar="DIR")]
+Epochs = Annotated[int, Field(ge=1), Flag("Epochs of each training.")]
 FOLDER = Path("docs/results")
 RUNS = ("none", "s1", "s2", "s3")
 
@@ -40,6 +44,7 @@ def page(context: typer.Context) -> None:
 
 
 @app.command()
+@with_flags
 def layers(output: Output = FOLDER, threads: Threads = 1) -> None:
     """Time per step of ReuseConv2d beside nn.Conv2d, and of whole steps."""
     import torch
@@ -64,7 +69,10 @@ def _layer_times(device: Device, threads: int) -> LayerTimes:
 
 
 @app.command()
-def strategies(runs: Annotated[Path, typer.Option(help="Folder of the runs' logs.")], output: Output = FOLDER) -> None:
+@with_flags
+def strategies(
+    runs: Annotated[Path, Flag("Folder of the runs' logs.", metavar="DIR")], output: Output = FOLDER
+) -> None:
     """Put the logs of models.train together; folders of one strategy (s1, s1-b) are its runs with several seeds."""
     found = {}
     for name in RUNS:
@@ -78,11 +86,12 @@ def strategies(runs: Annotated[Path, typer.Option(help="Folder of the runs' logs
 
 
 @app.command()
+@with_flags
 def tune(
-    network: str,
+    network: Annotated[str, typer.Argument()],
     output: Output = FOLDER,
     threads: Threads = 1,
-    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the network's own number.")] = None,
+    steps: Annotated[int | None, Field(ge=1), Flag("Instead of the network's own number.")] = None,
 ) -> None:
     """Tune a network and measure it on held-out data."""
     from tools.training_results.tuning import TASKS, measure_tuning
@@ -95,10 +104,11 @@ def tune(
 
 
 @app.command()
+@with_flags
 def export(
-    network: str = "cifarnet",
-    images: Annotated[int, typer.Option(min=200)] = 10_000,
-    epochs: Annotated[int, typer.Option(min=1)] = 2,
+    network: Annotated[str, Flag("What is trained.", metavar="NAME")] = "cifarnet",
+    images: Annotated[int, Field(ge=200), Flag("Images to train with.")] = 10_000,
+    epochs: Epochs = 2,
     output: Output = FOLDER,
     threads: Threads = 1,
 ) -> None:
@@ -109,7 +119,8 @@ def export(
 
 
 @app.command()
-def gpu(output: Output = FOLDER, epochs: Annotated[int, typer.Option(min=1)] = 4) -> None:
+@with_flags
+def gpu(output: Output = FOLDER, epochs: Epochs = 4) -> None:
     """On a GPU, in float32: time per step by layer; VGG-19 on CIFAR-10 without reuse and with strategy 2."""
     from tools.training_results.gpu import measure_gpu, missing
 

@@ -96,7 +96,7 @@ def test_the_same_figures_every_time(study: Run, model: Path) -> None:
         (("-L", "short"), "-L: "),
         (("--layer", "("), "--layer: '(' is not a regular expression"),
         (("--layer", "conv9"), "'conv9' is found in no name of a convolution"),
-        (("--samples", "0"), "--samples: "),
+        (("--samples", "0"), "'--samples': "),
     ],
 )
 def test_wrong_flags_end_with_a_sentence(study: Run, model: Path, arguments: tuple[str, ...], sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Settings turned into a model: what the timed model may do, and what the calibration reads of it."""
+"""What the calibration reads as a layer's input, whatever order the compiled model keeps its data in."""
 
 import numpy as np
 import onnx

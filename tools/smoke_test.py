@@ -20,7 +20,7 @@ from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reports.page import TEMPLATES
 
-FAMILIES = ("sign", "pstable", "exact")
+FAMILIES = ("sign", "exact")
 LOWERINGS = ("fused", "staged")
 
 

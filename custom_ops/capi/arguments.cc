@@ -1,7 +1,5 @@
 #include "arguments.h"
 
-#include <string>
-
 namespace reuse::capi {
 
 ConvAttributes conv_attributes_of(const reuse_convolution& c) {
@@ -32,13 +30,13 @@ Blocking blocking_of(const reuse_convolution& c) {
 ClusterAttributes cluster_attributes_of(const reuse_hashing& h) {
   const ClusterAttributes attributes{h.scope_image != 0 ? Scope::kImage : Scope::kBatch,
                                      h.metric_angular != 0 ? Metric::kAngular : Metric::kEuclidean, h.capacity,
-                                     std::string(h.family) == "exact"};
+                                     find_hash_family(h.family).is_lossless()};
   attributes.check();
   return attributes;
 }
 
 HashParameterSizes sizes_of(const reuse_hashing& h) {
-  return {h.projections_size, h.thresholds_size, h.coordinates_size, h.widths_size};
+  return {h.projections_size, h.thresholds_size, h.coordinates_size};
 }
 
 HashAttributes hash_attributes_of(const reuse_hashing& h, const Blocking& blocking) {

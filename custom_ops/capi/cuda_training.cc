@@ -12,7 +12,7 @@ using capi::guarded;
 
 cuda::Execution execution_of(const reuse_cuda_execution& e) { return {e.stream, e.tf32 != 0}; }
 
-HashParameters parameters_of(const reuse_hashing& h) { return {h.projections, h.thresholds, h.coordinates, h.widths}; }
+HashParameters parameters_of(const reuse_hashing& h) { return {h.projections, h.thresholds, h.coordinates}; }
 
 cuda::DeviceClusters clusters_of(const reuse_cuda_clusters& c) {
   return {c.rows, c.ids, c.counts, c.centroids, c.order, c.starts};

@@ -74,8 +74,7 @@ reuse_plan* reuse_plan_create(const reuse_convolution* convolution, const reuse_
     const int64_t in_channels = convolution->in_channels, out_channels = convolution->out_channels;
     const reuse::Blocking blocking = reuse::Blocking::of_any_size(conv, in_channels, out_channels);
     const reuse::HashAttributes hash = reuse::capi::hash_attributes_of(*hashing, blocking);
-    const reuse::HashParameters parameters{hashing->projections, hashing->thresholds, hashing->coordinates,
-                                           hashing->widths};
+    const reuse::HashParameters parameters{hashing->projections, hashing->thresholds, hashing->coordinates};
     return new reuse_plan{conv,
                           in_channels,
                           out_channels,

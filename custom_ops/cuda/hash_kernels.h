@@ -5,7 +5,8 @@
 
 namespace reuse::cuda {
 
-enum class Family : int32_t { kSign, kPStable, kLearned, kExact };
+enum class Family : int32_t { kSign, kLearned, kExact };
+constexpr const char* kFamilyNames[] = {"sign", "learned", "exact"};
 
 struct HashOperands {
   Family family;
@@ -13,7 +14,6 @@ struct HashOperands {
   const float* projections;
   const float* thresholds;
   const int32_t* coordinates;
-  const float* widths;
 };
 
 constexpr uint64_t kMixStart = 0x9E3779B97F4A7C15ull;
@@ -58,25 +58,6 @@ REUSE_BOTH uint64_t sign_code(const Vector& vector, const HashOperands& hash, in
   return code;
 }
 
-// floor as an integer, clamped to [-2^62, 2^62]; NaN counts as 0.
-REUSE_BOTH inline int64_t slab(float projected, float offset, float width) {
-  constexpr float kLargest = 4611686018427387904.0f;
-  const float value = floorf((projected + offset) / width);
-  if (is_nan(value)) return 0;
-  return static_cast<int64_t>(value < -kLargest ? -kLargest : value > kLargest ? kLargest : value);
-}
-
-template <typename Vector>
-REUSE_BOTH uint64_t pstable_code(const Vector& vector, const HashOperands& hash, int32_t block, int32_t length) {
-  const float* offsets = hash.thresholds + static_cast<int64_t>(block) * hash.num_hashes;
-  uint64_t state = kMixStart;
-  project(vector, hash.projections + static_cast<int64_t>(block) * length * hash.num_hashes, hash.num_hashes,
-          [&](int32_t h, float projected) {
-            state = mix(state, static_cast<uint64_t>(slab(projected, offsets[h], hash.widths[block])));
-          });
-  return state;
-}
-
 template <typename Vector>
 REUSE_BOTH uint64_t learned_code(const Vector& vector, const HashOperands& hash, int32_t block, int32_t length) {
   const int64_t nodes = (int64_t{1} << hash.num_hashes) - 1;
@@ -113,14 +94,24 @@ REUSE_BOTH uint64_t code_of(const Vector& vector, const HashOperands& hash, int3
   switch (hash.family) {
     case Family::kSign:
       return sign_code(vector, hash, block, length);
-    case Family::kPStable:
-      return pstable_code(vector, hash, block, length);
     case Family::kLearned:
       return learned_code(vector, hash, block, length);
     case Family::kExact:
       return exact_code(vector);
   }
   return 0;
+}
+
+// Bits that a family's codes have at most.
+inline int32_t code_bits(const HashOperands& hash) {
+  switch (hash.family) {
+    case Family::kSign:
+    case Family::kLearned:
+      return hash.num_hashes;
+    case Family::kExact:
+      break;
+  }
+  return 64;
 }
 
 template <typename Vector>

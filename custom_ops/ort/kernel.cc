@@ -70,7 +70,7 @@ Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, in
       ConvGeometry::make(attributes, shape.batch, shape.channels, shape.height, shape.width, out_channels));
 }
 
-HashInputs::HashInputs(const std::array<TensorView, 4>& tensors) {
+HashInputs::HashInputs(const std::array<TensorView, 3>& tensors) {
   const auto take = [&](const TensorView& tensor, auto& values, int64_t& size) {
     if (!has_elements(tensor)) return;
     values = static_cast<std::decay_t<decltype(values)>>(tensor.data);
@@ -80,12 +80,10 @@ HashInputs::HashInputs(const std::array<TensorView, 4>& tensors) {
   take(tensors[0], parameters.projections, sizes.projections);
   take(tensors[1], parameters.thresholds, sizes.thresholds);
   take(tensors[2], parameters.coordinates, sizes.coordinates);
-  take(tensors[3], parameters.widths, sizes.widths);
 }
 
 HashInputs read_hash_inputs(KernelContext* context, size_t first) {
-  return HashInputs(
-      {input(context, first), input(context, first + 1), input(context, first + 2), input(context, first + 3)});
+  return HashInputs({input(context, first), input(context, first + 1), input(context, first + 2)});
 }
 
 HashParameters read_hash_parameters(KernelContext* context, size_t first, const HashAttributes& attributes,

@@ -65,8 +65,8 @@ Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, in
 
 // A family's parameters and their sizes.
 struct HashInputs {
-  // Of tensors projections, thresholds, coordinates and widths.
-  explicit HashInputs(const std::array<TensorView, 4>& tensors);
+  // Of tensors projections, thresholds and coordinates.
+  explicit HashInputs(const std::array<TensorView, 3>& tensors);
   HashParameters parameters;
   HashParameterSizes sizes;
   int64_t num_blocks = 0;  // as the shapes of parameters tell it; 0 for a family without
@@ -75,7 +75,7 @@ struct HashInputs {
 // Reads the parameters from input `first` on; nothing if `read(index)` returns nothing for one of them.
 template <typename Read>
 std::optional<HashInputs> read_hash_inputs(size_t first, const Read& read) {
-  std::array<TensorView, 4> tensors;
+  std::array<TensorView, 3> tensors;
   for (size_t i = 0; i < tensors.size(); ++i) {
     const std::optional<TensorView> tensor = read(first + i);
     if (!tensor) return std::nullopt;

@@ -85,9 +85,9 @@ std::unique_ptr<Operator> make_operator(OperatorName name, Signature signature, 
 // Adds all operators for images, weights and tables of the set's element type; parameters of hashing are float32
 // always.
 void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>& ops) {
-  // projections, thresholds, coordinates, widths
+  // projections, thresholds, coordinates
   const auto with_parameters = [](std::vector<ElementType> inputs) {
-    inputs.insert(inputs.end(), {kFloat, kFloat, kInt32, kFloat});
+    inputs.insert(inputs.end(), {kFloat, kFloat, kInt32});
     return inputs;
   };
   const ElementType e = set.element;

@@ -38,15 +38,13 @@ class HashMemory {
       : hash_(p.hash),
         projections_(values(p.hash.projections, blocks(p) * length(p) * (is_learned(p) ? length(p) : hashes(p)))),
         thresholds_(values(p.hash.thresholds, blocks(p) * (is_learned(p) ? nodes(p) : hashes(p)))),
-        coordinates_(values(p.hash.coordinates, blocks(p) * nodes(p))),
-        widths_(values(p.hash.widths, blocks(p))) {}
+        coordinates_(values(p.hash.coordinates, blocks(p) * nodes(p))) {}
 
   cuda::HashOperands operands() {
     cuda::HashOperands result = hash_;
     if (hash_.projections != nullptr) result.projections = projections_.data();
     if (hash_.thresholds != nullptr) result.thresholds = thresholds_.data();
     if (hash_.coordinates != nullptr) result.coordinates = coordinates_.data();
-    if (hash_.widths != nullptr) result.widths = widths_.data();
     return result;
   }
 
@@ -65,7 +63,6 @@ class HashMemory {
   cuda::HashOperands hash_;
   Memory<Machine, float> projections_, thresholds_;
   Memory<Machine, int32_t> coordinates_;
-  Memory<Machine, float> widths_;
 };
 
 inline void count(RunStatistics& statistics, const std::vector<int64_t>& sums) {

@@ -51,7 +51,6 @@ void draw_parameters(std::mt19937& random, const std::string& family, Problem& p
   } else if (family != "exact") {
     p.projections = normal(random, blocks * length * h);
     p.thresholds = normal(random, blocks * h);
-    if (family == "pstable") p.widths.assign(static_cast<size_t>(blocks), 1.5f);
   }
 }
 
@@ -61,7 +60,7 @@ HashParameterSizes Problem::sizes() const {
   const auto size = [](const auto& values) {
     return values.empty() ? int64_t{-1} : static_cast<int64_t>(values.size());
   };
-  return {size(projections), size(thresholds), size(coordinates), size(widths)};
+  return {size(projections), size(thresholds), size(coordinates)};
 }
 
 std::unique_ptr<Encoder> Problem::encoder(Allocator& allocator) const {
@@ -82,8 +81,12 @@ HashParameters Problem::parameters() const {
   if (!projections.empty()) result.projections = projections.data();
   if (!thresholds.empty()) result.thresholds = thresholds.data();
   if (!coordinates.empty()) result.coordinates = coordinates.data();
-  if (!widths.empty()) result.widths = widths.data();
   return result;
+}
+
+const char* family_of(int64_t seed) {
+  std::mt19937 random(static_cast<unsigned>(seed));
+  return hash_families()[random() % hash_families().size()]->name().c_str();
 }
 
 Problem random_problem(std::mt19937& random, const char* family) {
@@ -95,7 +98,7 @@ Problem random_problem(std::mt19937& random, const char* family) {
   p.cluster.scope = draw(random, 0, 1) == 0 ? Scope::kImage : Scope::kBatch;
   p.cluster.metric = draw(random, 0, 1) == 0 ? Metric::kEuclidean : Metric::kAngular;
   p.cluster.capacity = draw(random, 0, 1) == 0 ? 1.0f : 0.2f;
-  p.cluster.verify = std::string(family) == "exact";
+  p.cluster.verify = p.hash.family->is_lossless();
   p.x = normal(random, g.batch * g.in_channels * g.in_pixels());
   // Few distinct values make vectors repeat.
   if (draw(random, 0, 1) == 0) {
@@ -181,7 +184,7 @@ Problem channel_problem(std::mt19937& random, const char* family, int64_t length
   Problem p;
   p.blocking = Blocking::make(ConvGeometry::make(a, batch, channels, 9, 11, out_channels));
   p.hash = {&find_hash_family(family), num_hashes};
-  p.cluster.verify = std::string(family) == "exact";
+  p.cluster.verify = p.hash.family->is_lossless();
   p.x = normal(random, batch * channels * 9 * 11);
   p.w = normal(random, out_channels * channels * 9);
   p.bias = normal(random, out_channels);

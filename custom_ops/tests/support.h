@@ -61,7 +61,7 @@ struct Problem {
   ClusterAttributes cluster;
   GatherAttributes gather;
   TableType table = TableType::kFloat;
-  std::vector<float> x, w, bias, projections, thresholds, widths;
+  std::vector<float> x, w, bias, projections, thresholds;
   std::vector<int32_t> coordinates;
 
   HashParameters parameters() const;
@@ -70,7 +70,10 @@ struct Problem {
   ReusePlan plan(Allocator& allocator) const;
 };
 
-// Draws a legal problem; the family is one of sign, pstable, learned, exact.
+// The name of one of the families, drawn so that nothing else goes by the same remainder of the seed.
+const char* family_of(int64_t seed);
+
+// Draws a legal problem.
 Problem random_problem(std::mt19937& random, const char* family);
 
 // A 3x3 convolution in the channel layout, of images of 9x11 pixels.

@@ -40,7 +40,7 @@ reuse_hashing exact_hashing() {
   h.num_hashes = 1;
   h.capacity = 1.0f;
   h.keep_codes = 1;
-  h.projections_size = h.thresholds_size = h.coordinates_size = h.widths_size = -1;
+  h.projections_size = h.thresholds_size = h.coordinates_size = -1;
   return h;
 }
 

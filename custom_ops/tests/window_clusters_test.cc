@@ -56,15 +56,13 @@ Problem windows(unsigned seed, const char* family) {
     p.coordinates.push_back(static_cast<int32_t>(draw(random, 0, length - 1)));
   }
   for (int64_t i = 0; !learned && i < blocks * length * p.hash.num_hashes; ++i) p.projections.push_back(normal(random));
-  if (std::strcmp(family, "pstable") == 0) p.widths.assign(static_cast<size_t>(blocks), 1.5f);
   return p;
 }
 
 TEST(one_pass_finds_the_clusters_of_the_staged_form_to_the_bit) {
-  const char* const families[] = {"learned", "sign", "pstable", "exact"};
   int64_t shared = 0;
   for (unsigned seed = 0; seed < 160; ++seed) {
-    const Problem p = windows(seed, families[seed % 4]);
+    const Problem p = windows(seed, family_of(seed));
     EXPECT(windows_in_one_pass(p.blocking, p.cluster));
     PoisonedAllocator allocator;
     Threads parallel(2);

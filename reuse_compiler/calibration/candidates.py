@@ -23,8 +23,6 @@ MOST_EXPECTED = {"channel": 1.0, "patch": 2.0}
 its best speed; the layers that are cut into patches are first layers, which it computes at half of it."""
 MOST_REMAINING = 0.5
 """Settings whose trees could keep more than half of the vectors are not tried."""
-PSTABLE_HASHES = (1, 2, 3, 4)
-"""Slabs along so many directions; each distinguishes many values, so that few are enough."""
 
 
 def candidates(spec: ConvSpec, family: FamilyChoice, scope: Scope, effort: Effort) -> list[LayerSettings]:
@@ -54,8 +52,6 @@ def _cuts(spec: ConvSpec, effort: Effort, lossless: bool) -> Iterator[tuple[Layo
 def _hashes(family: str, effort: Effort) -> tuple[int, ...]:
     if FAMILIES[family].lossless:
         return (1,)
-    if family == "pstable":
-        return PSTABLE_HASHES
     return effort.tree_depths if family == "learned" else effort.hashes
 
 

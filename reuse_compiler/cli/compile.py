@@ -99,7 +99,7 @@ def compile_model(
         FamilyName | None,
         typer.Option(
             rich_help_panel=HOW,
-            help="How neuron vectors are hashed: sign (random hyperplanes), pstable, learned (needs --config) or "
+            help="How neuron vectors are hashed: sign (random hyperplanes), learned (needs --config) or "
             "exact (lossless). [dim]default: sign[/dim]",
         ),
     ] = None,

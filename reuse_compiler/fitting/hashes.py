@@ -19,9 +19,6 @@ from reuse_compiler.reuse.seeds import layer_generator
 
 Floats = NDArray[np.float32]
 
-BUCKETS_PER_DEVIATION = 1.0
-"""Family `pstable`: width of a bucket over the standard deviation of the projections."""
-
 
 @dataclass(frozen=True)
 class VectorSample:
@@ -91,15 +88,6 @@ class HashFitter:
         thresholds = np.stack([projected.mean(axis=0) for projected in self._projected(settings, drawn)])
         return HashParameters(projections=drawn.projections, thresholds=thresholds)
 
-    def _pstable(self, settings: LayerSettings) -> HashParameters:
-        """Random directions, with buckets as wide as the vectors' own spread asks for."""
-        drawn = self._drawn(settings)
-        deviation = np.array([projected.std(axis=0).mean() for projected in self._projected(settings, drawn)])
-        widths = np.where(deviation > 0, deviation / BUCKETS_PER_DEVIATION, 1.0).astype(np.float32)
-        assert drawn.thresholds is not None and drawn.widths is not None
-        thresholds = drawn.thresholds * (widths / drawn.widths)[:, None]
-        return HashParameters(projections=drawn.projections, thresholds=thresholds, widths=widths)
-
     def _exact(self, settings: LayerSettings) -> HashParameters:
         return HashParameters()
 
@@ -120,7 +108,6 @@ class HashFitter:
 _FITS: dict[str, Callable[[HashFitter, LayerSettings], HashParameters]] = {
     "learned": HashFitter._learned,
     "sign": HashFitter._sign,
-    "pstable": HashFitter._pstable,
     "exact": HashFitter._exact,
 }
 assert set(_FITS) == set(FAMILIES)

@@ -38,7 +38,7 @@ class ReuseOp(OpRun):
 
 
 class Hash(ReuseOp):
-    """codes = Hash(X, projections?, thresholds?, coordinates?, widths?)"""
+    """codes = Hash(X, projections?, thresholds?, coordinates?)"""
 
     def _run(self, x: Any, *parameters: Any, **_: Any) -> tuple[Any]:
         # The number of output channels does not matter for hashing; it must be a multiple of the group.
@@ -85,7 +85,7 @@ class Gather(ReuseOp):
 
 
 class ReuseConv(ReuseOp):
-    """Y = ReuseConv(X, W, bias?, projections?, thresholds?, coordinates?, widths?)"""
+    """Y = ReuseConv(X, W, bias?, projections?, thresholds?, coordinates?)"""
 
     def _run(self, x: Any, weights: Any, bias: Any = None, *parameters: Any, **_: Any) -> tuple[Any]:
         if self.attribute("input_order") == "nhwc":

@@ -36,7 +36,7 @@ WIDTH = 360
 """Of a drawing: it fits a phone, and its text is still not large where a screen shows it half as large again."""
 FAR = 6.0
 """A trial further below the target than so many times the allowed drop is left out of the figure."""
-MARKERS = {"learned": ("o", "●"), "sign": ("^", "▲"), "pstable": ("D", "◆"), "exact": ("s", "■")}
+MARKERS = {"learned": ("o", "●"), "sign": ("^", "▲"), "exact": ("s", "■")}
 """Of families, as matplotlib calls them and as they stand in a legend."""
 
 

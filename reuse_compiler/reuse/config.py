@@ -15,7 +15,7 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
 
-FamilyName = Literal["sign", "pstable", "learned", "exact"]
+FamilyName = Literal["sign", "learned", "exact"]
 Scope = Literal["image", "batch"]
 Metric = Literal["euclidean", "angular"]
 Lowering = Literal["fused", "staged"]

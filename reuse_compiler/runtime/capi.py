@@ -68,8 +68,6 @@ class Hashing(ctypes.Structure):
         ("thresholds_size", c_int64),
         ("coordinates", c_void_p),
         ("coordinates_size", c_int64),
-        ("widths", c_void_p),
-        ("widths_size", c_int64),
     )
 
 

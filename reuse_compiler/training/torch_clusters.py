@@ -16,8 +16,6 @@ from torch.nn import functional
 
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
-from reuse_compiler.reuse.families.base import MIX_FACTOR, MIX_SEED, MIX_SHIFT
-from reuse_compiler.reuse.families.pstable import LARGEST_FLOOR
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.training.clusters import Gradients, InputClusters
 
@@ -210,10 +208,6 @@ class _Parameters:
         return self.floats(self._parameters.thresholds)
 
     @property
-    def widths(self) -> Tensor:
-        return self.floats(self._parameters.widths)
-
-    @property
     def coordinates(self) -> Tensor:
         assert self._parameters.coordinates is not None
         return torch.as_tensor(self._parameters.coordinates, dtype=torch.int64, device=self._like.device)
@@ -222,11 +216,6 @@ class _Parameters:
 def _sign(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
     bits = (vectors @ own.projections > own.thresholds).long()
     return (bits << torch.arange(bits.shape[1], device=bits.device)).sum(1)
-
-
-def _pstable(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
-    slabs = torch.floor((vectors @ own.projections + own.thresholds) / own.widths)
-    return _mix(torch.nan_to_num(slabs).clamp(-LARGEST_FLOOR, LARGEST_FLOOR).long())
 
 
 def _learned(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
@@ -248,24 +237,9 @@ def _exact(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
 
 _CODES: dict[str, Callable[[Tensor, _Parameters, int], Tensor]] = {
     "sign": _sign,
-    "pstable": _pstable,
     "learned": _learned,
     "exact": _exact,
 }
-
-
-def _mix(keys: Tensor) -> Tensor:
-    """Folds int64 `keys [V, n]` into one code per row (docs/operators.md, `mix`)."""
-    factor, mask = _signed(MIX_FACTOR), (1 << (64 - MIX_SHIFT)) - 1
-    state = torch.full_like(keys[:, 0], _signed(MIX_SEED))
-    for column in keys.unbind(1):
-        state = (state ^ column) * factor
-        state = state ^ ((state >> MIX_SHIFT) & mask)
-    return state
-
-
-def _signed(value: int) -> int:
-    return value - 2**64 if value >= 2**63 else value
 
 
 def _number(codes: Tensor, vectors: Tensor, blocking: Blocking, settings: LayerSettings) -> Tensor:

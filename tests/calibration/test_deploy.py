@@ -55,10 +55,10 @@ def outputs(model: onnx.ModelProto, feeds: list[Feed]) -> NDArray[Any]:
 
 @MODELS
 @pytest.mark.parametrize("how", ["none", "statistics", "weights"])
-@pytest.mark.parametrize("family", ["learned", "sign", "pstable", "exact"])
+@pytest.mark.parametrize("family", ["learned", "sign", "exact"])
 def test_the_model_runs_and_comes_close(model: onnx.ModelProto, how: str, family: str) -> None:
     feeds = feeds_of(model)
-    hashes = {"learned": 9, "sign": 12, "pstable": 4, "exact": 1}[family]
+    hashes = {"learned": 9, "sign": 12, "exact": 1}[family]
     actual = outputs(model_with(deploy(model, how, feeds, family=family, hashes=hashes), model), feeds)
     expected = outputs(model, feeds)
     if family == "exact":

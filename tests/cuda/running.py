@@ -15,7 +15,7 @@ from reuse_compiler.runtime import Provider
 from reuse_compiler.runtime.providers import CPU
 
 Array = NDArray[Any]
-PARAMETERS = ("projections", "thresholds", "coordinates", "widths")
+PARAMETERS = ("projections", "thresholds", "coordinates")
 """Inputs that stay as they are in a float16 model."""
 
 

@@ -58,7 +58,7 @@ def test_the_operators_accept_what_is_fitted(case: Case) -> None:
         assert array is None or array.dtype == (np.int32 if name == "coordinates" else np.float32), name
 
 
-@pytest.mark.parametrize("family", ["sign", "pstable", "learned"])
+@pytest.mark.parametrize("family", ["sign", "learned"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 def test_vectors_that_are_not_finite_do_not_take_part(family: str, bad: float) -> None:
     x = input_of(GEOMETRY)
@@ -92,18 +92,6 @@ def test_signs_are_balanced() -> None:
     for block, vectors in enumerate(cut(sample.vectors, blocking)):
         above = (project(vectors, fitted.projections[block]) > fitted.thresholds[block]).mean(axis=0)
         assert (np.abs(above - 0.5) < 0.25).all()
-
-
-def test_slabs_are_as_wide_as_the_data_asks_for() -> None:
-    """Inputs on any scale fall into the same clusters."""
-    codes = []
-    for scale in (1.0, 1024.0):  # a power of two: no rounding
-        sample = sample_of(GEOMETRY, "channel", input_of(GEOMETRY) * np.float32(scale))
-        fitted = HashFitter(sample, WEIGHTS, []).fit(settings_of("pstable"))
-        (vectors, *_), parameters = cut(sample.vectors, Blocking(GEOMETRY, "channel", 4)), fitted.block(0)
-        codes.append(FAMILIES["pstable"].codes(vectors, parameters, 4))
-    np.testing.assert_array_equal(*codes)
-    assert 1 < len(np.unique(codes[0])) < len(codes[0])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -56,7 +56,7 @@ def test_defaults_are_the_papers() -> None:
 
 def test_options_override_defaults() -> None:
     expected = LayerSettings(
-        family="pstable", layout="channel", L=16, H=7, scope="image", capacity=0.5, metric="angular", table="int8"
+        family="sign", layout="channel", L=16, H=7, scope="image", capacity=0.5, metric="angular", table="int8"
     )
     options = expected.model_dump(exclude={"layout"})
     (layer,) = choose(conv_model(**WIDE), force=True, **options)

@@ -121,15 +121,6 @@ def test_the_learned_family(rotation: bool) -> None:
     assert constants["conv/coordinates"].dtype == np.int32
 
 
-def test_the_pstable_family() -> None:
-    options = SIGN.model_copy(update={"family": "pstable"})
-    result = rewrite(conv_model(), options)
-    names = ["conv/projections", "conv/thresholds", "conv/no_coordinates", "conv/widths"]
-    assert list(result.graph.node[0].input)[3:] == names
-    absent = {t.name: to_array(t) for t in result.graph.initializer}["conv/no_coordinates"]
-    assert absent.size == 0 and absent.dtype == np.int32
-
-
 @pytest.mark.parametrize(
     ("activation", "expected"),
     [

@@ -40,6 +40,10 @@ def test_symbols_and_names_mean_the_same(tmp_path: Path) -> None:
             {"layers": {"c": LAYER | {"H": 17, "family": "learned"}}},
             "H=17 is too large: family 'learned' takes at most 16",
         ),
+        (
+            {"layers": {"c": LAYER | {"family": "pstable"}}},
+            "layers.c.family: Input should be 'sign', 'learned' or 'exact'",
+        ),
         ({"layers": {"c": LAYER | {"colour": "red"}}}, "layers.c.colour"),
         ({"layers": {"c": LAYER | {"capacity": 0}}}, "capacity"),
         ({"version": 2}, "version"),
@@ -101,13 +105,15 @@ def test_parameters_must_fit_the_layer() -> None:
     check_parameters(HashParameters(**fitting), settings, blocking, "conv")
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"coordinates": None}, "needs the parameter 'coordinates'"),
-        ({"widths": np.zeros(2, np.float32)}, "takes no parameter 'widths'"),
         ({"thresholds": np.zeros((2, 8), np.float32)}, r"has shape \(2, 8\), expected \(2, 7\)"),
         ({"coordinates": np.full((2, 7), 16, np.int32)}, "must lie in 0..15"),
     ]
     for change, message in wrong:
         with pytest.raises(ConfigError, match=message):
             check_parameters(HashParameters(**(fitting | change)), settings, blocking, "conv")
+    with pytest.raises(ConfigError, match="family 'exact' takes no parameter 'thresholds'"):
+        exact = make_settings(layout="channel", L=16, H=3, family="exact")
+        check_parameters(HashParameters(**fitting), exact, blocking, "conv")
 
 
 def test_learned_trees_are_never_drawn() -> None:

@@ -17,13 +17,6 @@ def test_sign_bits_are_sides_of_hyperplanes() -> None:
         np.testing.assert_array_equal((codes >> np.uint64(h)) & np.uint64(1), sides[:, h])
 
 
-def test_pstable_separates_what_is_far_and_keeps_what_is_near() -> None:
-    parameters = FAMILIES["pstable"].random_parameters(RNG, 1, 6, 4).block(0)
-    codes = FAMILIES["pstable"].codes(np.concatenate([VECTORS, VECTORS + 1e-6, VECTORS + 100]), parameters, 6)
-    assert (codes[:50] == codes[50:100]).mean() > 0.9
-    assert not (codes[:50] == codes[100:]).any()
-
-
 def test_learned_codes_are_the_leaves_of_a_plain_walk() -> None:
     thresholds = RNG.standard_normal(7).astype(np.float32)
     coordinates = RNG.integers(0, 6, 7).astype(np.int32)

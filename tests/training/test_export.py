@@ -40,7 +40,6 @@ def train(model: nn.Module, x: Tensor, steps: int = 4) -> None:
         ("sign", 1.0, "float"),
         ("learned", None, "float"),
         ("learned", None, "int8"),
-        ("pstable", None, "float"),
     ],
 )
 def test_compiled_inference_computes_what_training_computed(

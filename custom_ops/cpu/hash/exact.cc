@@ -7,6 +7,8 @@ namespace {
 
 class ExactEncoder final : public Encoder {
  public:
+  static constexpr const char* kName = "exact";
+
   ExactEncoder(Allocator&, const HashParameters&, const HashShape&) {}
   static void check(const HashParameterSizes&, const HashShape&) {}
 
@@ -18,7 +20,7 @@ class ExactEncoder final : public Encoder {
 }  // namespace
 
 const HashFamily& exact_family() {
-  static const FamilyOf<ExactEncoder> family;
+  static const FamilyOf<ExactEncoder> family(/*lossless=*/true);
   return family;
 }
 

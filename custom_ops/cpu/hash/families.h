@@ -9,14 +9,14 @@
 namespace reuse {
 
 const HashFamily& sign_family();
-const HashFamily& pstable_family();
 const HashFamily& learned_family();
 const HashFamily& exact_family();
 
-// A family by its encoder, which is made of allocator, parameters and shape and has a static `check`.
+// A family by its encoder, which is made of allocator, parameters and shape and has a static `kName` and `check`.
 template <typename OwnEncoder>
 class FamilyOf final : public HashFamily {
  public:
+  explicit FamilyOf(bool lossless = false) : HashFamily(OwnEncoder::kName, lossless) {}
   void check(const HashParameterSizes& sizes, const HashShape& shape) const override {
     OwnEncoder::check(sizes, shape);
   }

@@ -66,6 +66,8 @@ constexpr int64_t kWidestRow = 2 * simd::kLanes;
 // Tiles, rotated where the trees want it, go to subtrees if these are compared as a whole, else from node to node.
 class TreeEncoder final : public Encoder {
  public:
+  static constexpr const char* kName = "learned";
+
   TreeEncoder(Allocator& allocator, const HashParameters& parameters, const HashShape& s)
       : length_(s.length),
         depth_(s.num_hashes),
@@ -80,12 +82,12 @@ class TreeEncoder final : public Encoder {
   }
 
   static void check(const HashParameterSizes& sizes, const HashShape& s) {
-    require_num_hashes("learned", s.num_hashes, 16);
+    require_num_hashes(kName, s.num_hashes, 16);
     const int64_t nodes = (int64_t{1} << s.num_hashes) - 1;
-    require_parameter("learned", "thresholds", sizes.thresholds, s.num_blocks * nodes);
-    require_parameter("learned", "coordinates", sizes.coordinates, s.num_blocks * nodes);
+    require_parameter(kName, "thresholds", sizes.thresholds, s.num_blocks * nodes);
+    require_parameter(kName, "coordinates", sizes.coordinates, s.num_blocks * nodes);
     if (sizes.projections < 0) return;
-    require_parameter("learned", "projections (the rotation)", sizes.projections, s.num_blocks * s.length * s.length);
+    require_parameter(kName, "projections (the rotation)", sizes.projections, s.num_blocks * s.length * s.length);
   }
 
   void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {

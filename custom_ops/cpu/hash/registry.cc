@@ -5,12 +5,18 @@
 
 namespace reuse {
 
+const std::vector<const HashFamily*>& hash_families() {
+  static const std::vector<const HashFamily*> families{&sign_family(), &learned_family(), &exact_family()};
+  return families;
+}
+
 const HashFamily& find_hash_family(const std::string& name) {
-  if (name == "sign") return sign_family();
-  if (name == "pstable") return pstable_family();
-  if (name == "learned") return learned_family();
-  if (name == "exact") return exact_family();
-  throw std::invalid_argument("family is '" + name + "', must be sign, pstable, learned or exact");
+  std::string known;
+  for (const HashFamily* family : hash_families()) {
+    if (family->name() == name) return *family;
+    known += (known.empty() ? "" : ", ") + family->name();
+  }
+  throw std::invalid_argument("family is '" + name + "', must be one of " + known);
 }
 
 void require_parameter(const char* family, const char* name, int64_t size, int64_t expected) {

@@ -7,15 +7,17 @@ namespace {
 
 class SignEncoder final : public Encoder {
  public:
+  static constexpr const char* kName = "sign";
+
   SignEncoder(Allocator& allocator, const HashParameters& parameters, const HashShape& s)
       : shape_(s),
         projections_(copied(allocator, parameters.projections, s.num_blocks * s.length * s.num_hashes)),
         thresholds_(copied(allocator, parameters.thresholds, s.num_blocks * s.num_hashes)) {}
 
   static void check(const HashParameterSizes& sizes, const HashShape& s) {
-    require_num_hashes("sign", s.num_hashes, 64);
-    require_parameter("sign", "projections", sizes.projections, s.num_blocks * s.length * s.num_hashes);
-    require_parameter("sign", "thresholds", sizes.thresholds, s.num_blocks * s.num_hashes);
+    require_num_hashes(kName, s.num_hashes, 64);
+    require_parameter(kName, "projections", sizes.projections, s.num_blocks * s.length * s.num_hashes);
+    require_parameter(kName, "thresholds", sizes.thresholds, s.num_blocks * s.num_hashes);
   }
 
   void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {

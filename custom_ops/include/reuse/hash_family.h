@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "reuse/geometry.h"
 #include "reuse/runtime.h"
@@ -34,12 +35,11 @@ struct HashParameters {
   const float* projections = nullptr;
   const float* thresholds = nullptr;
   const int32_t* coordinates = nullptr;
-  const float* widths = nullptr;
 };
 
 // Whether each parameter is given, and how many elements it has; for checking before the pointers are used.
 struct HashParameterSizes {
-  int64_t projections = -1, thresholds = -1, coordinates = -1, widths = -1;  // -1: absent
+  int64_t projections = -1, thresholds = -1, coordinates = -1;  // -1: absent
 };
 
 // Codes of vectors that are given as rows.
@@ -68,17 +68,29 @@ struct HashShape {
 
 class HashFamily {
  public:
+  HashFamily(const char* name, bool lossless) : name_(name), lossless_(lossless) {}
   virtual ~HashFamily() = default;
+  HashFamily(const HashFamily&) = delete;
+  HashFamily& operator=(const HashFamily&) = delete;
+
+  const std::string& name() const { return name_; }
+  // Whether only equal vectors are to share a cluster: equal codes are a hint that members are then compared by.
+  bool is_lossless() const { return lossless_; }
   // Throws std::invalid_argument unless the parameters' sizes fit.
   virtual void check(const HashParameterSizes& sizes, const HashShape& shape) const = 0;
   // Prepares parameters whose sizes fit. Throws std::invalid_argument for values that make no sense.
   virtual std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters,
                                            const HashShape& shape) const = 0;
+
+ private:
+  std::string name_;
+  bool lossless_;
 };
 
 // Throws std::invalid_argument unless all split coordinates, which index a vector's elements, are within `length`.
 void check_coordinates(const int32_t* coordinates, int64_t count, int64_t length);
 
+const std::vector<const HashFamily*>& hash_families();
 // Returns the family of that name; throws std::invalid_argument listing the known ones.
 const HashFamily& find_hash_family(const std::string& name);
 

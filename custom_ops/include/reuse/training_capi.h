@@ -39,8 +39,6 @@ typedef struct {
   int64_t thresholds_size;
   const int32_t* coordinates;
   int64_t coordinates_size;
-  const float* widths;
-  int64_t widths_size;
 } reuse_hashing;
 
 /* A layer's convolution and hash, made ready once for inputs of any size: what the convolution says of its input's

@@ -25,7 +25,6 @@ class HashParameters:
     projections: npt.NDArray[np.float32] | None = None
     thresholds: npt.NDArray[np.float32] | None = None
     coordinates: npt.NDArray[np.int32] | None = None
-    widths: npt.NDArray[np.float32] | None = None
 
     def items(self) -> list[tuple[str, npt.NDArray[Any] | None]]:
         """Returns (name, array or None) in the operators' input order."""

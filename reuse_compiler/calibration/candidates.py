@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.options import FamilyChoice
-from reuse_compiler.fitting.trees import num_leaves
 from reuse_compiler.reuse.config import LayerSettings, Scope, TableType, make_settings
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
@@ -22,7 +21,7 @@ MOST_EXPECTED = {"channel": 1.0, "patch": 2.0}
 """Expected cost, over the dense layer's, up to which settings are measured. The cost model takes onnxruntime's Conv at
 its best speed; the layers that are cut into patches are first layers, which it computes at half of it."""
 MOST_REMAINING = 0.5
-"""Settings whose trees could keep more than half of the vectors are not tried."""
+"""Settings that could keep more than half of the vectors are not tried."""
 
 
 def candidates(spec: ConvSpec, family: FamilyChoice, scope: Scope, effort: Effort) -> list[LayerSettings]:
@@ -31,7 +30,7 @@ def candidates(spec: ConvSpec, family: FamilyChoice, scope: Scope, effort: Effor
     found = []
     for name in families:
         for layout, length in _cuts(spec, effort, FAMILIES[name].lossless):
-            for hashes in _hashes(name, effort):
+            for hashes in effort.hashes[name]:
                 for table in _tables(layout, length, FAMILIES[name].lossless):
                     settings = make_settings(family=name, layout=layout, L=length, H=hashes, scope=scope, table=table)
                     if _may_pay(spec, settings):
@@ -49,12 +48,6 @@ def _cuts(spec: ConvSpec, effort: Effort, lossless: bool) -> Iterator[tuple[Layo
     yield from (("channel", length) for length in sorted(lengths, reverse=True))
 
 
-def _hashes(family: str, effort: Effort) -> tuple[int, ...]:
-    if FAMILIES[family].lossless:
-        return (1,)
-    return effort.tree_depths if family == "learned" else effort.hashes
-
-
 def _tables(layout: Layout, length: int, lossless: bool) -> Iterator[TableType]:
     if lossless or layout == "patch" or length >= SHORTEST_FLOAT:
         yield "float"
@@ -63,16 +56,11 @@ def _tables(layout: Layout, length: int, lossless: bool) -> Iterator[TableType]:
 
 
 def _may_pay(spec: ConvSpec, settings: LayerSettings) -> bool:
-    """Whether the layer could gain: with as many clusters as trees have leaves, and with none for other families."""
+    """Whether the layer could gain, with as few clusters as the family is expected to make."""
     blocking = settings.blocking(spec)
     family = FAMILIES[settings.family]
-    ratio = 0.0
-    if settings.family == "learned":
-        leaves = num_leaves(settings.num_hashes)
-        if settings.scope == "image":
-            leaves *= spec.batch
-        if leaves > MOST_REMAINING * blocking.vectors:
-            return False
-        ratio = leaves / spec.rows
-    cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table)
+    clusters = family.expected_clusters(settings.num_hashes) * (spec.batch if settings.scope == "image" else 1)
+    if clusters > MOST_REMAINING * blocking.vectors:
+        return False
+    cost = predicted_cost(blocking, family, settings.num_hashes, clusters / spec.rows, table=settings.table)
     return cost.total < MOST_EXPECTED[settings.layout]

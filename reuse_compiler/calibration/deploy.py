@@ -122,7 +122,7 @@ class Deployer:
         )
         for (x,) in inputs:
             sampler.add(x)
-        return HashFitter(sampler.sample(), layer.weights, [settings.num_hashes]).fit(settings)
+        return HashFitter(sampler.sample(), layer.weights).fit(settings)
 
     def _reconstruct(
         self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct

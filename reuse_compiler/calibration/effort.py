@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reuse_compiler.calibration.options import BudgetName
 from reuse_compiler.fitting.reconstruct import DEFAULT_PRODUCTS
+from reuse_compiler.reuse.families import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -15,10 +16,8 @@ class Effort:
 
     lengths: tuple[int, ...]
     """Values of L that are tried in layout `channel`, where a layer has so many channels."""
-    tree_depths: tuple[int, ...]
-    """Values of H for family `learned`."""
-    hashes: tuple[int, ...]
-    """Values of H for the families that project."""
+    hashes: Mapping[str, tuple[int, ...]]
+    """Values of H that are tried, by hash family."""
     repeats: int
     """Timed runs of a layer with each candidate."""
     fit_runs: int
@@ -31,12 +30,12 @@ class Effort:
     """Choices for the whole model that are measured end to end, at most."""
 
 
+def _hashes(budget: BudgetName) -> dict[str, tuple[int, ...]]:
+    return {name: family.tried_hashes[budget] for name, family in FAMILIES.items()}
+
+
 EFFORTS: Mapping[BudgetName, Effort] = {
-    "quick": Effort((8, 16, 32), (8, 10, 12), (10, 14), 3, 4, 16_384, 5e10, 5),
-    "default": Effort(
-        (4, 6, 8, 16, 32, 64), (8, 9, 10, 11, 12, 13), (8, 10, 12, 14, 16), 5, 16, 32_768, DEFAULT_PRODUCTS, 12
-    ),
-    "extensive": Effort(
-        (4, 6, 8, 12, 16, 32, 64), tuple(range(7, 15)), tuple(range(6, 21, 2)), 9, 32, 65_536, 6e11, 32
-    ),
+    "quick": Effort((8, 16, 32), _hashes("quick"), 3, 4, 16_384, 5e10, 5),
+    "default": Effort((4, 6, 8, 16, 32, 64), _hashes("default"), 5, 16, 32_768, DEFAULT_PRODUCTS, 12),
+    "extensive": Effort((4, 6, 8, 12, 16, 32, 64), _hashes("extensive"), 9, 32, 65_536, 6e11, 32),
 }

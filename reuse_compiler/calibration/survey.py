@@ -124,8 +124,7 @@ class Survey:
                     sampler.add(x)
             (measured,) = Activations(self.work.model, tensors, [self.other], ORIGINAL)
             for layer, sampler, x in zip(own, samplers, measured, strict=True):
-                depths = [s.num_hashes for s in wanted[layer.name] if s.family == "learned"]
-                yield layer, HashFitter(sampler.sample(), layer.weights, depths), x
+                yield layer, HashFitter(sampler.sample(), layer.weights, wanted[layer.name]), x
 
     def _held_bytes(self, layer: ConvLayer) -> int:
         """Returns what a layer's input and vectors sampled from all runs take."""

@@ -1,19 +1,17 @@
-"""Fits the hash parameters of a layer to samples of its input; one function per family."""
+"""Samples of a layer's input, and the hash parameters that families fit to them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reuse_compiler.fitting.trees import fit_trees
 from reuse_compiler.fitting.vectors import all_places, choose_places, cut, lifted, usable_rows, vectors_at
 from reuse_compiler.reference.vectors import block_weights
 from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.families import FAMILIES, HashParameters
-from reuse_compiler.reuse.families.base import project
+from reuse_compiler.reuse.families import FAMILIES, FitSample, HashParameters
 from reuse_compiler.reuse.geometry import ConvSpec, Layout
 from reuse_compiler.reuse.seeds import layer_generator
 
@@ -61,53 +59,27 @@ class VectorSampler:
 
 
 class HashFitter:
-    """Fits parameters for settings of the sample's layout; trees of all `depths` (H) are fitted at once for an L.
+    """Fits parameters for settings of the sample's layout; those of one family and L for all their H at once.
 
-    `weights` `[M, Ic/group, kh, kw]` are what the vectors are multiplied with.
+    `weights` `[M, Ic/group, kh, kw]` are what the vectors are multiplied with, `wanted` the settings to be fitted.
     """
 
-    def __init__(self, sample: VectorSample, weights: Floats, depths: Sequence[int]) -> None:
-        self._sample, self._weights, self._depths = sample, weights, sorted(set(depths))
-        self._trees: dict[int, list[HashParameters]] = {}
+    def __init__(self, sample: VectorSample, weights: Floats, wanted: Sequence[LayerSettings] = ()) -> None:
+        self._sample, self._weights, self._wanted = sample, weights, wanted
+        self._fitted: dict[tuple[str, int, int], HashParameters] = {}
 
     def fit(self, settings: LayerSettings) -> HashParameters:
         """Returns the parameters that the settings' family needs, fitted to the sample."""
-        return _FITS[settings.family](self, settings)
-
-    def _learned(self, settings: LayerSettings) -> HashParameters:
-        length = settings.sub_vector_length
-        if length not in self._trees:
+        family, length = settings.family, settings.sub_vector_length
+        if (family, length, settings.num_hashes) not in self._fitted:
+            alike = [own.num_hashes for own in self._wanted if (own.family, own.sub_vector_length) == (family, length)]
+            hashes = sorted({settings.num_hashes, *alike})
             blocking = settings.blocking(self._sample.spec)
-            weights = block_weights(self._weights, blocking)
-            self._trees[length] = fit_trees(cut(self._sample.vectors, blocking), weights, self._depths)
-        return self._trees[length][self._depths.index(settings.num_hashes)]
-
-    def _sign(self, settings: LayerSettings) -> HashParameters:
-        """Random hyperplanes (papers' Eq. 1), moved to the mean projection."""
-        drawn = self._drawn(settings)
-        thresholds = np.stack([projected.mean(axis=0) for projected in self._projected(settings, drawn)])
-        return HashParameters(projections=drawn.projections, thresholds=thresholds)
-
-    def _exact(self, settings: LayerSettings) -> HashParameters:
-        return HashParameters()
-
-    def _drawn(self, settings: LayerSettings) -> HashParameters:
-        blocking = settings.blocking(self._sample.spec)
-        generator = layer_generator(self._sample.seed, self._sample.layer)
-        return FAMILIES[settings.family].random_parameters(
-            generator, blocking.num_blocks, settings.sub_vector_length, settings.num_hashes
-        )
-
-    def _projected(self, settings: LayerSettings, drawn: HashParameters) -> Iterator[Floats]:
-        """Yields the projections `[n, H]` of the sample, block by block: those of all blocks may take gigabytes."""
-        assert drawn.projections is not None
-        vectors = cut(self._sample.vectors, settings.blocking(self._sample.spec))
-        return (project(own, p) for own, p in zip(vectors, drawn.projections, strict=True))
-
-
-_FITS: dict[str, Callable[[HashFitter, LayerSettings], HashParameters]] = {
-    "learned": HashFitter._learned,
-    "sign": HashFitter._sign,
-    "exact": HashFitter._exact,
-}
-assert set(_FITS) == set(FAMILIES)
+            sample = FitSample(
+                cut(self._sample.vectors, blocking),
+                block_weights(self._weights, blocking),
+                lambda: layer_generator(self._sample.seed, self._sample.layer),
+            )
+            for own, parameters in zip(hashes, FAMILIES[family].fit(sample, hashes), strict=True):
+                self._fitted[family, length, own] = parameters
+        return self._fitted[family, length, settings.num_hashes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from itertools import groupby
+from itertools import cycle, groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from reuse_compiler.reports.figures import (
     make_logarithmic,
     pixels,
 )  # fmt: skip
+from reuse_compiler.reuse.families import FAMILIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,7 @@ WIDTH = 360
 """Of a drawing: it fits a phone, and its text is still not large where a screen shows it half as large again."""
 FAR = 6.0
 """A trial further below the target than so many times the allowed drop is left out of the figure."""
-MARKERS = {"learned": ("o", "●"), "sign": ("^", "▲"), "exact": ("s", "■")}
+MARKERS = dict(zip(FAMILIES, cycle([("^", "▲"), ("o", "●"), ("s", "■"), ("D", "◆"), ("v", "▼")])))
 """Of families, as matplotlib calls them and as they stand in a legend."""
 
 

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import FamilyName, LayerSettings, TableType
+from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvSpec, Layout
 from reuse_compiler.training.candidates import candidates
 from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.function import Gradient
-from reuse_compiler.training.layer import ReuseConv2d, refusal_of
+from reuse_compiler.training.layer import ReuseConv2d, refusal_of, until_fitted
 from reuse_compiler.training.shapes import spec_of
 
 LayerChoice = str | Collection[str] | Mapping[str, LayerSettings] | None
@@ -72,14 +73,14 @@ def convert(
         own = candidates(found[name], name == first, family, layout, table, finest)
         settings = layers[name] if isinstance(layers, Mapping) else own[0]
         result.candidates[name] = own
-        begin = settings if settings.family != "learned" else settings.model_copy(update={"family": "exact"})
+        begin = until_fitted(settings)
         result.layers[name] = ReuseConv2d.of(module, begin, name, seed, gradient, soft_hash)
     _replace(model, {model.get_submodule(name): layer for name, layer in result.layers.items()})
     ordered = {name: result.layers[name] for name in found if name in result.layers}
     trees = {
         name: layers[name] if isinstance(layers, Mapping) else result.candidates[name][0]
         for name in ordered
-        if (layers[name].family if isinstance(layers, Mapping) else family) == "learned"
+        if FAMILIES[layers[name].family if isinstance(layers, Mapping) else family].needs_samples
     }
     if trees:
         from reuse_compiler.training.refit import fit_to

@@ -260,10 +260,17 @@ def refusal_of(conv: nn.Conv2d) -> str | None:
     return None
 
 
+def until_fitted(settings: LayerSettings) -> LayerSettings:
+    """Returns what a layer can compute before its hash is fitted: the same without loss, if the hash has to be."""
+    if not FAMILIES[settings.family].needs_samples:
+        return settings
+    return settings.model_copy(update={"family": "exact"})
+
+
 def check_cluster_reuse(settings: LayerSettings) -> None:
     """Raises ConfigError unless clusters of settings have a meaning beyond their batch."""
-    if settings.family == "exact" or settings.scope != "batch" or settings.capacity < 1.0:
-        raise ConfigError("cluster reuse across batches needs a family other than 'exact', scope 'batch', capacity 1")
+    if FAMILIES[settings.family].lossless or settings.scope != "batch" or settings.capacity < 1.0:
+        raise ConfigError("cluster reuse across batches needs a family that is not lossless, scope 'batch', capacity 1")
 
 
 def _take_over(source: nn.Conv2d, target: nn.Conv2d) -> None:

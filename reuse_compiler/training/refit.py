@@ -39,7 +39,7 @@ def fitted_hash(layer: ReuseConv2d, settings: LayerSettings, inputs: Iterable[Te
     for x in batches:
         if x.shape[0] == spec.batch:  # unlike the last, smaller batch of an epoch
             sampler.add(array_of(x))
-    return HashFitter(sampler.sample(), array_of(layer.weight), [settings.num_hashes]).fit(settings)
+    return HashFitter(sampler.sample(), array_of(layer.weight)).fit(settings)
 
 
 def fit_to(

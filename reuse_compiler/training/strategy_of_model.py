@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.training.conversion import Conversion
 from reuse_compiler.training.layer import ReuseConv2d, check_cluster_reuse
 from reuse_compiler.training.loss_trend import TrendOptions
@@ -80,14 +81,16 @@ def apply_stage(
         layer.reuse = settings is not None
         if settings is None or settings == layer.settings:
             continue
-        if settings.family == "learned":
+        if FAMILIES[settings.family].needs_samples:
             fitted[name] = settings
         else:
             layer.set_settings(settings)
     if fitted:
         batches = list(samples)
         if not batches:
-            raise ConfigError("family 'learned' needs samples to fit trees to: give make_strategy some batches")
+            raise ConfigError(
+                "hashes that are fitted, as family 'learned' has them, need samples: give make_strategy some batches"
+            )
         fit_to(model, layers, fitted, batches)
 
 

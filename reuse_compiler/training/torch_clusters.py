@@ -6,7 +6,7 @@ what the library's kernels compute, not as fast as they would.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.training.clusters import Gradients, InputClusters
 
@@ -34,7 +34,7 @@ class TorchClusters(InputClusters):
         ids, centroids, codes = [], [], []
         for block in range(blocking.num_blocks):
             own = vectors[block]
-            code = _CODES[settings.family](own, _Parameters(parameters.block(block), own), blocking.block_length(block))
+            code = _codes(own, settings, parameters.block(block), blocking.block_length(block))
             number = _number(code, own, blocking, settings)
             count = int(number.max()) + 1 if len(number) else 0
             ids.append(number)
@@ -235,11 +235,19 @@ def _exact(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
     return torch.unique(bits, dim=0, return_inverse=True)[1]
 
 
-_CODES: dict[str, Callable[[Tensor, _Parameters, int], Tensor]] = {
+_CODES: Mapping[str, Callable[[Tensor, _Parameters, int], Tensor]] = {
     "sign": _sign,
     "learned": _learned,
     "exact": _exact,
 }
+"""Families that are computed where the vectors are; NumPy computes the others."""
+
+
+def _codes(vectors: Tensor, settings: LayerSettings, parameters: HashParameters, length: int) -> Tensor:
+    if settings.family in _CODES:
+        return _CODES[settings.family](vectors, _Parameters(parameters, vectors), length)
+    codes = FAMILIES[settings.family].codes(vectors.float().cpu().numpy(), parameters, length)
+    return torch.from_numpy(codes).to(vectors.device)
 
 
 def _number(codes: Tensor, vectors: Tensor, blocking: Blocking, settings: LayerSettings) -> Tensor:
@@ -249,7 +257,7 @@ def _number(codes: Tensor, vectors: Tensor, blocking: Blocking, settings: LayerS
     units = blocking.spec.batch if settings.scope == "image" else 1
     unit = torch.arange(len(codes), device=codes.device) // (len(codes) // units)
     alone = torch.zeros_like(codes, dtype=torch.bool)
-    if settings.family != "exact":
+    if not FAMILIES[settings.family].lossless:
         alone = ~torch.isfinite(vectors).all(dim=1)
     distinct = torch.unique(codes, return_inverse=True)[1]
     key = _by_first_appearance(torch.where(alone, -1 - torch.arange(len(codes), device=codes.device), distinct), unit)
@@ -290,7 +298,7 @@ def _centroids(vectors: Tensor, ids: Tensor, count: int, settings: LayerSettings
     def mean(values: Tensor) -> Tensor:
         return wide.new_zeros(count, values.shape[1]).index_add_(0, ids, values) / members
 
-    if settings.family == "exact":  # the members are equal; their mean need not be, by rounding
+    if FAMILIES[settings.family].lossless:  # the members are equal; their mean need not be, by rounding
         return vectors.new_empty(count, vectors.shape[1]).index_copy_(0, ids, vectors)
     if settings.metric == "angular":
         norms = wide.norm(dim=1, keepdim=True)

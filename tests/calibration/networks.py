@@ -22,8 +22,7 @@ from tests.passes.models import model_of, random_array, tensor, value
 Floats = NDArray[np.float32]
 EFFORT = Effort(
     lengths=(4, 8),
-    tree_depths=(4, 6),
-    hashes=(4,),
+    hashes={"learned": (4, 6), "sign": (4,), "exact": (1,)},
     repeats=1,
     fit_runs=4,
     fit_vectors=400,

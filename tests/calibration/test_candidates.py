@@ -8,7 +8,6 @@ from reuse_compiler.calibration.candidates import candidates
 from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.options import BudgetName
 from reuse_compiler.fitting.reconstruct import MAX_ROWS, MIN_ROWS, reconstruction_rows
-from reuse_compiler.fitting.trees import num_leaves
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvSpec
 
@@ -33,9 +32,8 @@ def test_settings_are_within_the_layer_and_differ(spec: ConvSpec, budget: Budget
         assert own.sub_vector_length <= blocking.group_width
         assert own.scope == scope and own.num_hashes <= FAMILIES[own.family].max_hashes
         assert not (FAMILIES[own.family].lossless and own.table == "int8")
-        if own.family == "learned":
-            per_unit = blocking.vectors / (spec.batch if scope == "image" else 1)
-            assert num_leaves(own.num_hashes) <= 0.5 * per_unit
+        per_unit = blocking.vectors / (spec.batch if scope == "image" else 1)
+        assert FAMILIES[own.family].expected_clusters(own.num_hashes) <= 0.5 * per_unit
     texts = [own.model_dump_json() for own in found]
     assert len(texts) == len(set(texts))
     assert len({own.layout for own in found}) <= 1, "vectors are sampled in one layout"

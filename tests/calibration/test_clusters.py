@@ -63,7 +63,7 @@ def test_layers_of_one_dimension(index: int, family: str) -> None:
     own = settings_for(layer, family, 1 if family == "exact" else 6)
     sampler = VectorSampler(layer.name, layer.spec, own.layout, 10**6, 1, 0)
     sampler.add(x)
-    parameters = HashFitter(sampler.sample(), layer.weights, [own.num_hashes]).fit(own)
+    parameters = HashFitter(sampler.sample(), layer.weights).fit(own)
     clusterer = Clusterer(LayerPlan(layer.spec, own, parameters))
     g, blocking = layer.spec, own.blocking(layer.spec)
     ids, centroids = clusterer.ids_and_centroids(x)
@@ -84,7 +84,7 @@ def test_int8_tables_have_the_same_clusters() -> None:
     own = settings_for(layer, "sign")
     sampler = VectorSampler(layer.name, layer.spec, own.layout, 10**6, 1, 0)
     sampler.add(x)
-    parameters = HashFitter(sampler.sample(), layer.weights, []).fit(own)
+    parameters = HashFitter(sampler.sample(), layer.weights).fit(own)
     plan = LayerPlan(layer.spec, own, parameters)
     int8 = dataclasses.replace(plan, settings=own.model_copy(update={"table": "int8"}))
     found = [Clusterer(each).ids_and_centroids(x)[0] for each in (plan, int8)]

@@ -166,7 +166,7 @@ def test_many_candidates_are_measured_in_turns(tmp_path: Path) -> None:
     sampler = VectorSampler(layer.name, layer.spec, "channel", 400, 1, 0)
     ((x,),) = Activations(survey.work.model, [layer.input], [survey.other], "the original model")
     sampler.add(x)
-    fitter = HashFitter(sampler.sample(), layer.weights, [1, 2, 3, 4, 5])
+    fitter = HashFitter(sampler.sample(), layer.weights, settings)
     found = LayerBench(survey.work, layer, x, 1).measure(settings, fitter, dataclasses.replace(EFFORT, repeats=2))
     assert [own.settings for own in found] == settings
     learned, sign = [own.r_c for own in found[:5]], [own.r_c for own in found[5:]]

@@ -51,7 +51,7 @@ def test_a_sample_of_everything_is_all_neuron_vectors(case: Case) -> None:
 def test_the_operators_accept_what_is_fitted(case: Case) -> None:
     own = make_settings(family=case.family, layout=case.layout, L=case.sub_vector_length, H=case.num_hashes)
     x, weights, _ = case.data()
-    fitted = HashFitter(sample_of(case.spec, case.layout, x), weights, [1, case.num_hashes]).fit(own)
+    fitted = HashFitter(sample_of(case.spec, case.layout, x), weights).fit(own)
     check_parameters(fitted, own, case.blocking, "conv")
     for name, array in fitted.items():
         assert array is None or not np.isnan(array).any(), name
@@ -62,11 +62,11 @@ def test_the_operators_accept_what_is_fitted(case: Case) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 def test_vectors_that_are_not_finite_do_not_take_part(family: str, bad: float) -> None:
     x = input_of(GEOMETRY)
-    clean = HashFitter(sample_of(dataclasses.replace(GEOMETRY, batch=1), "channel", x[:1]), WEIGHTS, [3]).fit(
+    clean = HashFitter(sample_of(dataclasses.replace(GEOMETRY, batch=1), "channel", x[:1]), WEIGHTS).fit(
         settings_of(family)
     )
     x[1, 3] = bad  # one channel of each pixel of the second image
-    found = HashFitter(sample_of(GEOMETRY, "channel", x), WEIGHTS, [3]).fit(settings_of(family))
+    found = HashFitter(sample_of(GEOMETRY, "channel", x), WEIGHTS).fit(settings_of(family))
     for (name, first), (_, second) in zip(clean.items(), found.items(), strict=True):
         np.testing.assert_array_equal(first, second, err_msg=name)
 
@@ -78,7 +78,7 @@ def test_vectors_that_are_not_finite_do_not_take_part(family: str, bad: float) -
 def test_nothing_to_fit_to(family: str, value: float, layout: Layout) -> None:
     x = np.full_like(input_of(GEOMETRY), value)
     own = settings_of(family, layout)
-    fitted = HashFitter(sample_of(GEOMETRY, layout, x), WEIGHTS, [3]).fit(own)
+    fitted = HashFitter(sample_of(GEOMETRY, layout, x), WEIGHTS).fit(own)
     check_parameters(fitted, own, Blocking(GEOMETRY, layout, 4), "conv")
     assert all(array is None or not np.isnan(array).any() for _, array in fitted.items())
 
@@ -87,7 +87,7 @@ def test_signs_are_balanced() -> None:
     """Each hyperplane goes through the mean, although all vectors lie on one side of those through zero."""
     x = input_of(GEOMETRY) + 20
     sample, blocking = sample_of(GEOMETRY, "channel", x), Blocking(GEOMETRY, "channel", 4)
-    fitted = HashFitter(sample, WEIGHTS, []).fit(settings_of("sign", hashes=12))
+    fitted = HashFitter(sample, WEIGHTS).fit(settings_of("sign", hashes=12))
     assert fitted.projections is not None and fitted.thresholds is not None
     for block, vectors in enumerate(cut(sample.vectors, blocking)):
         above = (project(vectors, fitted.projections[block]) > fitted.thresholds[block]).mean(axis=0)
@@ -100,7 +100,7 @@ def test_a_seed_repeats_and_a_name_counts(family: str) -> None:
         sampler = VectorSampler(name, GEOMETRY, "channel", 30, 2, seed)
         for x in (input_of(GEOMETRY), -input_of(GEOMETRY)):
             sampler.add(x)
-        return HashFitter(sampler.sample(), WEIGHTS, [3]).fit(settings_of(family))
+        return HashFitter(sampler.sample(), WEIGHTS).fit(settings_of(family))
 
     def content(parameters: HashParameters) -> list[bytes]:
         return [array.tobytes() for _, array in parameters.items() if array is not None]

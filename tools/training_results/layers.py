@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models import builders, datasets, preprocessing
 from reuse_compiler.reuse.config import TableType, make_settings
 from reuse_compiler.training.function import Gradient
-from reuse_compiler.training.layer import ReuseConv2d
+from reuse_compiler.training.layer import ReuseConv2d, until_fitted
 from reuse_compiler.training.operations import training_cost
 from reuse_compiler.training.refit import fitted_hash, inputs_of
 from reuse_compiler.training.shapes import spec_of
@@ -81,7 +81,7 @@ def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting, device: De
     settings = make_settings(
         family=setting.family, layout=setting.layout, L=setting.length, H=setting.hashes, table=setting.table
     )
-    start = settings if settings.family != "learned" else settings.model_copy(update={"family": "exact"})
+    start = until_fitted(settings)
     layer = ReuseConv2d.of(conv, start, name, gradient=setting.gradient)
     layer.set_settings(settings, fitted_hash(layer, settings, [x]))
     conv, layer, first = conv.to(device), layer.to(device), conv.in_channels == 3

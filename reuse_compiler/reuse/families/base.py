@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,18 @@ class HashParameters:
     def block(self, index: int) -> HashParameters:
         """Returns the parameters of one block (leading dimension dropped)."""
         return HashParameters(**{name: None if value is None else value[index] for name, value in self.items()})
+
+
+@dataclass(frozen=True)
+class FitSample:
+    """What parameters are fitted to: finite neuron vectors of a layer, block by block, and what multiplies them."""
+
+    vectors: npt.NDArray[np.float32]
+    """`[B, n, L]`"""
+    weights: npt.NDArray[np.float32]
+    """`[B, L, T]`"""
+    generator: Callable[[], np.random.Generator]
+    """Makes the layer's own source of random numbers; it begins anew each time."""
 
 
 def array_module(array: Array) -> ModuleType:
@@ -70,6 +83,10 @@ class HashFamily(ABC):
     name: str
     max_hashes: int = 64
     lossless: bool = False
+    needs_samples: bool = False
+    """Parameters can only be fitted, never drawn."""
+    tried_hashes: ClassVar[Mapping[str, tuple[int, ...]]]
+    """Values of H that calibration tries with each of its budgets."""
 
     @abstractmethod
     def codes(self, vectors: Array, parameters: HashParameters, length: int) -> Array:
@@ -89,6 +106,11 @@ class HashFamily(ABC):
     ) -> HashParameters:
         """Draws parameters that need no samples; families that must be fitted raise ConfigError."""
 
+    def fit(self, sample: FitSample, num_hashes: Sequence[int]) -> list[HashParameters]:
+        """Returns the parameters for each value of H, fitted to a sample; this draws them."""
+        blocks, _, length = sample.vectors.shape
+        return [self.random_parameters(sample.generator(), blocks, length, own) for own in num_hashes]
+
     def operations_per_element(self, num_hashes: int, length: int) -> float:
         """Multiply-adds (or as dear) that hashing takes per element of a vector."""
         return float(num_hashes)
@@ -96,3 +118,7 @@ class HashFamily(ABC):
     def max_clusters(self, num_hashes: int) -> int | None:
         """Returns the largest number of different codes, or None if codes are unbounded."""
         return None
+
+    def expected_clusters(self, num_hashes: int) -> int:
+        """Returns how many clusters fitted parameters are sure to make if inputs are varied; 0 if nobody knows."""
+        return 0

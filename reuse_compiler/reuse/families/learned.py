@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import numpy as np
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.reuse.families.base import Array, HashFamily, HashParameters, array_module, project
+from reuse_compiler.reuse.families.base import Array, FitSample, HashFamily, HashParameters, array_module, project
+from reuse_compiler.reuse.families.trees import fit_trees, num_leaves
 
 
 class Learned(HashFamily):
@@ -13,6 +17,12 @@ class Learned(HashFamily):
 
     name = "learned"
     max_hashes = 16
+    needs_samples = True
+    tried_hashes: ClassVar = {
+        "quick": (8, 10, 12),
+        "default": (8, 9, 10, 11, 12, 13),
+        "extensive": tuple(range(7, 15)),
+    }
 
     def codes(self, vectors: Array, parameters: HashParameters, length: int) -> Array:
         xp = array_module(vectors)
@@ -41,8 +51,14 @@ class Learned(HashFamily):
             "or use --family sign, which needs no samples"
         )
 
+    def fit(self, sample: FitSample, num_hashes: Sequence[int]) -> list[HashParameters]:
+        return fit_trees(sample.vectors, sample.weights, num_hashes)
+
     def operations_per_element(self, num_hashes: int, length: int) -> float:
         return num_hashes / length  # one comparison per hash and vector
 
     def max_clusters(self, num_hashes: int) -> int | None:
         return 1 << num_hashes
+
+    def expected_clusters(self, num_hashes: int) -> int:
+        return num_leaves(num_hashes)

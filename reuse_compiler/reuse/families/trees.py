@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import LibraryError
-from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.families.base import HashParameters
 from reuse_compiler.runtime.library import load_library
 
 Floats = NDArray[np.float32]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from reuse_compiler.fitting.trees import LONGEST_ROTATED, fit_trees, num_leaves, rotation
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.families.trees import LONGEST_ROTATED, fit_trees, num_leaves, rotation
 from tests.passes.models import random_array
 
 Floats = NDArray[np.float32]

@@ -6,6 +6,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "gather_kernels.h"
 #include "hash_kernels.h"
@@ -60,9 +61,10 @@ inline Shape make_shape(const Blocking& blocking) {
 }
 
 inline Family family_of(const HashFamily& family) {
-  const auto* const place = std::find(std::begin(kFamilyNames), std::end(kFamilyNames), family.name());
+  const auto* const place =
+      std::find(std::begin(kFamilyNames), std::end(kFamilyNames), std::string_view(family.name()));
   if (place == std::end(kFamilyNames)) {
-    throw std::invalid_argument("family " + family.name() + " has no CUDA kernel; run it on the CPU");
+    throw std::invalid_argument(std::string("family ") + family.name() + " has no CUDA kernel; run it on the CPU");
   }
   return static_cast<Family>(place - std::begin(kFamilyNames));
 }
@@ -74,12 +76,7 @@ inline HashOperands make_hash(const HashAttributes& attributes, const HashParame
 
 inline ActivationOperands make_activation(const GatherAttributes& attributes) {
   const std::vector<float>& params = attributes.activation_params;
-  ActivationOperands result{ActivationKind::kNone, params.empty() ? 0.0f : params[0],
-                            params.size() < 2 ? 0.0f : params[1]};
-  if (attributes.activation == Activation::kRelu) result.kind = ActivationKind::kRelu;
-  if (attributes.activation == Activation::kClip) result.kind = ActivationKind::kClip;
-  if (attributes.activation == Activation::kLeakyRelu) result.kind = ActivationKind::kLeakyRelu;
-  return result;
+  return {attributes.activation, params.empty() ? 0.0f : params[0], params.size() < 2 ? 0.0f : params[1]};
 }
 
 // Blocks of threads of kernels that share out work whose amount the host does not know.

@@ -62,7 +62,7 @@ __attribute__((visibility("default"))) int32_t reuse_cuda_host_conv(const Settin
     p.cluster.metric = static_cast<Metric>(s.metric);
     p.cluster.capacity = capacity;
     p.cluster.verify = s.verify != 0;
-    p.activation = {static_cast<cuda::ActivationKind>(s.activation), activation_params[0], activation_params[1]};
+    p.activation = {static_cast<Activation>(s.activation), activation_params[0], activation_params[1]};
     p.limits = kPaths[s.path];
     p.x.assign(x, x + g.batch * g.in_channels * g.in_pixels());
     p.w.assign(w, w + g.out_channels * g.group_in_channels() * g.taps());

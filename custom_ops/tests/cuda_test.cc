@@ -167,10 +167,11 @@ TEST(cuda_orders_of_data_change_no_bit) {
 
 // More channels, vectors and clusters than one tile of any kernel has.
 TEST(cuda_tiles_are_put_together) {
-  for (const HashFamily* family : hash_families()) {
+  for (const HashFamily* each : hash_families()) {
+    const char* family = each->name();
     for (const int64_t length : {16, 20, 48}) {
       std::mt19937 random(static_cast<unsigned>(length));
-      Problem problem = channel_problem(random, family->name().c_str(), length);
+      Problem problem = channel_problem(random, family, length);
       problem.blocking = Blocking::make(ConvGeometry::make(problem.blocking.geometry.attributes, 3, 48, 21, 23, 150));
       std::normal_distribution<float> normal;
       problem.x.resize(3 * 48 * 21 * 23);
@@ -181,8 +182,7 @@ TEST(cuda_tiles_are_put_together) {
       }
       RunStatistics expected, actual;
       const std::vector<float> cpu = run_fused(problem, 1, &expected);
-      expect_near(run_cuda_fused(problem, CudaMode::kStrict, Order::kShuffled, &actual), cpu, 1e-5,
-                  family->name().c_str(), 0);
+      expect_near(run_cuda_fused(problem, CudaMode::kStrict, Order::kShuffled, &actual), cpu, 1e-5, family, 0);
       EXPECT(actual.clusters == expected.clusters);
       expect_near(run_cuda_fused(problem, CudaMode::kTf32, Order::kForwards), cpu, 2e-3, family, 0);
       const Problem half = rounded_to_half(problem);

@@ -21,8 +21,8 @@ struct Trees {
     const auto size = [](const auto& values) { return static_cast<int64_t>(values.size()); };
     const float* rotation = rotations.empty() ? nullptr : rotations.data();
     return make_encoder(allocator, {&find_hash_family("learned"), depth}, kBlocks, length,
-                        {rotation, thresholds.data(), coordinates.data(), nullptr},
-                        {rotations.empty() ? -1 : size(rotations), size(thresholds), size(coordinates), -1});
+                        {rotation, thresholds.data(), coordinates.data()},
+                        {rotations.empty() ? -1 : size(rotations), size(thresholds), size(coordinates)});
   }
 
   // docs/operators.md, Hash: products are summed one by one, comparisons with a NaN fail, short vectors end in zeros.

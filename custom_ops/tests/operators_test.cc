@@ -265,7 +265,7 @@ TEST(wrong_parameters_are_named) {
   sizes.thresholds = 7;
   expect_throw<std::invalid_argument>("thresholds has 7 elements, needs 8", [&] { sign.check(sizes, {2, 3, 4}); });
   expect_throw<std::invalid_argument>("num_hashes is 65", [&] { sign.check(sizes, {2, 3, 65}); });
-  expect_throw<std::invalid_argument>("family is 'pstable', must be one of sign, learned, exact",
+  expect_throw<std::invalid_argument>("family is 'pstable', must be one of sign, learned",
                                       [] { find_hash_family("pstable"); });
   expect_throw<std::invalid_argument>("capacity",
                                       [] { ClusterAttributes{Scope::kBatch, Metric::kEuclidean, 0.0f}.check(); });

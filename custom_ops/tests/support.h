@@ -73,6 +73,9 @@ struct Problem {
 // The name of one of the families, drawn so that nothing else goes by the same remainder of the seed.
 const char* family_of(int64_t seed);
 
+// Draws what the problem's family needs, and what it may be given at times.
+void draw_parameters(std::mt19937& random, Problem& problem);
+
 // Draws a legal problem.
 Problem random_problem(std::mt19937& random, const char* family);
 

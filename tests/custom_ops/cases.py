@@ -65,7 +65,7 @@ class Case:
         """Draws the family's parameters; learned trees are random, too, every second one with a rotation."""
         rng = np.random.default_rng(self.seed + 1)
         blocks, length = self.blocking.num_blocks, self.sub_vector_length
-        if self.family != "learned":
+        if not FAMILIES[self.family].needs_samples:
             return FAMILIES[self.family].random_parameters(rng, blocks, length, self.num_hashes)
         nodes = 2**self.num_hashes - 1
         rotation = rng.standard_normal((blocks, length, length)).astype(np.float32) if self.seed % 2 else None

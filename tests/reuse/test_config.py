@@ -42,7 +42,7 @@ def test_symbols_and_names_mean_the_same(tmp_path: Path) -> None:
         ),
         (
             {"layers": {"c": LAYER | {"family": "pstable"}}},
-            "layers.c.family: Input should be 'sign', 'learned' or 'exact'",
+            "layers.c.family: Input should be 'sign', 'learned'",
         ),
         ({"layers": {"c": LAYER | {"colour": "red"}}}, "layers.c.colour"),
         ({"layers": {"c": LAYER | {"capacity": 0}}}, "capacity"),

@@ -37,7 +37,7 @@ struct HashParameters {
   const int32_t* coordinates = nullptr;
 };
 
-// Whether each parameter is given, and how many elements it has; for checking before the pointers are used.
+// How many elements each parameter has; for checking before the pointers are used.
 struct HashParameterSizes {
   int64_t projections = -1, thresholds = -1, coordinates = -1;  // -1: absent
 };
@@ -68,23 +68,21 @@ struct HashShape {
 
 class HashFamily {
  public:
-  HashFamily(const char* name, bool lossless) : name_(name), lossless_(lossless) {}
   virtual ~HashFamily() = default;
-  HashFamily(const HashFamily&) = delete;
-  HashFamily& operator=(const HashFamily&) = delete;
-
-  const std::string& name() const { return name_; }
+  virtual const char* name() const = 0;
   // Whether only equal vectors are to share a cluster: equal codes are a hint that members are then compared by.
-  bool is_lossless() const { return lossless_; }
-  // Throws std::invalid_argument unless the parameters' sizes fit.
-  virtual void check(const HashParameterSizes& sizes, const HashShape& shape) const = 0;
+  virtual bool is_lossless() const { return false; }
+  // The largest H, or 0 if H means nothing.
+  virtual int64_t max_hashes() const { return 64; }
+  // The parameters that must be given, and those that may be.
+  virtual HashParameterSizes required(const HashShape& shape) const = 0;
+  virtual HashParameterSizes optional(const HashShape&) const { return {}; }
   // Prepares parameters whose sizes fit. Throws std::invalid_argument for values that make no sense.
   virtual std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters,
                                            const HashShape& shape) const = 0;
 
- private:
-  std::string name_;
-  bool lossless_;
+  // Throws std::invalid_argument unless H and the parameters' sizes fit.
+  void check(const HashParameterSizes& sizes, const HashShape& shape) const;
 };
 
 // Throws std::invalid_argument unless all split coordinates, which index a vector's elements, are within `length`.

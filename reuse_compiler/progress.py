@@ -1,4 +1,4 @@
-"""How long work tells how far it is, without knowing whether anybody watches."""
+"""How work that takes long tells how far it is, without knowing whether anybody watches."""
 
 from collections.abc import Callable
 
@@ -7,4 +7,4 @@ ProgressCallback = Callable[[str, int, int], None]
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """The callback for which nobody watches."""
+    """Does nothing: the callback to pass where nobody watches."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -28,6 +27,8 @@ from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.runtime import statistics
 from reuse_compiler.verification.runnable import exposed
 from reuse_compiler.verification.sessions import BoundRun, open_session
+from reuse_compiler.verification.timing import interleave
+from tools.pages import row, table
 
 Floats = NDArray[np.float32]
 SAMPLES = 4096
@@ -109,17 +110,6 @@ def fit(chain: Chain, x: Floats) -> HashParameters:
     return HashParameters(coordinates=coordinates, thresholds=thresholds)
 
 
-def cpu_times(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Returns the milliseconds of processor time of runs that take turns, which other programs disturb less."""
-    samples: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            samples[name].append(1e3 * (time.process_time() - start))
-    return samples
-
-
 def measure(chain: Chain, repeats: int) -> None:
     """Prints one line of the table: medians on one thread, their ratio, and that of the least times."""
     model, x = chain.dense(), image(chain)
@@ -139,14 +129,15 @@ def measure(chain: Chain, repeats: int) -> None:
     runs = {
         name: BoundRun(open_session(each, 1, name, plain=name == "dense"), x, shape) for name, each in models.items()
     }
-    cpu_times(runs, WARM_UPS)
-    samples = cpu_times(runs, repeats)
+    interleave(runs, WARM_UPS)
+    samples = interleave(runs, repeats, clock=time.process_time)  # which other programs disturb less
     assert np.array_equal(runs["nchw"].output, runs["nhwc"].output), "the orders' results differ"
     dense, nchw, nhwc = (median(samples[name]) for name in ("dense", "nchw", "nhwc"))
     least = min(samples["nchw"]) / min(samples["nhwc"])
     ratios = [node.remaining_ratio or 0.0 for node in statistics(runs["nhwc"].session) if node.op == "ReuseConv"]
     r_c = f"{min(ratios):.2f}-{max(ratios):.2f}"
-    print(f"| {chain} | {r_c} | {dense:.1f} | {nchw:.1f} | {nhwc:.1f} | {nchw / nhwc:.2f} | {least:.2f} |", flush=True)
+    times = (f"{dense:.1f}", f"{nchw:.1f}", f"{nhwc:.1f}", f"{nchw / nhwc:.2f}", f"{least:.2f}")
+    print(row([str(chain), r_c, *times]), flush=True)
 
 
 CHAINS = [
@@ -162,8 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=25)
     arguments = parser.parse_args()
-    print("| chain | r_c | dense ms | NCHW ms | pixel-major ms | gain | of the least |")
-    print("|---|---|---|---|---|---|---|")
+    print(table(["chain", "r_c", "dense ms", "NCHW ms", "pixel-major ms", "gain", "of the least"], []), flush=True)
     for chain in CHAINS:
         measure(chain, arguments.repeats)
 

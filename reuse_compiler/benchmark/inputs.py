@@ -11,7 +11,9 @@ from reuse_compiler.benchmark.arrangement import find_cells, pixel_labels
 from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.trees import fit_tree
 from reuse_compiler.fitting.vectors import neuron_vectors
+from reuse_compiler.reuse.config import FamilyName
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.runtime.clustering import cluster_ids
 
 Floats = NDArray[np.float32]
 DRAWS = 64
@@ -65,9 +67,8 @@ def _patch_input(case: ConvCase, rng: np.random.Generator) -> LayerInput:
     colours = rng.standard_normal((int(labels.max()) + 1, g.in_channels)).astype(np.float32)
     x = np.ascontiguousarray(colours[labels].transpose(0, 3, 1, 2))
     palettes = []
-    for vectors, length in zip(neuron_vectors(x, blocking), _block_lengths(case), strict=True):
-        codes = FAMILIES["exact"].codes(vectors, HashParameters(), length)
-        palettes.append(vectors[np.unique(codes, return_index=True)[1]])
+    for vectors in neuron_vectors(x, blocking):
+        palettes.append(vectors[_first_of_each(cluster_ids(vectors, "exact", 1, HashParameters()))])
     num_hashes = case.hashes_for(max(map(len, palettes)))
     drawn = _random_parameters(case, rng, num_hashes)
     kind = "flat, each of its own colour" if case.order == "local" else "one texture, repeated"
@@ -80,14 +81,14 @@ def _finish(
     """Fits what is fitted, and counts the clusters that the operators must find."""
     if case.family == "learned":
         parameters = _fit_trees(palettes, num_hashes)
-    distinct, clusters = tuple(map(len, palettes)), _count_codes(case, palettes, parameters)
+    distinct, clusters = tuple(map(len, palettes)), _count_codes(case.family, num_hashes, palettes, parameters)
     # Windows share elements, so that trees cannot always split them evenly: they may need a few levels more.
     while case.family == "learned" and case.num_hashes is None and clusters != distinct:
         if num_hashes == FAMILIES["learned"].max_hashes:
             break
         num_hashes += 1
         parameters = _fit_trees(palettes, num_hashes)
-        clusters = _count_codes(case, palettes, parameters)
+        clusters = _count_codes(case.family, num_hashes, palettes, parameters)
     return LayerInput(x, num_hashes, parameters, distinct, clusters, cells)
 
 
@@ -97,13 +98,19 @@ def _fit_trees(palettes: list[Floats], num_hashes: int) -> HashParameters:
     return HashParameters(coordinates=np.stack(coordinates), thresholds=np.stack(thresholds))
 
 
-def _count_codes(case: ConvCase, palettes: list[Floats], parameters: HashParameters) -> tuple[int, ...]:
+def _count_codes(
+    family: FamilyName, num_hashes: int, palettes: list[Floats], parameters: HashParameters
+) -> tuple[int, ...]:
     """Returns the distinct codes of each block's vectors."""
-    family, lengths = FAMILIES[case.family], _block_lengths(case)
     return tuple(
-        len(np.unique(family.codes(palette, parameters.block(block), lengths[block])))
+        len(np.unique(cluster_ids(palette, family, num_hashes, parameters.block(block))))
         for block, palette in enumerate(palettes)
     )
+
+
+def _first_of_each(ids: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Returns the index of each cluster's first vector, in their order."""
+    return np.sort(np.unique(ids, return_index=True)[1])
 
 
 def _random_parameters(case: ConvCase, rng: np.random.Generator, num_hashes: int) -> HashParameters:
@@ -116,16 +123,12 @@ def _random_parameters(case: ConvCase, rng: np.random.Generator, num_hashes: int
 
 def _draw_palette(case: ConvCase, rng: np.random.Generator, length: int, parameters: HashParameters) -> Floats:
     """Draws `case.distinct` distinct vectors [C, L], zero beyond `length`; for `sign` with distinct codes if it can."""
-    family = FAMILIES["sign" if case.family == "sign" else "exact"]
-    palette, codes = np.zeros((0, case.blocking.sub_vector_length), np.float32), np.zeros(0, np.int64)
+    family: FamilyName = "sign" if case.family == "sign" else "exact"
+    own, num_hashes = (parameters, case.hashes_for(case.distinct)) if family == "sign" else (HashParameters(), 1)
+    palette = np.zeros((0, case.blocking.sub_vector_length), np.float32)
     for _ in range(DRAWS):
-        drawn = _draw(case, rng, length)
-        palette, codes = (
-            np.concatenate([palette, drawn]),
-            np.concatenate([codes, family.codes(drawn, parameters, length)]),
-        )
-        first = np.sort(np.unique(codes, return_index=True)[1])
-        palette, codes = palette[first], codes[first]
+        palette = np.concatenate([palette, _draw(case, rng, length)])
+        palette = palette[_first_of_each(cluster_ids(palette, family, num_hashes, own))]
         if len(palette) >= case.distinct:
             return palette[: case.distinct]
     # Too few codes exist: some vectors will share one.
@@ -137,7 +140,3 @@ def _draw(case: ConvCase, rng: np.random.Generator, length: int) -> Floats:
     vectors = np.zeros((case.distinct, case.blocking.sub_vector_length), np.float32)
     vectors[:, :length] = rng.standard_normal((case.distinct, length))
     return vectors
-
-
-def _block_lengths(case: ConvCase) -> list[int]:
-    return [case.blocking.block_length(block) for block in range(case.blocking.num_blocks)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -30,9 +30,9 @@ from reuse_compiler.runtime import current_provider, reset_statistics, statistic
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
-from reuse_compiler.verification.sessions import open_session, run_session
+from reuse_compiler.verification.sessions import open_session, run_session, runner
 from reuse_compiler.verification.sources import open_data
-from reuse_compiler.verification.timing import Samples, interleave
+from reuse_compiler.verification.timing import Turns
 from reuse_compiler.verification.verify import comparable_outputs
 
 if TYPE_CHECKING:
@@ -74,15 +74,21 @@ def compare_models(
     source = _open_source(files, data, shapes or {}, seed)
     opened = [file.open(threads) for file in files]
     names = _shared_outputs(files, opened)
-    differences = _compare(files, opened, names, source, progress)
+    turns = Turns({str(i): runner(opened[i], names, str(file.path)) for i, file in enumerate(files)})
+    differences = _compare(files, turns, names, source, progress)
+    turns.forget_times()
     for each in opened:
         reset_statistics(each)
-    samples = _time(files, opened, names, source, repeats, progress)
+    rounds = max(repeats, len(source))
+    for index, feed in enumerate(islice(_endless(source), rounds)):
+        progress("timing", index, rounds)
+        turns.round(feed)
+    progress("timing", rounds, rounds)
     progress("profiling", 0, 0)
     times = [
         ModelTimes(
             model=str(file.path),
-            timing=summarize(samples[str(index)], median(samples["0"])),
+            timing=summarize(turns.samples[str(index)], turns.median_ms("0")),
             nodes=_profile(file, names, source, threads, repeats),
             reuse_nodes=_reuse_nodes(opened[index]),
         )
@@ -130,7 +136,7 @@ def _shared_outputs(files: list[ModelFile], opened: list[onnxruntime.InferenceSe
 
 def _compare(
     files: list[ModelFile],
-    opened: list[onnxruntime.InferenceSession],
+    turns: Turns[list[NDArray[Any]]],
     names: list[str],
     source: Source,
     progress: ProgressCallback,
@@ -139,8 +145,8 @@ def _compare(
     differences = {name: Difference() for name in names}
     for index, feed in enumerate(source):
         progress("comparing both models", index, len(source))
-        results = [_run(file, each, names, feed) for file, each in zip(files, opened, strict=True)]
-        for name, expected, actual in zip(names, *results, strict=True):
+        results = turns.round(feed)
+        for name, expected, actual in zip(names, results["0"], results["1"], strict=True):
             if expected.shape != actual.shape:
                 raise ModelError(
                     f"the output '{name}' has shape {list(expected.shape)} in {files[0].path} and "
@@ -153,48 +159,19 @@ def _compare(
     ]
 
 
-def _time(
-    files: list[ModelFile],
-    opened: list[onnxruntime.InferenceSession],
-    names: list[str],
-    source: Source,
-    repeats: int,
-    progress: ProgressCallback,
-) -> Samples:
-    """Runs both models in turn, on one feed after the other, and returns the times by the model's index."""
-    feeds = _Feeds(source)
-
-    def runner(index: int) -> Callable[[], object]:
-        return lambda: _run(files[index], opened[index], names, feeds.current)
-
-    runs = {str(index): runner(index) for index in range(len(files))}
-    return interleave(runs, max(repeats, len(source)), progress, before_round=feeds.advance)
-
-
 def _profile(file: ModelFile, names: list[str], source: Source, threads: int, runs: int) -> list[NodeTime]:
-    feeds = _Feeds(source)
+    feeds = _endless(source)
 
     def run(opened: onnxruntime.InferenceSession) -> None:
-        feeds.advance()
-        _run(file, opened, names, feeds.current)
+        run_session(opened, names, next(feeds), str(file.path))
 
     return profile(file.proto, lambda prefix: file.open(threads, prefix), run, runs)
 
 
-class _Feeds:
+def _endless(source: Source) -> Iterator[Feed]:
     """Goes through a source again and again, one feed in memory at a time."""
-
-    def __init__(self, source: Source) -> None:
-        self._source, self._remaining = source, iter(source)
-        self.current: Feed = {}
-
-    def advance(self) -> None:
-        """Reads the next feed into `current`."""
-        following = next(self._remaining, None)
-        if following is None:
-            self._remaining = iter(self._source)
-            following = next(self._remaining)
-        self.current = following
+    while True:
+        yield from source
 
 
 def _reuse_nodes(opened: onnxruntime.InferenceSession) -> list[ReuseNode]:
@@ -210,7 +187,3 @@ def _reuse_nodes(opened: onnxruntime.InferenceSession) -> list[ReuseNode]:
         for node in statistics(opened)
         if node.runs
     ]
-
-
-def _run(file: ModelFile, opened: onnxruntime.InferenceSession, names: list[str], feed: Feed) -> list[NDArray[Any]]:
-    return run_session(opened, names, feed, str(file.path))

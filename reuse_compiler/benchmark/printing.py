@@ -7,23 +7,16 @@ from rich.console import Console
 from reuse_compiler.benchmark.report import (
     ConvReport,
     Machine,
+    MachinePeaks,
     ModelComparison,
     ModelTimes,
     StageTimes,
-    TableReport,
-    TableRow,
     Timing,
 )
 from reuse_compiler.reports.table import Row, numbers, print_lines, print_table, words
 
 STAGES = tuple(StageTimes.model_fields)
 STAGED_OPERATORS = ("Hash", "Cluster", "CentroidGemm", "Gather")
-GOAL_COLUMNS = [
-    *words("layer", "setting", "result"),
-    *numbers(
-        "goal", "speed-up", "predicted", "dense ms", "fused ms", "floor ms", "error", "int8 speed-up", "int8 error"
-    ),
-]
 PROFILED_NODES = 30
 """So many layers are printed at most, the slowest; all are in the JSON file."""
 
@@ -31,38 +24,40 @@ PROFILED_NODES = 30
 def print_conv(report: ConvReport, console: Console) -> None:
     """Prints everything measured of one convolution."""
     r, s = report, report.setting
-    _line(
+    print_line(
         console,
         f"{r.layer.name}, {_where(r)}, {r.repeats} run{'' if r.repeats == 1 else 's'} of each in turn",
         "bold",
     )
-    _line(console, f"family {s.family}, layout {s.layout}, L={s.L}, H={s.H}, {s.table} tables, order {s.order}")
+    print_line(console, f"family {s.family}, layout {s.layout}, L={s.L}, H={s.H}, {s.table} tables, order {s.order}")
     distinct = sorted({*r.distinct_per_block})
     counts = f"{distinct[0]}" if len(distinct) == 1 else f"{distinct[0]} to {distinct[-1]}"
     blocks = f"in each of {len(r.distinct_per_block)} blocks" if len(r.distinct_per_block) > 1 else "in one block"
-    _line(console, f"r_c {r.r_c:.4f} measured, {s.asked_r_c:g} asked: {counts} distinct vectors {blocks}")
+    print_line(console, f"r_c {r.r_c:.4f} measured, {s.asked_r_c:g} asked: {counts} distinct vectors {blocks}")
     if r.cells:
-        _line(console, f"input of {r.cells}")
+        print_line(console, f"input of {r.cells}")
     for note in r.notes:
-        _line(console, f"note: {note}", "yellow")
+        print_line(console, f"note: {note}", "yellow")
     console.print()
     _print_forms(r, console)
-    _line(console, "GFLOP/s: the dense convolution's operations over the form's time", "dim")
+    print_line(console, "GFLOP/s: the dense convolution's operations over the form's time", "dim")
     if r.predicted_speedup is not None:
-        _line(console, f"the cost model predicts a speed-up of {r.predicted_speedup:.2f} for the fused form", "dim")
+        print_line(
+            console, f"the cost model predicts a speed-up of {r.predicted_speedup:.2f} for the fused form", "dim"
+        )
     if r.int8:
-        _line(console, f"int8: onnxruntime's {r.int8.form}; inner nodes: without those from and to float", "dim")
+        print_line(console, f"int8: onnxruntime's {r.int8.form}; inner nodes: without those from and to float", "dim")
     console.print()
     _print_stages(r, console)
     console.print()
     _print_floor(r, console)
-    _print_machine(r.machine, console)
+    print_machine(r.machine, console)
 
 
 def print_comparison(report: ModelComparison, console: Console) -> None:
     """Prints errors, times and the profile of two models."""
-    where = _threads(report.threads) if report.provider == "cpu" else "CUDA"
-    _line(console, f"{where}, measured on {report.measured_on}", "bold")
+    where = thread_count(report.threads) if report.provider == "cpu" else "CUDA"
+    print_line(console, f"{where}, measured on {report.measured_on}", "bold")
     console.print()
     models = [("A", report.first), ("B", report.second)]
     rows = [
@@ -79,31 +74,7 @@ def print_comparison(report: ModelComparison, console: Console) -> None:
         if times.reuse_nodes:
             console.print()
             _print_reuse_nodes(label, times, console)
-    _print_machine(report.machine, console)
-
-
-def print_goals(report: TableReport, console: Console) -> None:
-    """Prints one line per goal."""
-    rows = [Row([row.layer, row.setting, *_goal_cells(row)], style="dim" if row.skipped else "") for row in report.rows]
-    print_table(GOAL_COLUMNS, rows, console)
-    _line(console, f"{_threads(report.threads)}, medians of {report.repeats} runs in turn; int8: onnxruntime's", "dim")
-    _print_machine(report.machine, console)
-
-
-def _goal_cells(row: TableRow) -> list[str]:
-    goal = f"{row.goal:.1f}"
-    if row.speedup is None:
-        return [f"skipped: {row.skipped}", goal]
-    cells = ["reached" if row.reached else "missed", goal, f"{row.speedup:.2f}"]
-    if row.scaling:
-        dense = row.scaling.dense_ms
-        cells[0] += f" (the dense Conv: {dense[0] / dense[-1]:.2f})"
-    if r := row.report:
-        floor_ms = r.floor.total_ms if r.floor else None
-        cells += [_number(x) for x in (r.predicted_speedup, r.dense.median_ms, r.fused.median_ms, floor_ms)]
-        cells.append(f"{r.fused.relative_error:.1g}")
-        cells += [f"{r.int8.speedup:.2f}", f"{r.int8.relative_error:.1g}"] if r.int8 else ["-", "-"]
-    return cells
+    print_machine(report.machine, console)
 
 
 def _print_forms(r: ConvReport, console: Console) -> None:
@@ -140,19 +111,17 @@ def _print_stages(r: ConvReport, console: Console) -> None:
 
 
 def _print_floor(r: ConvReport, console: Console) -> None:
-    floor, peaks = r.floor, r.peaks
-    if floor is None or peaks is None:
+    floor = r.floor
+    if floor is None or r.peaks is None:
         return
-    _line(
+    print_line(
         console,
         f"floor {floor.total_ms:.3f} ms: the fused form takes {r.fused.median_ms / floor.total_ms:.2f} times as long, "
         f"and at the floor it would be {r.dense.median_ms / floor.total_ms:.2f} times as fast as the dense one",
     )
     if r.centroid_gflops is not None:
-        _line(console, f"centroid products at {r.centroid_gflops:.1f} GFLOP/s")
-    copies = f"{1e-9 * peaks.cached_bytes_per_second:.0f} GB/s in L2, {1e-9 * peaks.memory_bytes_per_second:.0f} beyond"
-    products = f"{2e-9 * peaks.multiply_adds_per_second:.0f} GFLOP/s"
-    _line(console, f"peaks of {_threads(peaks.threads)}: matrix products {products}, copies {copies}")
+        print_line(console, f"centroid products at {r.centroid_gflops:.1f} GFLOP/s")
+    print_peaks(r.peaks, console)
 
 
 def _print_profile(report: ModelComparison, console: Console) -> None:
@@ -188,25 +157,31 @@ def _print_reuse_nodes(label: str, times: ModelTimes, console: Console) -> None:
     print_table([*words(f"reuse nodes of {label}"), *headings], rows, console)
 
 
-def _print_machine(machine: Machine, console: Console) -> None:
+def print_peaks(peaks: MachinePeaks, console: Console) -> None:
+    """Prints what the machine does at best."""
+    products = f"{2e-9 * peaks.multiply_adds_per_second:.0f} GFLOP/s"
+    copies = f"{1e-9 * peaks.cached_bytes_per_second:.0f} GB/s in L2, {1e-9 * peaks.memory_bytes_per_second:.0f} beyond"
+    print_line(console, f"peaks of {thread_count(peaks.threads)}: matrix products {products}, copies {copies}")
+
+
+def print_machine(machine: Machine, console: Console) -> None:
+    """Prints where it was measured."""
     isa = f", REUSE_ISA={machine.forced_isa}" if machine.forced_isa else ""
     runtime = f"onnxruntime {machine.versions['onnxruntime']}, operators {machine.versions['operators']}"
-    _line(console, f"{machine.processor}, {machine.processors} processors{isa}, {runtime}", "dim")
+    print_line(console, f"{machine.processor}, {machine.processors} processors{isa}, {runtime}", "dim")
 
 
-def _threads(count: int) -> str:
+def thread_count(count: int) -> str:
+    """Returns so many threads in words."""
     return f"{count} thread{'' if count == 1 else 's'}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _where(r: ConvReport) -> str:
     if r.provider == "cpu":
-        return _threads(r.threads)
+        return thread_count(r.threads)
     return f"CUDA, TF32 {'on' if r.tf32 else 'off'}"
 
 
-def _line(console: Console, text: str, style: str = "") -> None:
+def print_line(console: Console, text: str, style: str = "") -> None:
+    """Prints a line, however long."""
     print_lines([text], console, style)

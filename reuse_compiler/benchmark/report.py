@@ -10,7 +10,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.runtime import ProviderName
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -227,31 +226,6 @@ class ThreadTimes(Report):
     fused_ms: list[float]
 
 
-class TableRow(Report):
-    """A row of the table of goals."""
-
-    layer: str
-    setting: str
-    goal: float
-    """Least speed-up over the dense Conv; in the row for threads, over one thread."""
-    speedup: float | None = None
-    reached: bool | None = None
-    skipped: str | None = None
-    """Why it was not measured."""
-    report: ConvReport | None = None
-    scaling: ThreadTimes | None = None
-
-
-class TableReport(Report):
-    """All rows of the table of goals."""
-
-    version: Literal[1] = 1
-    threads: int
-    repeats: int
-    rows: list[TableRow]
-    machine: Machine
-
-
 def summarize(samples: list[float], dense_ms: float, multiply_adds: int | None = None) -> Timing:
     """Returns the median of `samples` (ms) beside that of the dense form; `multiply_adds` are the dense form's."""
     median = statistics.median(samples)
@@ -274,14 +248,6 @@ def describe_machine() -> Machine:
         forced_isa=os.environ.get("REUSE_ISA") or None,
         versions=versions(),
     )
-
-
-def write_json(report: Report, path: Path) -> None:
-    """Writes the report in one step, in place of one that was there; infinite errors become null."""
-    with FileTransaction(overwrite=True) as files:
-        with files.create(path) as stream:
-            stream.write((report.model_dump_json(indent=1) + "\n").encode())
-        files.publish()
 
 
 def _processor() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
@@ -14,9 +13,9 @@ from reuse_compiler.calibration.metrics import Metric, Outputs
 from reuse_compiler.calibration.report import Score
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.verification.compare import Difference
-from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session
-from reuse_compiler.verification.timing import interleave
+from reuse_compiler.verification.compare import Difference, largest_error
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session, runner
+from reuse_compiler.verification.timing import Turns
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -69,7 +68,7 @@ class Evaluator:
         return Score(
             value=value,
             drop=self._metric.drop(self.original, value),
-            output_error=_largest(differences),
+            output_error=largest_error(differences),
             dense_ms=dense_ms,
             reuse_ms=reuse_ms,
             flips=accumulator.flips(),
@@ -81,23 +80,23 @@ class Evaluator:
         differences = {name: Difference() for name in self._names}
         for sample, expected in islice(self._originals(), runs):
             _add(differences, expected, self._run(compiled, sample, COMPILED))
-        return _largest(differences)
+        return largest_error(differences)
 
     def _time(
         self, original: onnxruntime.InferenceSession, compiled: onnxruntime.InferenceSession
     ) -> tuple[float, float]:
         """Returns the median milliseconds of both models, run in turn on the first samples."""
         samples = list(islice(self._samples, TIMED_RUNS))
-        self._run(original, samples[0], ORIGINAL)  # warm-up, which the compiled model has had
-        turns = {ORIGINAL: cycle(samples), COMPILED: cycle(samples)}
-        times = interleave(
+        turns = Turns(
             {
-                ORIGINAL: lambda: self._run(original, next(turns[ORIGINAL]), ORIGINAL),
-                COMPILED: lambda: self._run(compiled, next(turns[COMPILED]), COMPILED),
-            },
-            TIMED_RUNS,
+                ORIGINAL: runner(original, self._names, ORIGINAL),
+                COMPILED: runner(compiled, self._names, COMPILED),
+            }
         )
-        return statistics.median(times[ORIGINAL]), statistics.median(times[COMPILED])
+        self._run(original, samples[0], ORIGINAL)  # warm-up, which the compiled model has had
+        for sample in islice(cycle(samples), TIMED_RUNS):
+            turns.round(sample.feed)
+        return turns.median_ms(ORIGINAL), turns.median_ms(COMPILED)
 
     def _open(self, model: onnx.ModelProto, label: str, keeps_memory: bool = True) -> onnxruntime.InferenceSession:
         return open_session(model, self._threads, label, keeps_memory=keeps_memory)
@@ -124,7 +123,3 @@ def _add(differences: dict[str, Difference], expected: Outputs, actual: Outputs)
     for name, array in expected.items():
         if array.dtype.kind == "f" and array.shape == actual[name].shape:
             differences[name].add(array, actual[name])
-
-
-def _largest(differences: dict[str, Difference]) -> float:
-    return max((difference.rel_error for difference in differences.values()), default=0.0)

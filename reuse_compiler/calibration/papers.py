@@ -12,10 +12,12 @@ from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import Measurement
 from reuse_compiler.calibration.search import Choice, TryChoice
 from reuse_compiler.passes.layer import ConvLayer
-from reuse_compiler.reuse.config import LayerSettings, make_settings
+from reuse_compiler.reuse.config import FamilyName, LayerSettings, make_settings
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.policies import num_hashes_range, sub_vector_length_range
 
+FAMILY: FamilyName = "sign"
+"""The papers' hash."""
 VALUES = 4
 """Values of L, and of H, that are tried of each range."""
 
@@ -24,10 +26,10 @@ def papers_candidates(layers: Sequence[ConvLayer], options: CalibrationOptions) 
     """Returns the settings in the policies' ranges, by layer, in the papers' layout of the unfolded input."""
     return {
         layer.name: [
-            make_settings(family="sign", layout="patch", L=length, H=hashes, scope=options.scope)
+            make_settings(family=FAMILY, layout="patch", L=length, H=hashes, scope=options.scope)
             for length in _spread(*sub_vector_length_range(layer.spec, first_layer=index == 0))
             for hashes in _spread(*num_hashes_range(layer.spec.rows))
-            if hashes <= FAMILIES["sign"].max_hashes
+            if hashes <= FAMILIES[FAMILY].max_hashes
         ]
         for index, layer in enumerate(layers)
     }

@@ -28,7 +28,7 @@ class Measurement(BaseModel):
     reuse_ms: float
     """Medians of interleaved runs of the layer alone, activation included."""
     operations: float
-    """Operations by the papers' Eq. 5 and design section 2, relative to the dense layer."""
+    """Operations as the papers count them (`reuse.cost.counted_operations`), relative to the dense layer."""
 
 
 class LayerCalibration(BaseModel):

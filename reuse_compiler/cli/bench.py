@@ -1,4 +1,4 @@
-"""The command `reuse-bench`: one convolution, two models, or the table of goals."""
+"""The command `reuse-bench`: one convolution, or two models."""
 
 from __future__ import annotations
 
@@ -160,11 +160,11 @@ def conv(
         table=table,
         seed=seed,
     )
-    _check_json(json_file)
+    check_json(json_file)
     console = stderr_console()
     with logging_to(console, "warning"), ProgressBars(console) as progress, _running_on(provider, tf32):
         report = measure_conv(case, Circumstances(threads, repeats, staged, int8), progress)
-    _write_json(report, json_file)
+    write_json(report, json_file)
     print_conv(report, stdout_console())
 
 
@@ -199,36 +199,14 @@ def model(
     from reuse_compiler.benchmark.models import compare_models
     from reuse_compiler.benchmark.printing import print_comparison
 
-    _check_json(json_file, first, second)
+    check_json(json_file, first, second)
     console = stderr_console()
     with logging_to(console, "warning"), ProgressBars(console) as progress, _running_on(provider, tf32):
         report = compare_models(
             first, second, data=data, shapes=shapes, threads=threads, repeats=repeats, seed=seed, progress=progress
         )
-    _write_json(report, json_file)
+    write_json(report, json_file)
     print_comparison(report, stdout_console())
-
-
-@app.command(cls=Command)
-def table(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Five repeats, and neither the staged nor onnxruntime's int8 form.")
-    ] = False,
-    repeats: Repeats = 9,
-    json_file: JsonFile = None,
-) -> None:
-    """Measure all layers that have a goal, on one thread, and how well two threads are used."""
-    from reuse_compiler.benchmark import goals
-    from reuse_compiler.benchmark.conv import Circumstances
-    from reuse_compiler.benchmark.printing import print_goals
-
-    _check_json(json_file)
-    how = Circumstances(1, goals.QUICK_REPEATS if quick else repeats, staged=not quick, int8=not quick)
-    console = stderr_console()
-    with logging_to(console, "warning"), ProgressBars(console) as progress:
-        report = goals.measure_goals(how, goals.GOALS, goals.SCALING, progress)
-    _write_json(report, json_file)
-    print_goals(report, stdout_console())
 
 
 def _running_on(provider: Literal["cpu", "cuda"], tf32: bool) -> AbstractContextManager[None]:
@@ -237,7 +215,7 @@ def _running_on(provider: Literal["cpu", "cuda"], tf32: bool) -> AbstractContext
     return running_on(Provider(provider, tf32=tf32))
 
 
-def _check_json(path: Path | None, *models: Path) -> None:
+def check_json(path: Path | None, *models: Path) -> None:
     """Refuses an impossible place for the report before any work is done."""
     if path is None:
         return
@@ -249,11 +227,12 @@ def _check_json(path: Path | None, *models: Path) -> None:
     check_output(path, overwrite=True)
 
 
-def _write_json(report: Any, path: Path | None) -> None:
+def write_json(report: Any, path: Path | None) -> None:
+    """Writes a report where one is wanted, replacing it."""
     if path is not None:
-        from reuse_compiler.benchmark.report import write_json
+        from reuse_compiler.reports.json_file import write_report
 
-        write_json(report, path)
+        write_report(report, path, overwrite=True)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Reconstruction: weights and bias that make a layer with reuse come closest to the original layer (design section 5).
+"""Reconstruction: weights and bias that make a layer with reuse come closest to the original layer.
 
 The layer computes from centroids, so its output has another mean and scale, and its weights are not the best ones for
 its input any more. Both are corrected in closed form, by least squares from the reused unfolded input to the output of

@@ -1,13 +1,13 @@
 """The cost model: expected operations of a reuse convolution relative to the dense one (which costs 1).
 
-Training paper Eq. 5 and 6, with the channel layout and the price of a gathered add of design section 2:
+These are the training paper's Eq. 5 and 6, extended by the layout `channel` and by prices:
 
     patch:    hash/M          + c r_c + g/L + i/M         + o/K
     channel:  hash/(kh*kw*M)  + c r_c + g/L + i/(kh*kw*M) + o/K
 
-(with cluster reuse across batches, r_c becomes (1 - R) r_c). The papers' formulas count arithmetic only (c = 1, i = o =
-0). The last two terms are what they leave out and what decides for small layers: every element of a neuron vector is
-read, hashed and summed into a centroid once (i), every output element is written once (o).
+With cluster reuse across batches, r_c becomes (1 - R) r_c. The papers' formulas count arithmetic only: c = g = 1 and
+i = o = 0. The last two terms are what they leave out, and they decide for small layers: every element of a neuron
+vector is read, hashed and summed into a centroid once (i), and every output element is written once (o).
 """
 
 from __future__ import annotations
@@ -19,33 +19,35 @@ from reuse_compiler.reuse.families import HashFamily
 from reuse_compiler.reuse.geometry import Blocking
 
 CENTROID_COST = 1.3
-"""c: price of a multiply-add of a centroid: products of changing size, written to a table, against one long stream."""
+"""c: the price of a multiply-add with a centroid. It is above 1, since these are products of changing size that are
+written to a table, where the dense convolution is one long stream."""
 
 GATHER_COST = 2.4
-"""g: price of one gathered add in multiply-adds of the dense convolution, for tables that live in the L2 cache."""
+"""g: the price of adding one gathered entry, in multiply-adds of the dense convolution; tables lie in the L2 cache."""
 
 INT8_GATHER_COST = 0.7
-"""g for int8 tables."""
+"""g, if the entries of the tables are int8."""
 
 INPUT_PASS_COST = 65.0
-"""i: price of reading an element for hashing and adding it to its centroid, in multiply-adds likewise."""
+"""i: the price of reading an element, for hashing and for adding it to its centroid, in multiply-adds likewise."""
 
 WINDOW_PASS_COST = 50.0
 LONGEST_WINDOW = 64
-"""i in the patch layout, for vectors of up to so many elements: the kernels unfold, hash and sum them in one pass."""
+"""In the layout patch, i is WINDOW_PASS_COST for vectors of up to LONGEST_WINDOW elements: the kernels unfold, hash and
+sum those in one pass."""
 
 OUTPUT_PASS_COST = 40.0
-"""o: price of transposing and writing an output element, in multiply-adds likewise.
+"""o: the price of transposing and writing an output element, in multiply-adds likewise.
 
-All were measured with the CPU kernels of this version on one AVX-512 core (docs/performance.md), beside onnxruntime's
-Conv at 55e9 multiply-adds per second: 0.04 ns an add (0.012 ns with int8), 0.7 to 1.7 ns an element read (least for
-long vectors; 0.8 to 0.9 ns in windows of up to 64), 0.7 ns one written. `reuse-bench table` compares predictions with
-measured speed-ups."""
+All prices were measured with the CPU kernels of this version on one AVX-512 core (docs/performance.md), beside
+onnxruntime's Conv at 55e9 multiply-adds per second: 0.04 ns an add (0.012 ns with int8), 0.7 to 1.7 ns an element read
+(least for long vectors; 0.8 to 0.9 ns in windows of up to 64), 0.7 ns one written.
+`python -m tools.goals` compares predictions with measured speed-ups."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Parts of the expected cost per multiply-add of the dense convolution."""
+    """The expected cost of a layer, by its parts, for each multiply-add of the dense convolution."""
 
     hashing: float
     centroids: float
@@ -93,7 +95,7 @@ def predicted_cost(
 def counted_operations(
     blocking: Blocking, family: HashFamily, num_hashes: int, remaining_ratio: float, reuse_rate: float = 0.0
 ) -> float:
-    """Returns the operations of a layer over the dense one's as the papers count them (Eq. 5 and 6): all are alike."""
+    """Returns the operations of a layer over the dense one's as the papers count them (Eq. 5 and 6): all cost 1."""
     cost = predicted_cost(
         blocking, family, num_hashes, remaining_ratio, reuse_rate, 1.0, 1.0, input_pass_cost=0.0, output_pass_cost=0.0
     )

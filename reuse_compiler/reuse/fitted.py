@@ -24,7 +24,7 @@ WEIGHTS = ("weight", "bias")
 
 @dataclass(frozen=True)
 class Fitted:
-    """Hash parameters and reconstructed weights by layer; a layer without an entry gets random ones, its own ones."""
+    """Hash parameters and reconstructed weights by layer; one without gets random parameters and keeps its weights."""
 
     parameters: Mapping[str, HashParameters] = field(default_factory=dict)
     weights: Mapping[str, LayerWeights] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Fitted:
 def load_fitted(config: ReuseConfig, path: Path) -> Fitted:
     """Reads the `parameters_file` of the configuration that was read from `path`, beside which it lies.
 
-    Raises ConfigError for a file that cannot be read and for arrays that belong to nothing.
+    Raises ConfigError for a file that cannot be read and for arrays that belong to no layer.
     """
     if config.parameters_file is None:
         return Fitted()

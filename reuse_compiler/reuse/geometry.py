@@ -171,7 +171,7 @@ class ConvSpec:
 
     @property
     def multiply_adds(self) -> int:
-        """Of the dense convolution, those with padding included."""
+        """Multiply-adds of the dense convolution, including those with padding."""
         return self.rows * self.columns * self.out_channels
 
     @property

@@ -1,8 +1,8 @@
 """Limits of int8 tables, as docs/operators.md defines them; the C++ twin is custom_ops/cpu."""
 
 LARGEST_INT8_ENTRY = 126
-"""No entry is larger but for rounding, by Cauchy and Schwarz."""
+"""The largest magnitude of an entry, but for rounding (by Cauchy and Schwarz)."""
 MOST_INT8_ROWS = 32767 // 127
-"""Table rows whose entries an int16 can sum: so many share scales."""
+"""How many table rows can share scales: an int16 can sum entries of so many."""
 SMALLEST_INT8_BOUND = 2.0**-100
-"""Bounds below count as zero."""
+"""A bound below this counts as zero, and its entries are zero."""

@@ -52,7 +52,7 @@ class LayerPlan:
 
 
 Plan = Mapping[str, LayerPlan]
-"""By the layer's name; convolutions without an entry stay dense."""
+"""The plan of each layer by its name; convolutions without an entry stay dense."""
 
 
 def check_parameters(parameters: HashParameters, settings: LayerSettings, blocking: Blocking, layer: str) -> None:

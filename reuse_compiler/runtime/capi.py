@@ -32,7 +32,7 @@ class TensorLike(Protocol):
 
 
 class Convolution(ctypes.Structure):
-    """`reuse_convolution`."""
+    """The C structure `reuse_convolution`."""
 
     _fields_ = (
         ("batch", c_int64),
@@ -53,7 +53,7 @@ class Convolution(ctypes.Structure):
 
 
 class Hashing(ctypes.Structure):
-    """`reuse_hashing`."""
+    """The C structure `reuse_hashing`."""
 
     _fields_ = (
         ("family", c_char_p),
@@ -72,13 +72,13 @@ class Hashing(ctypes.Structure):
 
 
 class CudaExecution(ctypes.Structure):
-    """`reuse_cuda_execution`."""
+    """The C structure `reuse_cuda_execution`."""
 
     _fields_ = (("stream", c_void_p), ("tf32", c_int32))
 
 
 class DeviceClusters(ctypes.Structure):
-    """`reuse_cuda_clusters`."""
+    """The C structure `reuse_cuda_clusters`."""
 
     _fields_ = (
         ("rows", c_int64),

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.reuse.config import FamilyName, LayerSettings, make_settings
 from reuse_compiler.reuse.families import HashParameters
-from reuse_compiler.reuse.geometry import Blocking
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.runtime import capi
 from reuse_compiler.runtime.library import last_error
 
@@ -159,6 +159,17 @@ class Clusters:
         memory: Any = (ctypes.c_byte * size).from_address(address)
         memory.owner = self
         return np.frombuffer(memory, kind).reshape(shape)
+
+
+def cluster_ids(vectors: Floats, family: FamilyName, num_hashes: int, parameters: HashParameters) -> NDArray[np.int32]:
+    """Returns the cluster of each of loose vectors `[n, L]`, by the parameters of a block that they would stand in."""
+    count, length = vectors.shape
+    settings = make_settings(family=family, layout="channel", L=length, H=num_hashes)
+    blocking = settings.blocking(ConvSpec(1, length, 1, count, 1, (1, 1)))
+    own = HashParameters(**{name: None if array is None else array[None] for name, array in parameters.items()})
+    plan = ClusteringPlan(blocking, settings, own, pixel_major_input=True)
+    ids: NDArray[np.int32] = plan.clusters(vectors.reshape(1, 1, count, length)).ids[0]
+    return ids
 
 
 def stacked(centroids: Sequence[Floats]) -> Floats:

@@ -35,7 +35,7 @@ class Provider:
         return self.name
 
     def for_onnxruntime(self) -> list[Any]:
-        """Returns the list that an InferenceSession takes; raises LibraryError where CUDA cannot be."""
+        """Returns the list that an InferenceSession takes; raises LibraryError where CUDA cannot be had."""
         if self.name == "cpu":
             return [CPU]
         _require_cuda()
@@ -77,7 +77,7 @@ def names(providers: Sequence[Any]) -> list[str]:
 
 
 def start_failure(raised: Exception | None = None) -> str:
-    """Returns why onnxruntime could not start its CUDA provider, which `raised` this or nothing, and what helps."""
+    """Returns why onnxruntime could not start its CUDA provider and what helps; `raised` is its error, if any."""
     runtime = import_onnxruntime()
     if CUDA not in runtime.get_available_providers():
         return (

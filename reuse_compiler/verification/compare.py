@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -57,3 +58,8 @@ class Difference:
         self.differing += int(np.count_nonzero(error))
         self._squared_error += float(error @ error)
         self._squared_norm += float(expected @ expected)
+
+
+def largest_error(differences: Mapping[str, Difference]) -> float:
+    """Returns the largest relative error of several outputs, 0 of none."""
+    return max((difference.rel_error for difference in differences.values()), default=0.0)

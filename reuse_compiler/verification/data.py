@@ -205,7 +205,7 @@ def _cut(array: NDArray[Any], spec: InputSpec, shapes: Shapes, where: str) -> li
     elif not spec.dims:  # a scalar, or an input of unknown rank
         parts = [array]
     elif array.ndim == len(spec.dims):
-        size = _batch_size(array, spec, shapes, where)
+        size = batch_size(spec, shapes, len(array), f"{where}: an array of shape {list(array.shape)} is")
         parts = [array[start : start + size] for start in range(0, len(array) - size + 1, size)]
     else:
         raise DataError(f"{where}: an array of shape {list(array.shape)} does not fit the input {spec}")
@@ -214,17 +214,18 @@ def _cut(array: NDArray[Any], spec: InputSpec, shapes: Shapes, where: str) -> li
     return [spec.accept(part, where) for part in parts]
 
 
-def _batch_size(array: NDArray[Any], spec: InputSpec, shapes: Shapes, where: str) -> int:
-    assert spec.dims
-    fixed = spec.dims[0]
-    if isinstance(fixed, int):
-        if len(array) < fixed:
-            raise DataError(
-                f"{where}: an array of shape {list(array.shape)} is less than one batch of the input {spec}"
-            )
-        return fixed
-    wished = shapes[spec.name][0] if spec.name in shapes else 1
-    return max(1, min(wished, len(array)))
+def batch_size(spec: InputSpec, shapes: Shapes, available: int, what: str) -> int:
+    """Returns how many of the `available` samples make a batch: the model's size, else that in `shapes`, else one.
+
+    Raises DataError, calling the samples `what`, if they are less than a batch.
+    """
+    fixed = spec.dims[0] if spec.dims else ""
+    if not isinstance(fixed, int):
+        wished = shapes[spec.name][0] if spec.name in shapes else 1
+        return max(1, min(wished, available))
+    if available < fixed:
+        raise DataError(f"{what} less than one batch of the input {spec}")
+    return fixed
 
 
 def _only_input(specs: list[InputSpec], file: Path) -> str:

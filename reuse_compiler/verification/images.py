@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reuse_compiler.errors import DataError
 from reuse_compiler.reuse.config import describe_validation_error
-from reuse_compiler.verification.data import Shapes, Source, describe_runs
+from reuse_compiler.verification.data import Shapes, Source, batch_size, describe_runs
 from reuse_compiler.verification.inputs import Feed, InputSpec
 
 FILE_NAME = "preprocessing.json"
@@ -84,7 +84,8 @@ class ImageSource(Source):
         if not files:
             raise DataError(f"{folder} has a {FILE_NAME} but no photo ({', '.join(SUFFIXES)})")
         self._size = self._find_size(shapes, folder)
-        self._files, self._batch = files, self._batch_size(shapes, len(files), folder)
+        self._files = files
+        self._batch = batch_size(self._spec, shapes, len(files), f"{folder} has {len(files)} photos,")
         self.names = [file.name for file in files]
         first = self[0]  # shows a tensor that does not fit before the work starts
         self.description = f"{describe_runs(len(self), first)} from the photos in {folder.name}"
@@ -134,15 +135,6 @@ class ImageSource(Source):
             f"the input {self._spec} has no fixed height and width: "
             f'write "size": [height, width] into {folder / FILE_NAME}'
         )
-
-    def _batch_size(self, shapes: Shapes, available: int, folder: Path) -> int:
-        fixed = self._spec.dims[0] if self._spec.dims else ""
-        if isinstance(fixed, int):
-            if available < fixed:
-                raise DataError(f"{folder} has {available} photos, less than one batch of the input {self._spec}")
-            return fixed
-        wished = shapes[self._spec.name][0] if self._spec.name in shapes else 1
-        return max(1, min(wished, available))
 
 
 def has_images(folder: Path) -> bool:

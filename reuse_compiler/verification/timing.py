@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any, Generic, TypeVar
 
 from reuse_compiler.progress import ProgressCallback, silent
 
+Result = TypeVar("Result")
 Samples = dict[str, list[float]]
 """Milliseconds of every run, by what was run."""
 
 
-def nothing() -> None:
-    """What is done before a round unless something is."""
+class Turns(Generic[Result]):
+    """Functions that are called in rounds, each of which begins with another one; `clock` tells seconds."""
+
+    def __init__(
+        self, runs: Mapping[str, Callable[..., Result]], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._runs, self._clock, self._next = dict(runs), clock, 0
+        self.samples: Samples = {name: [] for name in runs}
+
+    def round(self, *arguments: Any) -> dict[str, Result]:
+        """Calls each function once, with these arguments; returns what they return."""
+        names, results = list(self._runs), {}
+        for name in names[self._next :] + names[: self._next]:
+            start = self._clock()
+            results[name] = self._runs[name](*arguments)
+            self.samples[name].append(1e3 * (self._clock() - start))
+        self._next = (self._next + 1) % len(names)
+        return results
+
+    def forget_times(self) -> None:
+        """Takes what has run so far for a warm-up."""
+        for times in self.samples.values():
+            times.clear()
+
+    def median_ms(self, name: str) -> float:
+        """Returns the median time of a function."""
+        return median(self.samples[name])
 
 
 def interleave(
@@ -20,19 +48,12 @@ def interleave(
     repeats: int,
     progress: ProgressCallback = silent,
     what: str = "timing",
-    before_round: Callable[[], None] = nothing,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Samples:
-    """Calls each of `runs` `repeats` times, in rounds of which each begins with another one; `clock` tells seconds."""
-    names = list(runs)
-    samples: Samples = {name: [] for name in names}
+    """Calls each of `runs` `repeats` times, in turn."""
+    turns = Turns(runs, clock)
     for index in range(repeats):
         progress(what, index, repeats)
-        before_round()
-        first = index % len(names)
-        for name in names[first:] + names[:first]:
-            start = clock()
-            runs[name]()
-            samples[name].append(1e3 * (clock() - start))
+        turns.round()
     progress(what, repeats, repeats)
-    return samples
+    return turns.samples

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import statistics as mathematics
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,11 +16,11 @@ from numpy.typing import NDArray
 from reuse_compiler.errors import VerificationError
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
-from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.compare import Difference, largest_error
 from reuse_compiler.verification.data import Source
-from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.runnable import exposed
-from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session, runner
+from reuse_compiler.verification.timing import Samples, Turns
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -100,35 +98,38 @@ class Verifier:
         outputs = comparable_outputs(dense)
         names = list(outputs)
         differences = {name: Difference() for name in names}
-        times = _Times()
+        turns = Turns({ORIGINAL: runner(dense, names, ORIGINAL), COMPILED: runner(reuse, names, COMPILED)})
         what, total = "comparing both models", max(len(self.source), MIN_PAIRS)
-        _run_pair(dense, reuse, next(iter(self.source)), names, _Times())  # warm-up: memory, weights, caches
+        turns.round(next(iter(self.source)))  # warm-up: memory, weights, caches
+        turns.forget_times()
         reset_statistics(reuse)
         for index, feed in enumerate(self.source):
             self.progress(what, index, total)
-            for name, expected, actual in _run_pair(dense, reuse, feed, names, times):
+            outputs_of = turns.round(feed)
+            for name, expected, actual in zip(names, outputs_of[ORIGINAL], outputs_of[COMPILED], strict=False):
                 _add(differences, name, expected, actual)
         result.remaining_ratios = remaining_ratios(reuse)
-        while times.wants_more():
-            self.progress(what, min(len(times.dense), total), total)
-            _run_pair(dense, reuse, feed, names, times)
+        while _wants_more(turns.samples):
+            self.progress(what, min(len(turns.samples[ORIGINAL]), total), total)
+            turns.round(feed)
         self.progress(what, total, total)
-        result.dense_ms, result.reuse_ms = times.medians()
+        result.dense_ms, result.reuse_ms = turns.median_ms(ORIGINAL), turns.median_ms(COMPILED)
         _summarize(differences, outputs, result)
 
     def _compare_layers(self, layers: Sequence[LayerTensor], result: Verification) -> None:
         """Compares the outputs of some layers on the first feeds."""
-        names = [item.tensor for item in layers]
-        compiled = {item.tensor: item.compiled for item in layers}
-        pixel_major = {item.tensor for item in layers if item.pixel_major}
-        dense, reuse = self._open_both(names, list(compiled.values()))
+        # Tensors that several layers name are compared once.
+        tensors = {item.tensor: item for item in layers}
+        names, compiled = list(tensors), [item.compiled for item in tensors.values()]
+        dense, reuse = self._open_both(names, compiled)
         differences = {name: Difference() for name in names}
         count = min(len(self.source), MAX_LAYER_FEEDS)
         what = f"measuring {layers[0].layer}" + (f" to {layers[-1].layer}" if len(layers) > 1 else "")
         for index, feed in enumerate(islice(self.source, count)):
             self.progress(what, index, count)
-            for name, expected, actual in _run_pair(dense, reuse, feed, names, _Times(), list(compiled.values())):
-                in_order = np.moveaxis(actual, -1, 1) if name in pixel_major else actual
+            results = run_session(dense, names, feed, ORIGINAL), run_session(reuse, compiled, feed, COMPILED)
+            for (name, item), expected, actual in zip(tensors.items(), *results, strict=True):
+                in_order = np.moveaxis(actual, -1, 1) if item.pixel_major else actual
                 _add(differences, name, expected, in_order)
         self.progress(what, count, count)
         result.layer_errors |= {
@@ -146,20 +147,9 @@ class Verifier:
             return open_session(model, self.threads, label, folder=self.folder)
 
 
-class _Times:
-    """Seconds of the runs of both models."""
-
-    def __init__(self) -> None:
-        self.dense: list[float] = []
-        self.reuse: list[float] = []
-
-    def wants_more(self) -> bool:
-        pairs = len(self.dense)
-        return pairs < MIN_PAIRS or (pairs < MAX_PAIRS and sum(self.dense) + sum(self.reuse) < EXTRA_SECONDS)
-
-    def medians(self) -> tuple[float, float]:
-        """Median milliseconds of the original and the compiled model."""
-        return 1e3 * mathematics.median(self.dense), 1e3 * mathematics.median(self.reuse)
+def _wants_more(samples: Samples) -> bool:
+    pairs, seconds = len(samples[ORIGINAL]), 1e-3 * sum(map(sum, samples.values()))
+    return pairs < MIN_PAIRS or (pairs < MAX_PAIRS and seconds < EXTRA_SECONDS)
 
 
 def in_chunks(layers: Sequence[LayerTensor]) -> Iterator[list[LayerTensor]]:
@@ -186,29 +176,6 @@ def comparable_outputs(dense: onnxruntime.InferenceSession) -> dict[str, bool]:
         else:
             logger.warning("the output '%s' is a %s and was not compared", output.name, output.type)
     return outputs
-
-
-def _run_pair(
-    dense: onnxruntime.InferenceSession,
-    reuse: onnxruntime.InferenceSession,
-    feed: Feed,
-    names: list[str],
-    times: _Times,
-    compiled_names: list[str] | None = None,
-) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-    """Runs both models once; returns (name, original's output, compiled model's output).
-
-    `compiled_names` are the names of the same outputs in the compiled model where they differ.
-    """
-    first_is_dense = len(times.dense) % 2 == 0
-    outputs: dict[bool, list[NDArray[Any]]] = {}
-    for is_dense in (first_is_dense, not first_is_dense):
-        start = time.perf_counter()
-        label = ORIGINAL if is_dense else COMPILED
-        own_names = names if is_dense or compiled_names is None else compiled_names
-        outputs[is_dense] = run_session(dense if is_dense else reuse, own_names, feed, label)
-        (times.dense if is_dense else times.reuse).append(time.perf_counter() - start)
-    return zip(names, outputs[True], outputs[False], strict=False)  # without names all outputs come
 
 
 def _add(differences: dict[str, Difference], name: str, expected: NDArray[Any], actual: NDArray[Any]) -> None:
@@ -241,6 +208,7 @@ def _summarize(differences: Mapping[str, Difference], is_float: Mapping[str, boo
             )
         if difference.differing and not is_float[name]:
             logger.warning("%d of %d values of the output '%s' differ", difference.differing, difference.elements, name)
-    floats = [difference for name, difference in differences.items() if is_float[name]]
-    result.max_abs_error = max((d.max_abs_error for d in floats), default=None)
-    result.rel_error = max((d.rel_error for d in floats), default=None)
+    floats = {name: difference for name, difference in differences.items() if is_float[name]}
+    if floats:
+        result.max_abs_error = max(difference.max_abs_error for difference in floats.values())
+        result.rel_error = largest_error(floats)

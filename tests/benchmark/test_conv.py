@@ -7,8 +7,9 @@ import pytest
 
 from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
 from reuse_compiler.benchmark.inputs import LayerInput, build_input
-from reuse_compiler.benchmark.report import ConvReport, write_json
+from reuse_compiler.benchmark.report import ConvReport
 from reuse_compiler.errors import ConfigError, VerificationError
+from reuse_compiler.reports.json_file import write_report
 from tests.benchmark.conftest import MakeCase
 
 ONCE = Circumstances(repeats=1)
@@ -61,7 +62,7 @@ def test_hyperplanes_that_do_not_separate_are_told(small_case: MakeCase) -> None
 
 def test_the_report_is_complete_and_can_be_read_again(small_case: MakeCase, tmp_path: Path) -> None:
     report = measure_conv(small_case(), Circumstances(threads=2, repeats=3, int8=True))
-    write_json(report, tmp_path / "r.json")
+    write_report(report, tmp_path / "r.json")
     assert ConvReport.model_validate_json((tmp_path / "r.json").read_text()) == report
     assert report.staged is not None and report.int8 is not None
     forms = (report.dense, report.staged, report.fused, report.int8)

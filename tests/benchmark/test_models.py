@@ -9,10 +9,11 @@ import pytest
 
 from models.builders import SequentialBuilder
 from reuse_compiler.benchmark.models import compare_models
-from reuse_compiler.benchmark.report import ModelComparison, write_json
+from reuse_compiler.benchmark.report import ModelComparison
 from reuse_compiler.errors import DataError, ModelError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
+from reuse_compiler.reports.json_file import write_report
 from reuse_compiler.verification.sessions import RunError
 
 SIZE = 12
@@ -53,7 +54,7 @@ def test_a_lossless_model(dense: Path, compiled: Compile, tmp_path: Path) -> Non
     assert report.first.timing.speedup == 1
     assert report.second.timing.speedup == report.first.timing.median_ms / report.second.timing.median_ms
     assert report.measured_on == "random normal input x [1, 3, 12, 12], seed 0"
-    write_json(report, tmp_path / "r.json")
+    write_report(report, tmp_path / "r.json")
     assert ModelComparison.model_validate_json((tmp_path / "r.json").read_text()) == report
 
 

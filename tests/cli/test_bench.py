@@ -7,9 +7,7 @@ import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
-from reuse_compiler.benchmark import goals
-from reuse_compiler.benchmark.goals import Goal
-from reuse_compiler.benchmark.report import ConvReport, ModelComparison, TableReport
+from reuse_compiler.benchmark.report import ConvReport, ModelComparison
 from reuse_compiler.cli.bench import app
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
@@ -164,25 +162,12 @@ class TestModel:
         assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
-class TestTable:
-    def test_prints_every_goal(self, bench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        small = (Goal((8, 8), 3, 10, 4, 0.0, 0.2), Goal((8, 8), 3, 10, 8, 1e6, 0.2))
-        monkeypatch.setattr(goals, "GOALS", small)
-        monkeypatch.setattr(goals, "SCALING", small[0])
-        result = bench("table", "--quick", "--json", tmp_path / "r.json")
-        assert result.exit_code == 0, result.stderr
-        report = TableReport.model_validate_json((tmp_path / "r.json").read_text())
-        assert report.repeats == 5 and len(report.rows) == 3
-        lines = result.stdout.splitlines()
-        assert "reached" in lines[1] and "missed" in lines[2] and "2 threads against 1" in lines[3]
-
-
 def test_no_command_is_one_sentence(bench: Run) -> None:
     result = bench()
     assert result.exit_code == 2 and result.stderr == "error: Missing command (see --help)\n"
 
 
-@pytest.mark.parametrize("command", ["conv", "model", "table"])
+@pytest.mark.parametrize("command", ["conv", "model"])
 def test_help(bench: Run, command: str) -> None:
     result = bench(command, "--help")
     assert result.exit_code == 0 and "--json" in result.stdout

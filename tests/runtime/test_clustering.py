@@ -13,7 +13,7 @@ from reuse_compiler.reference.operators import cluster_vectors, hash_vectors
 from reuse_compiler.reuse.config import make_settings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import ConvSpec, Layout
-from reuse_compiler.runtime.clustering import ClusteringPlan
+from reuse_compiler.runtime.clustering import ClusteringPlan, cluster_ids
 from tests.comparison import relative_error
 from tests.custom_ops.cases import Case
 
@@ -63,6 +63,16 @@ def test_arrays_outlive_the_clusters_and_their_plan() -> None:
     gc.collect()
     pixels = x[:, 5:].transpose(0, 2, 3, 1).reshape(-1, 5)
     np.testing.assert_array_equal(centroids[ids[1]], pixels)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loose_vectors_share_a_cluster_where_they_share_a_code(family: str) -> None:
+    case = Case(replace(SPEC, group=1), "channel", 10, family, 4, distinct=9)
+    vectors = case.data()[0].transpose(0, 2, 3, 1).reshape(-1, 10)
+    own = case.parameters().block(0)
+    codes = FAMILIES[family].codes(vectors, own, 10)
+    ids = cluster_ids(vectors, case.family, 4, own)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(ids[:, None] == ids, codes[:, None] == codes)
 
 
 def test_what_does_not_fit_is_refused_in_words() -> None:

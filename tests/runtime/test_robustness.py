@@ -15,6 +15,7 @@ Compiled = Callable[..., Path]
 FORMS = [
     {"family": "sign", "num_hashes": 8, "lowering": "fused"},
     {"family": "sign", "num_hashes": 8, "lowering": "staged"},
+    {"family": "sign", "num_hashes": 2, "lowering": "fused"},
     {"family": "exact", "lowering": "fused"},
     {"family": "exact", "lowering": "staged", "scope": "image"},
     {"family": "sign", "num_hashes": 8, "layout": "patch", "sub_vector_length": 5},

@@ -23,7 +23,7 @@ from tools.calibration_results.calibrations import CommandError, Variant, earlie
 from tools.calibration_results.measure import LEAST_ROUNDS, compare, rounds_of
 from tools.calibration_results.network import Request, measure_network, reached
 from tools.calibration_results.networks import NETWORKS, Goal, Network
-from tools.calibration_results.page import section, write_page
+from tools.calibration_results.page import write_page
 from tools.calibration_results.pictures import FILM_VARIABLE, Pictures, frames, pages
 from tools.calibration_results.prepare import CHUNK, prepare
 from tools.calibration_results.results import NetworkResult, VariantResult, result_path
@@ -131,7 +131,9 @@ def test_the_page_shows_what_the_json_says(measured: tuple[NetworkResult, Path],
     assert "| sign (1 of 2 convolutions) |" in text
     assert "| learned | statistics |" in text
     assert "Only a trial" not in text
-    assert "Only a trial" in section(result.model_copy(update={"limit": 3}))
+    trial = result.model_copy(update={"limit": 3})
+    result_path(tmp_path, "craft").write_text(trial.model_dump_json(), encoding="utf-8")
+    assert "Only a trial of the tool, with 3 pictures" in write_page(tmp_path).read_text(encoding="utf-8")
 
 
 def test_earlier_calibrations_are_taken_up(measured: tuple[NetworkResult, Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,16 +11,15 @@ import numpy as np
 import onnx
 
 from reuse_compiler.benchmark.quantised import Quantised, fastest_quantised
-from reuse_compiler.calibration.metrics import Metric, Outputs
-from reuse_compiler.calibration.report import Flips
+from reuse_compiler.calibration.metrics import Metric
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
-from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.compare import Difference, largest_error
 from reuse_compiler.verification.inputs import Feed
-from reuse_compiler.verification.sessions import open_session
-from reuse_compiler.verification.timing import interleave
+from reuse_compiler.verification.sessions import open_session, runner
+from reuse_compiler.verification.timing import Turns
 from tools.calibration_results.results import ReuseLayer, VariantResult
 
 if TYPE_CHECKING:
@@ -81,88 +79,45 @@ def compare(
         name: open_session(model, THREADS, f"variant {name}", plain=name not in settings)
         for name, model in models.items()
     }
-    judge = _Judge(sessions, samples, metric)
-    judge.warm_up()
+    names = [output.name for output in sessions[ORIGINAL].get_outputs()]
+    turns = Turns({name: runner(opened, names, f"variant {name}") for name, opened in sessions.items()})
+    turns.round(samples[0].feed)
+    turns.forget_times()
     for name in settings:
         reset_statistics(sessions[name])
-    runs = {name: partial(judge.run, name) for name in sessions}
-    times = interleave(runs, rounds_of(samples), progress, "comparing on held-out data", before_round=judge.advance)
-    judge.judge()
-    original_ms, values, flips = statistics.median(times[ORIGINAL]), judge.values(), judge.flips()
+    accumulators = {name: metric.start() for name in sessions}
+    differences = {name: {output: Difference() for output in names} for name in sessions}
+    rounds = rounds_of(samples)
+    for index in range(rounds):
+        progress("comparing on held-out data", index, rounds)
+        sample = _in_memory(samples[index % len(samples)])
+        outputs = {name: dict(zip(names, found, strict=True)) for name, found in turns.round(sample.feed).items()}
+        if index >= len(samples):  # further rounds are there for the times only
+            continue
+        for name, found in outputs.items():
+            accumulators[name].add(outputs[ORIGINAL], found, sample.labels)
+            for output, difference in differences[name].items():
+                difference.add(outputs[ORIGINAL][output], found[output])
+    progress("comparing on held-out data", rounds, rounds)
+    original = accumulators[ORIGINAL].value()
     return [
         VariantResult(
             name=name,
-            metric=values[name],
-            change=_change(metric, values[ORIGINAL], values[name]),
-            flips=flips[name],
-            output_error=judge.output_error(name),
-            median_ms=statistics.median(times[name]),
-            speedup=original_ms / statistics.median(times[name]),
+            metric=accumulator.value(),
+            change=0.0 - metric.drop(original, accumulator.value()),
+            flips=accumulator.flips(),
+            output_error=largest_error(differences[name]),
+            median_ms=turns.median_ms(name),
+            speedup=turns.median_ms(ORIGINAL) / turns.median_ms(name),
             layers=_layers(sessions[name], settings.get(name, {})),
         )
-        for name in sessions
+        for name, accumulator in accumulators.items()
     ]
-
-
-class _Judge:
-    """Runs models on one sample after the other and sums up how good their outputs are."""
-
-    def __init__(self, sessions: Mapping[str, onnxruntime.InferenceSession], samples: Samples, metric: Metric) -> None:
-        self._sessions, self._samples = sessions, samples
-        self._names = [output.name for output in sessions[ORIGINAL].get_outputs()]
-        self._round = -1
-        self._sample = _in_memory(samples[0])
-        self._outputs: dict[str, Outputs] = {}
-        self._accumulators = {name: metric.start() for name in sessions}
-        self._differences = {name: {output: Difference() for output in self._names} for name in sessions}
-
-    def warm_up(self) -> None:
-        """Runs every model once."""
-        for name in self._sessions:
-            self.run(name)
-
-    def run(self, name: str) -> None:
-        """Runs a model on the present sample."""
-        found = self._sessions[name].run(self._names, self._sample.feed)
-        self._outputs[name] = dict(zip(self._names, found, strict=True))
-
-    def advance(self) -> None:
-        """Judges the last round's outputs and goes on to the next sample, after the last one to the first."""
-        self.judge()
-        self._round += 1
-        self._sample = _in_memory(self._samples[self._round % len(self._samples)])
-
-    def judge(self) -> None:
-        """Adds the outputs of a round, unless it was one of those that are there for the times only."""
-        if not 0 <= self._round < len(self._samples):
-            return
-        expected = self._outputs[ORIGINAL]
-        for name, found in self._outputs.items():
-            self._accumulators[name].add(expected, found, self._sample.labels)
-            for output, difference in self._differences[name].items():
-                difference.add(expected[output], found[output])
-
-    def values(self) -> dict[str, float]:
-        """Returns the metric by model."""
-        return {name: accumulator.value() for name, accumulator in self._accumulators.items()}
-
-    def flips(self) -> dict[str, Flips | None]:
-        """Returns what became of single rows, by model."""
-        return {name: accumulator.flips() for name, accumulator in self._accumulators.items()}
-
-    def output_error(self, name: str) -> float:
-        """Returns a model's largest relative L2 error."""
-        return max(difference.rel_error for difference in self._differences[name].values())
 
 
 def _in_memory(sample: Sample) -> Sample:
     """A copy: who reads a mapped file first would pay for it in time."""
     return Sample({name: np.array(array) for name, array in sample.feed.items()}, sample.labels)
-
-
-def _change(metric: Metric, original: float, value: float) -> float:
-    """How far the metric is from the original's, with the sign of better (+) or worse (-)."""
-    return 0.0 - metric.drop(original, value)
 
 
 def _layers(session: onnxruntime.InferenceSession, settings: Settings) -> list[ReuseLayer]:

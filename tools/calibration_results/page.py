@@ -3,86 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reuse_compiler.calibration.report import Flips
 from reuse_compiler.reports.calibration_words import metric_value, parameters_words, settings_words
 from reuse_compiler.reports.table import number
-from reuse_compiler.reuse.config import LayerSettings
+from tools import pages
 from tools.calibration_results.measure import INT8
 from tools.calibration_results.networks import NETWORKS
-from tools.calibration_results.results import CalibrationRun, NetworkResult, VariantResult, result_path
-
-PAGE = "calibration.md"
-INTRODUCTION = """\
-# Calibrated networks
-
-Made by `tools/calibration_results` from the `calibration_*.json` files beside it. Every network is calibrated on one
-part of its data and judged on another, which took no part. There, all forms take turns in one process, one thread, on
-the same run of the model; `ms` is the median of those runs, `speed-up` is over the original model in onnxruntime.
-`change` is the metric's from the original's (top-1 is accuracy by the labels, all others compare with the original's
-output), with its standard error, were other pictures drawn; `error` is the relative L2 error of the output.
-`onnxruntime int8` is its static quantisation (weights per channel, ranges of the activations from the same calibration
-data), in whichever of its forms runs fastest. `learned` is what reuse-calibrate finds, `sign` the same with the papers'
-random hyperplanes and `--budget quick`.
-"""
-RECONSTRUCTION = (
-    "The same choice with each `--reconstruct`, on the runs for calibration that only the last check sees:\n"
-)
-COMMANDS = "Commands; the first one does all of it, or with `--data-only` writes model and data for the others:\n"
+from tools.calibration_results.results import NetworkResult, VariantResult, result_path
 
 
 def write_page(folder: Path) -> Path:
     """Writes the page from the results in the folder, networks in the order of NETWORKS; returns its path."""
-    path = folder / PAGE
-    sections = [
-        section(NetworkResult.model_validate_json(result_path(folder, network).read_bytes()))
-        for network in NETWORKS
-        if result_path(folder, network).is_file()
+    paths = [result_path(folder, network) for network in NETWORKS]
+    return pages.write_page(
+        folder / "calibration.md",
+        Path(__file__).with_name("page.md.j2"),
+        results=[NetworkResult.model_validate_json(path.read_bytes()) for path in paths if path.is_file()],
+        variants=_variants,
+        layers=_layers,
+        checks=_checks,
+        minutes=lambda seconds: "{}:{:02}".format(*divmod(round(seconds), 60)),
+        gigabytes=lambda size: f"{size / 1e9:.2g} GB",
+    )
+
+
+def _variants(result: NetworkResult) -> list[list[str]]:
+    return [
+        [
+            _name(result, variant),
+            metric_value(variant.metric),
+            _change(variant.change, variant.flips),
+            f"{variant.speedup:.2f}",
+            f"{variant.median_ms:.4g}",
+            number(variant.output_error),
+        ]
+        for variant in result.variants
     ]
-    path.write_text("\n".join([INTRODUCTION, *sections]), encoding="utf-8")
-    return path
-
-
-def section(result: NetworkResult) -> str:
-    """Returns the part of the page that is about one network."""
-    return "\n".join(
-        [*_head(result), *_variants(result), *_layers(result), *_reconstruction(result), *_commands(result)]
-    )
-
-
-def _head(result: NetworkResult) -> Iterator[str]:
-    yield f"## {result.title}\n"
-    if result.limit is not None:
-        yield f"**Only a trial of the tool, with {result.limit} pictures of each kind: these numbers mean nothing.**\n"
-    yield f"Calibrated on {result.calibrated_on}; judged on {result.held_out} ({result.rounds} rounds)."
-    machine, versions = result.machine, result.machine.versions
-    yield (
-        f"{_threads(result.threads)} of {machine.processor} ({machine.processors} processors), "
-        f"onnxruntime {versions['onnxruntime']}, reuse-compiler {versions['reuse-compiler']}.\n"
-    )
-    for goal in result.goals:
-        yield f"* {goal.goal}: **{'yes' if goal.reached else 'no'}**"
-    if result.goals:
-        yield ""
-
-
-def _variants(result: NetworkResult) -> Iterator[str]:
-    yield _row(["variant", result.metric, "change", "speed-up", "ms", "error"])
-    yield _row(["---"] * 6)
-    for variant in result.variants:
-        yield _row(
-            [
-                _name(result, variant),
-                metric_value(variant.metric),
-                _change(variant.change, variant.flips),
-                f"{variant.speedup:.2f}",
-                f"{variant.median_ms:.4g}",
-                number(variant.output_error),
-            ]
-        )
-    yield ""
 
 
 def _name(result: NetworkResult, variant: VariantResult) -> str:
@@ -94,71 +52,30 @@ def _name(result: NetworkResult, variant: VariantResult) -> str:
     return f"{variant.name} ({len(variant.layers)} of {len(run.report.layers)} convolutions)"
 
 
-def _layers(result: NetworkResult) -> Iterator[str]:
-    """Settings and r_c of all layers that have reuse in any variant, in graph order."""
-    reused = [variant for variant in result.variants if variant.layers]
-    if not reused:
-        yield "All layers stay dense: no settings gain within the budget.\n"
-        return
-    sizes = {layer.name: (layer.K, layer.M) for layer in result.calibrations[0].report.layers}
-    own = [{layer.name: layer for layer in variant.layers} for variant in reused]
-    yield _row(["layer", "K", "M", *(heading for variant in reused for heading in (variant.name, "r_c"))])
-    yield _row(["---"] * (3 + 2 * len(reused)))
-    for name, (columns, channels) in sizes.items():
-        if not any(name in layers for layers in own):
+def _layers(result: NetworkResult) -> tuple[list[str], list[list[str]]]:
+    """Settings and r_c of all layers that have reuse in any variant, in graph order: heading and rows."""
+    reused = {variant.name: {layer.name: layer for layer in variant.layers} for variant in result.variants}
+    reused = {name: layers for name, layers in reused.items() if layers}
+    rows = []
+    for layer in result.calibrations[0].report.layers:
+        if not any(layer.name in layers for layers in reused.values()):
             continue
-        cells = [name, number(columns), number(channels)]
-        for layers in own:
-            layer = layers.get(name)
-            cells += ["dense", ""] if layer is None else [_settings(layer.settings), number(layer.r_c)]
-        yield _row(cells)
-    yield ""
+        cells = [layer.name, number(layer.K), number(layer.M)]
+        for layers in reused.values():
+            own = layers.get(layer.name)
+            words = own and f"{parameters_words(own.settings)}, {settings_words(own.settings)}"
+            cells += [words, number(own.r_c)] if own and words else ["dense", ""]
+        rows.append(cells)
+    return ["layer", "K", "M", *(heading for name in reused for heading in (name, "r_c"))], rows
 
 
-def _settings(settings: LayerSettings) -> str:
-    return f"{parameters_words(settings)}, {settings_words(settings)}"
-
-
-def _reconstruction(result: NetworkResult) -> Iterator[str]:
+def _checks(result: NetworkResult) -> list[list[str]]:
     """What reconstruction makes of the same choice, on the part of the calibration data that was held out from it."""
-    runs = [run for run in result.calibrations if run.report.reconstruction]
-    if not runs:
-        return
-    yield RECONSTRUCTION
-    yield _row(["variant", "--reconstruct", result.metric, "change", "error"])
-    yield _row(["---"] * 5)
-    for run in runs:
-        for how, check in run.report.reconstruction.items():
-            yield _row(
-                [
-                    run.variant,
-                    how,
-                    metric_value(check.value),
-                    _change(0.0 - check.drop, check.flips),
-                    number(check.output_error),
-                ]
-            )
-    yield ""
-
-
-def _commands(result: NetworkResult) -> Iterator[str]:
-    yield COMMANDS
-    yield f"    {result.command}"
-    for run in result.calibrations:
-        yield f"    {run.command}"
-        yield f"    {run.compile_command}"
-    yield ""
-    took = "; ".join(f"{run.variant} {_took(run)}" for run in result.calibrations)
-    yield f"The calibrations took: {took}. Comparing took at most {_gigabytes(result.peak_bytes)}.\n"
-
-
-def _took(run: CalibrationRun) -> str:
-    minutes, seconds = divmod(round(run.seconds), 60)
-    return f"{minutes}:{seconds:02} minutes and at most {_gigabytes(run.peak_bytes)}"
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2g} GB"
+    return [
+        [run.variant, how, metric_value(c.value), _change(0.0 - c.drop, c.flips), number(c.output_error)]
+        for run in result.calibrations
+        for how, c in run.report.reconstruction.items()
+    ]
 
 
 def _change(value: float, flips: Flips | None) -> str:
@@ -166,11 +83,3 @@ def _change(value: float, flips: Flips | None) -> str:
         return "–"
     words = f"{value:+.4f}".replace("-", "−") if value else "0"
     return words if flips is None or flips.standard_error == 0.0 else f"{words} ± {flips.standard_error:.4f}"
-
-
-def _threads(count: int) -> str:
-    return "One thread" if count == 1 else f"{count} threads"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -11,10 +11,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from reuse_compiler.benchmark.case import BenchFamily, ConvCase, make_case
-from reuse_compiler.benchmark.goals import GOALS, Goal
 from reuse_compiler.graph.shapes import tensor_shapes
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
+from tools.goals.table import GOALS, Goal
 
 ISSUE_GOAL = Goal((256, 256), 3, 56, 256, 4.0, 0.02)
 """The layer that shall be 4 times as fast as cuDNN with TF32 off and 1.5 times with TF32 on, at batch 128."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reuse_compiler.calibration.metric_kinds import Accumulator
 from reuse_compiler.calibration.samples import Sample
 from reuse_compiler.fitting.vectors import lifted, neuron_vectors
 from reuse_compiler.passes.layer import ConvLayer
@@ -16,7 +17,6 @@ from reuse_compiler.reference.vectors import block_weights
 from reuse_compiler.reuse.config import Metric, Scope
 from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.verification.compare import Difference
-from tools.similarity.accuracy import Accuracy
 from tools.similarity.clustering import Clustering, VectorSets
 from tools.similarity.clustering.vectors import vector_sets
 from tools.similarity.report import SimilarityPoint, StudiedLayer
@@ -46,7 +46,7 @@ class Sweep:
 class _Curve:
     """What is summed up over batches for one form, method and effort."""
 
-    accuracy: Accuracy | None
+    accuracy: Accumulator | None
     difference: Difference = field(default_factory=Difference)
     ratios: list[float] = field(default_factory=list)
 
@@ -89,18 +89,24 @@ def clustered_result(
 class LayerStudy:
     """The curves of one layer; batch after batch is added to them."""
 
-    def __init__(self, layer: ConvLayer, split: SplitNetwork, sweeps: Sequence[Sweep], output: str | None) -> None:
-        """`output`: the network's output that tells classes, or None if it does not classify."""
-        self._layer, self._split, self._sweeps, self._output = layer, split, sweeps, output
+    def __init__(
+        self,
+        layer: ConvLayer,
+        split: SplitNetwork,
+        sweeps: Sequence[Sweep],
+        accuracy: Callable[[], Accumulator] | None,
+    ) -> None:
+        """`accuracy` begins to count right classes; None if the network does not classify."""
+        self._layer, self._split, self._sweeps, self._accuracy = layer, split, sweeps, accuracy
         self._curves: dict[tuple[Form, str, float], _Curve] = {}
         self._left_out: dict[str, None] = {}
-        self._original = self._new_accuracy()
+        self._original = accuracy and accuracy()
         self._whole: Blocking | None = None
 
     @property
     def original(self) -> float | None:
         """The accuracy of the network as it is."""
-        return None if self._original is None else self._original.value
+        return None if self._original is None else self._original.value()
 
     def add(self, sample: Sample, forms: Sequence[Form], progress: ProgressCallback) -> None:
         """Runs one batch through all forms, methods and efforts."""
@@ -116,7 +122,9 @@ class LayerStudy:
             for clustering, effort in self._attempts(form, sets[0].size):
                 result, ratio = clustered_result(self._layer, blocking, sets, clustering, effort)
                 result = result.reshape(y.shape)
-                curve = self._curves.setdefault((form, clustering.name, effort), _Curve(self._new_accuracy()))
+                curve = self._curves.setdefault(
+                    (form, clustering.name, effort), _Curve(self._accuracy and self._accuracy())
+                )
                 curve.ratios.append(ratio)
                 curve.difference.add(y, result)
                 if curve.accuracy is not None:
@@ -154,9 +162,6 @@ class LayerStudy:
                     self._left_out[f"{method.name}, scope {form.scope}, {method.effort} {effort:g}: {refusal}"] = None
         return attempts
 
-    def _new_accuracy(self) -> Accuracy | None:
-        return None if self._output is None else Accuracy(self._output)
-
 
 def _point(key: tuple[Form, str, float], curve: _Curve, columns: int) -> SimilarityPoint:
     form, method, effort = key
@@ -168,6 +173,6 @@ def _point(key: tuple[Form, str, float], curve: _Curve, columns: int) -> Similar
         whole=form.length == columns,
         effort=effort,
         r_c=float(np.mean(curve.ratios)),
-        accuracy=None if curve.accuracy is None else curve.accuracy.value,
+        accuracy=None if curve.accuracy is None else curve.accuracy.value(),
         output_error=curve.difference.rel_error,
     )

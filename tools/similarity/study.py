@@ -13,6 +13,7 @@ from pathlib import Path
 
 import onnx
 
+from reuse_compiler.calibration.metric_kinds import Agreement, Top1
 from reuse_compiler.calibration.samples import Samples, open_samples
 from reuse_compiler.compiler import versions
 from reuse_compiler.errors import ConfigError, DataError
@@ -23,7 +24,6 @@ from reuse_compiler.pipeline import find_layers
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.verification.data import Shapes
 from reuse_compiler.verification.inputs import model_inputs
-from tools.similarity.accuracy import class_output
 from tools.similarity.clustering import HyperCube, KMeans, LocalitySensitiveHashing
 from tools.similarity.layer_study import Form, LayerStudy, Sweep
 from tools.similarity.options import MethodName, SimilarityOptions
@@ -70,19 +70,20 @@ def study_similarity(
     shapes = _shapes(model, options)
     prepared, layers = layers_to_study(model, options.layers, shapes)
     output = class_output(model, tensor_shapes(model, shapes))
-    if samples.has_labels and output is None:
+    metric = None if output is None else Top1(output) if samples.has_labels else Agreement(output)
+    if samples.has_labels and metric is None:
         raise DataError("--labels: the model has no single output of the form [N, classes] that they could be for")
     studies = []
     for layer in layers:
         split = SplitNetwork(prepared, layer, options.threads, folder)
-        study = LayerStudy(layer, split, sweeps or built_in_sweeps(options), output)
+        study = LayerStudy(layer, split, sweeps or built_in_sweeps(options), None if metric is None else metric.start)
         for index, sample in enumerate(samples):
             study.add(sample, forms(options), _within(progress, index, len(samples)))
         studies.append(study)
     return SimilarityReport(
         model=name,
         data=samples.description,
-        accuracy=None if output is None else "top1" if samples.has_labels else "agreement",
+        accuracy=None if metric is None else "top1" if samples.has_labels else "agreement",
         original=studies[0].original,
         layers=[study.report() for study in studies],
         seconds=time.monotonic() - start,
@@ -106,6 +107,13 @@ def layers_to_study(model: onnx.ModelProto, pattern: str, shapes: Shapes) -> tup
         reason = matching[0].refusal or "it stands in the body of an If or Loop"
         raise ConfigError(f"--layer: '{matching[0].name}' cannot be studied: {reason}")
     return prepared.model, possible
+
+
+def class_output(model: onnx.ModelProto, shapes: Mapping[str, tuple[int | None, ...]]) -> str | None:
+    """Returns the model's only output of the form [N, classes], or None if it has none or several."""
+    names = [value.name for value in model.graph.output]
+    found = [name for name in names if len(shapes.get(name, ())) == 2 and shapes[name][1] not in (0, 1)]
+    return found[0] if len(found) == 1 else None
 
 
 def forms(options: SimilarityOptions) -> list[Form]:

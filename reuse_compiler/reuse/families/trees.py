@@ -1,4 +1,4 @@
-"""Fits the trees of family `learned` to neuron vectors (design section 5), block by block.
+"""Fits the trees of family `learned` to neuron vectors, block by block.
 
 A difference counts by what it does to the layer's output: it is measured in the metric of the weights' Gram matrix. The
 leaf whose split reduces that error most is split next, on one coordinate; short vectors are first rotated to the

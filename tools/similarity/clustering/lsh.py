@@ -1,10 +1,11 @@
-"""Locality-sensitive hashing of the papers: the hash family `sign`, in the arithmetic of the operators' reference."""
+"""Locality-sensitive hashing of the papers: the hash family `sign`, by the operators' own kernels."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.runtime.clustering import cluster_ids
 from tools.similarity.clustering.base import Clustering
 from tools.similarity.clustering.vectors import Ids, VectorSets
 
@@ -25,8 +26,8 @@ class LocalitySensitiveHashing(Clustering):
         family, length, hashes = FAMILIES["sign"], sets.vectors.shape[2], int(effort)
         rng = np.random.default_rng([self._seed, sets.block])
         parameters = family.random_parameters(rng, 1, length, hashes).block(0)
-        codes: Ids = family.codes(sets.vectors.reshape(-1, length), parameters, length)
-        return codes.reshape(sets.weights.shape)
+        ids = cluster_ids(sets.vectors.reshape(-1, length), "sign", hashes, parameters)
+        return ids.astype(np.int64).reshape(sets.weights.shape)
 
     def refusal(self, effort: float, size: int) -> str | None:
         largest = FAMILIES["sign"].max_hashes

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.reuse.config import Metric, Scope
-from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.runtime.clustering import cluster_ids
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -95,11 +96,8 @@ def vector_sets(vectors: Floats, block: int, scope: Scope, metric: Metric, image
 
 def _representatives(vectors: Floats, sets: Ids) -> Ids:
     """Returns for each vector the first identical one of its set."""
-    # Fingerprints instead of sorted vectors: fast, and where two differing vectors have the same, each stands alone.
-    codes = FAMILIES["exact"].codes(vectors, HashParameters(), vectors.shape[1])
-    kinds = np.unique(codes, return_inverse=True)[1].reshape(-1)
+    kinds = cluster_ids(vectors, "exact", 1, HashParameters()).astype(np.int64)
     keys = kinds * (int(sets[-1]) + 1 if len(sets) else 1) + sets
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    found = first[inverse.reshape(-1)]
-    same = (vectors == vectors[found]).all(axis=1)
-    return np.where(same, found, np.arange(len(vectors)))
+    found: Ids = first[inverse.reshape(-1)]
+    return found

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from reuse_compiler.benchmark.case import ConvCase, make_case
 from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
-from reuse_compiler.benchmark.report import TableReport, TableRow, describe_machine
+from reuse_compiler.benchmark.peaks import measure_peaks
+from reuse_compiler.benchmark.report import StageTimes, describe_machine
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import TableType
+from tools.goals.report import LayerTimes, TableReport, TableRow
 
 QUICK_REPEATS = 5
 MANY_THREADS, THREADS_GOAL = 2, 1.8
@@ -74,25 +76,38 @@ def measure_goals(
     how: Circumstances, goals: tuple[Goal, ...], scaling: Goal, progress: ProgressCallback = silent
 ) -> TableReport:
     """Measures all rows, and how well the `scaling` layer uses two threads."""
-    rows = []
+    peaks, rows = measure_peaks(how.threads), []
     for index, goal in enumerate(goals):
         progress("measuring the table", index, len(goals) + 1)
         rows.append(_measure(goal, how))
     progress("measuring the table", len(goals), len(goals) + 1)
     rows.append(_measure_scaling(scaling, how.repeats))
-    return TableReport(threads=how.threads, repeats=how.repeats, rows=rows, machine=describe_machine())
+    return TableReport(threads=how.threads, repeats=how.repeats, peaks=peaks, rows=rows, machine=describe_machine())
 
 
 def _measure(goal: Goal, how: Circumstances) -> TableRow:
     report = measure_conv(goal.case(), how)
-    speedup = report.fused.speedup
+    fused, int8 = report.fused, report.int8
+    assert report.floor is not None
     return TableRow(
         layer=goal.layer,
         setting=goal.setting,
         goal=goal.least,
-        speedup=speedup,
-        reached=speedup >= goal.least,
-        report=report,
+        speedup=fused.speedup,
+        reached=fused.speedup >= goal.least,
+        measured=LayerTimes(
+            r_c=report.r_c,
+            clusters_per_block=report.clusters_per_block,
+            predicted_speedup=report.predicted_speedup,
+            dense_ms=report.dense.median_ms,
+            fused_ms=fused.median_ms,
+            stages_ms=fused.stages_ms,
+            floor_ms=StageTimes(**{stage: getattr(report.floor, stage).ms for stage in StageTimes.model_fields}),
+            scratch_bytes=fused.scratch_bytes,
+            error=fused.relative_error,
+            int8_speedup=int8.speedup if int8 else None,
+            int8_error=int8.relative_error if int8 else None,
+        ),
     )
 
 

@@ -1,0 +1,43 @@
+"""The command `python -m tools.goals`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from reuse_compiler.cli.bench import JsonFile, Repeats, check_json, write_json
+from reuse_compiler.cli.command import Command, end_on_sigterm, logging_to, stderr_console, stdout_console
+from reuse_compiler.cli.progress import ProgressBars
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(cls=Command)
+def goals(
+    quick: Annotated[bool, typer.Option("--quick", help="Five repeats, and not onnxruntime's int8 form.")] = False,
+    repeats: Repeats = 9,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure all layers that have a goal, on one thread, and how well two threads are used."""
+    from reuse_compiler.benchmark.conv import Circumstances
+    from tools.goals import table
+    from tools.goals.printing import print_goals
+
+    check_json(json_file)
+    how = Circumstances(1, table.QUICK_REPEATS if quick else repeats, staged=False, int8=not quick)
+    console = stderr_console()
+    with logging_to(console, "warning"), ProgressBars(console) as progress:
+        report = table.measure_goals(how, table.GOALS, table.SCALING, progress)
+    write_json(report, json_file)
+    print_goals(report, stdout_console())
+
+
+def main() -> None:
+    """Entry point of the program."""
+    end_on_sigterm()
+    app(prog_name="python -m tools.goals")
+
+
+if __name__ == "__main__":
+    main()

@@ -196,15 +196,15 @@ void gathering(Report& report) {
   const double outputs = static_cast<double>(kWidth * kChannels);
   report.add("write_output", outputs, 4.0 * outputs, "element with bias and Relu; bytes", [&] {
     k.write_output({sums.data(), kChannels, false}, kWidth,
-                   {y.data(), kWidth, kChannels, scale.data(), simd::Activation::kRelu, 0.0f, 0.0f});
+                   {y.data(), kWidth, kChannels, scale.data(), Activation::kRelu, 0.0f, 0.0f});
   });
   report.add("write_rows", outputs, 4.0 * outputs, "element with bias and Relu, random ids; bytes", [&] {
     k.write_rows(table.data(), width, ids.data(), kWidth,
-                 {y.data(), kWidth, kChannels, scale.data(), simd::Activation::kRelu, 0.0f, 0.0f});
+                 {y.data(), kWidth, kChannels, scale.data(), Activation::kRelu, 0.0f, 0.0f});
   });
   report.add("write_pixels", outputs, 4.0 * outputs, "element, pixel-major; bytes", [&] {
     k.write_output({sums.data(), kChannels, false}, kWidth,
-                   {y.data(), 1, kChannels, scale.data(), simd::Activation::kRelu, 0.0f, 0.0f, kChannels});
+                   {y.data(), 1, kChannels, scale.data(), Activation::kRelu, 0.0f, 0.0f, kChannels});
   });
 }
 

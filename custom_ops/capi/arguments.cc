@@ -1,7 +1,5 @@
 #include "arguments.h"
 
-#include <string>
-
 namespace reuse::capi {
 
 ConvAttributes conv_attributes_of(const reuse_convolution& c) {
@@ -32,7 +30,7 @@ Blocking blocking_of(const reuse_convolution& c) {
 ClusterAttributes cluster_attributes_of(const reuse_hashing& h) {
   const ClusterAttributes attributes{h.scope_image != 0 ? Scope::kImage : Scope::kBatch,
                                      h.metric_angular != 0 ? Metric::kAngular : Metric::kEuclidean, h.capacity,
-                                     std::string(h.family) == "exact"};
+                                     find_hash_family(h.family).is_lossless()};
   attributes.check();
   return attributes;
 }

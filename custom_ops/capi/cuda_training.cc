@@ -2,7 +2,6 @@
 
 #include "arguments.h"
 #include "errors.h"
-#include "reuse/cuda_training_capi.h"
 
 namespace {
 
@@ -13,10 +12,6 @@ using capi::guarded;
 cuda::Execution execution_of(const reuse_cuda_execution& e) { return {e.stream, e.tf32 != 0}; }
 
 HashParameters parameters_of(const reuse_hashing& h) { return {h.projections, h.thresholds, h.coordinates}; }
-
-cuda::DeviceClusters clusters_of(const reuse_cuda_clusters& c) {
-  return {c.rows, c.ids, c.counts, c.centroids, c.order, c.starts};
-}
 
 // Runs `body`, whose result is a size.
 template <typename Body>
@@ -80,10 +75,8 @@ int64_t reuse_cuda_forward_bytes(const reuse_convolution* convolution, int64_t r
 int32_t reuse_cuda_forward(const reuse_convolution* convolution, const reuse_cuda_clusters* clusters,
                            const reuse_cuda_execution* execution, const float* weights, const float* bias, float* y,
                            void* memory) {
-  return guarded_call([&] {
-    cuda::forward(execution_of(*execution), blocking_of(*convolution), clusters_of(*clusters), weights, bias, y,
-                  memory);
-  });
+  return guarded_call(
+      [&] { cuda::forward(execution_of(*execution), blocking_of(*convolution), *clusters, weights, bias, y, memory); });
 }
 
 int64_t reuse_cuda_backward_bytes(const reuse_convolution* convolution, int64_t rows) {
@@ -94,7 +87,7 @@ int32_t reuse_cuda_backward(const reuse_convolution* convolution, const reuse_cu
                             const reuse_cuda_execution* execution, const float* weights, const float* grad_y,
                             float* grad_weights, float* grad_x, void* memory) {
   return guarded_call([&] {
-    cuda::backward(execution_of(*execution), blocking_of(*convolution), clusters_of(*clusters), weights, grad_y,
+    cuda::backward(execution_of(*execution), blocking_of(*convolution), *clusters, weights, grad_y,
                    {grad_weights, grad_x}, memory);
   });
 }

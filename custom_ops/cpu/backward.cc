@@ -232,7 +232,7 @@ void write_pixels(Workspace& workspace, const Blocking& blocking, const Clusters
                                 pixel_major ? 1 : g.in_pixels(),
                                 blocking.block_length(block),
                                 nullptr,
-                                simd::Activation::kNone,
+                                Activation::kNone,
                                 0.0f,
                                 0.0f,
                                 pixel_major ? g.in_channels : 1};

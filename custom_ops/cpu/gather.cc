@@ -9,23 +9,6 @@
 #include "stopwatch.h"
 
 namespace reuse {
-namespace {
-
-simd::Activation activation_of(const GatherAttributes& attributes) {
-  switch (attributes.activation) {
-    case Activation::kNone:
-      return simd::Activation::kNone;
-    case Activation::kRelu:
-      return simd::Activation::kRelu;
-    case Activation::kClip:
-      return simd::Activation::kClip;
-    case Activation::kLeakyRelu:
-      return simd::Activation::kLeakyRelu;
-  }
-  return simd::Activation::kNone;
-}
-
-}  // namespace
 
 simd::TapRow tap_row(const Blocking& blocking, int64_t image, int64_t row, int64_t column, int64_t columns) {
   const ConvGeometry& g = blocking.geometry;
@@ -87,7 +70,7 @@ simd::OutputTile output_tile(const ConvGeometry& g, const GatherAttributes& attr
           pixel_major ? 1 : g.out_pixels(),
           output.count,
           output.bias == nullptr ? nullptr : output.bias + output.first,
-          activation_of(attributes),
+          attributes.activation,
           params.empty() ? 0.0f : params[0],
           params.size() < 2 ? 0.0f : params[1],
           pixel_major ? g.out_channels : 1};

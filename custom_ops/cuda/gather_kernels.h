@@ -3,25 +3,24 @@
 
 #include "entries.h"
 #include "panel_kernels.h"
+#include "reuse/activation.h"
 #include "vectors.h"
 
 namespace reuse::cuda {
 
-enum class ActivationKind : int32_t { kNone, kRelu, kClip, kLeakyRelu };
-
 struct ActivationOperands {
-  ActivationKind kind;
+  Activation kind;
   float first, second;  // min and max of Clip; alpha of LeakyRelu
 
   REUSE_BOTH float operator()(float value) const {
     switch (kind) {
-      case ActivationKind::kNone:
+      case Activation::kNone:
         return value;
-      case ActivationKind::kRelu:
+      case Activation::kRelu:
         return value < 0.0f ? 0.0f : value;
-      case ActivationKind::kClip:
+      case Activation::kClip:
         return value < first ? first : value > second ? second : value;
-      case ActivationKind::kLeakyRelu:
+      case Activation::kLeakyRelu:
         return value < 0.0f ? value * first : value;
     }
     return value;

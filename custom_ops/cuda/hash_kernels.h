@@ -6,6 +6,7 @@
 namespace reuse::cuda {
 
 enum class Family : int32_t { kSign, kLearned, kExact };
+constexpr const char* kFamilyNames[] = {"sign", "learned", "exact"};
 
 struct HashOperands {
   Family family;
@@ -99,6 +100,18 @@ REUSE_BOTH uint64_t code_of(const Vector& vector, const HashOperands& hash, int3
       return exact_code(vector);
   }
   return 0;
+}
+
+// Bits that a family's codes have at most.
+inline int32_t code_bits(const HashOperands& hash) {
+  switch (hash.family) {
+    case Family::kSign:
+    case Family::kLearned:
+      return hash.num_hashes;
+    case Family::kExact:
+      break;
+  }
+  return 64;
 }
 
 template <typename Vector>

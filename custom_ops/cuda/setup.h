@@ -2,9 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "gather_kernels.h"
 #include "hash_kernels.h"
@@ -58,30 +60,23 @@ inline Shape make_shape(const Blocking& blocking) {
   return s;
 }
 
-inline Family family_of(const HashFamily* family) {
-  if (family == &find_hash_family("sign")) return Family::kSign;
-  if (family == &find_hash_family("learned")) return Family::kLearned;
-  return Family::kExact;
+inline Family family_of(const HashFamily& family) {
+  const auto* const place =
+      std::find(std::begin(kFamilyNames), std::end(kFamilyNames), std::string_view(family.name()));
+  if (place == std::end(kFamilyNames)) {
+    throw std::invalid_argument(std::string("family ") + family.name() + " has no CUDA kernel; run it on the CPU");
+  }
+  return static_cast<Family>(place - std::begin(kFamilyNames));
 }
 
 inline HashOperands make_hash(const HashAttributes& attributes, const HashParameters& parameters) {
-  return {family_of(attributes.family), static_cast<int32_t>(attributes.num_hashes), parameters.projections,
+  return {family_of(*attributes.family), static_cast<int32_t>(attributes.num_hashes), parameters.projections,
           parameters.thresholds, parameters.coordinates};
 }
 
 inline ActivationOperands make_activation(const GatherAttributes& attributes) {
   const std::vector<float>& params = attributes.activation_params;
-  ActivationOperands result{ActivationKind::kNone, params.empty() ? 0.0f : params[0],
-                            params.size() < 2 ? 0.0f : params[1]};
-  if (attributes.activation == Activation::kRelu) result.kind = ActivationKind::kRelu;
-  if (attributes.activation == Activation::kClip) result.kind = ActivationKind::kClip;
-  if (attributes.activation == Activation::kLeakyRelu) result.kind = ActivationKind::kLeakyRelu;
-  return result;
-}
-
-// Bits that a family's codes have at most, or 64.
-inline int32_t code_bits(const HashOperands& hash) {
-  return hash.family == Family::kSign || hash.family == Family::kLearned ? hash.num_hashes : 64;
+  return {attributes.activation, params.empty() ? 0.0f : params[0], params.size() < 2 ? 0.0f : params[1]};
 }
 
 // Blocks of threads of kernels that share out work whose amount the host does not know.

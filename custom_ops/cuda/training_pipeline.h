@@ -70,7 +70,7 @@ class ForwardPass {
                                            {nullptr, nullptr, 0},
                                            nullptr,
                                            bias,
-                                           {ActivationKind::kNone, 0.0f, 0.0f},
+                                           {Activation::kNone, 0.0f, 0.0f},
                                            b.table,
                                            y};
     if (tf32) {

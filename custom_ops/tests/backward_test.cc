@@ -140,8 +140,7 @@ void check(const Problem& p, const std::vector<float>& dy, unsigned seed) {
 TEST(gradients_are_those_of_the_equations) {
   for (unsigned seed = 0; seed < 80; ++seed) {
     std::mt19937 random(seed);
-    const char* families[] = {"sign", "learned", "exact"};
-    const Problem p = random_problem(random, families[seed % 3]);
+    const Problem p = random_problem(random, family_of(seed));
     check(p, random_deltas(random, p.blocking.geometry), seed);
   }
 }

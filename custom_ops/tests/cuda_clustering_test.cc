@@ -64,7 +64,7 @@ TEST(cuda_paths_equal_cpu) {
   for (int seed = 0; seed < cases(); ++seed) {
     for (const cuda::PathLimits& limits : kPaths) {
       std::mt19937 random(static_cast<unsigned>(20000 + seed));
-      expect_cpus(random_problem(random, kFamilies[seed / 3 % 3]), limits, 1e-5, seed);
+      expect_cpus(random_problem(random, family_of(seed)), limits, 1e-5, seed);
     }
   }
 }
@@ -307,7 +307,7 @@ int clustering_launches(int64_t batch, const char* family, int64_t num_hashes, f
   a.pad_top = a.pad_left = a.pad_bottom = a.pad_right = 1;
   a.sub_vector_length = 256;
   const Blocking blocking = Blocking::make(ConvGeometry::make(a, batch, 256, 56, 56, 256));
-  const cuda::HashOperands hash = cuda::make_hash({&find_hash_family(family), num_hashes}, {});
+  const cuda::HashOperands hash = cuda::make_hash({&find_hash_family(family), num_hashes}, {nullptr, nullptr, nullptr});
   ClusterAttributes cluster;
   cluster.verify = std::string(family) == "exact";
   cluster.capacity = capacity;

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <exception>
 
+#include "../cuda/setup.h"
 #include "cuda_support.h"
 
 namespace {
@@ -15,7 +16,7 @@ struct Settings {
   int64_t batch, in_channels, in_h, in_w, out_channels;
   int64_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, pad_bottom, pad_right, dilation_h, dilation_w;
   int64_t group, layout, sub_vector_length, input_order, output_order;
-  int64_t family, num_hashes, scope, metric, verify;
+  int64_t num_hashes, scope, metric, verify;
   int64_t activation, mode, staged, order, path;
 };
 
@@ -45,9 +46,9 @@ extern "C" {
 
 // Writes Y and returns 0, or writes a sentence to `message` and returns -1. `bias` and parameters may be null.
 // `activation_params` has two elements.
-__attribute__((visibility("default"))) int32_t reuse_cuda_host_conv(const Settings* settings, float capacity,
-                                                                    const float* activation_params, const float* x,
-                                                                    const float* w, const float* bias,
+__attribute__((visibility("default"))) int32_t reuse_cuda_host_conv(const Settings* settings, const char* family,
+                                                                    float capacity, const float* activation_params,
+                                                                    const float* x, const float* w, const float* bias,
                                                                     const float* projections, const float* thresholds,
                                                                     const int32_t* coordinates, float* y, char* message,
                                                                     size_t message_size) {
@@ -56,13 +57,12 @@ __attribute__((visibility("default"))) int32_t reuse_cuda_host_conv(const Settin
     CudaProblem p;
     p.blocking = blocking_of(s);
     const ConvGeometry& g = p.blocking.geometry;
-    p.hash = {static_cast<cuda::Family>(s.family), static_cast<int32_t>(s.num_hashes), projections, thresholds,
-              coordinates};
+    p.hash = cuda::make_hash({&find_hash_family(family), s.num_hashes}, {projections, thresholds, coordinates});
     p.cluster.scope = static_cast<Scope>(s.scope);
     p.cluster.metric = static_cast<Metric>(s.metric);
     p.cluster.capacity = capacity;
     p.cluster.verify = s.verify != 0;
-    p.activation = {static_cast<cuda::ActivationKind>(s.activation), activation_params[0], activation_params[1]};
+    p.activation = {static_cast<Activation>(s.activation), activation_params[0], activation_params[1]};
     p.limits = kPaths[s.path];
     p.x.assign(x, x + g.batch * g.in_channels * g.in_pixels());
     p.w.assign(w, w + g.out_channels * g.group_in_channels() * g.taps());

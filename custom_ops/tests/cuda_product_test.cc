@@ -118,7 +118,7 @@ GatherProblem gather_problem(std::mt19937& random, int64_t kernel, bool patch, i
   GatherProblem p{};
   p.conv.blocking =
       Blocking::make(ConvGeometry::make(a, 2, in_channels * group, 11, 9 + kernel, group_channels * group));
-  p.conv.activation = {cuda::ActivationKind::kRelu, 0.0f, 0.0f};
+  p.conv.activation = {Activation::kRelu, 0.0f, 0.0f};
   if (random() % 2 == 0) p.conv.bias = whole_numbers(random, group_channels * group, 3);
   p.rows = 17;
   p.table = whole_numbers(random, p.conv.blocking.num_blocks() * p.rows * p.conv.blocking.table_width(), 3);

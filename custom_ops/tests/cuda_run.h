@@ -3,6 +3,7 @@
 // A machine has `launcher()` and Memory<T>: Memory(count) is poisoned, Memory(values) a copy; data(), to_host().
 #pragma once
 
+#include <algorithm>
 #include <numeric>
 
 #include "../cuda/pipeline.h"
@@ -34,11 +35,7 @@ using Memory = typename Machine::template Memory<T>;
 template <typename Machine>
 class HashMemory {
  public:
-  explicit HashMemory(const CudaProblem& p)
-      : hash_(p.hash),
-        projections_(values(p.hash.projections, blocks(p) * length(p) * (is_learned(p) ? length(p) : hashes(p)))),
-        thresholds_(values(p.hash.thresholds, blocks(p) * (is_learned(p) ? nodes(p) : hashes(p)))),
-        coordinates_(values(p.hash.coordinates, blocks(p) * nodes(p))) {}
+  explicit HashMemory(const CudaProblem& p) : HashMemory(p, sizes(p)) {}
 
   cuda::HashOperands operands() {
     cuda::HashOperands result = hash_;
@@ -49,11 +46,19 @@ class HashMemory {
   }
 
  private:
-  static int64_t blocks(const CudaProblem& p) { return p.blocking.num_blocks(); }
-  static int64_t length(const CudaProblem& p) { return p.blocking.sub_vector_length(); }
-  static int64_t hashes(const CudaProblem& p) { return p.hash.num_hashes; }
-  static bool is_learned(const CudaProblem& p) { return p.hash.family == cuda::Family::kLearned; }
-  static int64_t nodes(const CudaProblem& p) { return is_learned(p) ? (int64_t{1} << p.hash.num_hashes) - 1 : 0; }
+  HashMemory(const CudaProblem& p, const HashParameterSizes& sizes)
+      : hash_(p.hash),
+        projections_(values(p.hash.projections, sizes.projections)),
+        thresholds_(values(p.hash.thresholds, sizes.thresholds)),
+        coordinates_(values(p.hash.coordinates, sizes.coordinates)) {}
+
+  static HashParameterSizes sizes(const CudaProblem& p) {
+    const HashFamily& family = find_hash_family(cuda::kFamilyNames[static_cast<int32_t>(p.hash.family)]);
+    const HashShape shape{p.blocking.num_blocks(), p.blocking.sub_vector_length(), p.hash.num_hashes};
+    const HashParameterSizes needed = family.required(shape), possible = family.optional(shape);
+    return {std::max(needed.projections, possible.projections), std::max(needed.thresholds, possible.thresholds),
+            std::max(needed.coordinates, possible.coordinates)};
+  }
 
   template <typename T>
   static std::vector<T> values(const T* from, int64_t count) {

@@ -9,7 +9,6 @@
 
 namespace reuse::testing {
 
-inline const char* const kFamilies[] = {"sign", "learned", "exact"};
 inline constexpr BlockOrder kOrders[] = {BlockOrder::kForwards, BlockOrder::kBackwards, BlockOrder::kShuffled};
 
 // The usual choice of kernels; always those for many vectors; sums by slot wherever codes allow it.

@@ -37,7 +37,7 @@ Problem rounded_to_half(const Problem& problem) {
 TEST(cuda_fused_equals_cpu) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(5000 + seed));
-    const Problem problem = random_problem(random, kFamilies[seed / 3 % 3]);
+    const Problem problem = random_problem(random, family_of(seed));
     RunStatistics expected, actual;
     const std::vector<float> cpu = run_fused(problem, 1, &expected);
     expect_near(run_cuda_fused(problem, CudaMode::kStrict, kOrders[seed % 3], &actual), cpu, 1e-5, "fused", seed);
@@ -51,7 +51,7 @@ TEST(cuda_fused_equals_cpu) {
 TEST(cuda_staged_equals_cpu) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(6000 + seed));
-    const Problem problem = random_problem(random, kFamilies[seed / 3 % 3]);
+    const Problem problem = random_problem(random, family_of(seed));
     RunStatistics expected, actual;
     const std::vector<float> cpu = run_fused(problem, 1, &expected);
     expect_near(run_cuda_staged(problem, CudaMode::kStrict, kOrders[seed % 3], &actual), cpu, 1e-5, "staged", seed);
@@ -64,7 +64,7 @@ TEST(cuda_staged_equals_cpu) {
 TEST(cuda_clusters_are_the_cpus) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(10000 + seed));
-    const Problem p = random_problem(random, kFamilies[seed / 3 % 3]);
+    const Problem p = random_problem(random, family_of(seed));
     const int64_t blocks = p.blocking.num_blocks(), vectors = p.blocking.vectors,
                   length = p.blocking.sub_vector_length();
     std::vector<int64_t> codes(static_cast<size_t>(blocks * vectors));
@@ -131,7 +131,7 @@ TEST(cuda_pool_equals_cpu) {
 TEST(cuda_half_is_near_cpu) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(7000 + seed));
-    const Problem problem = rounded_to_half(random_problem(random, kFamilies[seed / 3 % 3]));
+    const Problem problem = rounded_to_half(random_problem(random, family_of(seed)));
     const std::vector<float> cpu = run_fused(problem, 1);
     expect_near(run_cuda_fused(problem, CudaMode::kHalf, kOrders[seed % 3]), cpu, 3e-3, "fused", seed);
     expect_near(run_cuda_staged(problem, CudaMode::kHalf, kOrders[seed % 3]), cpu, 3e-3, "staged", seed);
@@ -141,7 +141,7 @@ TEST(cuda_half_is_near_cpu) {
 TEST(cuda_results_do_not_depend_on_the_order_of_blocks) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(8000 + seed));
-    const Problem problem = random_problem(random, kFamilies[seed / 3 % 3]);
+    const Problem problem = random_problem(random, family_of(seed));
     const std::vector<float> fused = run_cuda_fused(problem, CudaMode::kStrict, Order::kForwards);
     const std::vector<float> staged = run_cuda_staged(problem, CudaMode::kStrict, Order::kForwards);
     for (const Order order : {Order::kBackwards, Order::kShuffled}) {
@@ -154,7 +154,7 @@ TEST(cuda_results_do_not_depend_on_the_order_of_blocks) {
 TEST(cuda_orders_of_data_change_no_bit) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(9000 + seed));
-    Problem problem = random_problem(random, kFamilies[seed / 3 % 3]);
+    Problem problem = random_problem(random, family_of(seed));
     const std::vector<float> expected = run_cuda_fused(problem, CudaMode::kStrict, Order::kForwards);
     ConvAttributes& attributes = problem.blocking.geometry.attributes;
     attributes.output_order = DataOrder::kNhwc;
@@ -167,7 +167,8 @@ TEST(cuda_orders_of_data_change_no_bit) {
 
 // More channels, vectors and clusters than one tile of any kernel has.
 TEST(cuda_tiles_are_put_together) {
-  for (const char* family : kFamilies) {
+  for (const HashFamily* each : hash_families()) {
+    const char* family = each->name();
     for (const int64_t length : {16, 20, 48}) {
       std::mt19937 random(static_cast<unsigned>(length));
       Problem problem = channel_problem(random, family, length);

@@ -46,7 +46,7 @@ void expect_cpus_step(const Problem& p, const std::vector<float>& dy, BlockOrder
 TEST(cuda_step_equals_cpu) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(13000 + seed));
-    const Problem p = random_problem(random, kFamilies[seed / 3 % 3]);
+    const Problem p = random_problem(random, family_of(seed));
     expect_cpus_step(p, random_deltas(random, p.blocking.geometry), kOrders[seed % 3], seed);
   }
 }
@@ -71,7 +71,7 @@ TEST(cuda_step_with_few_and_with_many_clusters_equals_cpu) {
 TEST(cuda_step_does_not_depend_on_the_order_of_blocks) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(15000 + seed));
-    const Problem p = random_problem(random, kFamilies[seed / 3 % 3]);
+    const Problem p = random_problem(random, family_of(seed));
     const std::vector<float> dy = random_deltas(random, p.blocking.geometry);
     const CudaStep first = run_cuda_step(cuda_problem(p), CudaMode::kStrict, dy, BlockOrder::kForwards);
     for (const BlockOrder order : {BlockOrder::kBackwards, BlockOrder::kShuffled}) {

@@ -41,20 +41,19 @@ Blocking random_blocking(std::mt19937& random) {
       ConvGeometry::make(a, draw(random, 1, 3), channels * a.group, height, columns, a.group * draw(random, 1, 70)));
 }
 
-void draw_parameters(std::mt19937& random, const std::string& family, Problem& p) {
-  const int64_t blocks = p.blocking.num_blocks(), length = p.blocking.sub_vector_length(), h = p.hash.num_hashes;
-  if (family == "learned") {
-    const int64_t nodes = blocks * ((int64_t{1} << h) - 1);
-    p.thresholds = normal(random, nodes);
-    for (int64_t i = 0; i < nodes; ++i) p.coordinates.push_back(static_cast<int32_t>(draw(random, 0, length - 1)));
-    if (draw(random, 0, 1) == 0) p.projections = normal(random, blocks * length * length);
-  } else if (family != "exact") {
-    p.projections = normal(random, blocks * length * h);
-    p.thresholds = normal(random, blocks * h);
-  }
-}
-
 }  // namespace
+
+void draw_parameters(std::mt19937& random, Problem& p) {
+  const int64_t length = p.blocking.sub_vector_length();
+  const HashShape shape{p.blocking.num_blocks(), length, p.hash.num_hashes};
+  const HashParameterSizes needed = p.hash.family->required(shape), possible = p.hash.family->optional(shape);
+  const bool all = draw(random, 0, 1) == 0;
+  const auto size = [&](int64_t must, int64_t may) { return std::max<int64_t>(0, must < 0 && all ? may : must); };
+  p.projections = normal(random, size(needed.projections, possible.projections));
+  p.thresholds = normal(random, size(needed.thresholds, possible.thresholds));
+  p.coordinates.resize(static_cast<size_t>(size(needed.coordinates, possible.coordinates)));
+  for (int32_t& coordinate : p.coordinates) coordinate = static_cast<int32_t>(draw(random, 0, length - 1));
+}
 
 HashParameterSizes Problem::sizes() const {
   const auto size = [](const auto& values) {
@@ -84,6 +83,11 @@ HashParameters Problem::parameters() const {
   return result;
 }
 
+const char* family_of(int64_t seed) {
+  std::mt19937 random(static_cast<unsigned>(seed));
+  return hash_families()[random() % hash_families().size()]->name();
+}
+
 Problem random_problem(std::mt19937& random, const char* family) {
   Problem p;
   p.blocking = random_blocking(random);
@@ -93,7 +97,7 @@ Problem random_problem(std::mt19937& random, const char* family) {
   p.cluster.scope = draw(random, 0, 1) == 0 ? Scope::kImage : Scope::kBatch;
   p.cluster.metric = draw(random, 0, 1) == 0 ? Metric::kEuclidean : Metric::kAngular;
   p.cluster.capacity = draw(random, 0, 1) == 0 ? 1.0f : 0.2f;
-  p.cluster.verify = std::string(family) == "exact";
+  p.cluster.verify = p.hash.family->is_lossless();
   p.x = normal(random, g.batch * g.in_channels * g.in_pixels());
   // Few distinct values make vectors repeat.
   if (draw(random, 0, 1) == 0) {
@@ -101,7 +105,7 @@ Problem random_problem(std::mt19937& random, const char* family) {
   }
   p.w = normal(random, g.out_channels * g.group_in_channels() * g.taps());
   if (draw(random, 0, 1) == 0) p.bias = normal(random, g.out_channels);
-  draw_parameters(random, family, p);
+  draw_parameters(random, p);
   switch (draw(random, 0, 3)) {
     case 1:
       p.gather.activation = Activation::kRelu;
@@ -179,11 +183,11 @@ Problem channel_problem(std::mt19937& random, const char* family, int64_t length
   Problem p;
   p.blocking = Blocking::make(ConvGeometry::make(a, batch, channels, 9, 11, out_channels));
   p.hash = {&find_hash_family(family), num_hashes};
-  p.cluster.verify = std::string(family) == "exact";
+  p.cluster.verify = p.hash.family->is_lossless();
   p.x = normal(random, batch * channels * 9 * 11);
   p.w = normal(random, out_channels * channels * 9);
   p.bias = normal(random, out_channels);
-  draw_parameters(random, family, p);
+  draw_parameters(random, p);
   return p;
 }
 

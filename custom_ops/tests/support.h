@@ -70,7 +70,13 @@ struct Problem {
   ReusePlan plan(Allocator& allocator) const;
 };
 
-// Draws a legal problem; the family is one of sign, learned, exact.
+// The name of one of the families, drawn so that nothing else goes by the same remainder of the seed.
+const char* family_of(int64_t seed);
+
+// Draws what the problem's family needs, and what it may be given at times.
+void draw_parameters(std::mt19937& random, Problem& problem);
+
+// Draws a legal problem.
 Problem random_problem(std::mt19937& random, const char* family);
 
 // A 3x3 convolution in the channel layout, of images of 9x11 pixels.

@@ -38,7 +38,6 @@ Problem windows(unsigned seed, const char* family) {
   Problem p;
   p.blocking = Blocking::make(ConvGeometry::make(a, draw(random, 1, 2), channels * a.group, draw(random, 10, 50),
                                                  draw(random, 10, 50), a.group));
-  const int64_t blocks = p.blocking.num_blocks(), length = a.sub_vector_length;
   p.hash = {&find_hash_family(family), draw(random, 1, 10)};
   p.cluster.scope = draw(random, 0, 1) == 0 ? Scope::kImage : Scope::kBatch;
   p.cluster.capacity = draw(random, 0, 1) == 0 ? 1.0f : 0.02f;
@@ -49,21 +48,14 @@ Problem windows(unsigned seed, const char* family) {
   }
   if (seed % 3 == 0) p.x[p.x.size() / 2] = std::numeric_limits<float>::quiet_NaN();
   if (seed % 3 == 0) p.x[p.x.size() / 3] = std::numeric_limits<float>::infinity();
-  const int64_t nodes = blocks * ((int64_t{1} << p.hash.num_hashes) - 1);
-  const bool learned = std::strcmp(family, "learned") == 0;
-  for (int64_t i = 0; i < (learned ? nodes : blocks * p.hash.num_hashes); ++i) p.thresholds.push_back(normal(random));
-  for (int64_t i = 0; learned && i < nodes; ++i) {
-    p.coordinates.push_back(static_cast<int32_t>(draw(random, 0, length - 1)));
-  }
-  for (int64_t i = 0; !learned && i < blocks * length * p.hash.num_hashes; ++i) p.projections.push_back(normal(random));
+  draw_parameters(random, p);
   return p;
 }
 
 TEST(one_pass_finds_the_clusters_of_the_staged_form_to_the_bit) {
-  const char* const families[] = {"learned", "sign", "exact"};
   int64_t shared = 0;
   for (unsigned seed = 0; seed < 160; ++seed) {
-    const Problem p = windows(seed, families[seed / 3 % 3]);
+    const Problem p = windows(seed, family_of(seed));
     EXPECT(windows_in_one_pass(p.blocking, p.cluster));
     PoisonedAllocator allocator;
     Threads parallel(2);

@@ -76,17 +76,18 @@ class TestRewriting:
 
     def test_every_flag_reaches_the_compiler(self, run: Run, model: Path) -> None:
         report = model.with_name("r.json")
-        flags = "--family sign -L 3 -H 7 --scope image --layout patch --lowering staged --capacity 0.5 --metric angular"
-        flags += " --seed 9 --force --layers conv[12] --exclude 2 --shape x:2,3,12,12 --threads 2"
+        flags = "--family exact -L 3 -H 7 --scope image --layout patch --lowering staged --capacity 0.5"
+        flags += " --metric angular --seed 9 --force --layers conv[12] --exclude 2 --shape x:2,3,12,12 --threads 2"
         result = run(model, *flags.split(), "--report", report)
         assert result.exit_code == 0, result.stderr
         read = ModelReport.model_validate_json(report.read_text())
         first, second, third = read.layers
         chosen = (first.decision, first.family, first.layout, first.L, first.H, first.scope, first.N)
-        assert chosen == ("reuse", "sign", "patch", 3, 7, "image", 2 * 12 * 12)
+        assert chosen == ("reuse", "exact", "patch", 3, 1, "image", 2 * 12 * 12)
         assert (second.decision, second.reason) == ("dense", "its name matches --exclude '2'")
         assert (third.decision, third.reason) == ("dense", "its name does not match --layers 'conv[12]'")
         given = {"lowering": "staged", "capacity": 0.5, "metric": "angular", "seed": 9, "shapes": {"x": [2, 3, 12, 12]}}
+        given["num_hashes"] = 7
         assert read.options | given == read.options
         assert read.threads == 2 and read.verified_on == "random normal input x [2, 3, 12, 12], seed 9"
 

@@ -100,7 +100,7 @@ def test_runs_repeat_bit_by_bit(case: Case) -> None:
 
 
 @pytest.mark.parametrize("layout", ["patch", "channel"])
-@pytest.mark.parametrize("family", ["sign", "learned", "exact"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_many_blocks_of_threads(family: str, layout: Any) -> None:
     """A layer that keeps the whole GPU busy, so that blocks race for the slots of the table of codes."""
     spec = ConvSpec(8, 64, 56, 56, 150, (3, 3), pads=(1, 1, 1, 1))

@@ -20,7 +20,6 @@ FOLDER = ROOT / "build" / "cuda_host"
 Mode = Literal["strict", "tf32", "half"]
 Order = Literal["forwards", "backwards", "shuffled"]
 Path = Literal["usual", "large", "by slot"]
-FAMILY_NAMES = ("sign", "learned", "exact")
 ACTIVATIONS = ("none", "Relu", "Clip", "LeakyRelu")
 MODES = ("strict", "tf32", "half")
 ORDERS = ("forwards", "backwards", "shuffled")
@@ -63,7 +62,7 @@ def run(
         *g.kernel, *g.strides, *g.pads, *g.dilations, g.group,
         ("patch", "channel").index(case.layout), case.sub_vector_length,
         ("nchw", "nhwc").index(case.input_order), ("nchw", "nhwc").index(case.output_order),
-        FAMILY_NAMES.index(case.family), case.num_hashes, ("image", "batch").index(case.scope),
+        case.num_hashes, ("image", "batch").index(case.scope),
         ("euclidean", "angular").index(case.metric), int(FAMILIES[case.family].lossless),
         ACTIVATIONS.index(case.activation), MODES.index(mode), int(lowering == "staged"), ORDERS.index(order),
         PATHS.index(path),
@@ -78,8 +77,8 @@ def run(
     activation = np.array([*case.activation_params, 0.0, 0.0][:2], np.float32)
     message = ctypes.create_string_buffer(500)
     status = load().reuse_cuda_host_conv(
-        _pointer(np.array(settings, np.int64)), ctypes.c_float(case.capacity), _pointer(activation),
-        *(_pointer(array) for array in kept), _pointer(y), message, ctypes.c_size_t(len(message)),
+        _pointer(np.array(settings, np.int64)), case.family.encode(), ctypes.c_float(case.capacity),
+        _pointer(activation), *(_pointer(array) for array in kept), _pointer(y), message, ctypes.c_size_t(len(message)),
     )  # fmt: skip
     if status != 0:
         raise ValueError(message.value.decode())

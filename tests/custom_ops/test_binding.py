@@ -78,7 +78,7 @@ def test_intermediate_shapes_are_inferred_at_load(layout: Layout) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("family", "pstable", "family is 'pstable', must be sign, learned or exact"),
+        ("family", "pstable", "family is 'pstable', must be one of sign, learned"),
         ("family", None, "family is missing"),
         ("layout", "rows", "layout is 'rows'"),
         ("layout", None, "layout is missing"),

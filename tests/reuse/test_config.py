@@ -40,6 +40,10 @@ def test_symbols_and_names_mean_the_same(tmp_path: Path) -> None:
             {"layers": {"c": LAYER | {"H": 17, "family": "learned"}}},
             "H=17 is too large: family 'learned' takes at most 16",
         ),
+        (
+            {"layers": {"c": LAYER | {"family": "pstable"}}},
+            "layers.c.family: Input should be 'sign', 'learned'",
+        ),
         ({"layers": {"c": LAYER | {"colour": "red"}}}, "layers.c.colour"),
         ({"layers": {"c": LAYER | {"capacity": 0}}}, "capacity"),
         ({"version": 2}, "version"),
@@ -107,8 +111,8 @@ def test_parameters_must_fit_the_layer() -> None:
     for change, message in wrong:
         with pytest.raises(ConfigError, match=message):
             check_parameters(HashParameters(**(fitting | change)), settings, blocking, "conv")
-    exact = make_settings(layout="channel", L=16, H=1, family="exact")
-    with pytest.raises(ConfigError, match="takes no parameter 'thresholds'"):
+    with pytest.raises(ConfigError, match="family 'exact' takes no parameter 'thresholds'"):
+        exact = make_settings(layout="channel", L=16, H=3, family="exact")
         check_parameters(HashParameters(**fitting), exact, blocking, "conv")
 
 

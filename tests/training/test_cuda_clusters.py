@@ -19,7 +19,7 @@ from torch import Tensor  # noqa: E402
 
 from reuse_compiler.errors import ConfigError, LibraryError  # noqa: E402
 from reuse_compiler.reuse.config import LayerSettings, make_settings  # noqa: E402
-from reuse_compiler.reuse.families import HashParameters  # noqa: E402
+from reuse_compiler.reuse.families import FAMILIES, HashParameters  # noqa: E402
 from reuse_compiler.runtime import capi  # noqa: E402
 from reuse_compiler.training import cuda_clusters  # noqa: E402
 from reuse_compiler.training import layer as layer_module  # noqa: E402
@@ -92,7 +92,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("family", ["sign", "learned", "exact"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("options", SETTINGS)
 def test_clusters_are_the_cpus(machine: Machine, family: Any, options: str) -> None:
     settings = make_settings(family=family, layout="channel", L=6, H=5, **SETTINGS[options])

@@ -12,7 +12,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from reuse_compiler.errors import ConfigError, DataError  # noqa: E402
 from reuse_compiler.reuse.config import LayerSettings, make_settings  # noqa: E402
-from reuse_compiler.reuse.families import HashParameters  # noqa: E402
+from reuse_compiler.reuse.families import FAMILIES, HashParameters  # noqa: E402
 from reuse_compiler.training.layer import ReuseConv2d  # noqa: E402
 from tests.comparison import relative_error  # noqa: E402
 from tests.training.networks import random_trees, smooth_images  # noqa: E402
@@ -228,7 +228,7 @@ def test_wrong_inputs_and_parameters_are_refused() -> None:
         reusing.set_settings(EXACT)
 
 
-@pytest.mark.parametrize("family", ["sign", "learned", "exact"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("scope, capacity, metric", [("batch", 1.0, "euclidean"), ("image", 0.1, "angular")])
 def test_all_settings_give_the_same_in_the_library_and_in_pytorch(
     family: Any, scope: str, capacity: float, metric: str

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <memory>
 
 #include "reuse/hash_family.h"
 
@@ -12,19 +11,6 @@ const HashFamily& sign_family();
 const HashFamily& learned_family();
 const HashFamily& exact_family();
 
-// A family by its encoder, which is made of allocator, parameters and shape and has a static `check`.
-template <typename OwnEncoder>
-class FamilyOf final : public HashFamily {
- public:
-  void check(const HashParameterSizes& sizes, const HashShape& shape) const override {
-    OwnEncoder::check(sizes, shape);
-  }
-  std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters,
-                                   const HashShape& shape) const override {
-    return std::make_unique<OwnEncoder>(allocator, parameters, shape);
-  }
-};
-
 // Returns a copy of an array.
 template <typename T>
 Buffer<T> copied(Allocator& allocator, const T* values, int64_t count) {
@@ -32,10 +18,5 @@ Buffer<T> copied(Allocator& allocator, const T* values, int64_t count) {
   std::copy_n(values, count, copy.data());
   return copy;
 }
-
-// Throws std::invalid_argument unless the parameter is present with `expected` elements.
-void require_parameter(const char* family, const char* name, int64_t size, int64_t expected);
-// Throws std::invalid_argument unless 1 <= num_hashes <= largest.
-void require_num_hashes(const char* family, int64_t num_hashes, int64_t largest);
 
 }  // namespace reuse

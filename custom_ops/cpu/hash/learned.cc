@@ -79,15 +79,6 @@ class TreeEncoder final : public Encoder {
       subtrees_ = std::make_unique<const Subtrees>(allocator, parameters, s.num_blocks, depth_);
   }
 
-  static void check(const HashParameterSizes& sizes, const HashShape& s) {
-    require_num_hashes("learned", s.num_hashes, 16);
-    const int64_t nodes = (int64_t{1} << s.num_hashes) - 1;
-    require_parameter("learned", "thresholds", sizes.thresholds, s.num_blocks * nodes);
-    require_parameter("learned", "coordinates", sizes.coordinates, s.num_blocks * nodes);
-    if (sizes.projections < 0) return;
-    require_parameter("learned", "projections (the rotation)", sizes.projections, s.num_blocks * s.length * s.length);
-  }
-
   void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {
     const simd::Kernels& kernels = simd::kernels();
     Tile own = tile;
@@ -132,6 +123,22 @@ class TreeEncoder final : public Encoder {
   std::unique_ptr<const Subtrees> subtrees_;  // unless neither tiles nor rows go to them
 };
 
+class LearnedFamily final : public HashFamily {
+ public:
+  const char* name() const override { return "learned"; }
+  int64_t max_hashes() const override { return 16; }
+  HashParameterSizes required(const HashShape& s) const override {
+    const int64_t nodes = (int64_t{1} << s.num_hashes) - 1;
+    return {-1, s.num_blocks * nodes, s.num_blocks * nodes};
+  }
+  // The rotation.
+  HashParameterSizes optional(const HashShape& s) const override { return {s.num_blocks * s.length * s.length}; }
+  std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters,
+                                   const HashShape& shape) const override {
+    return std::make_unique<TreeEncoder>(allocator, parameters, shape);
+  }
+};
+
 }  // namespace
 
 void check_coordinates(const int32_t* coordinates, int64_t count, int64_t length) {
@@ -144,7 +151,7 @@ void check_coordinates(const int32_t* coordinates, int64_t count, int64_t length
 }
 
 const HashFamily& learned_family() {
-  static const FamilyOf<TreeEncoder> family;
+  static const LearnedFamily family;
   return family;
 }
 

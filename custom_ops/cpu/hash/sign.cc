@@ -1,4 +1,6 @@
 // Family `sign`: random hyperplanes (inference paper Eq. 1).
+#include <memory>
+
 #include "../simd/kernels.h"
 #include "families.h"
 
@@ -11,12 +13,6 @@ class SignEncoder final : public Encoder {
       : shape_(s),
         projections_(copied(allocator, parameters.projections, s.num_blocks * s.length * s.num_hashes)),
         thresholds_(copied(allocator, parameters.thresholds, s.num_blocks * s.num_hashes)) {}
-
-  static void check(const HashParameterSizes& sizes, const HashShape& s) {
-    require_num_hashes("sign", s.num_hashes, 64);
-    require_parameter("sign", "projections", sizes.projections, s.num_blocks * s.length * s.num_hashes);
-    require_parameter("sign", "thresholds", sizes.thresholds, s.num_blocks * s.num_hashes);
-  }
 
   void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {
     const simd::Kernels& kernels = simd::kernels();
@@ -33,10 +29,22 @@ class SignEncoder final : public Encoder {
   Buffer<float> projections_, thresholds_;
 };
 
+class SignFamily final : public HashFamily {
+ public:
+  const char* name() const override { return "sign"; }
+  HashParameterSizes required(const HashShape& s) const override {
+    return {s.num_blocks * s.length * s.num_hashes, s.num_blocks * s.num_hashes};
+  }
+  std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters,
+                                   const HashShape& shape) const override {
+    return std::make_unique<SignEncoder>(allocator, parameters, shape);
+  }
+};
+
 }  // namespace
 
 const HashFamily& sign_family() {
-  static const FamilyOf<SignEncoder> family;
+  static const SignFamily family;
   return family;
 }
 

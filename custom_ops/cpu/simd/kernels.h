@@ -1,12 +1,14 @@
 // The innermost loops, compiled once per instruction set from the same source and chosen at run time.
 //
-// The translation units behind this table include nothing but this header and C headers: an inline function of the
-// C++ library compiled for AVX-512 could otherwise replace the baseline's copy at link time, and be run by machines
-// that lack it. For the same reason functions of shared headers are static here. tests/check_symbols.cmake looks for
-// others.
+// The translation units behind this table include nothing but this header, one without functions and C headers: an
+// inline function of the C++ library compiled for AVX-512 could otherwise replace the baseline's copy at link time, and
+// be run by machines that lack it. For the same reason functions of shared headers are static here.
+// tests/check_symbols.cmake looks for others.
 #pragma once
 
 #include <stdint.h>
+
+#include "reuse/activation.h"
 
 namespace reuse {
 namespace simd {
@@ -80,8 +82,6 @@ struct Subtree {
 
 // Levels of the first subtree of a tree of `depth` levels, 1 to 4: all below it have four.
 static constexpr inline int64_t first_levels(int64_t depth) { return ((depth - 1) & 3) + 1; }
-
-enum class Activation : int { kNone, kRelu, kClip, kLeakyRelu };
 
 // Where a tile of output channels goes, and what is done on the way.
 struct OutputTile {

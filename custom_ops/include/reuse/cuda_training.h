@@ -7,20 +7,13 @@
 #include <cstdint>
 
 #include "reuse/cuda_operators.h"
+#include "reuse/cuda_training_capi.h"
 #include "reuse/training.h"
 
 namespace reuse::cuda {
 
-// The clusters of one input; every vector has one.
-struct DeviceClusters {
-  int64_t rows;            // of centroids, per block; no block has more clusters
-  const int32_t* ids;      // [B, V]
-  const int32_t* counts;   // [B]
-  const float* centroids;  // [B, rows, L]
-  // Needed by the backward pass only:
-  const int32_t* order;   // [B, V]: vectors in the order of their clusters, and within one in their own
-  const int32_t* starts;  // [B, rows + 1]: where clusters begin in `order`; those that a block has not, at its end
-};
+// The clusters of one input, in which every vector has one.
+using DeviceClusters = reuse_cuda_clusters;
 
 // Hashes and numbers: writes codes [B, V], ids and counts. How many rows centroids need is known then, so they are
 // written by another call, from what this one leaves in `numbering`.

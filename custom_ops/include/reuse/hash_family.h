@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "reuse/geometry.h"
 #include "reuse/runtime.h"
@@ -36,7 +37,7 @@ struct HashParameters {
   const int32_t* coordinates = nullptr;
 };
 
-// Whether each parameter is given, and how many elements it has; for checking before the pointers are used.
+// How many elements each parameter has; for checking before the pointers are used.
 struct HashParameterSizes {
   int64_t projections = -1, thresholds = -1, coordinates = -1;  // -1: absent
 };
@@ -68,16 +69,26 @@ struct HashShape {
 class HashFamily {
  public:
   virtual ~HashFamily() = default;
-  // Throws std::invalid_argument unless the parameters' sizes fit.
-  virtual void check(const HashParameterSizes& sizes, const HashShape& shape) const = 0;
+  virtual const char* name() const = 0;
+  // Whether only equal vectors are to share a cluster: equal codes are a hint that members are then compared by.
+  virtual bool is_lossless() const { return false; }
+  // The largest H, or 0 if H means nothing.
+  virtual int64_t max_hashes() const { return 64; }
+  // The parameters that must be given, and those that may be.
+  virtual HashParameterSizes required(const HashShape& shape) const = 0;
+  virtual HashParameterSizes optional(const HashShape&) const { return {}; }
   // Prepares parameters whose sizes fit. Throws std::invalid_argument for values that make no sense.
   virtual std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters,
                                            const HashShape& shape) const = 0;
+
+  // Throws std::invalid_argument unless H and the parameters' sizes fit.
+  void check(const HashParameterSizes& sizes, const HashShape& shape) const;
 };
 
 // Throws std::invalid_argument unless all split coordinates, which index a vector's elements, are within `length`.
 void check_coordinates(const int32_t* coordinates, int64_t count, int64_t length);
 
+const std::vector<const HashFamily*>& hash_families();
 // Returns the family of that name; throws std::invalid_argument listing the known ones.
 const HashFamily& find_hash_family(const std::string& name);
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "reuse/activation.h"
 #include "reuse/geometry.h"
 #include "reuse/hash_family.h"
 #include "reuse/runtime.h"
@@ -15,7 +16,6 @@ namespace reuse {
 enum class Scope { kImage, kBatch };
 enum class Metric { kEuclidean, kAngular };
 enum class TableType { kFloat, kInt8 };
-enum class Activation { kNone, kRelu, kClip, kLeakyRelu };
 
 Scope parse_scope(const std::string& name);
 Metric parse_metric(const std::string& name);

@@ -24,12 +24,13 @@ def with_flags(function: Callable[..., None]) -> Callable[..., None]:
     """Makes a function a Typer command.
 
     Its parameters may be Typer's own, options (`name: Annotated[int, Flag(...)] = 1`) and models of options: each field
-    of such a model is a flag, and the function gets the model. The help shows them in this order, by panels.
+    of such a model is a flag, and the function gets the model, in which those are set that are given. The help shows
+    them in this order, by panels.
     """
     hints = get_type_hints(function, include_extras=True)
     models: dict[str, type[BaseModel]] = {}
     fields: dict[str, FieldInfo] = {}
-    parameters: list[inspect.Parameter] = []
+    parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]
         if isinstance(hint, type) and issubclass(hint, BaseModel):
@@ -44,11 +45,10 @@ def with_flags(function: Callable[..., None]) -> Callable[..., None]:
         parameters += [_parameter(each, field) for each, field in kind.model_fields.items()]
 
     @functools.wraps(function)
-    def command(**values: Any) -> None:
+    def command(context: typer.Context, **values: Any) -> None:
         for name, kind in models.items():
-            made = make_options(
-                kind, {each: _read(each, field, values.pop(each)) for each, field in kind.model_fields.items()}
-            )
+            read = {each: _read(each, field, values.pop(each)) for each, field in kind.model_fields.items()}
+            made = make_options(kind, {each: value for each, value in read.items() if _is_given(context, each)})
             values[name] = made if hints[name] is kind else getattr(made, name)
         function(**values)
 
@@ -57,6 +57,11 @@ def with_flags(function: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def _is_given(context: typer.Context, parameter: str) -> bool:
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name != "DEFAULT"
 
 
 def make_options(kind: type[Options], values: Mapping[str, object]) -> Options:

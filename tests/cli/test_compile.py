@@ -114,6 +114,16 @@ class TestRewriting:
         decisions = [(layer["decision"], layer["L"], layer["H"]) for layer in json.loads(report.read_text())["layers"]]
         assert decisions == [("dense", None, None), ("reuse", 4, 3), ("dense", None, None)]
 
+    def test_a_configurations_seed_counts_unless_one_is_given(self, run: Run, model: Path) -> None:
+        hashes = []
+        for index, (own, flags) in enumerate([(1, []), (2, []), (2, ["--seed", 1]), (0, []), (1, ["--seed", 0])]):
+            config, output = model.with_name("c.json"), model.with_name(f"{index}.onnx")
+            config.write_text(f'{{"seed": {own}, "layers": {{"conv2": {{"layout": "channel", "L": 4, "H": 3}}}}}}')
+            assert run(model, "-o", output, "--config", config, "--no-verify", *flags).exit_code == 0
+            hashes.append(b"".join(tensor.raw_data for tensor in onnx.load(output).graph.initializer))
+        assert hashes[0] == hashes[2] != hashes[1]
+        assert hashes[3] == hashes[4] != hashes[0]
+
     def test_settings_are_in_the_metadata(self, run: Run, model: Path) -> None:
         run(model, "--force")
         metadata = {entry.key: entry.value for entry in onnx.load(model.with_name("net.reuse.onnx")).metadata_props}

@@ -39,11 +39,14 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-index --no-deps 'torch>=2.2' 2>/dev/null && \
 		$(BIN)/python -m pip install --quiet filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
 		echo "no PyTorch for the CPU among pip's own wheels (PIP_FIND_LINKS): tests of the training companion skip"
-	touch $@
+	touch $@ $(VENV)/.new
 
-# An editable install does not notice changed C++ sources; installing again (without dependencies) rebuilds them.
+# An editable install does not notice changed C++ sources; installing again (without dependencies) rebuilds them. A new
+# environment has just built them.
 $(VENV)/.built: $(VENV)/.installed $(CPP_SOURCES)
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	[ -e $(VENV)/.new ] && [ -z "$$(find $(CPP_SOURCES) -newer $(VENV)/.new)" ] || \
+		$(BIN)/python -m pip install --quiet --no-deps --editable .
+	rm -f $(VENV)/.new
 	touch $@
 
 lint: $(VENV)/.built  ## ruff, mypy, clang-format
@@ -58,7 +61,7 @@ format: $(VENV)/.built  ## format all sources
 	$(BIN)/clang-format -i $(CPP_FORMATTED)
 
 cpp-test: $(VENV)/.installed  ## the kernels' own tests under AddressSanitizer and UBSan; CUDA's know no instruction sets
-	$(BIN)/python -m tools.cpp_build $(SANITIZED) -DREUSE_BUILD_TESTS=ON -DREUSE_SANITIZE=ON
+	$(BIN)/python -m tools.cpp_build $(SANITIZED) --target=kernel_tests --target=symbols -DREUSE_BUILD_TESTS=ON -DREUSE_SANITIZE=ON
 	# Two at a time, each with its output in one piece; those on the host of CUDA's kernels take longest.
 	printf '%s\n' 'baseline cuda_' $(patsubst %,'% -cuda_',$(ISAS)) | xargs -P 2 -L 1 sh -c ' \
 		REUSE_CUDA_CASES=60 REUSE_ISA=$$0 $(SANITIZED)/tests/kernel_tests $$1 > $(SANITIZED)/$$0$$1.log 2>&1 || { cat $(SANITIZED)/$$0$$1.log; exit 255; }; \

@@ -1,6 +1,7 @@
 """Configures and builds the C++ library outside of pip: `python -m tools.cpp_build FOLDER [-DOPTION=VALUE ...]`.
 
-With `--configure-only` nothing is compiled: the folder has compile_commands.json, which is all that clang-tidy needs.
+With `--target=NAME`, which may be repeated, only those targets are built. With `--configure-only` nothing is compiled:
+the folder has compile_commands.json, which is all that clang-tidy needs.
 
 Uses the machine's CMake and Ninja if it has them, else installs both into the running environment.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURE_ONLY = "--configure-only"
+TARGET = "--target="
 
 
 def program(name: str) -> str:
@@ -34,10 +36,10 @@ def configure(folder: Path, options: list[str]) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def build(folder: Path, options: list[str], target: str = "all") -> None:
-    """Configures `folder` with the given CMake options and builds all targets, or one."""
+def build(folder: Path, options: list[str], *targets: str) -> None:
+    """Configures `folder` with the given CMake options and builds these targets, or all."""
     configure(folder, options)
-    subprocess.run([program("cmake"), "--build", str(folder), "--target", target], check=True)
+    subprocess.run([program("cmake"), "--build", str(folder), "--target", *(targets or ["all"])], check=True)
 
 
 if __name__ == "__main__":
@@ -47,6 +49,7 @@ if __name__ == "__main__":
         if CONFIGURE_ONLY in sys.argv:
             configure(Path(sys.argv[1]), [option for option in sys.argv[2:] if option != CONFIGURE_ONLY])
         else:
-            build(Path(sys.argv[1]), sys.argv[2:])
+            targets = [word.removeprefix(TARGET) for word in sys.argv[2:] if word.startswith(TARGET)]
+            build(Path(sys.argv[1]), [word for word in sys.argv[2:] if not word.startswith(TARGET)], *targets)
     except subprocess.CalledProcessError as error:
         sys.exit(f"the C++ build failed: {error}")

@@ -146,7 +146,7 @@ def curve_keys(layers: Sequence[LayerCalibration]) -> list[Key]:
     """Returns the legend of the layers' curves; of families, layouts and tables only where there is more than one."""
     settings = [m.settings for layer in layers for m in layer.measurements]
     keys = [Key(colour, "━━", f"L={length}") for length, colour in _length_colours(layers).items()]
-    families = [name for name in MARKERS if any(s.family == name for s in settings)]
+    families = list(dict.fromkeys(s.family for s in settings))
     if len(families) > 1:
         keys += [Key(MUTED, MARKERS[name][1], name) for name in families]
     if len({s.layout for s in settings}) > 1:

@@ -79,7 +79,7 @@ def test_curves_of_layers_and_their_legend() -> None:
     mixed = layer(1).model_copy(
         update={"measurements": [measurement(4, 6, 10.0), measurement(8, 6, 10.0, family="sign", layout="patch")]}
     )
-    assert [key.words for key in curve_keys([mixed])] == ["L=4", "L=8", "sign", "learned", "channel", "patch"]
+    assert [key.words for key in curve_keys([mixed])] == ["L=4", "L=8", "learned", "sign", "channel", "patch"]
 
 
 def test_reconstruction_numbers_the_layers() -> None:

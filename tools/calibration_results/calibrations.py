@@ -121,6 +121,8 @@ def commands(network: Network, prepared: Prepared, variant: Variant) -> tuple[li
         command += ["--at-least", f"{network.at_least:g}"]
     if network.exclude is not None:
         command += ["--exclude", network.exclude]
+    if network.objective != "latency":
+        command += ["--objective", network.objective]
     command += ["--family", variant.family, "--budget", variant.budget, "--reconstruct", variant.reconstruct]
     command += ["-o", config, "--report", str(prepared.model.with_name(variant.stem))]
     compile_command = ["reuse-compile", str(prepared.model), "--config", config, "--no-verify", "--shape"]

@@ -11,6 +11,7 @@ import onnx
 from models import builders, packaged, preprocessing
 from models.datasets import DataMissingError
 from models.preprocessing import Preprocessing
+from reuse_compiler.calibration.options import Objective
 from tools.calibration_results.pictures import ReadPictures, frames, pages, photos
 
 
@@ -42,6 +43,8 @@ class Network:
     at_least: float | None = None
     exclude: str | None = None
     batch: int = 1
+    objective: Objective = "latency"
+    """What is chosen by; `operations` gives the same layers on every machine."""
 
 
 CIFAR_BATCH = 64

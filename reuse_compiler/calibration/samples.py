@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.labels import Labels, as_labels, check_count, read_labels
-from reuse_compiler.calibration.user_code import describe_exception, load_function, split_name
+from reuse_compiler.calibration.user_code import USER_ERRORS, describe_exception, load_function, split_name
 from reuse_compiler.errors import DataError, ReuseError
 from reuse_compiler.verification.data import Shapes, Source, count_rows, describe_runs
 from reuse_compiler.verification.inputs import Feed, InputSpec, check_names
@@ -215,7 +215,7 @@ def _call_reader(name: str) -> Any:
     function = load_function(name, READER_FUNCTION)
     try:
         return function()
-    except Exception as error:
+    except USER_ERRORS as error:
         raise DataError(f"{name} raises {describe_exception(error)}") from error
 
 
@@ -232,7 +232,7 @@ def _feeds_of(reader: Any) -> Iterator[Any]:
                 yield feed
     except ReuseError:
         raise
-    except Exception as error:
+    except USER_ERRORS as error:
         raise DataError(f"the reader raises {describe_exception(error)}") from error
 
 

@@ -15,11 +15,12 @@ from reuse_compiler.benchmark.case import BenchFamily, Order, Pads, Pair, Shape,
 from reuse_compiler.cli.command import (
     Command,
     CommandGroup,
-    end_on_sigterm,
     logging_to,
+    run_program,
     stderr_console,
     stdout_console,
 )
+from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.flags import Flag
@@ -127,6 +128,7 @@ def conv(
     threads: Threads = 1,
     repeats: Repeats = 9,
     json_file: JsonFile = None,
+    log_level: Logging = "warning",
 ) -> None:
     """Measure one convolution: dense, staged and fused, on an input of known redundancy.
 
@@ -141,7 +143,7 @@ def conv(
     checked = make_case(**dict(case))
     check_json(json_file)
     console = stderr_console()
-    with logging_to(console, "warning"), ProgressBars(console) as progress, _running_on(provider, tf32):
+    with logging_to(console, log_level), ProgressBars(console) as progress, _running_on(provider, tf32):
         report = measure_conv(checked, Circumstances(threads, repeats, staged, int8), progress)
     write_json(report, json_file)
     print_conv(report, stdout_console())
@@ -168,6 +170,7 @@ def model(
     repeats: Repeats = 9,
     seed: Seed = 0,
     json_file: JsonFile = None,
+    log_level: Logging = "warning",
 ) -> None:
     """Compare two models on the same data: errors, times, and the time of every layer.
 
@@ -178,7 +181,7 @@ def model(
 
     check_json(json_file, first, second)
     console = stderr_console()
-    with logging_to(console, "warning"), ProgressBars(console) as progress, _running_on(provider, tf32):
+    with logging_to(console, log_level), ProgressBars(console) as progress, _running_on(provider, tf32):
         report = compare_models(
             first, second, data=data, shapes=shapes, threads=threads, repeats=repeats, seed=seed, progress=progress
         )
@@ -214,8 +217,7 @@ def write_json(report: Any, path: Path | None) -> None:
 
 def main() -> None:
     """Entry point of the program."""
-    end_on_sigterm()
-    app(prog_name="reuse-bench")
+    run_program(app, "reuse-bench")
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ def compile_file(
         layers=lowered.layers,
         versions=versions(),
         options=options.model_dump(mode="json"),
+        fallback=options.fallback and lowered.modified,
     )
     if dry_run:
         return report

@@ -10,6 +10,7 @@ from onnx import defs, inliner
 from reuse_compiler.errors import PassError
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, subgraphs_of
 from reuse_compiler.passes.convolution_operators import is_convolution
+from reuse_compiler.passes.lower_to_reuse import DOMAIN
 
 FunctionId = tuple[str, str]
 """Domain and name of a model-local function."""
@@ -34,13 +35,17 @@ def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def functions_with_convolutions(model: onnx.ModelProto) -> set[FunctionId]:
-    """Returns the functions that hold a Conv-like node, directly or by calling one that does."""
+    """Returns the functions that hold a Conv-like node, directly or by calling one that does.
+
+    The bodies of our own operators, which a compiled model has, are none of them: they are not what runs.
+    """
     found: set[FunctionId] = set()
     while True:
         more = {
             _id(function)
             for function in model.functions
-            if any(is_convolution(node) for node in _nodes(function.node)) or _called(function.node) & found
+            if function.domain != DOMAIN
+            and (any(is_convolution(node) for node in _nodes(function.node)) or _called(function.node) & found)
         }
         if more == found:
             return found

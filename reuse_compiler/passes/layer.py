@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 
 from reuse_compiler.graph.constants import Constant
 from reuse_compiler.graph.view import GraphView, NodeRef
+from reuse_compiler.reuse.activation import Activation
 from reuse_compiler.reuse.geometry import ConvSpec
 
 Floats = NDArray[np.float32]
-ActivationName = Literal["Relu", "Clip", "LeakyRelu"]
 
 
 class Refusal(Exception):
@@ -22,12 +21,11 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True)
-class Activation:
-    """An activation node that the rewritten layer takes in; `params` as docs/operators.md, Gather."""
+class ActivationNode:
+    """An activation node that the rewritten layer takes in."""
 
     ref: NodeRef
-    kind: ActivationName
-    params: tuple[float, ...]
+    function: Activation
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Layer:
     name: str
     ref: NodeRef
     normalization: Normalization | None = None
-    activation: Activation | None = None
+    activation: ActivationNode | None = None
     refusal: str | None = None
     """Why reuse cannot compute it, as the sentence of the report."""
 

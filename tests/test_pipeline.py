@@ -159,6 +159,17 @@ def test_external_weights_that_operators_change_are_read(tmp_path: Path) -> None
     assert_close(run(str(tmp_path / "r.onnx"), feeds)[0], run(model, feeds)[0])
 
 
+def test_a_bias_that_is_computed_from_the_type_of_the_input_is_constant() -> None:
+    model = conv_model(bias=False)
+    model.graph.node[0].input.append("bias")
+    model.graph.node.insert(0, node("Expand", ["like", "channels"], ["bias"]))
+    model.graph.node.insert(0, node("CastLike", ["one", "x"], ["like"]))
+    model.graph.initializer.extend([tensor("one", np.array(1.0)), tensor("channels", np.array([6]))])
+    lowered = lower(model, EXACT)
+    assert operators(lowered.model.graph) == ["ReuseConv"]
+    assert_same_results(model, lowered.model, {"x": random_array(1, 4, 8, 8)})
+
+
 @LOWERINGS
 def test_lossy_layers_are_those_of_the_reference(lowering: Lowering) -> None:
     model = conv_model(shape=["N", 4, 9, 8], activation=node("Relu", ["c"], ["y"]), pads=[1] * 4)

@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import onnx
 from onnx import shape_inference
@@ -16,6 +17,7 @@ from reuse_compiler.graph.tensors import copy_without_data
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Shape = tuple[int | None, ...]
 """Dimensions of a tensor; None for one that is not known before run time."""
 ScopePath = tuple[int, ...]
@@ -109,17 +111,27 @@ def _known_size(dim: onnx.TensorShapeProto.Dimension, symbols: Mapping[str, int]
 
 @dataclass(frozen=True)
 class ShapeTable:
-    """Inferred shapes of tensors by the graph that defines them."""
+    """Inferred shapes and element types of tensors by the graph that defines them."""
 
     scopes: Mapping[ScopePath, Mapping[str, Shape]]
+    elements: Mapping[ScopePath, Mapping[str, int]]
 
     def of(self, path: ScopePath, name: str) -> Shape | None:
         """Returns the shape of `name` as seen from the graph at `path`, or None if its rank is not known."""
-        for depth in range(len(path), -1, -2):
-            shapes = self.scopes.get(path[:depth], {})
-            if name in shapes:
-                return shapes[name]
-        return None
+        return _visible(self.scopes, path, name)
+
+    def element_of(self, path: ScopePath, name: str) -> int | None:
+        """Returns the element type of `name` as seen from the graph at `path`, or None if it is not known."""
+        return _visible(self.elements, path, name)
+
+
+def _visible(scopes: Mapping[ScopePath, Mapping[str, T]], path: ScopePath, name: str) -> T | None:
+    """Returns what is known of `name`, as seen from the graph at `path`."""
+    for depth in range(len(path), -1, -2):
+        known = scopes.get(path[:depth], {})
+        if name in known:
+            return known[name]
+    return None
 
 
 def tensor_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> dict[str, Shape]:
@@ -130,8 +142,9 @@ def tensor_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) 
 def infer_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> ShapeTable:
     """Returns the shapes of all tensors, those of If/Loop/Scan bodies too, when the inputs have the shapes `bound`."""
     scopes: dict[ScopePath, dict[str, Shape]] = {}
-    _collect(_inferred(model, bound).graph, (), scopes)
-    return ShapeTable(scopes)
+    elements: dict[ScopePath, dict[str, int]] = {}
+    _collect(_inferred(model, bound).graph, (), scopes, elements)
+    return ShapeTable(scopes, elements)
 
 
 def infer_values(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
@@ -194,13 +207,21 @@ def _forget_shapes(graph: onnx.GraphProto, symbols: Mapping[str, int], main: boo
             _forget_shapes(body, symbols, main=False)
 
 
-def _collect(graph: onnx.GraphProto, path: ScopePath, scopes: dict[ScopePath, dict[str, Shape]]) -> None:
+def _collect(
+    graph: onnx.GraphProto,
+    path: ScopePath,
+    scopes: dict[ScopePath, dict[str, Shape]],
+    elements: dict[ScopePath, dict[str, int]],
+) -> None:
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in [*graph.input, *graph.value_info, *graph.output]:
+        if value.type.tensor_type.elem_type:
+            types[value.name] = value.type.tensor_type.elem_type
         if _has_shape(value):
             dims = value.type.tensor_type.shape.dim
             shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
-    scopes[path] = shapes
+    scopes[path], elements[path] = shapes, types
     for index, node in enumerate(graph.node):
         for number, body in enumerate(subgraphs_of(node)):
-            _collect(body, (*path, index, number), scopes)
+            _collect(body, (*path, index, number), scopes, elements)

@@ -2,7 +2,8 @@
 
 Compiles a small network with every family that needs no samples, fused and staged, runs it with dynamic shapes and
 several threads, and compares the lossless family with the original; runs each without the library, too, which must
-give what the original does; and looks whether the package brought what it needs beside its modules. Prints one line; exits 1 on a failure.
+give what the original does; and looks whether the package brought what it needs beside its modules. Prints one line;
+exits 1 on a failure.
 """
 
 from __future__ import annotations

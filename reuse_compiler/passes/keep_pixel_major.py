@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx
@@ -68,24 +68,35 @@ class _Regions:
         for ref in self._view.nodes():
             if _is_reuse_conv(ref) or _is_pool(ref) or self._is_elementwise(ref):
                 self._inside[id(ref.node.outputs[0])] = ref.node.outputs[0]
-        while True:
-            outside = [key for key, tensor in self._inside.items() if not self._agrees(tensor)]
-            if not outside:
-                pooled = self._pooled()
-                return [tensor for key, tensor in self._inside.items() if key in pooled]
-            for key in outside:
-                del self._inside[key]
+        waiting = list(self._inside.values())
+        while waiting:
+            tensor = waiting.pop()
+            if id(tensor) in self._inside and not self._agrees(tensor):
+                del self._inside[id(tensor)]
+                waiting.extend(self._neighbours(tensor))
+        pooled = self._pooled()
+        return [tensor for key, tensor in self._inside.items() if key in pooled]
+
+    def _neighbours(self, tensor: gs.Tensor) -> Iterator[gs.Tensor]:
+        """Yields the tensors that can only be pixel-major if `tensor` is, and those that a pool shares its region with.
+
+        A convolution can change the order, so that what it reads and what it computes are no neighbours.
+        """
+        producer = self._view.producer(tensor)
+        nodes = [*self._view.consumers(tensor), *([] if producer is None else [producer])]
+        for ref in nodes:
+            if not _is_reuse_conv(ref):
+                yield from (t for t in (*ref.node.inputs, *ref.node.outputs) if id(t) in self._inside)
 
     def _pooled(self) -> set[int]:
-        """Returns the tensors of regions with a pool. Only convolutions, which can change the order, end a region."""
-        links = []
-        for ref in self._view.nodes():
-            ends = {id(tensor) for tensor in (*ref.node.inputs, *ref.node.outputs)} & self._inside.keys()
-            if ends and not _is_reuse_conv(ref):
-                links.append((ends, _is_pool(ref)))
-        pooled = {key for ends, is_pool in links if is_pool for key in ends}
-        while any(pooled & ends and not ends <= pooled for ends, _ in links):
-            pooled |= {key for ends, _ in links if pooled & ends for key in ends}
+        """Returns the tensors of regions with a pool."""
+        waiting = [t for ref in self._view.nodes() if _is_pool(ref) for t in (*ref.node.inputs, *ref.node.outputs)]
+        pooled: set[int] = set()
+        while waiting:
+            tensor = waiting.pop()
+            if id(tensor) in self._inside and id(tensor) not in pooled:
+                pooled.add(id(tensor))
+                waiting.extend(self._neighbours(tensor))
         return pooled
 
     def _agrees(self, tensor: gs.Tensor) -> bool:
@@ -104,9 +115,11 @@ class _Regions:
             return is_channel and first is tensor and all(other is not tensor for other in others)
         return id(reader.node.outputs[0]) in self._inside
 
-    def _all_inside(self, tensors: Iterable[gs.Tensor], reader: NodeRef) -> bool:
-        own = [tensor for tensor in tensors if not tensor.is_empty() and not self._is_scalar(tensor, reader)]
-        return bool(own) and all(id(tensor) in self._inside for tensor in own)
+    def _all_inside(self, tensors: Sequence[gs.Tensor], reader: NodeRef) -> bool:
+        """Tells whether all `tensors` but scalars are inside, and there are some; what is inside is no scalar."""
+        inside = {id(tensor): id(tensor) in self._inside for tensor in tensors}
+        others = [tensor for tensor in tensors if not tensor.is_empty() and not inside[id(tensor)]]
+        return any(inside.values()) and all(self._is_scalar(tensor, reader) for tensor in others)
 
     def _is_scalar(self, tensor: gs.Tensor, reader: NodeRef) -> bool:
         try:
@@ -172,16 +185,17 @@ def _rewritten(ref: NodeRef, renamed: dict[int, str]) -> onnx.NodeProto:
 
 def _declare(view: GraphView, result: onnx.ModelProto, tensors: list[gs.Tensor], renamed: dict[int, str]) -> None:
     """Declares the new tensors in `result` as the old ones were declared; the edit removed those declarations."""
+    declared = {id(scope): {value.name: value for value in scope.proto.value_info} for scope in view.scopes}
     for tensor in tensors:
         producer = view.producer(tensor)
         assert producer is not None
-        for old in producer.scope.proto.value_info:
-            if old.name != tensor.name:
-                continue
-            new = graph_at(result, producer.scope.path).value_info.add()
-            new.CopyFrom(old)
-            new.name = renamed[id(tensor)]
-            dims = old.type.tensor_type.shape.dim
-            if len(dims) == RANK:
-                del new.type.tensor_type.shape.dim[:]
-                new.type.tensor_type.shape.dim.extend(dims[axis] for axis in TO_PIXEL_MAJOR)
+        old = declared[id(producer.scope)].get(tensor.name)
+        if old is None:
+            continue
+        new = graph_at(result, producer.scope.path).value_info.add()
+        new.CopyFrom(old)
+        new.name = renamed[id(tensor)]
+        dims = old.type.tensor_type.shape.dim
+        if len(dims) == RANK:
+            del new.type.tensor_type.shape.dim[:]
+            new.type.tensor_type.shape.dim.extend(dims[axis] for axis in TO_PIXEL_MAJOR)

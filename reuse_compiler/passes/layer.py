@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -107,12 +108,26 @@ class Prepared:
     """A model whose convolutions are known: what plans are made for and carried out on, any number of them."""
 
     model: onnx.ModelProto
-    """The model that was given, with functions that hold convolutions inlined; never changed."""
+    """The model with functions that hold convolutions inlined; never changed."""
     view: GraphView
     layers: list[Layer]
     """Every Conv-like node in graph order, those of If and Loop bodies too."""
     bound: dict[str, tuple[int, ...]]
     """Concrete shapes of the inputs, for which layers have their sizes."""
+    original: onnx.ModelProto
+    """The model as it was given."""
+
+    def with_shapes(self, shapes: Mapping[str, Sequence[int]]) -> Prepared:
+        """Returns the same with the sizes of layers of the main graph that read tensors of these shapes."""
+        return replace(
+            self,
+            layers=[
+                replace(layer, spec=layer.spec.on(shapes[layer.input]))
+                if isinstance(layer, ConvLayer) and layer.in_main and layer.input in shapes
+                else layer
+                for layer in self.layers
+            ],
+        )
 
     @property
     def convolutions(self) -> dict[str, ConvLayer]:

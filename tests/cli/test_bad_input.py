@@ -108,7 +108,6 @@ class TestModels:
         assert_refused(run, FAILURE, "onnxruntime cannot load the original model: ", model, "--force")
         assert files(model.parent) == ["net.onnx"]
 
-
     def test_names_that_are_not_utf_8(self, run: Run, model: Path) -> None:
         model.write_bytes(model.read_bytes().replace(b"conv1", b"con\xff1"))
         assert_refused(run, FAILURE, "UTF-8", model, "--force")

@@ -98,7 +98,7 @@ def test_sessions_from_the_same_options_share(compiled: Compiled, images: np.nda
 def test_sessions_made_by_hand_are_found_under_their_tag(compiled: Compiled, images: np.ndarray) -> None:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("ai.reuse.session", 'a "quoted" tag')
-    options.register_custom_ops_library(str(reuse_compiler.library_path()))
+    options.register_custom_ops_library(reuse_compiler.library_path())
     session = onnxruntime.InferenceSession(compiled(), options, providers=["CPUExecutionProvider"])
     session.run(None, {"x": images})
     assert {node.runs for node in reuse_compiler.statistics(session)} == {1}

@@ -24,7 +24,7 @@ from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.flags import Flag
-from reuse_compiler.options import Seed, Shapes, Threads
+from reuse_compiler.options import CustomOpLibraries, Seed, Shapes, Threads
 from reuse_compiler.reuse.config import TableType
 from reuse_compiler.runtime import ProviderName
 
@@ -164,6 +164,7 @@ def model(
         ),
     ] = None,
     shapes: Shapes = {},  # noqa: B006 (the function gets a copy)
+    custom_op_libraries: CustomOpLibraries = [],  # noqa: B006 (likewise)
     provider: OnProvider = "cpu",
     tf32: Tf32 = True,
     threads: Threads = 1,
@@ -178,10 +179,16 @@ def model(
     """
     from reuse_compiler.benchmark.models import compare_models
     from reuse_compiler.benchmark.printing import print_comparison
+    from reuse_compiler.runtime import with_libraries
 
     check_json(json_file, first, second)
     console = stderr_console()
-    with logging_to(console, log_level), ProgressBars(console) as progress, _running_on(provider, tf32):
+    with (
+        logging_to(console, log_level),
+        ProgressBars(console) as progress,
+        _running_on(provider, tf32),
+        with_libraries(custom_op_libraries),
+    ):
         report = compare_models(
             first, second, data=data, shapes=shapes, threads=threads, repeats=repeats, seed=seed, progress=progress
         )

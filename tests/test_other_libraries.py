@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,11 @@ from typer.testing import CliRunner, Result
 import reuse_compiler
 from reuse_compiler.cli import bench, calibrate
 from reuse_compiler.cli import compile as compile_command
-from reuse_compiler.errors import LibraryError
+from reuse_compiler.compiler import compile_file
+from reuse_compiler.errors import LibraryError, VerificationError
+from reuse_compiler.options import CompileOptions
+from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.report import ModelReport
 
 HERE = Path(__file__).resolve().parent
 MISSING = "com.acme:Decode(-1) is not a registered function/op"
@@ -77,6 +83,29 @@ def test_every_command_that_runs_models_takes_the_library(library: Path, model: 
     assert result.exit_code == 0, result.stderr
 
 
+def test_another_thread_s_compilation_does_not_see_the_library(library: Path, model: Path) -> None:
+    inside, finished = threading.Event(), threading.Event()
+
+    def wait(what: str, done: int, total: int) -> None:
+        if what == "comparing both models":
+            inside.set()
+            assert finished.wait(60)
+
+    def compile_to(name: str, libraries: list[Path], progress: ProgressCallback = silent) -> ModelReport:
+        options = CompileOptions(family="exact", force=True, custom_op_libraries=libraries)
+        return compile_file(model, model.with_name(name), options, progress=progress)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(compile_to, "a.onnx", [library], wait)
+        assert inside.wait(60)
+        try:
+            with pytest.raises(VerificationError, match=r"com\.acme:Decode"):
+                compile_to("b.onnx", [])
+        finally:
+            finished.set()
+        assert first.result().rel_error is not None
+
+
 def test_without_the_library_the_advice_names_the_flag(model: Path) -> None:
     result = run(compile_command, model, *FORCED)
     assert result.exit_code == 1
@@ -101,10 +130,10 @@ def test_sessions_with_the_library(library: Path, model: Path, monkeypatch: pyte
     assert run(compile_command, model, *FORCED, "--no-verify").exit_code == 0
     monkeypatch.chdir(library.parent)  # a name without a folder is a file here, not something that the system finds
     options = onnxruntime.SessionOptions()
-    results = [
+    first, second = (
         reuse_compiler.session(path, None, options, custom_op_libraries=[library.name, library]).run(None, x)[0]
         for path in (model, model.with_name("net.reuse.onnx"))
-    ]
-    np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-4)
+    )
+    np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-4)
     with pytest.raises(LibraryError, match=r"there is no library of operators nowhere\.so"):
         reuse_compiler.session(model, custom_op_libraries=["nowhere.so"])

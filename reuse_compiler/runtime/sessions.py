@@ -31,6 +31,8 @@ REGISTERED_TWICE = "Domain already set"
 LIBRARY_ENTRY = "ai.reuse.library"
 """Session configuration entry that tells which library `register` has put into the options."""
 
+STAGES_ENTRY = "ai.reuse.stages"
+"""With "1" in it when the library is registered, CUDA kernels of these sessions time their stages."""
 OTHERS_ENTRY = "ai.reuse.other_libraries"
 """The same of others' libraries, which `register_others` has put there, a line each."""
 _others: ContextVar[tuple[AnyPath, ...]] = ContextVar("other_libraries", default=())

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from reuse_compiler.errors import ReuseError, VerificationError
 from reuse_compiler.runtime import current_provider, import_onnxruntime, register_others, session
+from reuse_compiler.runtime.sessions import STAGES_ENTRY
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.runnable import runnable
 
@@ -47,12 +48,14 @@ def open_session(
     profile: Path | None = None,
     plain: bool = False,
     keeps_memory: bool = True,
+    stages_timed: bool = False,
 ) -> onnxruntime.InferenceSession:
     """Opens a model for `threads` threads; raises LoadError, naming it `label`, if onnxruntime cannot load it.
 
     `folder` may hold a temporary copy of a model with external data. `profile` is the prefix of a file for
     onnxruntime's profiler; a `plain` session knows no operators of ours. A session that `keeps_memory` holds all that
-    its runs have ever needed, which makes the next one faster.
+    its runs have ever needed, which makes the next one faster. With `stages_timed` CUDA kernels time their stages, too:
+    each is waited for then.
     """
     runtime = import_onnxruntime()
     options = runtime.SessionOptions()
@@ -62,6 +65,8 @@ def open_session(
     options.log_severity_level = 4  # what goes wrong is raised; what is odd is not the user's doing
     # Threads of one session must not spin on while another session's run is timed.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if stages_timed:
+        options.add_session_config_entry(STAGES_ENTRY, "1")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)

@@ -22,6 +22,7 @@ from reuse_compiler.errors import LibraryError, VerificationError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.report import ModelReport
+from tools.similarity import __main__ as similarity
 
 HERE = Path(__file__).resolve().parent
 MISSING = "com.acme:Decode(-1) is not a registered function/op"
@@ -80,6 +81,9 @@ def test_every_command_that_runs_models_takes_the_library(library: Path, model: 
     result = run(calibrate, model, "--data", data, *quick, *named)
     assert result.exit_code in (0, 3), result.stderr
     result = run(bench, "model", model, model.with_name("net.reuse.onnx"), "--repeats", "1", *named)
+    assert result.exit_code == 0, result.stderr
+    study = ["--layer", "first", "--methods", "lsh", "-L", "8", "-H", "5", "-o", model.with_name("study")]
+    result = run(similarity, model, "--data", data, *study, *named)
     assert result.exit_code == 0, result.stderr
 
 

@@ -34,13 +34,18 @@ def bench() -> None:
 
 
 def _start(module: str) -> None:
-    """Imports a command and runs it; a signal meanwhile ends the program silently: there is nothing to tidy up yet."""
-    _heed(_leave, _leave)
+    """Imports a command and runs it."""
+    leave_on_signals()
     try:
         main = importlib.import_module(module).main
     except Exception as error:  # of a package that is missing or broken: nothing else can be relied on here
         sys.exit(f"error: the program cannot be loaded ({type(error).__name__}: {error}); install it again with pip")
     main()
+
+
+def leave_on_signals() -> None:
+    """Makes SIGINT and SIGTERM end the program at once and silently, where there is nothing to tidy up."""
+    _heed(_leave, _leave)
 
 
 def end_on_signals() -> None:

@@ -18,7 +18,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from reuse_compiler.calibration.user_code import describe_exception
-from reuse_compiler.cli.programs import Terminated, end_on_signals, leave_on_signals
+from reuse_compiler.cli.programs import Terminated, end_in_peace, end_on_signals
 from reuse_compiler.errors import ConfigError, ReuseError
 from reuse_compiler.reports.printable import printable
 
@@ -146,7 +146,7 @@ def run_program(app: typer.Typer, name: str) -> None:
     try:
         app(prog_name=name)
     finally:
-        leave_on_signals()  # until Python has ended, which takes as long as onnxruntime's threads
+        end_in_peace()
 
 
 def stderr_console() -> Console:

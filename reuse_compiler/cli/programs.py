@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-Handler = Callable[[int, FrameType | None], object]
+Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 
 class Terminated(BaseException):
@@ -35,7 +35,7 @@ def bench() -> None:
 
 def _start(module: str) -> None:
     """Imports a command and runs it."""
-    leave_on_signals()
+    _heed(_leave, _leave)  # there is nothing to tidy up yet
     try:
         main = importlib.import_module(module).main
     except Exception as error:  # of a package that is missing or broken: nothing else can be relied on here
@@ -43,14 +43,14 @@ def _start(module: str) -> None:
     main()
 
 
-def leave_on_signals() -> None:
-    """Makes SIGINT and SIGTERM end the program at once and silently, where there is nothing to tidy up."""
-    _heed(_leave, _leave)
-
-
 def end_on_signals() -> None:
     """Makes SIGINT and SIGTERM end the program in the orderly way, so that temporary files go; for `main` only."""
     _heed(signal.default_int_handler, _terminate)
+
+
+def end_in_peace() -> None:
+    """Has a second SIGINT disregarded while Python ends, which takes a while, and removes what is temporary."""
+    _heed(signal.SIG_IGN, signal.SIG_DFL)
 
 
 def _heed(on_interrupt: Handler, on_termination: Handler) -> None:

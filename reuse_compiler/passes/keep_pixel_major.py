@@ -12,6 +12,7 @@ from onnx import helper
 from reuse_compiler.graph.constants import ConstantFinder, NotConstantError
 from reuse_compiler.graph.edit import ModelEdit
 from reuse_compiler.graph.names import Names
+from reuse_compiler.graph.shapes import infer_declarations
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, graph_at
 from reuse_compiler.graph.view import GraphView, NodeRef
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
@@ -184,15 +185,17 @@ def _rewritten(ref: NodeRef, renamed: dict[int, str]) -> onnx.NodeProto:
 
 
 def _declare(view: GraphView, result: onnx.ModelProto, tensors: list[gs.Tensor], renamed: dict[int, str]) -> None:
-    """Declares the new tensors in `result` as the old ones were declared; the edit removed those declarations."""
+    """Declares the new tensors in `result` as the old ones are, or would be; the edit removed those declarations."""
+    inferred = infer_declarations(view.model)
     declared = {id(scope): {value.name: value for value in scope.proto.value_info} for scope in view.scopes}
     for tensor in tensors:
         producer = view.producer(tensor)
         assert producer is not None
-        old = declared[id(producer.scope)].get(tensor.name)
+        scope = producer.scope
+        old = declared[id(scope)].get(tensor.name) or inferred[scope.path].get(tensor.name)
         if old is None:
             continue
-        new = graph_at(result, producer.scope.path).value_info.add()
+        new = graph_at(result, scope.path).value_info.add()
         new.CopyFrom(old)
         new.name = renamed[id(tensor)]
         dims = old.type.tensor_type.shape.dim

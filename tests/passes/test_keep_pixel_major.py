@@ -207,7 +207,7 @@ def test_declared_shapes_move_along() -> None:
     model = chain([node("MaxPool", ["a"], ["b"], kernel_shape=[2, 2])])
     model.graph.value_info.extend([value("a", ["N", 4, "H", "W"]), value("b", None)])
     declared = {info.name: info.type.tensor_type for info in lower(model, EXACT).model.graph.value_info}
-    assert set(declared) == {"a/nhwc", "b/nhwc"}
+    assert set(declared) == {"q/nhwc", "a/nhwc", "b/nhwc"}
     assert [dim.dim_param or dim.dim_value for dim in declared["a/nhwc"].shape.dim] == ["N", "H", "W", 4]
     assert declared["a/nhwc"].elem_type == TensorProto.FLOAT
     assert not declared["b/nhwc"].HasField("shape")

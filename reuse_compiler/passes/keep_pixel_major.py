@@ -154,8 +154,10 @@ def _is_pool(ref: NodeRef) -> bool:
         return False
     if any(pad < 0 or pad >= size for pad, size in zip(pads, [*kernel, *kernel], strict=False)):
         return False
-    # What an average is divided by, where a window reaches beyond the padding, differs from version to version.
-    return not (_attribute(node, "ceil_mode") and _attribute(node, "count_include_pad"))
+    # What an average is divided by, where a window reaches beyond the padding, differs from version to version. Windows
+    # do with ceil_mode, and with strides where the input may be smaller than the kernel.
+    beyond = _attribute(node, "ceil_mode") or max(_attribute(node, "strides") or [1]) > 1
+    return not (beyond and _attribute(node, "count_include_pad"))
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> Any:

@@ -98,6 +98,7 @@ def compile_file(
         layers=lowered.layers,
         versions=versions(),
         options=options.model_dump(mode="json"),
+        fallback=options.fallback and lowered.modified,
     )
     if result is not None:
         _add_measured(report, result, lowered, threads)

@@ -11,6 +11,7 @@ from reuse_compiler.graph.constants import ConstantFinder
 from reuse_compiler.graph.shapes import bind_shapes, infer_shapes
 from reuse_compiler.graph.view import GraphView
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.add_function_bodies import add_function_bodies
 from reuse_compiler.passes.check_legality import check_legality
 from reuse_compiler.passes.check_result import check_result
 from reuse_compiler.passes.choose_parameters import Decision, choose_parameters, plan_of
@@ -65,18 +66,28 @@ def find_layers(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | 
     return Prepared(inlined, view, layers, bound, model)
 
 
-def apply_plan(prepared: Prepared, plan: Plan, lowering: Lowering = "fused", *, keep_order: bool = False) -> Rewritten:
+def apply_plan(
+    prepared: Prepared,
+    plan: Plan,
+    lowering: Lowering = "fused",
+    *,
+    keep_order: bool = False,
+    fallback: bool = False,
+) -> Rewritten:
     """Returns a copy of the model with the planned layers lowered, checked against the model it came from.
 
-    With `keep_order` it has all tensors of the original as they were, without any that is pixel-major. An empty plan
-    gives the very model. Raises PassError for a result that is wrong in itself.
+    With `keep_order` it has all tensors of the original as they were, without any that is pixel-major; with `fallback`
+    it runs without the operator library, too. An empty plan gives the very model. Raises PassError for a result that is
+    wrong in itself.
     """
     if not plan:
         return Rewritten(prepared.model)
-    result = lower_to_reuse(prepared, plan, lowering)
+    result = lower_to_reuse(prepared, plan, lowering, dense_inputs=fallback)
     if not keep_order:
         model, renamed = keep_pixel_major(result.model)
         result = replace(result, model=model, pixel_major=renamed)
+    if fallback:
+        add_function_bodies(result.model)
     check_result(prepared.model, result.model, len(plan))
     return result
 
@@ -104,7 +115,7 @@ def carry_out(prepared: Prepared, decisions: Sequence[Decision], options: Compil
     plan = plan_of(decisions)
     result = Rewritten(prepared.original)
     if plan:
-        result = apply_plan(prepared, plan, options.lowering)
+        result = apply_plan(prepared, plan, options.lowering, fallback=options.fallback)
         record_settings(result.model, plan, options)
     # Tensors of inlined functions exist in the rewritten model only, so that there is nothing to compare them with.
     original = {name for node in prepared.original.graph.node for name in node.output}

@@ -11,6 +11,7 @@ from onnx import defs, inliner
 from reuse_compiler.errors import ModelError, PassError
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, subgraphs_of
 from reuse_compiler.passes.convolution_operators import is_convolution
+from reuse_compiler.passes.lower_to_reuse import DOMAIN
 
 FunctionId = tuple[str, str]
 """Domain and name of a model-local function."""
@@ -38,10 +39,14 @@ def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def functions_with_convolutions(model: onnx.ModelProto) -> set[FunctionId]:
-    """Returns the functions that hold a Conv-like node, directly or by calling one that does."""
-    direct = {_id(f) for f in model.functions if any(is_convolution(node) for node in _nodes(f.node))}
+    """Returns the functions that hold a Conv-like node, directly or by calling one that does.
+
+    The bodies of our own operators, which a compiled model has, are none of them: they are not what runs.
+    """
+    functions = [function for function in model.functions if function.domain != DOMAIN]
+    direct = {_id(f) for f in functions if any(is_convolution(node) for node in _nodes(f.node))}
     callers: dict[FunctionId, set[FunctionId]] = defaultdict(set)
-    for function in model.functions:
+    for function in functions:
         for called in _called(function.node):
             callers[called].add(_id(function))
     return _reached(direct, callers)

@@ -24,11 +24,11 @@ UNARY = (
 """Operators that treat each element of their first input alike; further inputs (Clip's limits) are scalars."""
 BINARY = ("Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub", "Sum")
 """Operators that treat each element of their inputs alike if these have one shape, or a single element."""
-POOLS = {"MaxPool": "max", "AveragePool": "average"}
+POOLS = ("MaxPool", "AveragePool")
 POOL_ATTRIBUTES = ("kernel_shape", "strides", "pads", "auto_pad", "ceil_mode", "count_include_pad")
-"""Attributes that operator Pool has in common with ONNX's pools."""
+"""Attributes that the pools of domain `ai.reuse` have in common with ONNX's."""
 RANK = 4
-TO_PIXEL_MAJOR = (0, 2, 3, 1)
+TO_PIXEL_MAJOR, FROM_PIXEL_MAJOR = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 def keep_pixel_major(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
@@ -145,7 +145,7 @@ def _is_reuse_conv(ref: NodeRef) -> bool:
 
 
 def _is_pool(ref: NodeRef) -> bool:
-    """Tells whether operator Pool computes what the node does."""
+    """Tells whether the pool of domain `ai.reuse` computes what the node does."""
     node = ref.proto
     if node.domain not in STANDARD_DOMAINS or node.op_type not in POOLS or len(node.output) > 1:
         return False
@@ -174,15 +174,15 @@ def _rewritten(ref: NodeRef, renamed: dict[int, str]) -> onnx.NodeProto:
     for index, tensor in enumerate(ref.node.outputs):
         node.output[index] = renamed.get(id(tensor), node.output[index])
     if _is_reuse_conv(ref):
-        for name, tensor in (("input_order", ref.node.inputs[0]), ("output_order", ref.node.outputs[0])):
-            if id(tensor) in renamed:
-                node.attribute.append(helper.make_attribute(name, "nhwc"))
+        if id(ref.node.inputs[0]) in renamed:
+            node.attribute.append(helper.make_attribute("input_perm", FROM_PIXEL_MAJOR))
+        if id(ref.node.outputs[0]) in renamed:
+            node.attribute.append(helper.make_attribute("output_perm", TO_PIXEL_MAJOR))
     elif node.op_type in POOLS:
         kept = [attribute for attribute in node.attribute if attribute.name in POOL_ATTRIBUTES]
-        kept.append(helper.make_attribute("mode", POOLS[node.op_type]))
         del node.attribute[:]
         node.attribute.extend(kept)
-        node.op_type, node.domain = "Pool", DOMAIN
+        node.domain = DOMAIN
     return node
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -14,10 +13,10 @@ from numpy.typing import NDArray
 from reuse_compiler.graph.constants import Constant
 from reuse_compiler.graph.shapes import ScopePath, infer_declarations
 from reuse_compiler.graph.view import GraphView, NodeRef
+from reuse_compiler.reuse.activation import Activation
 from reuse_compiler.reuse.geometry import ConvSpec
 
 Floats = NDArray[np.float32]
-ActivationName = Literal["Relu", "Clip", "LeakyRelu"]
 
 
 class Refusal(Exception):
@@ -25,12 +24,11 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True)
-class Activation:
-    """An activation node that the rewritten layer takes in; `params` as docs/operators.md, Gather."""
+class ActivationNode:
+    """An activation node that the rewritten layer takes in."""
 
     ref: NodeRef
-    kind: ActivationName
-    params: tuple[float, ...]
+    function: Activation
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Layer:
     name: str
     ref: NodeRef
     normalization: Normalization | None = None
-    activation: Activation | None = None
+    activation: ActivationNode | None = None
     refusal: str | None = None
     """Why reuse cannot compute it, as the sentence of the report."""
 

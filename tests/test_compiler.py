@@ -11,10 +11,9 @@ import pytest
 from onnx import numpy_helper
 
 from models.builders import SequentialBuilder
-from reuse_compiler.compiler import check_lossless, compile_file, default_output, versions
-from reuse_compiler.errors import ConfigError, DataError, ModelError, VerificationError
+from reuse_compiler.compiler import compile_file, default_output, versions
+from reuse_compiler.errors import ConfigError, DataError, ModelError
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.report import LayerReport, ModelReport
 from reuse_compiler.reuse.config import FamilyName
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
@@ -68,39 +67,6 @@ def test_versions_name_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert versions()["operators"][0].isdigit()
     monkeypatch.setenv("REUSE_LIBRARY", "/no/such/library")
     assert versions()["operators"] == "missing"
-
-
-class TestLossless:
-    """A lossless result beyond rounding cannot be provoked with correct kernels, so the check gets made-up numbers."""
-
-    @staticmethod
-    def report(*families: str) -> ModelReport:
-        layers = [
-            LayerReport(name=f"conv{i}", decision="reuse", reason="", family=family)
-            for i, family in enumerate(families)
-        ]
-        layers.append(LayerReport(name="other", decision="dense", reason="", family="sign"))
-        return ModelReport(model="net.onnx", layers=layers, versions={}, options={})
-
-    def test_rounding_passes(self) -> None:
-        result = Verification("", rel_error=9e-4, layer_errors={"conv0": 1e-6})
-        check_lossless(self.report("exact", "exact"), result)
-        check_lossless(self.report("exact"), Verification("", rel_error=None))
-
-    def test_rounding_of_a_vanishing_output_passes(self) -> None:
-        check_lossless(self.report("exact"), Verification("", rel_error=0.15, max_abs_error=1.5e-7))
-
-    def test_an_error_names_the_first_layer(self) -> None:
-        result = Verification("", rel_error=0.2, layer_errors={"conv0": 1e-6, "conv1": 2e-3})
-        with pytest.raises(VerificationError, match=r"layer 'conv1' has a relative error of 0\.002"):
-            check_lossless(self.report("exact", "exact"), result)
-
-    def test_an_error_of_the_output_counts_too(self) -> None:
-        with pytest.raises(VerificationError, match="the model's output has a relative error of inf"):
-            check_lossless(self.report("exact"), Verification("", rel_error=float("inf")))
-
-    def test_lossy_layers_may_err(self) -> None:
-        check_lossless(self.report("exact", "sign"), Verification("", rel_error=0.5, layer_errors={"conv0": 0.5}))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.constants import Constant
 from reuse_compiler.graph.edit import ModelEdit
 from reuse_compiler.graph.names import Names
@@ -62,8 +63,10 @@ def lower_to_reuse(
 
     Their Convs, normalizations and activations are gone and their results have the names they had. All other nodes stay
     byte for byte, in order; constants that only replaced nodes read are removed. `prepared` is not changed. With
-    `dense_inputs`, nodes have the inputs dense_weights and dense_bias, too, which function bodies read.
+    `dense_inputs`, nodes have the inputs dense_weights and dense_bias, too, which function bodies read. Raises
+    ModelError for a model with a function of its own under the name of one of our operators.
     """
+    _check_functions(prepared.model)
     names, edit = Names(prepared.model), ModelEdit(prepared.view)
     layers = {name: layer for name, layer in prepared.convolutions.items() if name in plan}
     for layer in layers.values():
@@ -80,6 +83,16 @@ def lower_to_reuse(
     if all(opset.domain != DOMAIN for opset in model.opset_import):
         model.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
     return Rewritten(model, clustering)
+
+
+def _check_functions(model: onnx.ModelProto) -> None:
+    """Raises ModelError where a function of the model's own would be called in place of one of our operators."""
+    for function in model.functions:
+        if function.domain == DOMAIN and list(function.input) != INPUTS.get(function.name, function.input):
+            raise ModelError(
+                f"the model has a function of its own named '{DOMAIN}.{function.name}', as an operator that "
+                "reuse-compile writes: give the function another name or domain"
+            )
 
 
 class _Builder:

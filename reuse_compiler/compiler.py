@@ -30,7 +30,7 @@ from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted, load_fitted
 from reuse_compiler.runtime import import_onnxruntime, library_version, with_libraries
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
-from reuse_compiler.verification.inputs import InputSpec, model_inputs
+from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
 from reuse_compiler.verification.layer_shapes import measure_shapes
 from reuse_compiler.verification.ratios import measure_ratios
 from reuse_compiler.verification.sessions import LoadError, RunError
@@ -152,6 +152,15 @@ def _shapes_from(source: Source, specs: list[InputSpec]) -> dict[str, tuple[int,
     return {spec.name: feed[spec.name].shape for spec in specs if spec.is_dynamic}
 
 
+def measure_sizes(prepared: Prepared, feed: Feed, threads: int, folder: Path) -> Prepared:
+    """Returns the layers with the sizes that they have in a run on `feed`, where shape inference did not find them."""
+    unknown = [layer for layer in prepared.convolutions.values() if layer.in_main and not layer.spec.size_known]
+    if not unknown:
+        return prepared
+    tensors = list(dict.fromkeys(layer.input for layer in unknown))
+    return prepared.with_shapes(measure_shapes(prepared.model, tensors, feed, threads, folder))
+
+
 def _measure(
     prepared: Prepared,
     options: CompileOptions,
@@ -161,11 +170,7 @@ def _measure(
     progress: ProgressCallback,
 ) -> tuple[Prepared, dict[str, float]]:
     """Returns the layers with the sizes that inference did not find, and r_c by layer with all legal ones rewritten."""
-    unknown = [layer for layer in prepared.convolutions.values() if layer.in_main and not layer.spec.size_known]
-    if unknown:
-        tensors = list(dict.fromkeys(layer.input for layer in unknown))
-        progress("measuring the sizes of layers", 0, 0)
-        prepared = prepared.with_shapes(measure_shapes(prepared.model, tensors, source, threads, folder))
+    prepared = measure_sizes(prepared, next(iter(source)), threads, folder)
     forced = options.model_copy(update={"force": True})
     probe = carry_out(prepared, choose_parameters(prepared.layers, forced, None, Fitted(), {}), forced)
     if not probe.modified:

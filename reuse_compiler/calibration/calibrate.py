@@ -72,9 +72,9 @@ def calibrate_file(
     samples = _open(data, specs, options, labels)
     parts = split(samples, options.holdout, options.seed)
     options = options.model_copy(update={"shapes": _shapes(samples, specs) | options.shapes})
-    work = examine(model, options)
     with running_on(Provider(options.provider)), with_libraries(options.custom_op_libraries):
         _try_metric(model, samples, metric)
+        work = examine(model, options, samples[0].feed, output.parent)
         state = State(state_path(model, samples.digest(), options), resume)
         outcome = Calibration(model, work, parts, metric, options, state, progress).run()
     progress("writing the result", 0, 0)
@@ -143,7 +143,7 @@ def _shapes(samples: Samples, specs: list[InputSpec]) -> dict[str, tuple[int, ..
                     f"run {number} has an input '{name}' of shape {list(shape)}, the first one of "
                     f"{list(first[name])}: layers are measured at one size, so all runs must have the same"
                 )
-    return {spec.name: first[spec.name] for spec in specs if spec.is_dynamic and spec.dims is not None}
+    return {spec.name: first[spec.name] for spec in specs if spec.is_dynamic}
 
 
 def _try_metric(model: onnx.ModelProto, samples: Samples, metric: Metric) -> None:

@@ -19,6 +19,7 @@ def open_data(path: AnyPath, specs: list[InputSpec], shapes: Shapes) -> Source:
         raise DataError(f"there is no sample data at {path}")
     if not specs:
         raise DataError(f"the model has no inputs, so {path} cannot be used")
+    specs = [spec.ranked(shapes) for spec in specs]
     if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         return open_arrays(path, specs, shapes)
     if path.is_dir():

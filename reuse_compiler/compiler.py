@@ -16,6 +16,7 @@ import onnx
 import reuse_compiler
 from reuse_compiler.errors import ConfigError, LibraryError, VerificationError
 from reuse_compiler.graph import load_model, save_model
+from reuse_compiler.graph.load import files_of
 from reuse_compiler.graph.save import check_output
 from reuse_compiler.lossless import are_lossless, check_lossless
 from reuse_compiler.options import CompileOptions
@@ -27,10 +28,10 @@ from reuse_compiler.pipeline import Lowered, carry_out, find_layers
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.report import ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
-from reuse_compiler.reuse.fitted import Fitted, load_fitted
+from reuse_compiler.reuse.fitted import Fitted, fitted_files, load_fitted
 from reuse_compiler.runtime import import_onnxruntime, library_version, with_libraries
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
-from reuse_compiler.verification.inputs import InputSpec, model_inputs
+from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
 from reuse_compiler.verification.layer_shapes import measure_shapes
 from reuse_compiler.verification.ratios import measure_ratios
 from reuse_compiler.verification.sessions import LoadError, RunError
@@ -74,6 +75,8 @@ def compile_file(
         check_result_path(model_path, output_path, overwrite)
     progress("reading the model", 0, 0)
     model = load_model(model_path)
+    if not dry_run:
+        check_output(output_path, overwrite, files_read(model, model_path, options, verify_data))
     source = None
     if verify and verify_data is not None:
         specs = model_inputs(model)
@@ -107,6 +110,17 @@ def compile_file(
     progress("writing the result", 0, 0)
     save_model(lowered.model, output_path, overwrite=overwrite)
     return report
+
+
+def files_read(
+    model: onnx.ModelProto, model_path: AnyPath, options: CompileOptions, verify_data: AnyPath | None = None
+) -> set[Path]:
+    """Returns the files that a compilation reads, which no result may replace."""
+    files = files_of(model, model_path)
+    if options.config is not None:
+        config = ReuseConfig.load(options.config)
+        files |= {options.config} | fitted_files(config, options.config)
+    return files | ({Path(verify_data)} if verify_data is not None else set())
 
 
 def versions() -> dict[str, str]:
@@ -152,6 +166,15 @@ def _shapes_from(source: Source, specs: list[InputSpec]) -> dict[str, tuple[int,
     return {spec.name: feed[spec.name].shape for spec in specs if spec.is_dynamic}
 
 
+def measure_sizes(prepared: Prepared, feed: Feed, threads: int, folder: Path) -> Prepared:
+    """Returns the layers with the sizes that they have in a run on `feed`, where shape inference did not find them."""
+    unknown = [layer for layer in prepared.convolutions.values() if layer.in_main and not layer.spec.size_known]
+    if not unknown:
+        return prepared
+    tensors = list(dict.fromkeys(layer.input for layer in unknown))
+    return prepared.with_shapes(measure_shapes(prepared.model, tensors, feed, threads, folder))
+
+
 def _measure(
     prepared: Prepared,
     options: CompileOptions,
@@ -161,11 +184,7 @@ def _measure(
     progress: ProgressCallback,
 ) -> tuple[Prepared, dict[str, float]]:
     """Returns the layers with the sizes that inference did not find, and r_c by layer with all legal ones rewritten."""
-    unknown = [layer for layer in prepared.convolutions.values() if layer.in_main and not layer.spec.size_known]
-    if unknown:
-        tensors = list(dict.fromkeys(layer.input for layer in unknown))
-        progress("measuring the sizes of layers", 0, 0)
-        prepared = prepared.with_shapes(measure_shapes(prepared.model, tensors, source, threads, folder))
+    prepared = measure_sizes(prepared, next(iter(source)), threads, folder)
     forced = options.model_copy(update={"force": True})
     probe = carry_out(prepared, choose_parameters(prepared.layers, forced, None, Fitted(), {}), forced)
     if not probe.modified:

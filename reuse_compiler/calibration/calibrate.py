@@ -23,7 +23,8 @@ from reuse_compiler.compiler import default_output, versions
 from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
 from reuse_compiler.errors import DataError, ModelError, OutputError
 from reuse_compiler.graph import load_model
-from reuse_compiler.graph.save import check_output
+from reuse_compiler.graph.load import files_of
+from reuse_compiler.graph.save import check_output, refuse_read
 from reuse_compiler.paths import AnyPath
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reports.calibration_page import write_html
@@ -63,6 +64,7 @@ def calibrate_file(
     _check_places(model_path, output, report, overwrite)
     progress("reading the model", 0, 0)
     model = load_model(model_path)
+    _check_unread(files_of(model, model_path), data, labels, output, report)
     if not any(node.op_type == "Conv" for node in model.graph.node) and not model.functions:
         raise ModelError(f"{model_path} has no Conv in its main graph, so there is nothing to calibrate")
     specs, outputs = model_inputs(model), model_outputs(model)
@@ -72,9 +74,9 @@ def calibrate_file(
     samples = _open(data, specs, options, labels)
     parts = split(samples, options.holdout, options.seed)
     options = options.model_copy(update={"shapes": _shapes(samples, specs) | options.shapes})
-    work = examine(model, options)
     with running_on(Provider(options.provider)), with_libraries(options.custom_op_libraries):
         _try_metric(model, samples, metric)
+        work = examine(model, options, samples[0].feed, output.parent)
         state = State(state_path(model, samples.digest(), options), resume)
         outcome = Calibration(model, work, parts, metric, options, state, progress).run()
     progress("writing the result", 0, 0)
@@ -120,6 +122,15 @@ def _check_places(model_path: AnyPath, output: Path, report: Path | None, overwr
             check_output(report / name, overwrite)
 
 
+def _check_unread(read: set[Path], data: Any, labels: Any, output: Path, report: Path | None) -> None:
+    """Refuses places of files that are read."""
+    read = read | {Path(each) for each in (data, labels) if isinstance(each, str | os.PathLike)}
+    places = [output, parameters_path(output)]
+    places += [report / name for name in (REPORT_JSON, REPORT_HTML)] if report is not None else []
+    for place in places:
+        refuse_read(place, read)
+
+
 def _open(
     data: AnyPath | Any,
     specs: list[InputSpec],
@@ -143,7 +154,7 @@ def _shapes(samples: Samples, specs: list[InputSpec]) -> dict[str, tuple[int, ..
                     f"run {number} has an input '{name}' of shape {list(shape)}, the first one of "
                     f"{list(first[name])}: layers are measured at one size, so all runs must have the same"
                 )
-    return {spec.name: first[spec.name] for spec in specs if spec.is_dynamic and spec.dims is not None}
+    return {spec.name: first[spec.name] for spec in specs if spec.is_dynamic}
 
 
 def _try_metric(model: onnx.ModelProto, samples: Samples, metric: Metric) -> None:

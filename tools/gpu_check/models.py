@@ -64,8 +64,8 @@ def layer_order() -> list[tuple[Goal, int]]:
     return wanted + [(goal, batch) for batch in (16, 1, 128) for goal in GOALS]
 
 
-HASH_PARAMETERS = {"ReuseConv": slice(3, 6), "Hash": slice(1, 4)}
-"""Which inputs of an operator they are."""
+PARAMETERS_AT = {"ReuseConv": slice(3, 6), "Hash": slice(1, 4)}
+"""Which inputs of an operator are parameters of its hash."""
 
 
 def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -76,7 +76,7 @@ def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
         name
         for node in changed.graph.node
         if node.domain == REUSE_DOMAIN
-        for name in node.input[HASH_PARAMETERS.get(node.op_type, slice(0))]
+        for name in node.input[PARAMETERS_AT.get(node.op_type, slice(0))]
     }
     for tensor in changed.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ from reuse_compiler.configuration import configuration_of, parameters_path, writ
 from reuse_compiler.errors import DataError, ModelError, OutputError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.save import check_output
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reports.calibration_page import write_html
 from reuse_compiler.reports.json_file import write_report
 from reuse_compiler.reports.page import check_extra
-from reuse_compiler.runtime import Provider, running_on
+from reuse_compiler.runtime import Provider, running_on, with_libraries
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
 from reuse_compiler.verification.sessions import ORIGINAL, open_session, run_session
 
@@ -35,13 +37,13 @@ REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 
 
 def calibrate_file(
-    model_path: Path,
-    data: Path | str | Any,
-    output: Path | None = None,
+    model_path: AnyPath,
+    data: AnyPath | Any,
+    output: AnyPath | None = None,
     options: CalibrationOptions | None = None,
     *,
-    labels: Path | NDArray[np.int64] | None = None,
-    report: Path | None = None,
+    labels: AnyPath | NDArray[np.int64] | None = None,
+    report: AnyPath | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback = silent,
@@ -56,7 +58,8 @@ def calibrate_file(
     """
     started = time.monotonic()
     options = options or CalibrationOptions()
-    output = output or configuration_of(default_output(model_path))
+    output = Path(output or configuration_of(default_output(model_path)))
+    report = None if report is None else Path(report)
     _check_places(model_path, output, report, overwrite)
     progress("reading the model", 0, 0)
     model = load_model(model_path)
@@ -69,7 +72,7 @@ def calibrate_file(
     samples = _open(data, specs, options, labels)
     parts = split(samples, options.holdout, options.seed)
     options = options.model_copy(update={"shapes": _shapes(samples, specs) | options.shapes})
-    with running_on(Provider(options.provider)):
+    with running_on(Provider(options.provider)), with_libraries(options.custom_op_libraries):
         _try_metric(model, samples, metric)
         work = examine(model, options, samples[0].feed, output.parent)
         state = State(state_path(model, samples.digest(), options), resume)
@@ -78,7 +81,7 @@ def calibrate_file(
     write_configuration(outcome.deployment.plan, options.seed, output, overwrite)
     pictures = cluster_pictures(work, outcome.deployment.plan, parts.holdout.first_feed) if report is not None else []
     found = CalibrationReport(
-        model=str(model_path),
+        model=os.fspath(model_path),
         output=str(output),
         data=samples.description,
         metric=metric.name,
@@ -101,10 +104,10 @@ def calibrate_file(
     return found
 
 
-def _check_places(model_path: Path, output: Path, report: Path | None, overwrite: bool) -> None:
+def _check_places(model_path: AnyPath, output: Path, report: Path | None, overwrite: bool) -> None:
     """Refuses impossible places for results before any work is done."""
     for path in (output, parameters_path(output)):
-        if path.resolve() == model_path.resolve():
+        if path.resolve() == Path(model_path).resolve():
             raise OutputError(f"the configuration {path} would replace the model: give another name with -o")
         check_output(path, overwrite)
     if report is None:
@@ -118,10 +121,13 @@ def _check_places(model_path: Path, output: Path, report: Path | None, overwrite
 
 
 def _open(
-    data: Path | str | Any, specs: list[InputSpec], options: CalibrationOptions, labels: Path | NDArray[np.int64] | None
+    data: AnyPath | Any,
+    specs: list[InputSpec],
+    options: CalibrationOptions,
+    labels: AnyPath | NDArray[np.int64] | None,
 ) -> Samples:
-    if isinstance(data, Path | str):
-        if labels is not None and not isinstance(labels, Path):
+    if isinstance(data, str | os.PathLike):
+        if labels is not None and not isinstance(labels, str | os.PathLike):
             raise DataError("labels of data in files must be in a file too")
         return open_samples(data, specs, options.shapes, labels)
     return from_reader(data, specs, labels)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import DataError
+from reuse_compiler.paths import AnyPath
 
 Labels = NDArray[np.int64]
 """One class index per sample."""
@@ -19,12 +20,13 @@ Labels = NDArray[np.int64]
 TEXT_SUFFIXES = (".txt", ".csv")
 
 
-def read_labels(file: Path, count: int, names: Sequence[str] | None) -> Labels:
+def read_labels(file: AnyPath, count: int, names: Sequence[str] | None) -> Labels:
     """Reads one label per sample: `.npy`, `.npz` with one array, `.txt` and `.csv` (last column).
 
     A `.csv` whose first column holds the samples' file names `names` is put into their order, and may have more of
     them. Raises DataError if the file cannot be read, holds no integers, or not one per sample.
     """
+    file = Path(file)
     if file.suffix.lower() in TEXT_SUFFIXES:
         rows = _read_rows(file)
         if names is not None and rows and len(rows[-1]) > 1:

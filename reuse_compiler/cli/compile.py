@@ -11,7 +11,7 @@ from rich.console import Console
 
 from reuse_compiler.calibration.options import CalibrationOptions, MaxDrop
 from reuse_compiler.calibration.report import CalibrationReport
-from reuse_compiler.cli.command import Command, end_on_sigterm, logging_to, stderr_console
+from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console
 from reuse_compiler.cli.flags import WRITE, Labels, Logging, Overwrite, Version
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
@@ -194,8 +194,7 @@ def _finish(result: ModelReport, report: Path | None, overwrite: bool) -> None:
 
 def main() -> None:
     """Entry point of the program."""
-    end_on_sigterm()
-    app(prog_name="reuse-compile")
+    run_program(app, "reuse-compile")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from google.protobuf.message import DecodeError
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.structure import structure_errors
 from reuse_compiler.graph.tensors import external_data, is_external, set_external_data, tensors_of
+from reuse_compiler.paths import AnyPath
 
 
-def load_model(path: str | Path) -> onnx.ModelProto:
+def load_model(path: AnyPath) -> onnx.ModelProto:
     """Reads a model; external tensors stay external and get absolute locations.
 
     Raises ModelError if the file cannot be read, is not ONNX, is truncated, or misses (part of) its external data.

@@ -30,6 +30,7 @@ from reuse_compiler.graph.tensors import (
     set_external_data,
     tensors_of,
 )
+from reuse_compiler.paths import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ ALIGNMENT = 4096
 """Offsets of external tensors are multiples of this, so that runtimes can map them into memory."""
 
 
-def check_output(path: str | Path, overwrite: bool = False) -> None:
+def check_output(path: AnyPath, overwrite: bool = False) -> None:
     """Raises OutputError if `path` cannot be written: it exists, or its folder does not or is write-protected."""
     path = Path(path)
     if path.is_dir():
@@ -55,7 +56,7 @@ def check_output(path: str | Path, overwrite: bool = False) -> None:
 
 def save_model(
     model: onnx.ModelProto,
-    path: str | Path,
+    path: AnyPath,
     overwrite: bool = False,
     *,
     link_data: bool = False,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reuse_compiler.errors import ConfigError
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.families import FamilyName as FamilyName
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
@@ -61,10 +62,10 @@ class ReuseConfig(BaseModel):
     """An .npz beside the configuration file with arrays `<layer>/<name>` (`reuse.fitted`): trees, weights."""
 
     @staticmethod
-    def load(path: Path) -> ReuseConfig:
+    def load(path: AnyPath) -> ReuseConfig:
         """Reads and validates a file; raises ConfigError naming the file, the field and what is allowed."""
         try:
-            return ReuseConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            return ReuseConfig.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
         except OSError as error:
             raise ConfigError(f"cannot read the configuration {path}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:

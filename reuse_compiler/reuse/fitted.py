@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reuse_compiler.errors import ConfigError
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.plan import LayerWeights, Plan
@@ -51,14 +52,14 @@ class Fitted:
         return buffer.getvalue()
 
 
-def load_fitted(config: ReuseConfig, path: Path) -> Fitted:
+def load_fitted(config: ReuseConfig, path: AnyPath) -> Fitted:
     """Reads the `parameters_file` of the configuration that was read from `path`, beside which it lies.
 
     Raises ConfigError for a file that cannot be read and for arrays that belong to no layer.
     """
     if config.parameters_file is None:
         return Fitted()
-    file = path.parent / config.parameters_file
+    file = Path(path).parent / config.parameters_file
     layers: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for key, array in _read(file, path).items():
         layer, _, name = key.rpartition("/")
@@ -76,7 +77,7 @@ def load_fitted(config: ReuseConfig, path: Path) -> Fitted:
     )
 
 
-def _read(file: Path, config: Path) -> dict[str, npt.NDArray[Any]]:
+def _read(file: Path, config: AnyPath) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

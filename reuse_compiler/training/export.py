@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.save import check_output
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.training.conversion import reuse_layers, revert
 from reuse_compiler.training.shapes import ANY_SIZE, spec_of
@@ -24,7 +25,7 @@ OPSET = 17
 
 def export_onnx(
     model: nn.Module,
-    path: Path | str,
+    path: AnyPath,
     example: Tensor,
     *,
     input_names: Sequence[str] = ("x",),

@@ -16,6 +16,7 @@ import onnx
 import reuse_compiler
 from reuse_compiler.errors import ConfigError, LibraryError, VerificationError
 from reuse_compiler.graph import load_model, save_model
+from reuse_compiler.graph.load import files_of
 from reuse_compiler.graph.save import check_output
 from reuse_compiler.lossless import are_lossless, check_lossless
 from reuse_compiler.options import CompileOptions
@@ -27,7 +28,7 @@ from reuse_compiler.pipeline import Lowered, carry_out, find_layers
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.report import ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
-from reuse_compiler.reuse.fitted import Fitted, load_fitted
+from reuse_compiler.reuse.fitted import Fitted, fitted_files, load_fitted
 from reuse_compiler.runtime import import_onnxruntime, library_version, with_libraries
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
@@ -74,6 +75,8 @@ def compile_file(
         check_result_path(model_path, output_path, overwrite)
     progress("reading the model", 0, 0)
     model = load_model(model_path)
+    if not dry_run:
+        check_output(output_path, overwrite, files_read(model, model_path, options, verify_data))
     source = None
     if verify and verify_data is not None:
         specs = model_inputs(model)
@@ -107,6 +110,17 @@ def compile_file(
     progress("writing the result", 0, 0)
     save_model(lowered.model, output_path, overwrite=overwrite)
     return report
+
+
+def files_read(
+    model: onnx.ModelProto, model_path: AnyPath, options: CompileOptions, verify_data: AnyPath | None = None
+) -> set[Path]:
+    """Returns the files that a compilation reads, which no result may replace."""
+    files = files_of(model, model_path)
+    if options.config is not None:
+        config = ReuseConfig.load(options.config)
+        files |= {options.config} | fitted_files(config, options.config)
+    return files | ({Path(verify_data)} if verify_data is not None else set())
 
 
 def versions() -> dict[str, str]:

@@ -25,14 +25,18 @@ def parameters_path(config: Path) -> Path:
 
 def write_configuration(plan: Plan, seed: int, path: AnyPath, overwrite: bool) -> None:
     """Writes the plan as a configuration, and beside it the file of what was fitted, both or neither."""
-    path = Path(path)
+    with FileTransaction(overwrite) as files:
+        create_configuration(files, plan, seed, Path(path))
+        files.publish()
+
+
+def create_configuration(files: FileTransaction, plan: Plan, seed: int, path: Path) -> None:
+    """Creates the files of a configuration among others that belong to it."""
     parameters = parameters_path(path)
     settings = {name: layer.settings for name, layer in plan.items()}
     config = ReuseConfig(seed=seed, layers=settings, parameters_file=parameters.name if plan else None)
-    with FileTransaction(overwrite) as files:
-        if plan:
-            with files.create(parameters) as stream:
-                stream.write(Fitted.of(plan).to_bytes())
-        with files.create(path) as stream:
-            stream.write((config.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n").encode())
-        files.publish()
+    if plan:
+        with files.create(parameters) as stream:
+            stream.write(Fitted.of(plan).to_bytes())
+    with files.create(path) as stream:
+        stream.write((config.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n").encode())

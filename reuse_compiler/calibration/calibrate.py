@@ -23,7 +23,8 @@ from reuse_compiler.compiler import default_output, versions
 from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
 from reuse_compiler.errors import DataError, ModelError, OutputError
 from reuse_compiler.graph import load_model
-from reuse_compiler.graph.save import check_output
+from reuse_compiler.graph.load import files_of
+from reuse_compiler.graph.save import check_output, refuse_read
 from reuse_compiler.paths import AnyPath
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reports.calibration_page import write_html
@@ -63,6 +64,7 @@ def calibrate_file(
     _check_places(model_path, output, report, overwrite)
     progress("reading the model", 0, 0)
     model = load_model(model_path)
+    _check_unread(files_of(model, model_path), data, labels, output, report)
     if not any(node.op_type == "Conv" for node in model.graph.node) and not model.functions:
         raise ModelError(f"{model_path} has no Conv in its main graph, so there is nothing to calibrate")
     specs, outputs = model_inputs(model), model_outputs(model)
@@ -118,6 +120,15 @@ def _check_places(model_path: AnyPath, output: Path, report: Path | None, overwr
     for name in (REPORT_JSON, REPORT_HTML):
         if report.is_dir():
             check_output(report / name, overwrite)
+
+
+def _check_unread(read: set[Path], data: Any, labels: Any, output: Path, report: Path | None) -> None:
+    """Refuses places of files that are read."""
+    read = read | {Path(each) for each in (data, labels) if isinstance(each, str | os.PathLike)}
+    places = [output, parameters_path(output)]
+    places += [report / name for name in (REPORT_JSON, REPORT_HTML)] if report is not None else []
+    for place in places:
+        refuse_read(place, read)
 
 
 def _open(

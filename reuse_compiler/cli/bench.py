@@ -207,11 +207,14 @@ def check_json(path: Path | None, *models: Path) -> None:
     if path is None:
         return
     from reuse_compiler.errors import ConfigError
+    from reuse_compiler.graph import load_model
+    from reuse_compiler.graph.load import files_of
     from reuse_compiler.graph.save import check_output
 
     if path.resolve() in {each.resolve() for each in models}:
         raise ConfigError(f"the report {path} would replace a model: give another name with --json")
-    check_output(path, overwrite=True)
+    read = {file for each in models if path.exists() for file in files_of(load_model(each), each)}
+    check_output(path, True, read)
 
 
 def write_json(report: Any, path: Path | None) -> None:

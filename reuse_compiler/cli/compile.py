@@ -128,6 +128,8 @@ def compile_model(
         raise ConfigError("--calibration-data has to run the model, which --dry-run does not: give one of them")
     if report is not None:
         _check_report(report, model, output, calibration.calibration_data is not None, overwrite)
+        if report.exists():  # and so --overwrite is given
+            _check_unread(report, model, options, verify_data)
 
     console = stderr_console()
     found: CalibrationReport | None = None
@@ -180,6 +182,15 @@ def _check_report(report: Path, model: Path, output: Path | None, calibrates: bo
     if calibrates and report.resolve() == configuration_of(output or default_output(model)).resolve():
         raise ConfigError(f"the report {report} would replace the configuration: give another name with --report")
     check_output(report, overwrite)
+
+
+def _check_unread(report: Path, model: Path, options: CompileOptions, verify_data: Path | None) -> None:
+    """Refuses to write the report over a file that is read."""
+    from reuse_compiler.compiler import files_read
+    from reuse_compiler.graph import load_model
+    from reuse_compiler.graph.save import check_output
+
+    check_output(report, True, files_read(load_model(model), model, options, verify_data))
 
 
 def _finish(result: ModelReport, report: Path | None, overwrite: bool) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reuse_compiler.array_files import ARRAY_SUFFIXES
 from reuse_compiler.errors import DataError
 from reuse_compiler.paths import AnyPath
-from reuse_compiler.verification.array_files import ARRAY_SUFFIXES
 from reuse_compiler.verification.data import Shapes, Source, open_arrays
 from reuse_compiler.verification.images import EXAMPLE, FILE_NAME, ImageSource, has_images
 from reuse_compiler.verification.inputs import InputSpec

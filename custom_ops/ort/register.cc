@@ -63,7 +63,10 @@ std::unique_ptr<Operator> make_operator(OperatorName name, Signature signature, 
   op->get_output_characteristic = [](const CustomOp*, size_t) { return kRequired; };
   op->get_input_memory_type = [](const CustomOp*, size_t) { return kMemoryDefault; };
   op->create_kernel_v2 = [](const CustomOp* o, const Api*, const KernelInfo* info, void** kernel) -> Status* {
-    return guarded([&] { *kernel = self(o).source->make(self(o).name, info).release(); });
+    return guarded([&] {
+      naming(self(o).signature.name, node_name(info),
+             [&] { *kernel = self(o).source->make(self(o).name, info).release(); });
+    });
   };
   op->kernel_compute_v2 = [](void* kernel, KernelContext* context) -> Status* {
     return guarded([&] { static_cast<const Kernel*>(kernel)->compute(context); });
@@ -83,8 +86,8 @@ std::unique_ptr<Operator> make_operator(OperatorName name, Signature signature, 
 }
 
 // Adds all operators for images, weights and tables of the set's element type; parameters of hashing are float32
-// always. The kernels do not read the inputs dense_weights and dense_bias, which are for the functions of the same names
-// that a compiled model brings along (docs/operators.md, Function bodies).
+// always. The kernels do not read the inputs dense_weights and dense_bias, which are for the functions of the same
+// names that a compiled model brings along (docs/operators.md, Function bodies).
 void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>& ops) {
   // projections, thresholds, coordinates
   const auto with_parameters = [](std::vector<ElementType> inputs) {
@@ -95,8 +98,8 @@ void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>&
   ops.push_back(make_operator<infer_hash>(OperatorName::kHash, {"Hash", with_parameters({e}), 1, {kInt64}}, set));
   ops.push_back(
       make_operator<infer_cluster>(OperatorName::kCluster, {"Cluster", {e, kInt64}, 2, {kInt32, e, kInt32}}, set));
-  ops.push_back(
-      make_operator<infer_centroid_gemm>(OperatorName::kCentroidGemm, {"CentroidGemm", {e, kInt32, e, e}, 3, {e}}, set));
+  ops.push_back(make_operator<infer_centroid_gemm>(OperatorName::kCentroidGemm,
+                                                   {"CentroidGemm", {e, kInt32, e, e}, 3, {e}}, set));
   ops.push_back(make_operator<infer_gather>(OperatorName::kGather, {"Gather", {e, kInt32, e, e, e}, 3, {e}}, set));
   std::vector<ElementType> convolved = with_parameters({e, e, e});
   convolved.insert(convolved.end(), {e, e});  // dense_weights, dense_bias

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "reuse/checked.h"
+#include "reuse/text.h"
 
 namespace reuse {
 namespace {
@@ -36,7 +37,7 @@ AxisPads same_padding(int64_t size, int64_t kernel, int64_t stride, int64_t dila
 Layout parse_layout(const std::string& name) {
   if (name == "patch") return Layout::kPatch;
   if (name == "channel") return Layout::kChannel;
-  throw std::invalid_argument("layout is '" + name + "', must be patch or channel");
+  throw std::invalid_argument("layout is '" + readable(name) + "', must be patch or channel");
 }
 
 AutoPad parse_auto_pad(const std::string& name) {
@@ -44,7 +45,7 @@ AutoPad parse_auto_pad(const std::string& name) {
   if (name == "SAME_UPPER") return AutoPad::kSameUpper;
   if (name == "SAME_LOWER") return AutoPad::kSameLower;
   if (name == "VALID") return AutoPad::kValid;
-  throw std::invalid_argument("auto_pad is '" + name + "', must be NOTSET, SAME_UPPER, SAME_LOWER or VALID");
+  throw std::invalid_argument("auto_pad is '" + readable(name) + "', must be NOTSET, SAME_UPPER, SAME_LOWER or VALID");
 }
 
 DataOrder order_of_input_perm(const std::vector<int64_t>& perm) {

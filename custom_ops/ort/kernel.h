@@ -11,6 +11,7 @@
 #include "api.h"
 #include "reuse/operators.h"
 #include "reuse/statistics_registry.h"
+#include "reuse/text.h"
 
 namespace reuse::ort {
 
@@ -22,7 +23,7 @@ auto naming(const std::string& op, const std::string& node, const Body& body) {
   try {
     return body();
   } catch (const std::logic_error& error) {
-    throw std::invalid_argument(op + " '" + node + "': " + error.what());
+    throw std::invalid_argument(op + " '" + readable(node) + "': " + error.what());
   }
 }
 

@@ -120,14 +120,6 @@ std::vector<int64_t> sized(std::optional<std::vector<int64_t>> values, std::vect
   return *values;
 }
 
-// An integer that says yes or no.
-bool read_flag(const AttributeSource& source, const char* name) {
-  const int64_t value = source.integer(name).value_or(0);
-  checked::require(value == 0 || value == 1,
-                   "attribute " + std::string(name) + " is " + std::to_string(value) + ", must be 0 or 1");
-  return value == 1;
-}
-
 // Reads what windows of convolutions and pools have in common.
 template <typename Attributes>
 void read_window(const AttributeSource& source, Attributes& a) {
@@ -209,8 +201,8 @@ PoolAttributes read_pool_attributes(const AttributeSource& source, PoolMode mode
   PoolAttributes a;
   read_window(source, a);
   a.mode = mode;
-  a.ceil_mode = read_flag(source, "ceil_mode");
-  a.count_include_pad = read_flag(source, "count_include_pad");
+  a.ceil_mode = source.integer("ceil_mode").value_or(0) != 0;
+  a.count_include_pad = source.integer("count_include_pad").value_or(0) != 0;
   a.check();
   return a;
 }
@@ -233,7 +225,9 @@ ClusterAttributes read_cluster_attributes(const AttributeSource& source) {
   a.scope = parse_scope(source.text("scope").value_or("batch"));
   a.metric = parse_metric(source.text("metric").value_or("euclidean"));
   a.capacity = source.real("capacity").value_or(1.0f);
-  a.verify = read_flag(source, "verify");
+  const int64_t verify = source.integer("verify").value_or(0);
+  checked::require(verify == 0 || verify == 1, "verify is " + std::to_string(verify) + ", must be 0 or 1");
+  a.verify = verify == 1;
   a.check();
   return a;
 }

@@ -67,7 +67,11 @@ def load_fitted(config: ReuseConfig, path: Path) -> Fitted:
             raise ConfigError(f"{file}: '{key}' must be '<layer>/<name>' with a name of {known}")
         if layer not in config.layers:
             raise ConfigError(f"{file}: '{key}' is for a layer that {path} does not name")
-        layers.setdefault(layer, {})[name] = array.astype(np.int32 if name == "coordinates" else np.float32)
+        with np.errstate(invalid="ignore"):
+            typed = array.astype(np.int32 if name == "coordinates" else np.float32)
+        if name == "coordinates" and not np.array_equal(typed, array):  # 2^32+3 would become 3
+            raise ConfigError(f"{file}: '{key}' must hold integers of 32 bits")
+        layers.setdefault(layer, {})[name] = typed
     hashes = {layer: _named(values, HASH_PARAMETERS) for layer, values in layers.items()}
     weights = {layer: _named(values, WEIGHTS) for layer, values in layers.items()}
     return Fitted(

@@ -10,6 +10,7 @@
 #include "int8_scales.h"
 #include "reuse/arena.h"
 #include "reuse/plan.h"
+#include "reuse/text.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
 
@@ -205,7 +206,7 @@ class StepComputer {
 TableType parse_table_type(const std::string& name) {
   if (name == "float") return TableType::kFloat;
   if (name == "int8") return TableType::kInt8;
-  throw std::invalid_argument("table is '" + name + "', must be float or int8");
+  throw std::invalid_argument("table is '" + readable(name) + "', must be float or int8");
 }
 
 void reuse_conv(const ReusePlan& plan, const Blocking& blocking, Workspace& workspace, const float* x, float* y) {

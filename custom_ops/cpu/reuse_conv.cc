@@ -216,7 +216,6 @@ void reuse_conv(const ReusePlan& plan, const Blocking& blocking, Workspace& work
 
 void multiply_and_gather(Workspace& workspace, const Blocking& blocking, const GatherAttributes& attributes,
                          const PackedWeights& weights, const Clusters& clusters, const float* bias, float* y) {
-  if (blocking.vectors == 0) return;
   std::optional<Int8Scales> scales;
   if (weights.table() == TableType::kInt8) scales.emplace(blocking, weights, clusters);
   const Int8Scales* usable = scales && scales->usable() ? &*scales : nullptr;

@@ -13,7 +13,7 @@ std::vector<float> run(const ReusePlan& plan, const Problem& p, int64_t* peak = 
   const ConvGeometry& g = p.blocking.geometry;
   PoisonedAllocator allocator;
   Threads parallel(2);
-  std::vector<float> y(static_cast<size_t>(g.rows() * g.out_channels));
+  std::vector<float> y = poisoned<float>(g.rows() * g.out_channels);
   {
     Workspace workspace(allocator, parallel);
     reuse_conv(plan, plan.blocking(g.batch, g.in_h, g.in_w), workspace, p.x.data(), y.data());

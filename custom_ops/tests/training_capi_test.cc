@@ -15,6 +15,7 @@
 
 #include "../capi/workers.h"
 #include "reuse/cuda_training_capi.h"
+#include "support.h"
 #include "test.h"
 
 namespace reuse::testing {
@@ -47,7 +48,8 @@ reuse_hashing exact_hashing() {
 TEST(the_c_interface_computes_a_step) {
   const reuse_convolution convolution = small_convolution();
   const reuse_hashing hashing = exact_hashing();
-  std::vector<float> x(2 * 4 * 25), w(3 * 4 * 9, 0.5f), y(2 * 3 * 25), dw(w.size()), dx(x.size());
+  std::vector<float> x(2 * 4 * 25), w(3 * 4 * 9, 0.5f);
+  std::vector<float> y = poisoned<float>(2 * 3 * 25), dw = poisoned<float>(3 * 4 * 9), dx = poisoned<float>(2 * 4 * 25);
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 25 % 2);
   reuse_plan* plan = reuse_plan_create(&convolution, &hashing);
   EXPECT(plan != nullptr, << reuse_last_error());
@@ -109,14 +111,14 @@ TEST(the_cuda_functions_compute_the_same_step) {
   const reuse_cuda_execution execution{nullptr, 0};
   std::vector<float> x(2 * 4 * 25), w(3 * 4 * 9, 0.5f), bias(3, 0.25f);
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 25 % 2);
-  std::vector<int64_t> codes(50);
-  std::vector<int32_t> ids(50), counts(1), order, starts{0, 26, 50, 50};
+  std::vector<int64_t> codes = poisoned<int64_t>(50);
+  std::vector<int32_t> ids = poisoned<int32_t>(50), counts = poisoned<int32_t>(1), order, starts{0, 26, 50, 50};
   Bytes numbering(reuse_cuda_number_bytes(&convolution, &hashing));
   EXPECT(reuse_cuda_number(&convolution, &hashing, &execution, x.data(), codes.data(), ids.data(), counts.data(),
                            numbering.memory.data()) == 0);
   EXPECT(counts[0] == 2 && ids[0] == 0 && ids[1] == 1 && codes[0] != codes[1]);
   const int64_t rows = 3;  // one more than there are clusters
-  std::vector<float> centroids(rows * 4);
+  std::vector<float> centroids = poisoned<float>(rows * 4);
   Bytes sums(reuse_cuda_average_bytes(&convolution, &hashing, rows));
   EXPECT(reuse_cuda_average(&convolution, &hashing, &execution, x.data(), ids.data(), counts.data(),
                             numbering.memory.data(), rows, centroids.data(), sums.memory.data()) == 0);
@@ -127,7 +129,8 @@ TEST(the_cuda_functions_compute_the_same_step) {
     }
   }
   const reuse_cuda_clusters clusters{rows, ids.data(), counts.data(), centroids.data(), order.data(), starts.data()};
-  std::vector<float> y(2 * 3 * 25), dw(w.size()), dx(x.size()), cpu_y(y.size()), cpu_dw(w.size()), cpu_dx(x.size());
+  std::vector<float> y = poisoned<float>(2 * 3 * 25), dw = poisoned<float>(3 * 4 * 9), dx = poisoned<float>(2 * 4 * 25);
+  std::vector<float> cpu_y = y, cpu_dw = dw, cpu_dx = dx;
   Bytes forward(reuse_cuda_forward_bytes(&convolution, rows)), backward(reuse_cuda_backward_bytes(&convolution, rows));
   EXPECT(reuse_cuda_forward(&convolution, &clusters, &execution, w.data(), bias.data(), y.data(),
                             forward.memory.data()) == 0);

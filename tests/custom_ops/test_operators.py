@@ -101,6 +101,18 @@ def test_int8_tables_give_way_to_float_where_scales_are_not_finite(value: float)
     np.testing.assert_allclose(run_kernels(model, x)[finite], expected[finite], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+@pytest.mark.parametrize("table", ["float", "int8"])
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_an_image_without_pixels_gives_the_bias(size: tuple[int, int], table: str, family: str) -> None:
+    spec = ConvSpec(2, 8, *size, 6, (3, 3), pads=(2, 2, 2, 1))
+    case = Case(spec, "channel", 4, family, 3, table=table)
+    x, _, bias = case.data()
+    expected = np.broadcast_to(bias[:, None, None], (2, 6, spec.out_height, spec.out_width))
+    for lowering in ("fused", "staged"):
+        np.testing.assert_array_equal(run_kernels(case.model(lowering), x), expected, err_msg=lowering)
+
+
 @quick
 @given(case=cases(families=("exact",)))
 def test_lossless_where_every_vector_may_have_its_cluster(case: Case) -> None:

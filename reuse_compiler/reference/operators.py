@@ -13,7 +13,12 @@ from reuse_compiler.reuse.config import Metric, Scope
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.families.base import Array, array_module
 from reuse_compiler.reuse.geometry import Blocking
-from reuse_compiler.reuse.int8_tables import LARGEST_INT8_ENTRY, MOST_INT8_ROWS, SMALLEST_INT8_BOUND
+from reuse_compiler.reuse.int8_tables import (
+    LARGEST_INT8_BOUND,
+    LARGEST_INT8_ENTRY,
+    MOST_INT8_ROWS,
+    SMALLEST_INT8_BOUND,
+)
 
 
 @dataclass(frozen=True)
@@ -140,10 +145,9 @@ def quantise_table(centroids: Array, counts: Array, weights: Array, blocking: Bl
         for first in range(begin, begin + blocking.blocks_per_group, blocks_per_scale):
             same = slice(first, min(first + blocks_per_scale, begin + blocking.blocks_per_group))
             bound = bounds[same].max(axis=0)
-            with np.errstate(over="ignore"):
-                scale = (bound / LARGEST_INT8_ENTRY).astype(xp.float32)
-            if not bool(xp.isfinite(scale).all()):
+            if not bool((bound <= LARGEST_INT8_BOUND).all()):  # NaN, too
                 return None
+            scale = (bound / LARGEST_INT8_ENTRY).astype(xp.float32)
             used = bound >= SMALLEST_INT8_BOUND
             inverse = xp.where(used, LARGEST_INT8_ENTRY / xp.where(used, bound, 1.0), 0.0).astype(xp.float32)
             entries[same] = xp.rint(entries[same] * inverse) * xp.where(used, scale, xp.float32(0))

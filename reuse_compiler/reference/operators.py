@@ -50,17 +50,17 @@ def _number_clusters(
     finite = np.isfinite(vectors).all(axis=1)
     ids: list[int] = []
     count = guarded = shared = 0
-    known: dict[Any, int] = {}
+    known: dict[int, tuple[int, bytes]] = {}  # the cluster of a code, and the bits that its members must have
     for index in range(len(codes)):
         if index % vectors_per_unit == 0:
             known, shared = {}, 0
-        key = (int(codes[index]), vectors[index].tobytes() if verify else b"")
+        code, bits = int(codes[index]), vectors[index].tobytes() if verify else b""
         sharable = verify or bool(finite[index])
-        if sharable and key in known:
-            ids.append(known[key])
+        if sharable and code in known and known[code][1] == bits:
+            ids.append(known[code][0])
             continue
-        if sharable and shared < limit:
-            known[key] = count
+        if sharable and code not in known and shared < limit:
+            known[code] = (count, bits)
             shared += 1
         else:
             guarded += 1

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -44,6 +45,12 @@ reuse_hashing exact_hashing() {
   h.projections_size = h.thresholds_size = h.coordinates_size = -1;
   return h;
 }
+
+// Memory of exactly as many bytes as a function asks for.
+struct Bytes {
+  explicit Bytes(int64_t size) : memory(static_cast<size_t>(size), '\xFF') { EXPECT(size >= 0, << reuse_last_error()); }
+  std::vector<char> memory;
+};
 
 TEST(the_c_interface_computes_a_step) {
   const reuse_convolution convolution = small_convolution();
@@ -99,11 +106,51 @@ TEST(the_c_interface_refuses_what_makes_no_sense) {
   expect_refusal(convolution, hashing, "coordinates hold 4");
 }
 
-// Memory of exactly as many bytes as a function asks for.
-struct Bytes {
-  explicit Bytes(int64_t size) : memory(static_cast<size_t>(size), '\xFF') { EXPECT(size >= 0, << reuse_last_error()); }
-  std::vector<char> memory;
-};
+TEST(the_c_interface_refuses_arrays_that_are_not_there) {
+  const reuse_convolution convolution = small_convolution();
+  reuse_hashing hashing = exact_hashing();
+  hashing.family = nullptr;
+  expect_refusal(convolution, hashing, "family is null");
+  const std::vector<float> values(16, 0.0f);
+  const std::vector<int32_t> coordinates(3, 0);
+  hashing.family = "learned";
+  hashing.num_hashes = 2;
+  hashing.projections_size = 16;
+  hashing.thresholds_size = hashing.coordinates_size = 3;
+  expect_refusal(convolution, hashing, "projections are null, but said to have 16 elements");
+  hashing.projections = values.data();
+  expect_refusal(convolution, hashing, "thresholds are null");
+  hashing.thresholds = values.data();
+  expect_refusal(convolution, hashing, "coordinates are null");
+  EXPECT(reuse_cuda_number_bytes(&convolution, &hashing) == -1);
+  hashing.coordinates = coordinates.data();
+  EXPECT(reuse_cuda_number_bytes(&convolution, &hashing) > 0, << reuse_last_error());
+}
+
+// CUDA's coordinates are in a device's memory, where nobody checks them: as clamped ones they give the same codes.
+TEST(cuda_coordinates_outside_of_a_vector_lead_to_its_ends) {
+  const reuse_convolution convolution = small_convolution();
+  reuse_hashing hashing = exact_hashing();
+  const reuse_cuda_execution execution{nullptr, 0};
+  std::vector<float> x(2 * 4 * 25), thresholds{0.5f, 0.25f, -0.25f};
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 7) / 4.0f - 0.75f;
+  hashing.family = "learned";
+  hashing.num_hashes = 2;
+  hashing.thresholds = thresholds.data();
+  hashing.thresholds_size = hashing.coordinates_size = 3;
+  std::vector<std::vector<int64_t>> found;
+  for (const std::vector<int32_t>& coordinates :
+       {std::vector<int32_t>{3, 0, 3}, std::vector<int32_t>{1 << 30, -(1 << 30), 4}}) {
+    hashing.coordinates = coordinates.data();
+    found.push_back(poisoned<int64_t>(50));
+    std::vector<int32_t> ids = poisoned<int32_t>(50), counts = poisoned<int32_t>(1);
+    Bytes numbering(reuse_cuda_number_bytes(&convolution, &hashing));
+    EXPECT(reuse_cuda_number(&convolution, &hashing, &execution, x.data(), found.back().data(), ids.data(),
+                             counts.data(), numbering.memory.data()) == 0);
+    EXPECT(counts[0] > 1);
+  }
+  EXPECT(found[0] == found[1]);
+}
 
 TEST(the_cuda_functions_compute_the_same_step) {
   const reuse_convolution convolution = small_convolution();
@@ -157,6 +204,8 @@ TEST(the_cuda_functions_refuse_what_makes_no_sense) {
   hashing.family = "sign";
   EXPECT(reuse_cuda_number_bytes(&convolution, &hashing) == -1);
   EXPECT(std::string(reuse_last_error()).find("projections") != std::string::npos, << reuse_last_error());
+  EXPECT(reuse_cuda_forward_bytes(&convolution, -1) == -1);
+  EXPECT(std::string(reuse_last_error()).find("rows is -1") != std::string::npos, << reuse_last_error());
   EXPECT(reuse_cuda_forward_bytes(&convolution, int64_t{1} << 31) == -1);
   EXPECT(std::string(reuse_last_error()).find("the number of clusters") != std::string::npos, << reuse_last_error());
   convolution.in_height = convolution.in_width = int64_t{1} << 15;

@@ -45,6 +45,15 @@ Shapes = Annotated[
     ),
 ]
 
+CustomOpLibraries = Annotated[
+    list[Path],
+    Flag(
+        "Another library of operators that the model needs to be run; repeat it for further ones.",
+        name="--custom-op-library",
+        metavar="PATH",
+    ),
+]
+
 
 class CompileOptions(BaseModel):
     """Choices for one compilation; None means that the compiler chooses."""
@@ -119,5 +128,15 @@ class CompileOptions(BaseModel):
         "fused"
     )
     force: Annotated[bool, WHICH, FOUND_OUT, Flag("Also layers that are predicted to become slower.")] = False
+    fallback: Annotated[
+        bool,
+        HOW,
+        FOUND_OUT,
+        Flag(
+            "Keep what the model needs to run as the original did where the operator library is missing: a function "
+            "for each operator, and the original's weights of layers whose weights were fitted."
+        ),
+    ] = True
     seed: Annotated[Seed, HOW] = 0
     shapes: Annotated[Shapes, CHECK] = Field(default_factory=dict)
+    custom_op_libraries: Annotated[CustomOpLibraries, CHECK] = Field(default_factory=list)

@@ -62,7 +62,9 @@ def orders(model: onnx.ModelProto) -> list[tuple[str, str]]:
     for each in model.graph.node:
         if each.op_type == "ReuseConv":
             own = {a.name: helper.get_attribute_value(a) for a in each.attribute}
-            found.append((own.get("input_order", b"nchw").decode(), own.get("output_order", b"nchw").decode()))
+            perms = (own.get(name, [0, 1, 2, 3]) for name in ("input_perm", "output_perm"))
+            x, y = ("nchw" if perm == [0, 1, 2, 3] else "nhwc" for perm in perms)
+            found.append((x, y))
     return found
 
 
@@ -124,10 +126,9 @@ POOLS: list[tuple[str, dict[str, Any]]] = [
 def test_pooling_between(op: str, attributes: dict[str, Any]) -> None:
     model = chain([node(op, ["a"], ["b"], name="pool", **attributes)])
     assert rewritten(model) == {"a": "a/nhwc", "b": "b/nhwc"}
-    pool = lower(model, EXACT).model.graph.node[2]
-    assert (pool.domain, pool.op_type, pool.name) == ("ai.reuse", "Pool", "pool")
+    pool = lower(model, EXACT.model_copy(update={"fallback": False})).model.graph.node[2]
+    assert (pool.domain, pool.op_type, pool.name) == ("ai.reuse", op, "pool")
     kept = {attribute.name: helper.get_attribute_value(attribute) for attribute in pool.attribute}
-    assert kept.pop("mode") == (b"max" if op == "MaxPool" else b"average")
     assert set(kept) == set(attributes) - {"dilations", "storage_order"}
 
 
@@ -203,11 +204,29 @@ def test_regions_without_pooling_keep_the_order() -> None:
     assert set(rewritten(chain(between))) == {"a", "s"}
 
 
+@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("ceil_mode", [0, 1])
+@pytest.mark.parametrize(("stride", "computed"), [(3, True), (2, False), (1, False)])
+def test_windows_larger_than_the_input(op_type: str, ceil_mode: int, stride: int, computed: bool) -> None:
+    """What onnxruntime computes of an input that lacks less than a stride is computed, what it refuses is refused."""
+    model = chain()
+    kernel: dict[str, Any] = {"kernel_shape": [14, 14], "strides": [stride, stride], "ceil_mode": ceil_mode}
+    model.graph.node[1].CopyFrom(node(op_type, ["q"], ["a"], **kernel))
+    compiled = lower(model, EXACT).model
+    assert [n.op_type for n in compiled.graph.node if n.domain == "ai.reuse"] == ["ReuseConv", op_type, "ReuseConv"]
+    if computed:
+        assert_close(run(compiled, {"x": X})[0], run(model, {"x": X})[0])
+    else:
+        for refused in (model, compiled):
+            with pytest.raises(Exception, match=r"(?i)invalid|smaller|negative|dim"):
+                run(refused, {"x": X})
+
+
 def test_declared_shapes_move_along() -> None:
     model = chain([node("MaxPool", ["a"], ["b"], kernel_shape=[2, 2])])
     model.graph.value_info.extend([value("a", ["N", 4, "H", "W"]), value("b", None)])
     declared = {info.name: info.type.tensor_type for info in lower(model, EXACT).model.graph.value_info}
-    assert set(declared) == {"a/nhwc", "b/nhwc"}
+    assert set(declared) == {"q/nhwc", "a/nhwc", "b/nhwc"}
     assert [dim.dim_param or dim.dim_value for dim in declared["a/nhwc"].shape.dim] == ["N", "H", "W", 4]
     assert declared["a/nhwc"].elem_type == TensorProto.FLOAT
     assert not declared["b/nhwc"].HasField("shape")
@@ -252,6 +271,6 @@ def test_bodies() -> None:
 def test_other_nodes_stay_byte_for_byte() -> None:
     model = chain([node("Relu", ["x"], ["r"]), node("MaxPool", ["a"], ["b"], kernel_shape=[2, 2])], outputs=["y", "r"])
     result = lower(model, EXACT).model
-    assert operators(result.graph) == ["ReuseConv", "Pool", "Relu", "Pool", "ReuseConv"]
+    assert operators(result.graph) == ["ReuseConv", "MaxPool", "Relu", "MaxPool", "ReuseConv"]
     assert node_bytes(result.graph)[2] == node_bytes(model.graph)[2]
     assert list(result.graph.output) == list(model.graph.output)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,11 @@ Array = NDArray[Any]
 Rng = np.random.Generator
 
 
+def pick(rng: Rng, values: Sequence[Any]) -> Any:
+    """Returns one of the values, as it is."""
+    return values[int(rng.integers(len(values)))]
+
+
 def draw_spec(rng: Rng, smallest: int = 1, one_dimensional: bool = False) -> ConvSpec:
     """Draws a legal convolution; extents of its input may be as small as `smallest`, which may be 0."""
 
@@ -21,7 +27,7 @@ def draw_spec(rng: Rng, smallest: int = 1, one_dimensional: bool = False) -> Con
         return (first if one_dimensional else int(rng.integers(low, high + 1)), int(rng.integers(low, high + 1)))
 
     kernel, strides, dilations = pair(1, 5), pair(1, 3), pair(1, 3)
-    auto_pad = str(rng.choice(["NOTSET", "NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]))
+    auto_pad: AutoPad = pick(rng, ["NOTSET", "NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"])
     begin, end = pair(0, 3, 0), pair(0, 3, 0)
     size = []
     for axis in (0, 1):
@@ -29,7 +35,7 @@ def draw_spec(rng: Rng, smallest: int = 1, one_dimensional: bool = False) -> Con
         padding = begin[axis] + end[axis] if auto_pad == "NOTSET" else 0
         least = smallest if auto_pad.startswith("SAME") else max(smallest, extent - padding)
         size.append(least + int(rng.integers(0, 8)))
-    group = int(rng.choice([1, 1, 1, 2, 3, 5]))
+    group = pick(rng, [1, 1, 1, 2, 3, 5])
     return ConvSpec(
         batch=int(rng.integers(smallest, 4)),
         in_channels=group * int(rng.integers(1, 7)),
@@ -41,7 +47,7 @@ def draw_spec(rng: Rng, smallest: int = 1, one_dimensional: bool = False) -> Con
         pads=(*begin, *end),
         dilations=dilations,
         group=group,
-        auto_pad=cast(AutoPad, auto_pad),
+        auto_pad=auto_pad,
         one_dimensional=one_dimensional,
     )
 

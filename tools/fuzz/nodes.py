@@ -28,6 +28,7 @@ from tools.fuzz.convolutions import (
     draw_blocking,
     draw_parameters,
     draw_spec,
+    pick,
 )
 
 UNCHANGED = 0.1
@@ -37,7 +38,7 @@ REALS = (0.0, -1.0, 0.3, 1.0, 1e-30, 1e6, 3e38, math.inf, -math.inf, math.nan)
 WORDS = (
     *("sign", "learned", "exact", "patch", "channel", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "batch", "image"),
     *("euclidean", "angular", "float", "int8", "nchw", "nhwc", "none", "Relu", "Clip", "LeakyRelu", "max", "average"),
-    *("", "PATCH", "\0", "sign\0", "\N{SNOWMAN}", "a" * 10_000, b"\xff\xfe"),
+    *("", "PATCH", "sign\0", "\N{SNOWMAN}", "a" * 10_000, b"\xff\xfe"),
 )
 TYPES = (np.float16, np.float64, np.int8, np.int32, np.int64, np.uint8, np.bool_, np.float32)
 LEAKED = ("::_M_", "vector::_", "basic_string::", "bad_array_new_length", "bad_function_call", "map::at")
@@ -104,21 +105,21 @@ class Node:
 
 def draw_node(rng: Rng) -> Node:
     """Draws a valid node of any operator."""
-    op = str(rng.choice(["ReuseConv", "ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "Pool"]))
+    op = pick(rng, ["ReuseConv", "ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "Pool"])
     return _draw_pool(rng) if op == "Pool" else _draw_reuse(rng, op)
 
 
 def _draw_reuse(rng: Rng, op: str) -> Node:
     spec = draw_spec(rng)
     b = draw_blocking(rng, spec)
-    family = str(rng.choice(list(FAMILIES)))
+    family = pick(rng, list(FAMILIES))
     hashes = int(rng.integers(1, 9 if FAMILIES[family].needs_samples else 41))
     geometry = attributes_of(spec) | {"layout": b.layout, "sub_vector_length": b.sub_vector_length}
     hashed = {"family": family, "num_hashes": hashes}
     clustered = {
-        "scope": str(rng.choice(["batch", "image"])),
-        "capacity": float(rng.choice([1.0, 1.0, 0.3])),
-        "metric": str(rng.choice(["euclidean", "angular"])),
+        "scope": pick(rng, ["batch", "image"]),
+        "capacity": pick(rng, [1.0, 1.0, 0.3]),
+        "metric": pick(rng, ["euclidean", "angular"]),
         "verify": int(FAMILIES[family].lossless),
     }
     activations: list[dict[str, Any]] = [
@@ -148,7 +149,7 @@ def _draw_reuse(rng: Rng, op: str) -> Node:
         ids = rng.integers(0, rows, (b.num_blocks, b.vectors)).astype(np.int32)
         node.add(rng, table=table, ids=ids, X=x, bias=bias)
     else:
-        orders = {"table": str(rng.choice(["float", "int8"])), "output_order": str(rng.choice(["nchw", "nhwc"]))}
+        orders = {"table": pick(rng, ["float", "int8"]), "output_order": pick(rng, ["nchw", "nhwc"])}
         if b.layout == "channel" and rng.random() < 0.5:
             orders["input_order"], x = "nhwc", np.ascontiguousarray(x.transpose(0, 2, 3, 1))
         node = Node(op, geometry | hashed | clustered | gathered | orders)
@@ -159,20 +160,16 @@ def _draw_reuse(rng: Rng, op: str) -> Node:
 def _draw_pool(rng: Rng) -> Node:
     kernel = [int(size) for size in rng.integers(1, 5, 2)]
     attributes: dict[str, Any] = {
-        "mode": str(rng.choice(["max", "average"])),
+        "mode": pick(rng, ["max", "average"]),
         "kernel_shape": kernel,
         "strides": [int(stride) for stride in rng.integers(1, 4, 2)],
         "pads": [int(rng.integers(0, kernel[axis % 2])) for axis in range(4)],
     }
-    attributes[str(rng.choice(["ceil_mode", "count_include_pad"]))] = int(rng.integers(0, 2))
+    attributes[pick(rng, ["ceil_mode", "count_include_pad"])] = int(rng.integers(0, 2))
     node = Node("Pool", attributes)
     height, width = (size + int(rng.integers(0, 8)) for size in kernel)
     node.add(rng, X=draw_array(rng, (int(rng.integers(1, 4)), height, width, int(rng.integers(1, 71)))))
     return node
-
-
-def pick(rng: Rng, values: Any) -> Any:
-    return values[int(rng.integers(len(values)))]
 
 
 def odd_value(rng: Rng) -> Any:
@@ -253,7 +250,8 @@ def change_input(rng: Rng, node: Node) -> None:
         with np.errstate(all="ignore"):
             given.value = given.value.astype(pick(rng, TYPES))
     elif way < 0.75:
-        given.declared = pick(rng, [None, [], ["N"] * given.value.ndim, [3] * given.value.ndim, list(given.value.shape)])
+        rank = given.value.ndim
+        given.declared = pick(rng, [None, [], ["N"] * rank, [3] * rank, list(given.value.shape)])
     elif way < 0.82:
         given.constant = not given.constant
     elif way < 0.88:

@@ -30,11 +30,10 @@ from tools.fuzz.convolutions import (
     draw_spec,
     pick,
 )
+from tools.fuzz.corruption import INTEGERS, REALS
 
 UNCHANGED = 0.1
 """Share of the nodes that stay valid: these must run."""
-INTEGERS = (0, -1, 1, 2, 3, 7, 64, 65, 257, 2**31 - 1, 2**31, 2**32 + 1, 2**62, 2**63 - 1, -(2**63))
-REALS = (0.0, -1.0, 0.3, 1.0, 1e-30, 1e6, 3e38, math.inf, -math.inf, math.nan)
 WORDS = (
     *("sign", "learned", "exact", "patch", "channel", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "batch", "image"),
     *("euclidean", "angular", "float", "int8", "nchw", "nhwc", "none", "Relu", "Clip", "LeakyRelu", "max", "average"),

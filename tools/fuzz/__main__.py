@@ -18,7 +18,7 @@ from reuse_compiler.cli.command import Command, end_on_sigterm, print_error, std
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.runtime.library import OVERRIDE
 from tools.cpp_build import ROOT
-from tools.fuzz import concurrent_runs, geometries, models, nodes
+from tools.fuzz import concurrent_runs, files, geometries, models, nodes
 from tools.fuzz.run import Run
 from tools.fuzz.worker import Check
 
@@ -26,6 +26,7 @@ FUZZERS: dict[str, tuple[Check, int]] = {
     "nodes": (nodes.check, 20_000),
     "geometries": (geometries.check, 5_000),
     "models": (models.check, 500),
+    "files": (files.check, 500),
     "concurrent": (concurrent_runs.check, 50),
 }
 """By name: what runs one case, and how many cases make a long run."""

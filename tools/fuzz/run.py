@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from reuse_compiler.progress import ProgressCallback, silent
-from tools.fuzz.worker import CPU_SECONDS, Check, Worker
+from tools.fuzz.worker import Check, Limits, Worker
 
 CASES_PER_WORKER = 1000
 """Then a new process takes over, so that one case's leak is not another's failure."""
@@ -26,67 +26,51 @@ class Failure:
 
 
 class Run:
-    """One fuzzer's cases from one seed; `command` repeats one when `--case N` is appended."""
+    """One fuzzer's cases of one seed; `command` repeats one when `--case N` is appended."""
 
-    def __init__(self, name: str, check: Check, seed: int, command: str, results: Path) -> None:
+    def __init__(
+        self, name: str, check: Check, seed: int, command: str, results: Path, limits: Limits | None = None
+    ) -> None:
         self._name, self._check, self._seed, self._command, self._results = name, check, seed, command, results
+        self._limits = limits or Limits()
         self.failures: list[Failure] = []
         self.done = 0
 
-    def run(
-        self,
-        cases: Iterable[int],
-        workers: int = 2,
-        total: int = 0,
-        progress: ProgressCallback = silent,
-        cpu_seconds: float = CPU_SECONDS,
-    ) -> None:
+    def run(self, cases: Iterable[int], workers: int = 2, total: int = 0, progress: ProgressCallback = silent) -> None:
         """Runs the cases; workers that fail are replaced by new ones."""
-        pending = iter(cases)
+        pending, busy, started = iter(cases), list[Worker](), 0
         with tempfile.TemporaryDirectory(prefix="fuzz_") as scratch:
-            started = 0
-
-            def start() -> Worker:
-                nonlocal started
-                started += 1
-                return Worker(self._check, self._seed, Path(scratch) / str(started), cpu_seconds)
-
-            busy: dict[object, Worker] = {}
-
-            def give(worker: Worker | None) -> None:
-                """Gives the worker, or a new one in its place, the next case if there is one."""
-                case = next(pending, None)
-                if worker is not None and (case is None or not worker.is_alive or worker.cases >= CASES_PER_WORKER):
-                    worker.end()
-                    worker = None
-                if case is not None:
-                    worker = worker or start()
-                    worker.begin(case)
-                    busy[worker.connection] = worker
-
+            idle: list[Worker] = []
             try:
-                for _ in range(workers):
-                    give(None)
-                while busy:
-                    for connection in wait([worker.connection for worker in busy.values()], timeout=1):
-                        worker = busy.pop(connection)
-                        reason = worker.answer()
-                        if reason:
-                            self._record(worker, reason)
-                        self.done += 1
+                while True:
+                    while len(busy) < workers and (case := next(pending, None)) is not None:
+                        if not idle:
+                            started += 1
+                            idle.append(Worker(self._check, self._seed, Path(scratch) / str(started), self._limits))
+                        busy.append(idle.pop())
+                        busy[-1].begin(case)
+                    if not busy:
+                        return
+                    answered = wait([worker.connection for worker in busy], timeout=1)
+                    ended = [worker for worker in busy if worker.connection in answered or worker.waits()]
+                    for worker in ended:
+                        busy.remove(worker)
+                        answers = worker.connection in answered
+                        self._record(worker, worker.answer() if answers else "the case waits for ever")
                         progress(self._name, self.done, total)
-                        give(worker)
-                    for worker in [worker for worker in busy.values() if worker.hangs()]:
-                        del busy[worker.connection]
-                        self._record(worker, "the case did not come to an end")
-                        self.done += 1
-                        worker.end()
-                        give(None)
+                        if answers and worker.is_alive and worker.cases < CASES_PER_WORKER:
+                            idle.append(worker)
+                        else:
+                            worker.end()
             finally:
-                for worker in busy.values():
+                for worker in busy + idle:
                     worker.end()
 
     def _record(self, worker: Worker, reason: str) -> None:
+        """Counts a case, and keeps it if there is a reason."""
+        self.done += 1
+        if not reason:
+            return
         folder = self._results / f"{self._name}-{self._seed}-{worker.case}"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(worker.folder, folder) if worker.folder.exists() else folder.mkdir(parents=True)

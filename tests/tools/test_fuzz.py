@@ -12,6 +12,7 @@ import pytest
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
+from reuse_compiler.pipeline import lower
 from tests.tools.fuzz_checks import crashes, fails, hangs, takes_memory, waits
 from tools.fuzz import geometries
 from tools.fuzz.__main__ import FUZZERS, app
@@ -95,7 +96,7 @@ def _spoiled(compute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_a_wrong_weight_is_a_wrong_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geometries, "lower", _spoiled(geometries.lower))
+    monkeypatch.setattr(geometries, "lower", _spoiled(lower))
     found = 0
     for seed in range(20):
         try:

@@ -208,5 +208,5 @@ def _pool(x: Array) -> Array:
 
 def _step(b: Blocking, x: Array, w: Array) -> float:
     """Returns more than the largest scale of int8 tables: what an entry that is rounded the other way changes."""
-    norms = [float(np.abs(array).max(initial=0)) * b.sub_vector_length**0.5 for array in (x, w)]
-    return norms[0] * norms[1] / LARGEST_INT8_ENTRY
+    largest = float(np.abs(x).max(initial=0)) * float(np.abs(w).max(initial=0))
+    return b.sub_vector_length * largest / LARGEST_INT8_ENTRY

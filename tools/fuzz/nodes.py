@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import reuse_compiler
@@ -89,11 +89,7 @@ class Node:
             for g in present.values()
             if not g.constant
         ]
-        outputs = []
-        for index in range(self.outputs):
-            kind = {"Hash": TensorProto.INT64}.get(self.op, TensorProto.FLOAT)
-            kind = TensorProto.INT32 if self.op == "Cluster" and index != 1 else kind
-            outputs.append(helper.make_tensor_value_info(f"Y{index}", kind, None))
+        outputs = [onnx.ValueInfoProto(name=name) for name in node.output]  # without types, which onnxruntime infers
         graph = helper.make_graph([node], "fuzz", inputs, outputs, constants)
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
@@ -258,7 +254,7 @@ def change_input(rng: Rng, node: Node) -> None:
     elif way < 0.92:
         node.inputs.remove(given)
     elif way < 0.96:
-        rng.shuffle(node.inputs)  # type: ignore[arg-type]
+        rng.shuffle(node.inputs)
     else:
         node.inputs.append(Input(f"more{len(node.inputs)}", np.zeros(3, np.float32), rng.random() < 0.5, None))
 
@@ -274,7 +270,7 @@ CHANGES: tuple[Callable[[Rng, Node], None], ...] = (change_attribute,) * 9 + (ch
 def check(rng: Rng, folder: Path) -> None:
     """Draws a node, changes it, runs it in onnxruntime and compares what it gives with the reference."""
     node = draw_node(rng)
-    changes = 0 if rng.random() < UNCHANGED else int(rng.integers(1, 4))
+    changes = 0 if rng.random() < UNCHANGED else pick(rng, [1, 1, 2, 3])
     for _ in range(changes):
         pick(rng, CHANGES)(rng, node)
     model, feeds = node.model(), node.feeds()
@@ -295,10 +291,10 @@ def check(rng: Rng, folder: Path) -> None:
 
 
 def _compare(node: Node, model: onnx.ModelProto, outputs: list[Array], certain: bool) -> None:
-    floats = {g.name: g.value.astype(np.float64) for g in node.inputs if g.value.dtype.kind == "f" and not g.absent}
-    sizes = {name: float(np.abs(value).max(initial=0)) for name, value in floats.items()}
-    if not all(size <= COMPARABLE for size in sizes.values()):
-        return
+    floats = [g for g in node.inputs if g.value.dtype.kind == "f" and not g.absent]
+    sizes = {g.name: float(np.abs(g.value).max(initial=0)) for g in floats}
+    if any(g.value.dtype != np.float32 for g in floats) or not all(size <= COMPARABLE for size in sizes.values()):
+        return  # onnxruntime runs other types through casts
     try:
         with np.errstate(all="ignore"):
             expected = ReferenceEvaluator(model, new_ops=REFERENCE_OPS).run(None, node.feeds())
@@ -309,7 +305,7 @@ def _compare(node: Node, model: onnx.ModelProto, outputs: list[Array], certain: 
     length = node.attributes.get("sub_vector_length", 1)
     product = math.prod(max(1.0, size) for name, size in sizes.items() if name not in ("thresholds", "projections"))
     step = 2 * length * product / LARGEST_INT8_ENTRY if node.attributes.get("table") == "int8" else 0.0
-    for index, (actual, wanted) in enumerate(zip(outputs, expected, strict=True)):  # type: ignore[arg-type]
+    for index, (actual, wanted) in enumerate(zip(outputs, expected, strict=True)):
         wanted = np.asarray(wanted)
         assert actual.dtype == wanted.dtype, f"{node.op} gives {actual.dtype}, the reference {wanted.dtype}"
         scale = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0)) if wanted.dtype.kind == "f" else 0.0

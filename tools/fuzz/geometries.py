@@ -44,6 +44,7 @@ SEQUEL = ConvSpec(0, 1, 0, 0, 5, (2, 3), pads=(1, 1, 0, 1))
 
 def check(rng: Rng, folder: Path) -> None:
     """Draws a convolution, or a chain with pooling between two, compiles and runs it, and compares."""
+    np.seterr(all="ignore")
     spec = draw_spec(rng, smallest=int(rng.integers(0, 2)), one_dimensional=rng.random() < 0.2)
     chained = not spec.one_dimensional and rng.random() < 0.3
     model, constants = _model(rng, spec, chained)
@@ -51,14 +52,15 @@ def check(rng: Rng, folder: Path) -> None:
     x = draw_array(rng, spec.input_shape)
     if rng.random() < 0.3:
         x *= (10.0 ** rng.uniform(-6, 6, x.shape)).astype(np.float32)
+    elif x.size > 0 and not chained and rng.random() < 0.2:  # what Relu and MaxPool do with NaN is not defined
+        x.reshape(-1)[rng.integers(0, x.size, 2)] = pick(rng, [np.nan, np.inf, -np.inf])
     np.save(folder / "x.npy", x)
     b = draw_blocking(rng, spec)
     settings = _draw_settings(rng, b, lossless=chained)
     (folder / "settings.json").write_text(settings.model_dump_json(), encoding="utf-8")
     parameters = draw_parameters(rng, settings.family, b, settings.num_hashes)
     if chained:
-        lossless = CompileOptions(family="exact", force=True, scope=settings.scope)
-        lowered = lower(model, lossless)
+        lowered = lower(model, CompileOptions(family="exact", force=True, scope=settings.scope))
     else:
         staged = settings.table == "float" and rng.random() < 0.3
         options = CompileOptions(lowering="staged" if staged else "fused")
@@ -75,13 +77,14 @@ def check(rng: Rng, folder: Path) -> None:
     actual = _run(lowered.model, x, rng)
     exact, bound = _oracle(spec, x, constants, chained)
     assert_near(dense, exact, bound, "onnxruntime's Conv against the oracle")
-    if chained or (FAMILIES[settings.family].lossless and settings.table == "float"):
+    lossless = chained or (FAMILIES[settings.family].lossless and settings.table == "float")
+    if lossless or not lowered.modified:
         assert_near(actual, exact, bound, "the lossless model against the oracle")
         return
     reference = np.asarray(ReferenceEvaluator(lowered.model, new_ops=REFERENCE_OPS).run(None, {"x": x})[0])  # type: ignore[index]
-    allowed = 2 * _step(b, x, constants["w"]) if settings.table == "int8" else 0.0
-    with np.errstate(all="ignore"):
-        allowed = allowed + 1e-4 * np.abs(reference).max(initial=0) + 1e-5
+    allowed = 1e-4 * np.abs(reference[np.isfinite(reference)]).max(initial=0) + 1e-5
+    if settings.table == "int8" and np.isfinite(x).all():
+        allowed += 2 * _step(b, x, constants["w"])
     assert_near(actual, reference, allowed, "the compiled model against the reference operators")
 
 

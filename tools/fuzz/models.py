@@ -73,7 +73,7 @@ def check(rng: Rng, folder: Path) -> None:
     name, external = pick(rng, list(MODELS)), rng.random() < 0.25
     model = draw_model(rng, name)
     way = rng.random()
-    if 0.05 < way < 0.6:
+    if 0.05 < way < 0.75:
         for _ in range(int(rng.integers(1, 4))):
             corrupt_message(rng, model)
     if external:
@@ -82,7 +82,7 @@ def check(rng: Rng, folder: Path) -> None:
                 onnx.external_data_helper.set_external_data(tensor, "model.bin")
         onnx.external_data_helper.write_external_data_tensors(model, str(folder))
     path.write_bytes(model.SerializeToString())
-    if way > 0.6:
+    if way > 0.75:
         damaged = folder / "model.bin" if external and rng.random() < 0.3 else path
         damaged.write_bytes(corrupt_bytes(rng, damaged.read_bytes()))
     flags = [str(folder / flag) if flag == "report.json" else flag for flag in pick(rng, FLAGS)]

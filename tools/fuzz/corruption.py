@@ -8,7 +8,9 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
@@ -173,14 +175,28 @@ def corrupt_npz(rng: Rng, content: bytes) -> bytes:
     """Changes an array of an .npz file, a name, or its bytes."""
     if rng.random() < 0.4:
         return corrupt_bytes(rng, content)
-    with np.load(io.BytesIO(content)) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    name = pick(rng, list(arrays))
-    array = arrays.pop(name)
+    with ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = pick(rng, list(members))
+    member = members.pop(name)
     if rng.random() < 0.3:
-        name += pick(rng, ["", "x", "/", "/weight", "\N{SNOWMAN}", "a" * 300])
+        name = pick(rng, ["", "x", "/", "/weight", "\N{SNOWMAN}", "a" * 300]) + pick(rng, [name, ".npy", ""])
     else:
-        array = corrupt_array(rng, array)
+        member = corrupt_npy(rng, member)
     stream = io.BytesIO()
-    pick(rng, [np.savez, np.savez_compressed])(stream, **arrays, **{name: array})
+    with ZipFile(stream, "w", pick(rng, [ZIP_STORED, ZIP_DEFLATED])) as archive:
+        for key, value in (members | {name: member}).items():
+            archive.writestr(key, value)
     return stream.getvalue()
+
+
+CORRUPTIONS = {".json": corrupt_json, ".npy": corrupt_npy, ".npz": corrupt_npz}
+
+
+def corrupt_file(rng: Rng, path: Path) -> None:
+    """Damages a file by what it is; now and then, something else lies in its place."""
+    if rng.random() < 0.95:
+        path.write_bytes(CORRUPTIONS.get(path.suffix, corrupt_bytes)(rng, path.read_bytes()))
+        return
+    path.unlink()
+    pick(rng, [path.mkdir, path.touch, lambda: path.symlink_to(path), lambda: None])()

@@ -20,7 +20,7 @@ from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.plan import LayerPlan, LayerWeights
 from reuse_compiler.verification.images import FILE_NAME
 from tools.fuzz.convolutions import Rng, draw_parameters, pick
-from tools.fuzz.corruption import corrupt_bytes, corrupt_json, corrupt_npy, corrupt_npz
+from tools.fuzz.corruption import corrupt_file
 from tools.fuzz.models import draw_model, run_command
 
 VALID = 0.05
@@ -32,12 +32,6 @@ def check(rng: Rng, folder: Path) -> None:
     pick(rng, [_configuration, _configuration, _data, _data, _photos, _labels, _state])(
         rng, folder, rng.random() < VALID
     )
-
-
-def _damage(rng: Rng, path: Path) -> None:
-    content = path.read_bytes()
-    kinds = {".json": corrupt_json, ".npy": corrupt_npy, ".npz": corrupt_npz}
-    path.write_bytes(kinds.get(path.suffix, corrupt_bytes)(rng, content))
 
 
 def _compile(rng: Rng, folder: Path, valid: bool, *arguments: object) -> None:
@@ -60,7 +54,7 @@ def _configuration(rng: Rng, folder: Path, valid: bool) -> None:
     config = configuration_of(folder / "model.onnx")
     write_configuration(plan, 0, config, overwrite=False)
     if not valid:
-        _damage(rng, pick(rng, [config, parameters_path(config)]))
+        corrupt_file(rng, pick(rng, [config, parameters_path(config)]))
     _compile(rng, folder, valid, "--config", config, *pick(rng, [[], ["--dry-run"]]))
 
 
@@ -76,7 +70,7 @@ def _data(rng: Rng, folder: Path, valid: bool) -> None:
         else:
             np.savez(data / name, x=images)
     if not valid:
-        _damage(rng, data / files[0])
+        corrupt_file(rng, data / files[0])
     _compile(rng, folder, valid, "--force", "--verify-data", data if len(files) > 1 else data / files[0])
 
 
@@ -96,7 +90,7 @@ def _photos(rng: Rng, folder: Path, valid: bool) -> None:
     }
     (data / FILE_NAME).write_text(json.dumps(settings), encoding="utf-8")
     if not valid:
-        _damage(rng, data / pick(rng, [FILE_NAME, FILE_NAME, "a.png", "b.jpg"]))
+        corrupt_file(rng, data / pick(rng, [FILE_NAME, FILE_NAME, "a.png", "b.jpg"]))
     _compile(rng, folder, valid, "--force", "--verify-data", data)
 
 
@@ -112,7 +106,7 @@ def _labels(rng: Rng, folder: Path, valid: bool) -> None:
         texts = {".txt": b"0\n1\n2\n3\n", ".csv": b"file,label\na.png,0\nb.png,1\nc.png,2\nd.png,3\n"}
         path.write_bytes(texts.get(kind, stream.getvalue()))
     if not valid:
-        _damage(rng, path)
+        corrupt_file(rng, path)
     try:
         labels = read_labels(path, 4, pick(rng, [None, ["a.png", "b.png", "c.png", "d.png"]]))
     except ReuseError:
@@ -128,7 +122,7 @@ def _state(rng: Rng, folder: Path, valid: bool) -> None:
     for key, value in numbers.items():
         State(path, resume=True).remember("measured", key, float, lambda value=value: value)  # type: ignore[misc]
     if not valid:
-        _damage(rng, path)
+        corrupt_file(rng, path)
     state = State(path, resume=True)
     found = {key: state.remember("measured", key, float, lambda key=key: numbers[key]) for key in numbers}  # type: ignore[misc]
     assert all(isinstance(value, float) for value in found.values())

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import reuse_compiler
 from reuse_compiler.cli.compile import app
 from tools.fuzz.convolutions import Array, Rng, assert_near, pick
-from tools.fuzz.corruption import corrupt_bytes, corrupt_message
+from tools.fuzz.corruption import INTEGERS, NAMES, REALS, corrupt_file, corrupt_message
 
 MODELS = {
     "chain": """<ir_version: 9, opset_import: ["": 17]>
@@ -61,10 +61,13 @@ WEIGHTS: dict[str, tuple[int, ...]] = {
     "w3": (8, 3, 3, 3), "w2": (4, 4, 2, 3), "w8": (8, 8, 3, 3), "s8": (8, 8, 3), "b8": (8,), "v8": (8,), "low": (),
     "high": (),
 }  # fmt: skip
-FLAGS: list[list[str]] = [
-    [], ["--no-verify"], ["--no-verify"], ["--dry-run"], ["--lowering", "staged"], ["--layout", "patch", "-L", "3"],
-    ["--shape", "x:2,3,12,10"], ["--layers", "conv"], ["--report", "report.json"],
-]  # fmt: skip
+FLAGS: tuple[list[str], ...] = (
+    [], ["--no-verify"], ["--no-verify"], ["--dry-run"], ["--lowering", "staged"], ["--layers", "conv"],
+    ["--layout", "patch", "-L", "3"], ["--shape", "x:2,3,12,10"],
+)  # fmt: skip
+VALID_FLAGS = 5
+"""How many of them fit all models."""
+ODD_FLAGS = ("-L", "-H", "--capacity", "--seed", "--shape", "--layers", "--layout", "--report", "-o")
 
 
 def check(rng: Rng, folder: Path) -> None:
@@ -84,10 +87,12 @@ def check(rng: Rng, folder: Path) -> None:
     path.write_bytes(model.SerializeToString())
     if way > 0.75:
         damaged = folder / "model.bin" if external and rng.random() < 0.3 else path
-        damaged.write_bytes(corrupt_bytes(rng, damaged.read_bytes()))
-    flags = [str(folder / flag) if flag == "report.json" else flag for flag in pick(rng, FLAGS)]
+        corrupt_file(rng, damaged)
+    flags = list(pick(rng, FLAGS))
+    if rng.random() < 0.1:
+        flags = [pick(rng, ODD_FLAGS), str(pick(rng, INTEGERS + REALS + NAMES))]
     code = run_command(app, [str(path), "--family", "exact", "--force", *flags])
-    assert way > 0.05 or code == 0 or flags[:1] in (["--shape"], ["-L"], ["--layers"]), "a valid model is refused"
+    assert way > 0.05 or code == 0 or flags not in FLAGS[:VALID_FLAGS], "a valid model is refused"
     if output.exists():
         _compare(rng, path, output)
 

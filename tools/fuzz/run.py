@@ -73,7 +73,11 @@ class Run:
             return
         folder = self._results / f"{self._name}-{self._seed}-{worker.case}"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(worker.folder, folder) if worker.folder.exists() else folder.mkdir(parents=True)
+        folder.mkdir(parents=True)
+        for file in worker.folder.rglob("*"):
+            target = folder / file.relative_to(worker.folder)
+            if file.is_dir() or file.is_file():
+                target.mkdir() if file.is_dir() else shutil.copyfile(file, target)
         text = f"{self._command} --case {worker.case}\n\n{reason}\n{worker.output()}"
         (folder / "failure.txt").write_text(text, encoding="utf-8", errors="replace")
         self.failures.append(Failure(worker.case, reason.strip().splitlines()[-1], folder))

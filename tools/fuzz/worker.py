@@ -33,7 +33,7 @@ class Limits:
 
     cpu_seconds: int = 60
     """Time of its own, which does not depend on what else the machine does."""
-    seconds: float = 900.0
+    seconds: float = 300.0
     """Time on the clock, for a case that waits for ever."""
 
 

@@ -16,16 +16,20 @@ import reuse_compiler
 from reuse_compiler.errors import ConfigError, LibraryError, VerificationError
 from reuse_compiler.graph import load_model, save_model
 from reuse_compiler.graph.save import check_output
+from reuse_compiler.lossless import are_lossless, check_lossless
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.pipeline import Lowered, lower
+from reuse_compiler.passes.choose_parameters import choose_parameters
+from reuse_compiler.passes.layer import Prepared
+from reuse_compiler.passes.take_back import take_back
+from reuse_compiler.pipeline import Lowered, carry_out, find_layers
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.report import LayerReport, ModelReport
+from reuse_compiler.report import ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
-from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.fitted import Fitted, load_fitted
 from reuse_compiler.runtime import import_onnxruntime, library_version
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
+from reuse_compiler.verification.layer_shapes import measure_shapes
 from reuse_compiler.verification.ratios import measure_ratios
 from reuse_compiler.verification.sessions import RunError
 from reuse_compiler.verification.sources import open_data
@@ -35,10 +39,6 @@ logger = logging.getLogger(__name__)
 
 LARGE_ERROR = 0.1
 """Relative error of the output beyond which the user is told what makes a result more exact."""
-LOSSLESS_ERROR = 1e-3
-"""Relative error beyond which a model of lossless layers is wrong; what lies below is rounding."""
-ROUNDING = 1e-5
-"""Absolute error of the output that is rounding however small the output is: a saturated sigmoid's may be 1e-6."""
 
 
 def default_output(model_path: Path) -> Path:
@@ -77,24 +77,29 @@ def compile_file(
         source = open_data(verify_data, specs, options.shapes)
         options = options.model_copy(update={"shapes": _shapes_from(source, specs) | options.shapes})
     config, fitted = _read_config(options)
-    ratios = {}
-    if source is not None and config is None:
-        ratios = _measure_ratios(model, options, source, threads, output_path.parent, progress)
     progress("rewriting convolutions", 0, 0)
-    lowered = lower(model, options, config, fitted, ratios)
+    prepared, ratios = find_layers(model, options.shapes), dict[str, float]()
+    if source is not None and config is None:
+        prepared, ratios = _measure(prepared, options, source, threads, output_path.parent, progress)
+        progress("rewriting convolutions", 0, 0)
+    decisions = choose_parameters(prepared.layers, options, config, fitted, ratios)
+    lowered, result = carry_out(prepared, decisions, options), None
+    if verify and lowered.modified and not dry_run:
+        source = source or RandomSource(model_inputs(model), lowered.bound, options.seed)
+        with _advice(source, model, lowered.bound, options):
+            lowered, result = _verify(prepared, lowered, options, source, threads, output_path.parent, progress)
     report = ModelReport(
         model=str(model_path),
         output=None if dry_run else str(output_path),
         layers=lowered.layers,
         versions=versions(),
         options=options.model_dump(mode="json"),
+        fallback=options.fallback and lowered.modified,
     )
+    if result is not None:
+        _add_measured(report, result, lowered, threads)
     if dry_run:
         return report
-    if verify and lowered.modified:
-        source = source or RandomSource(model_inputs(model), lowered.bound, options.seed)
-        with _advice(source, model, lowered.bound, options):
-            _verify(model, lowered, source, threads, output_path.parent, progress, report)
     progress("writing the result", 0, 0)
     save_model(lowered.model, output_path, overwrite=overwrite)
     return report
@@ -139,52 +144,79 @@ def _read_config(options: CompileOptions) -> tuple[ReuseConfig | None, Fitted]:
 def _shapes_from(source: Source, specs: list[InputSpec]) -> dict[str, tuple[int, ...]]:
     """Shapes of the first feed for the dynamic inputs, so that settings are chosen for the data at hand."""
     feed = next(iter(source))
-    return {spec.name: feed[spec.name].shape for spec in specs if spec.is_dynamic and spec.dims is not None}
+    return {spec.name: feed[spec.name].shape for spec in specs if spec.is_dynamic}
 
 
-def _measure_ratios(
-    model: onnx.ModelProto,
+def _measure(
+    prepared: Prepared,
     options: CompileOptions,
     source: Source,
     threads: int,
     folder: Path,
     progress: ProgressCallback,
-) -> dict[str, float]:
-    """Returns r_c by layer with all legal layers rewritten, so that the cost model need not take a bound."""
-    progress("rewriting convolutions", 0, 0)
-    probe = lower(model, options.model_copy(update={"force": True}))
+) -> tuple[Prepared, dict[str, float]]:
+    """Returns the layers with the sizes that inference did not find, and r_c by layer with all legal ones rewritten."""
+    unknown = [layer for layer in prepared.convolutions.values() if layer.in_main and not layer.spec.size_known]
+    if unknown:
+        tensors = list(dict.fromkeys(layer.input for layer in unknown))
+        progress("measuring the sizes of layers", 0, 0)
+        prepared = prepared.with_shapes(measure_shapes(prepared.model, tensors, source, threads, folder))
+    forced = options.model_copy(update={"force": True})
+    probe = carry_out(prepared, choose_parameters(prepared.layers, forced, None, Fitted(), {}), forced)
     if not probe.modified:
-        return {}
+        return prepared, {}
     by_node = measure_ratios(probe.model, source, threads, folder, progress)
-    return {layer: by_node[node] for layer, node in probe.rewritten.clustering.items() if node in by_node}
+    return prepared, {layer: by_node[node] for layer, node in probe.rewritten.clustering.items() if node in by_node}
 
 
 def _verify(
-    model: onnx.ModelProto,
+    prepared: Prepared,
     lowered: Lowered,
+    options: CompileOptions,
     source: Source,
     threads: int,
     folder: Path,
     progress: ProgressCallback,
-    report: ModelReport,
-) -> None:
-    """Runs both models and fills the measured fields of the report."""
+) -> tuple[Lowered, Verification | None]:
+    """Runs both models; takes layers back as long as theirs is slower on the user's data, and nobody demanded them.
+
+    Returns the model that is left, and what was measured of it: None where it is the original.
+    """
     logger.info("verifying on %s", source.description)
-    verifier = Verifier(model, lowered.model, source, threads, folder, progress)
-    result = verifier.run(layer_tensors(lowered))
+    # Random inputs tell nothing of how the user's repeat themselves, so a time on them is only told.
+    binding = not (source.is_random or options.force or options.config)
+    while lowered.modified:
+        result = Verifier(prepared.original, lowered.model, source, threads, folder, progress).run(
+            layer_tensors(lowered)
+        )
+        if not (binding and result.slower):
+            check_lossless(prepared, lowered, result, source, threads, folder)
+            return lowered, result
+        measured = f"the model took {result.reuse_ms:.3g} ms with it, the original {result.dense_ms:.3g} ms"
+        lowered = carry_out(prepared, take_back(lowered.decisions, measured), options)
+    return lowered, None
+
+
+def _add_measured(report: ModelReport, result: Verification, lowered: Lowered, threads: int) -> None:
+    """Fills the measured fields of the report."""
     report.verified_on, report.threads = result.verified_on, threads
     report.max_abs_error, report.rel_error = result.max_abs_error, result.rel_error
     report.dense_ms, report.reuse_ms = result.dense_ms, result.reuse_ms
     for layer in report.layers:
         layer.output_error = result.layer_errors.get(layer.name)
         layer.r_c = result.remaining_ratios.get(lowered.rewritten.clustering.get(layer.name, ""))
-    check_lossless(report, result)
-    _warn(result)
+    _warn(result, are_lossless(report.layers))
 
 
-def _warn(result: Verification) -> None:
+def _warn(result: Verification, lossless: bool) -> None:
     """Tells the user of a result that is not what they will want, and what to try."""
-    if result.rel_error is not None and result.rel_error > LARGE_ERROR:
+    if result.rel_error is not None and result.rel_error > LARGE_ERROR and lossless:
+        logger.warning(
+            "the outputs are rounding noise on this data, so that their relative error (%.2g) says nothing: each layer "
+            "was checked by itself, and is right",
+            result.rel_error,
+        )
+    elif result.rel_error is not None and result.rel_error > LARGE_ERROR:
         worst = max(result.layer_errors, key=result.layer_errors.__getitem__, default=None)
         logger.warning(
             "the output differs much from the original's (relative error %.2g): a smaller -L, a larger -H or "
@@ -213,26 +245,6 @@ def layer_tensors(lowered: Lowered) -> list[LayerTensor]:
         for layer in lowered.layers
         if layer.name in lowered.outputs
     ]
-
-
-def _is_lossless(layer: LayerReport) -> bool:
-    return layer.family is not None and FAMILIES[layer.family].lossless and layer.table != "int8"
-
-
-def check_lossless(report: ModelReport, result: Verification) -> None:
-    """Raises VerificationError if layers that lose nothing have an error beyond rounding."""
-    rewritten = [layer for layer in report.layers if layer.decision == "reuse"]
-    if not all(_is_lossless(layer) for layer in rewritten):
-        return
-    errors = {f"layer '{layer}'": error for layer, error in result.layer_errors.items()}
-    if result.rel_error is not None and (result.max_abs_error is None or result.max_abs_error > ROUNDING):
-        errors["the model's output"] = result.rel_error
-    for where, error in errors.items():
-        if error > LOSSLESS_ERROR:
-            raise VerificationError(
-                f"{where} has a relative error of {error:.2g}, though all rewritten layers are lossless: this is a "
-                "defect of reuse-compiler, please report it; --exclude leaves a layer as it is"
-            )
 
 
 @contextmanager

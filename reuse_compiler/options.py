@@ -119,5 +119,14 @@ class CompileOptions(BaseModel):
         "fused"
     )
     force: Annotated[bool, WHICH, FOUND_OUT, Flag("Also layers that are predicted to become slower.")] = False
+    fallback: Annotated[
+        bool,
+        HOW,
+        FOUND_OUT,
+        Flag(
+            "Keep what the model needs to run as the original did where the operator library is missing: a function "
+            "for each operator, and the original's weights of layers whose weights were fitted."
+        ),
+    ] = True
     seed: Annotated[Seed, HOW] = 0
     shapes: Annotated[Shapes, CHECK] = Field(default_factory=dict)

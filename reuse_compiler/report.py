@@ -47,6 +47,8 @@ class ModelReport(BaseModel):
     reuse_ms: float | None = None
     verified_on: str | None = None
     """What the verification ran on, in words."""
+    fallback: bool = False
+    """Whether the result runs without the operator library, too, as the original did."""
     threads: int | None = None
     versions: dict[str, str]
     options: dict[str, Any]

@@ -2,6 +2,7 @@
 #include "gather.h"
 
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 
 #include "heuristics.h"
@@ -42,20 +43,15 @@ void check_ids(const int32_t* ids, int64_t count, int64_t capacity) {
 
 }  // namespace
 
-Activation parse_activation(const std::string& name) {
-  if (name.empty() || name == "none") return Activation::kNone;
-  if (name == "Relu") return Activation::kRelu;
-  if (name == "Clip") return Activation::kClip;
-  if (name == "LeakyRelu") return Activation::kLeakyRelu;
-  throw std::invalid_argument("activation is '" + name + "', must be none, Relu, Clip or LeakyRelu");
-}
-
-void GatherAttributes::check() const {
-  const size_t needed = activation == Activation::kClip ? 2 : activation == Activation::kLeakyRelu ? 1 : 0;
-  if (activation_params.size() != needed) {
-    throw std::invalid_argument("activation_params has " + std::to_string(activation_params.size()) +
-                                " values, the activation needs " + std::to_string(needed));
+GatherAttributes GatherAttributes::of(float alpha, float min, float max) {
+  const bool clips = min != -std::numeric_limits<float>::infinity() || max != std::numeric_limits<float>::infinity();
+  if (alpha != 1.0f) {
+    if (clips) throw std::invalid_argument("alpha and min or max exclude each other");
+    return {Activation::kLeakyRelu, {alpha}};
   }
+  if (!clips) return {};
+  if (min == 0.0f && max == std::numeric_limits<float>::infinity()) return {Activation::kRelu, {}};
+  return {Activation::kClip, {min, max}};
 }
 
 namespace {

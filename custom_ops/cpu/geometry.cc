@@ -52,10 +52,16 @@ AutoPad parse_auto_pad(const std::string& name) {
   throw std::invalid_argument("auto_pad is '" + name + "', must be NOTSET, SAME_UPPER, SAME_LOWER or VALID");
 }
 
-DataOrder parse_data_order(const std::string& name, const char* attribute) {
-  if (name.empty() || name == "nchw") return DataOrder::kNchw;
-  if (name == "nhwc") return DataOrder::kNhwc;
-  throw std::invalid_argument(std::string(attribute) + " is '" + name + "', must be nchw or nhwc");
+DataOrder order_of_input_perm(const std::vector<int64_t>& perm) {
+  if (perm == std::vector<int64_t>{0, 1, 2, 3}) return DataOrder::kNchw;
+  if (perm == std::vector<int64_t>{0, 3, 1, 2}) return DataOrder::kNhwc;
+  throw std::invalid_argument("input_perm must be 0,1,2,3 (X is NCHW) or 0,3,1,2 (X is NHWC)");
+}
+
+DataOrder order_of_output_perm(const std::vector<int64_t>& perm) {
+  if (perm == std::vector<int64_t>{0, 1, 2, 3}) return DataOrder::kNchw;
+  if (perm == std::vector<int64_t>{0, 2, 3, 1}) return DataOrder::kNhwc;
+  throw std::invalid_argument("output_perm must be 0,1,2,3 (Y is NCHW) or 0,2,3,1 (Y is NHWC)");
 }
 
 void ConvAttributes::check() const {
@@ -68,7 +74,7 @@ void ConvAttributes::check() const {
   for (int64_t pad : {pad_top, pad_left, pad_bottom, pad_right}) require_extent(pad, 0, "pads");
   require_extent(group, 1, "group");
   require_extent(sub_vector_length, 1, "sub_vector_length");
-  require(layout == Layout::kChannel || input_order == DataOrder::kNchw, "input_order nhwc needs layout channel");
+  require(layout == Layout::kChannel || input_order == DataOrder::kNchw, "an input_perm for NHWC needs layout channel");
 }
 
 ConvGeometry ConvGeometry::make(const ConvAttributes& attributes, int64_t batch, int64_t in_channels, int64_t in_h,

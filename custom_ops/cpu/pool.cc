@@ -1,4 +1,4 @@
-// Operator Pool: maximum or average over windows of a pixel-major tensor.
+// Operators MaxPool and AveragePool: maximum or average over windows of a pixel-major tensor.
 #include "reuse/pool.h"
 
 #include <algorithm>
@@ -19,12 +19,6 @@ void require(bool condition, const std::string& message) {
 constexpr int64_t kLargestExtent = int64_t{1} << 30;
 
 }  // namespace
-
-PoolMode parse_pool_mode(const std::string& name) {
-  if (name == "max") return PoolMode::kMax;
-  if (name == "average") return PoolMode::kAverage;
-  throw std::invalid_argument("mode is '" + name + "', must be max or average");
-}
 
 void PoolAttributes::check() const {
   for (const int64_t size : {kernel_h, kernel_w}) {

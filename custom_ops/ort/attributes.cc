@@ -1,5 +1,6 @@
 #include "attributes.h"
 
+#include <limits>
 #include <stdexcept>
 
 #include "api.h"
@@ -151,9 +152,6 @@ std::optional<std::string> KernelAttributes::text(const char* name) const {
 std::optional<std::vector<int64_t>> KernelAttributes::integers(const char* name) const {
   return read_kernel_array<int64_t>(kKernelInfoGetAttributeArrayInt64, info_, name, "integers");
 }
-std::optional<std::vector<float>> KernelAttributes::reals(const char* name) const {
-  return read_kernel_array<float>(kKernelInfoGetAttributeArrayFloat, info_, name, "numbers");
-}
 
 std::optional<int64_t> InferenceAttributes::integer(const char* name) const {
   return read_inference_value<int64_t>(kAttributeInt, context_, name);
@@ -168,9 +166,6 @@ std::optional<std::string> InferenceAttributes::text(const char* name) const {
 }
 std::optional<std::vector<int64_t>> InferenceAttributes::integers(const char* name) const {
   return read_inference_array<int64_t>(kAttributeInts, context_, name);
-}
-std::optional<std::vector<float>> InferenceAttributes::reals(const char* name) const {
-  return read_inference_array<float>(kAttributeFloats, context_, name);
 }
 
 Layout read_layout(const AttributeSource& source) { return parse_layout(required(source.text("layout"), "layout")); }
@@ -189,15 +184,16 @@ ConvAttributes read_conv_attributes(const AttributeSource& source) {
 }
 
 void read_data_orders(const AttributeSource& source, ConvAttributes& attributes) {
-  attributes.input_order = parse_data_order(source.text("input_order").value_or(""), "input_order");
-  attributes.output_order = parse_data_order(source.text("output_order").value_or(""), "output_order");
+  const std::vector<int64_t> same{0, 1, 2, 3};
+  attributes.input_order = order_of_input_perm(source.integers("input_perm").value_or(same));
+  attributes.output_order = order_of_output_perm(source.integers("output_perm").value_or(same));
   attributes.check();
 }
 
-PoolAttributes read_pool_attributes(const AttributeSource& source) {
+PoolAttributes read_pool_attributes(const AttributeSource& source, PoolMode mode) {
   PoolAttributes a;
   read_window(source, a);
-  a.mode = parse_pool_mode(required(source.text("mode"), "mode"));
+  a.mode = mode;
   a.ceil_mode = source.integer("ceil_mode").value_or(0) != 0;
   a.count_include_pad = source.integer("count_include_pad").value_or(0) != 0;
   a.check();
@@ -222,11 +218,9 @@ ClusterAttributes read_cluster_attributes(const AttributeSource& source) {
 }
 
 GatherAttributes read_gather_attributes(const AttributeSource& source) {
-  GatherAttributes a;
-  a.activation = parse_activation(source.text("activation").value_or("none"));
-  a.activation_params = source.reals("activation_params").value_or(std::vector<float>{});
-  a.check();
-  return a;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  return GatherAttributes::of(source.real("alpha").value_or(1.0f), source.real("min").value_or(-kInfinity),
+                              source.real("max").value_or(kInfinity));
 }
 
 }  // namespace reuse::ort

@@ -21,7 +21,6 @@ class AttributeSource {
   virtual std::optional<float> real(const char* name) const = 0;
   virtual std::optional<std::string> text(const char* name) const = 0;
   virtual std::optional<std::vector<int64_t>> integers(const char* name) const = 0;
-  virtual std::optional<std::vector<float>> reals(const char* name) const = 0;
 };
 
 class KernelAttributes final : public AttributeSource {
@@ -31,7 +30,6 @@ class KernelAttributes final : public AttributeSource {
   std::optional<float> real(const char* name) const override;
   std::optional<std::string> text(const char* name) const override;
   std::optional<std::vector<int64_t>> integers(const char* name) const override;
-  std::optional<std::vector<float>> reals(const char* name) const override;
 
  private:
   const KernelInfo* info_;
@@ -44,7 +42,6 @@ class InferenceAttributes final : public AttributeSource {
   std::optional<float> real(const char* name) const override;
   std::optional<std::string> text(const char* name) const override;
   std::optional<std::vector<int64_t>> integers(const char* name) const override;
-  std::optional<std::vector<float>> reals(const char* name) const override;
 
  private:
   const ShapeInferContext* context_;
@@ -56,8 +53,8 @@ HashAttributes read_hash_attributes(const AttributeSource& source);
 ClusterAttributes read_cluster_attributes(const AttributeSource& source);
 GatherAttributes read_gather_attributes(const AttributeSource& source);
 Layout read_layout(const AttributeSource& source);
-// Reads input_order and output_order, which ReuseConv alone has.
+// Reads input_perm and output_perm, which ReuseConv alone has.
 void read_data_orders(const AttributeSource& source, ConvAttributes& attributes);
-PoolAttributes read_pool_attributes(const AttributeSource& source);
+PoolAttributes read_pool_attributes(const AttributeSource& source, PoolMode mode);
 
 }  // namespace reuse::ort

@@ -304,8 +304,9 @@ class CudaReuseConv final : public CountingKernel {
 
 class CudaPool final : public CudaKernel {
  public:
-  CudaPool(const KernelInfo* info, const CudaSetup& setup)
-      : CudaKernel(info, "Pool", setup), pool_(read_pool_attributes(KernelAttributes(info))) {}
+  CudaPool(const KernelInfo* info, const CudaSetup& setup, PoolMode mode)
+      : CudaKernel(info, mode == PoolMode::kMax ? "MaxPool" : "AveragePool", setup),
+        pool_(read_pool_attributes(KernelAttributes(info), mode)) {}
 
  private:
   void run(KernelContext* tensors, Workspace&) const override {
@@ -342,8 +343,10 @@ std::unique_ptr<Kernel> CudaKernelSource::make(OperatorName name, const KernelIn
       return std::make_unique<CudaGather>(info, setup);
     case OperatorName::kReuseConv:
       return std::make_unique<CudaReuseConv>(info, setup);
-    case OperatorName::kPool:
-      return std::make_unique<CudaPool>(info, setup);
+    case OperatorName::kMaxPool:
+      return std::make_unique<CudaPool>(info, setup, PoolMode::kMax);
+    case OperatorName::kAveragePool:
+      return std::make_unique<CudaPool>(info, setup, PoolMode::kAverage);
   }
   return nullptr;
 }

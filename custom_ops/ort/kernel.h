@@ -13,7 +13,7 @@
 
 namespace reuse::ort {
 
-enum class OperatorName { kHash, kCluster, kCentroidGemm, kGather, kReuseConv, kPool };
+enum class OperatorName { kHash, kCluster, kCentroidGemm, kGather, kReuseConv, kMaxPool, kAveragePool };
 
 class Kernel {
  public:

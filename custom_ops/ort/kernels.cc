@@ -190,8 +190,9 @@ class ReuseConvKernel final : public Kernel {
 
 class PoolKernel final : public Kernel {
  public:
-  PoolKernel(const KernelInfo* info, std::string session)
-      : Kernel(info, "Pool", std::move(session)), pool_(read_pool_attributes(KernelAttributes(info))) {}
+  PoolKernel(const KernelInfo* info, std::string session, PoolMode mode)
+      : Kernel(info, mode == PoolMode::kMax ? "MaxPool" : "AveragePool", std::move(session)),
+        pool_(read_pool_attributes(KernelAttributes(info), mode)) {}
 
  private:
   void run(KernelContext* tensors, Workspace& workspace) const override {
@@ -220,8 +221,10 @@ std::unique_ptr<Kernel> CpuKernelSource::make(OperatorName name, const KernelInf
       return std::make_unique<GatherKernel>(info, session_);
     case OperatorName::kReuseConv:
       return std::make_unique<ReuseConvKernel>(info, session_);
-    case OperatorName::kPool:
-      return std::make_unique<PoolKernel>(info, session_);
+    case OperatorName::kMaxPool:
+      return std::make_unique<PoolKernel>(info, session_, PoolMode::kMax);
+    case OperatorName::kAveragePool:
+      return std::make_unique<PoolKernel>(info, session_, PoolMode::kAverage);
   }
   return nullptr;
 }

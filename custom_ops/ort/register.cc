@@ -83,7 +83,8 @@ std::unique_ptr<Operator> make_operator(OperatorName name, Signature signature, 
 }
 
 // Adds all operators for images, weights and tables of the set's element type; parameters of hashing are float32
-// always.
+// always. The kernels do not read the inputs dense_weights and dense_bias, which are for the functions of the same names
+// that a compiled model brings along (docs/operators.md, Function bodies).
 void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>& ops) {
   // projections, thresholds, coordinates
   const auto with_parameters = [](std::vector<ElementType> inputs) {
@@ -95,11 +96,13 @@ void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>&
   ops.push_back(
       make_operator<infer_cluster>(OperatorName::kCluster, {"Cluster", {e, kInt64}, 2, {kInt32, e, kInt32}}, set));
   ops.push_back(
-      make_operator<infer_centroid_gemm>(OperatorName::kCentroidGemm, {"CentroidGemm", {e, kInt32, e}, 3, {e}}, set));
-  ops.push_back(make_operator<infer_gather>(OperatorName::kGather, {"Gather", {e, kInt32, e, e}, 3, {e}}, set));
-  ops.push_back(make_operator<infer_reuse_conv>(OperatorName::kReuseConv,
-                                                {"ReuseConv", with_parameters({e, e, e}), 2, {e}}, set));
-  ops.push_back(make_operator<infer_pool>(OperatorName::kPool, {"Pool", {e}, 1, {e}}, set));
+      make_operator<infer_centroid_gemm>(OperatorName::kCentroidGemm, {"CentroidGemm", {e, kInt32, e, e}, 3, {e}}, set));
+  ops.push_back(make_operator<infer_gather>(OperatorName::kGather, {"Gather", {e, kInt32, e, e, e}, 3, {e}}, set));
+  std::vector<ElementType> convolved = with_parameters({e, e, e});
+  convolved.insert(convolved.end(), {e, e});  // dense_weights, dense_bias
+  ops.push_back(make_operator<infer_reuse_conv>(OperatorName::kReuseConv, {"ReuseConv", convolved, 2, {e}}, set));
+  ops.push_back(make_operator<infer_pool>(OperatorName::kMaxPool, {"MaxPool", {e}, 1, {e}}, set));
+  ops.push_back(make_operator<infer_pool>(OperatorName::kAveragePool, {"AveragePool", {e}, 1, {e}}, set));
 }
 
 std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session) {

@@ -199,7 +199,8 @@ void infer_reuse_conv(ShapeInferContext* context) {
 }
 
 void infer_pool(ShapeInferContext* context) {
-  const PoolAttributes attributes = read_pool_attributes(InferenceAttributes(context));
+  // Sizes do not depend on the mode.
+  const PoolAttributes attributes = read_pool_attributes(InferenceAttributes(context), PoolMode::kMax);
   Shape shape = input_shape(context, 0);
   if (shape.size() != 4) return;
   for (const int axis : {0, 1}) {

@@ -270,7 +270,7 @@ TEST(wrong_parameters_are_named) {
   expect_throw<std::invalid_argument>("capacity",
                                       [] { ClusterAttributes{Scope::kBatch, Metric::kEuclidean, 0.0f}.check(); });
   expect_throw<std::invalid_argument>("table is 'int4'", [] { parse_table_type("int4"); });
-  expect_throw<std::invalid_argument>("activation_params", [] { GatherAttributes{Activation::kClip, {1.0f}}.check(); });
+  expect_throw<std::invalid_argument>("exclude each other", [] { GatherAttributes::of(0.1f, 0.0f, 6.0f); });
 }
 
 }  // namespace

@@ -11,12 +11,15 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx.reference import ReferenceEvaluator
 
+from reuse_compiler.graph.shapes import ShapeTable
 from reuse_compiler.graph.structure import STANDARD_DOMAINS
 from reuse_compiler.graph.tensors import to_array, to_tensor
 from reuse_compiler.graph.view import GraphView, NodeRef, Scope
 
 OVERRIDABLE_SINCE_IR = 4
 """From this IR version on, an initializer that is also a graph input is only a default that callers may override."""
+CONSTANT_VALUES = ("value", "value_float", "value_floats", "value_int", "value_ints")
+"""Attributes of a Constant node that are dense tensors of numbers."""
 QUANTISED = ("DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear")
 NOT_CONSTANT = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
@@ -38,102 +41,182 @@ class NotConstantError(Exception):
     """Why a tensor is not constant, as the end of a sentence that begins with its name."""
 
 
-class ConstantFinder:
-    """Finds and, where operators compute them, evaluates constants. Never changes the model."""
+@dataclass(frozen=True)
+class _Cause:
+    """What makes a tensor, and all that is computed from it, no constant."""
 
-    def __init__(self, view: GraphView) -> None:
-        self._view = view
-        self._found: dict[int, Constant | NotConstantError] = {}
+    tensor: str
+    reason: str
+
+    def about(self, name: str) -> str:
+        """Returns the end of the sentence that begins with the name of a tensor that is computed from it."""
+        return self.reason if name == self.tensor else f"is computed from '{self.tensor}', which {self.reason}"
+
+
+class ConstantFinder:
+    """Finds and, where operators compute them, evaluates constants. Never changes the model.
+
+    `types` knows the element types of tensors, as far as they have been inferred: a CastLike asks for no more of its
+    second input. Every tensor is looked at once, however many are computed from it.
+    """
+
+    def __init__(self, view: GraphView, types: ShapeTable | None = None) -> None:
+        self._view, self._types = view, types
+        self._causes: dict[int, _Cause | None] = {}
+        self._found: dict[int, Constant] = {}
 
     def find(self, tensor: gs.Tensor, scope: Scope) -> Constant:
         """Returns the constant that `tensor`, read by a node in `scope`, holds; raises NotConstantError."""
-        found = self._found.get(id(tensor))
-        if found is None:
-            try:
-                found = self._find(tensor, scope)
-            except NotConstantError as error:
-                found = error
-            self._found[id(tensor)] = found
-        if isinstance(found, NotConstantError):
-            raise found
-        return found
+        cause = self._cause(tensor, scope)
+        if cause is not None:
+            raise NotConstantError(cause.about(tensor.name))
+        if id(tensor) not in self._found:
+            self._found[id(tensor)] = self._value(tensor, scope)
+        return self._found[id(tensor)]
 
-    def _find(self, tensor: gs.Tensor, scope: Scope) -> Constant:
-        producer = self._view.producer(tensor)
+    def _cause(self, tensor: gs.Tensor, scope: Scope) -> _Cause | None:
+        """Returns why `tensor` is not constant, or None; what it is computed from comes first, without recursion."""
+        waiting, entered = [(tensor, scope)], set[int]()
+        while waiting:
+            each, scope = waiting[-1]
+            key, producer = id(each), self._view.producer(each)
+            if key not in self._causes:
+                cause = self._own_cause(each, scope, producer)
+                inputs = [] if cause or producer is None else self._reads(producer)
+                if key not in entered:
+                    entered.add(key)
+                    unknown = [(t, producer.scope) for t in inputs if producer and id(t) not in self._causes]
+                    if unknown:
+                        waiting.extend(unknown)
+                        continue
+                circular = _Cause(each.name, "is computed from itself")
+                causes = (self._causes.get(id(t), circular) for t in inputs)
+                self._causes[key] = cause or next(filter(None, causes), None)
+            waiting.pop()
+        return self._causes[id(tensor)]
+
+    def _own_cause(self, tensor: gs.Tensor, scope: Scope, producer: NodeRef | None) -> _Cause | None:
+        """Returns why `tensor` is not constant whatever its producer reads."""
+        reason = None
         if producer is None:
-            return self._initializer(tensor.name, scope)
-        standard = producer.proto.domain in STANDARD_DOMAINS
-        if standard and producer.proto.op_type == "Identity":
-            return self.find(producer.node.inputs[0], producer.scope)
-        if standard and producer.proto.op_type == "Constant":
-            return Constant(_constant_value(producer.proto, tensor.name), in_graph=True)
-        return Constant(self._evaluate(tensor.name, producer), in_graph=False)
+            if isinstance(found := self._initializer(tensor.name, scope), str):
+                reason = found
+        elif producer.proto.op_type in QUANTISED:
+            reason = "is quantised: a DequantizeLinear computes it"
+        elif _is_standard(producer, "Constant"):
+            if not any(attribute.name in CONSTANT_VALUES for attribute in producer.proto.attribute):
+                reason = "is a Constant node without a dense number value"
+        elif (
+            producer.proto.domain not in STANDARD_DOMAINS
+            or producer.proto.op_type in NOT_CONSTANT
+            or any(a.HasField("g") for a in producer.proto.attribute)
+        ):
+            reason = f"is computed at run time by a node of type {producer.proto.op_type}"
+        return None if reason is None else _Cause(tensor.name, reason)
 
-    def _initializer(self, name: str, scope: Scope) -> Constant:
+    def _reads(self, ref: NodeRef) -> list[gs.Tensor]:
+        """Returns the inputs whose values a node needs."""
+        inputs = ref.node.inputs[:1] if self._cast_type(ref) else ref.node.inputs
+        return [tensor for tensor in inputs if not tensor.is_empty()]
+
+    def _cast_type(self, ref: NodeRef) -> int | None:
+        """Returns the element type that a CastLike casts to, where it is known; None for other nodes, too."""
+        if self._types is None or not _is_standard(ref, "CastLike") or len(ref.node.inputs) != 2:
+            return None
+        return self._types.element_of(ref.scope.path, ref.node.inputs[1].name)
+
+    def _initializer(self, name: str, scope: Scope) -> onnx.TensorProto | str:
+        """Returns the initializer that a tensor is, or why it is none."""
         for outer in scope.outwards():
             if name in outer.sparse:
-                raise NotConstantError("is stored as a sparse tensor; store it dense")
+                return "is stored as a sparse tensor; store it dense"
             if name in outer.initializers:
                 if name in outer.inputs and self._view.model.ir_version >= OVERRIDABLE_SINCE_IR:
-                    raise NotConstantError(
+                    return (
                         "is a graph input with a default value, which callers may override; "
                         "`python -m onnxruntime.tools.remove_initializer_from_input` makes it constant"
                     )
-                return Constant(outer.initializers[name], in_graph=True)
+                return outer.initializers[name]
             if name in outer.inputs:
                 break
-        raise NotConstantError("is fed at run time")
+        return "is fed at run time"
 
-    def _evaluate(self, name: str, producer: NodeRef) -> onnx.TensorProto:
-        """Computes tensor `name` with the reference implementation of ONNX."""
-        nodes: dict[int, NodeRef] = {}
-        leaves: dict[str, onnx.TensorProto] = {}
-        self._collect(producer, nodes, leaves)
-        ordered = [ref.proto for ref in self._view.nodes() if id(ref) in nodes]
+    def _value(self, tensor: gs.Tensor, scope: Scope) -> Constant:
+        """Returns what a tensor holds that is constant."""
+        producer = self._view.producer(tensor)
+        while producer is not None and _is_standard(producer, "Identity") and (inputs := self._reads(producer)):
+            tensor, scope = inputs[0], producer.scope
+            producer = self._view.producer(tensor)
+        if producer is None:
+            initializer = self._initializer(tensor.name, scope)
+            assert isinstance(initializer, onnx.TensorProto)
+            return Constant(initializer, in_graph=True)
+        if _is_standard(producer, "Constant"):
+            return Constant(_constant_value(producer.proto, tensor.name), in_graph=True)
+        return Constant(self._evaluate(tensor, producer), in_graph=False)
+
+    def _evaluate(self, tensor: gs.Tensor, producer: NodeRef) -> onnx.TensorProto:
+        """Computes a tensor with the reference implementation of ONNX."""
+        nodes, leaves = self._collect(producer)
         graph = onnx.helper.make_graph(
-            ordered,
+            [self._evaluated(ref) for ref in nodes],
             "constants",
             [],
-            [onnx.ValueInfoProto(name=name)],
+            [onnx.ValueInfoProto(name=tensor.name)],
             [to_tensor(to_array(leaf), leaf_name) for leaf_name, leaf in leaves.items()],
         )
         model = onnx.ModelProto(ir_version=self._view.model.ir_version, graph=graph)
         model.opset_import.extend(self._view.model.opset_import)
         try:
-            (value,) = ReferenceEvaluator(model).run([name], {})
+            (value,) = ReferenceEvaluator(model).run([tensor.name], {})
+            return to_tensor(np.asarray(value), tensor.name)
         except Exception as error:  # operators of onnx.reference raise whatever NumPy does
-            raise NotConstantError(f"is computed from constants, but not by onnx's reference ({error})") from error
-        return to_tensor(np.asarray(value), name)
+            cause = _Cause(tensor.name, f"is computed from constants, but not by onnx's reference ({error})")
+            self._causes[id(tensor)] = cause
+            raise NotConstantError(cause.reason) from error
 
-    def _collect(self, ref: NodeRef, nodes: dict[int, NodeRef], leaves: dict[str, onnx.TensorProto]) -> None:
-        """Gathers the nodes that compute a constant, and the constants they start from."""
-        if id(ref) in nodes:
-            return
-        if ref.proto.op_type in QUANTISED:
-            raise NotConstantError("is quantised: a DequantizeLinear computes it")
-        standard = ref.proto.domain in STANDARD_DOMAINS
-        if not standard or ref.proto.op_type in NOT_CONSTANT or any(a.HasField("g") for a in ref.proto.attribute):
-            raise NotConstantError(f"is computed at run time by a node of type {ref.proto.op_type}")
-        nodes[id(ref)] = ref
-        for tensor in ref.node.inputs:
-            if tensor.is_empty():
+    def _collect(self, producer: NodeRef) -> tuple[list[NodeRef], dict[str, onnx.TensorProto]]:
+        """Returns the nodes that compute a constant, each after those that it reads, and the constants they read."""
+        nodes: dict[int, NodeRef] = {}
+        leaves: dict[str, onnx.TensorProto] = {}
+        waiting, entered = [producer], set[int]()
+        while waiting:
+            ref = waiting[-1]
+            if id(ref) in entered:
+                nodes[id(ref)] = waiting.pop()
                 continue
-            producer = self._view.producer(tensor)
-            if producer is None:
-                leaves[tensor.name] = self._initializer(tensor.name, ref.scope).tensor
-            else:
-                self._collect(producer, nodes, leaves)
+            entered.add(id(ref))
+            for tensor in self._reads(ref):
+                before = self._view.producer(tensor)
+                if id(tensor) in self._found:
+                    leaves[tensor.name] = self._found[id(tensor)].tensor
+                elif before is None:
+                    leaves[tensor.name] = self._value(tensor, ref.scope).tensor
+                elif id(before) not in entered:
+                    waiting.append(before)
+        return list(nodes.values()), leaves
+
+    def _evaluated(self, ref: NodeRef) -> onnx.NodeProto:
+        """Returns the node to evaluate in place of `ref`: a CastLike of a known type is a Cast."""
+        element = self._cast_type(ref)
+        if element is None:
+            return ref.proto
+        cast = onnx.helper.make_node("Cast", ref.proto.input[:1], ref.proto.output, to=element)
+        cast.attribute.extend(ref.proto.attribute)
+        return cast
+
+
+def _is_standard(ref: NodeRef, op_type: str) -> bool:
+    return ref.proto.domain in STANDARD_DOMAINS and ref.proto.op_type == op_type
 
 
 def _constant_value(node: onnx.NodeProto, name: str) -> onnx.TensorProto:
-    """Returns the value of a Constant node under the name of its output."""
-    for attribute in node.attribute:
-        if attribute.name == "value":
-            tensor = onnx.TensorProto()
-            tensor.CopyFrom(attribute.t)
-            tensor.name = name
-            return tensor
-        if attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
-            value = onnx.helper.get_attribute_value(attribute)
-            return to_tensor(np.array(value, np.float32 if "float" in attribute.name else np.int64), name)
-    raise NotConstantError("is a Constant node without a dense number value")
+    """Returns the value of a Constant node, which is a dense tensor of numbers, under the name of its output."""
+    attribute = next(attribute for attribute in node.attribute if attribute.name in CONSTANT_VALUES)
+    if attribute.name == "value":
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(attribute.t)
+        tensor.name = name
+        return tensor
+    value = onnx.helper.get_attribute_value(attribute)
+    return to_tensor(np.array(value, np.float32 if "float" in attribute.name else np.int64), name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import inf
+from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -14,6 +16,9 @@ from reuse_compiler.graph.view import GraphView, NodeRef
 
 INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
 """Before this IR version every initializer had to be a graph input; new constants then become Constant nodes."""
+
+GONE = inf
+"""The place of what is deleted: behind all that stays."""
 
 
 @dataclass
@@ -81,32 +86,39 @@ class ModelEdit:
                 candidates.extend(producer.node.inputs)
 
     def _unused(self, tensor: gs.Tensor) -> bool:
-        if tensor.name in self._read or any(tensor.name in scope.outputs for scope in self._view.scopes):
+        if tensor.name in self._read or self._view.is_output_anywhere(tensor.name):
             return False
         return all(id(ref) in self._removed for ref in self._view.consumers(tensor))
 
     def _drop_initializer(self, name: str) -> None:
-        owners = [scope for scope in self._view.scopes if name in scope.initializers]
+        owners = self._view.initialized_in(name)
         if len(owners) == 1 and name not in owners[0].inputs:
             self._edits[id(owners[0])].unused_initializers.add(name)
 
 
 def _apply(graph: onnx.GraphProto, edit: _ScopeEdit, ir_version: int) -> None:
-    if ir_version < INITIALIZERS_ARE_INPUTS_BEFORE_IR:
-        first = min(edit.inserted)
-        edit.inserted[first] = [*map(_constant_node, edit.constants), *edit.inserted[first]]
-    else:
+    constants = edit.constants if ir_version < INITIALIZERS_ARE_INPUTS_BEFORE_IR else []
+    # Their readers are behind the first place where something is inserted; the others are initializers.
+    places = [GONE if index in edit.removed else float(index) for index in range(len(graph.node))]
+    for number, (index, nodes) in enumerate(sorted(edit.inserted.items())):
+        new = [*(map(_constant_node, constants) if number == 0 else ()), *nodes]
+        graph.node.extend(new)
+        places.extend([float(index)] * len(new))
+    _arrange(graph.node, places)
+    _arrange(graph.initializer, [GONE if t.name in edit.unused_initializers else 0.0 for t in graph.initializer])
+    _arrange(graph.value_info, [GONE if value.name in edit.gone_tensors else 0.0 for value in graph.value_info])
+    if not constants:
         graph.initializer.extend(edit.constants)
-    for index in sorted(edit.removed, reverse=True):
-        del graph.node[index]
-        for node in reversed(edit.inserted.get(index, [])):
-            graph.node.insert(index, node)
-    for index in range(len(graph.initializer) - 1, -1, -1):
-        if graph.initializer[index].name in edit.unused_initializers:
-            del graph.initializer[index]
-    for index in range(len(graph.value_info) - 1, -1, -1):
-        if graph.value_info[index].name in edit.gone_tensors:
-            del graph.value_info[index]
+
+
+def _arrange(messages: Any, places: Sequence[float]) -> None:
+    """Sorts the messages of a graph by their places, without copying them; deletes those whose place is GONE."""
+    if GONE not in places and list(places) == sorted(places):
+        return
+    place = iter(places)
+    messages.sort(key=lambda _: next(place))  # each message is asked for once, in order; equal places stay in order
+    kept = len(places) - sum(each == GONE for each in places)
+    del messages[kept:]
 
 
 def _constant_node(tensor: onnx.TensorProto) -> onnx.NodeProto:

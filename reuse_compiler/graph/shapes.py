@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import onnx
 from onnx import shape_inference
@@ -15,6 +17,7 @@ from reuse_compiler.graph.tensors import copy_without_data
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Shape = tuple[int | None, ...]
 """Dimensions of a tensor; None for one that is not known before run time."""
 ScopePath = tuple[int, ...]
@@ -36,24 +39,32 @@ def model_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 def bind_shapes(
     model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], *, warn: bool = True
 ) -> dict[str, tuple[int, ...]]:
-    """Returns a concrete shape for each tensor input.
+    """Returns a concrete shape for each tensor input that declares one or is given one.
 
     Dynamic dimensions come from `shapes`, else from an equally named dimension that is known, else they are assumed: 1
-    for the first dimension, 224 for others, with a warning that names them. Raises ConfigError for a shape that
-    fits no input.
+    for the first dimension, 224 for others, with a warning that names them. Names are hints: `shapes` may give
+    equally named dimensions different sizes, as onnxruntime takes them. Raises ConfigError for a shape that fits no
+    input.
     """
-    values = {value.name: value.type.tensor_type.shape for value in model_inputs(model.graph) if _has_shape(value)}
+    values = {value.name: value for value in model_inputs(model.graph) if value.type.HasField("tensor_type")}
     symbols: dict[str, int] = {}
     for name, given in shapes.items():
         if name not in values:
             raise ConfigError(f"--shape {name}: the model has no such input; its inputs are {_names(values)}")
-        _bind_given(name, values[name], given, symbols)
+        _check_given(values[name], given)
+        for dim, known in zip(values[name].type.tensor_type.shape.dim, given, strict=False):
+            symbols.setdefault(dim.dim_param, known)
     bound: dict[str, tuple[int, ...]] = {}
     assumed = []
-    for name, shape in values.items():
+    for name, value in values.items():
+        if name in shapes:
+            bound[name] = tuple(shapes[name])
+            continue
+        if not _has_shape(value):
+            continue
         sizes = []
-        for axis, dim in enumerate(shape.dim):
-            size = shapes[name][axis] if name in shapes else _known_size(dim, symbols)
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            size = _known_size(dim, symbols)
             if size is None:
                 size = DEFAULT_BATCH if axis == 0 else DEFAULT_SIZE
                 symbols.setdefault(dim.dim_param, size)
@@ -79,19 +90,17 @@ def _names(values: Mapping[str, object]) -> str:
     return ", ".join(f"'{name}'" for name in values) or "none"
 
 
-def _bind_given(name: str, shape: onnx.TensorShapeProto, given: tuple[int, ...], symbols: dict[str, int]) -> None:
-    """Checks one `--shape` against the model's declaration and learns the values of its symbolic dimensions."""
-    if len(given) != len(shape.dim):
-        raise ConfigError(f"--shape {name}: {len(given)} dimensions given, the model's input has {len(shape.dim)}")
-    for axis, (dim, size) in enumerate(zip(shape.dim, given, strict=True)):
+def _check_given(value: onnx.ValueInfoProto, given: tuple[int, ...]) -> None:
+    """Raises ConfigError for a `--shape` that the model's declaration of the input excludes."""
+    dims = value.type.tensor_type.shape.dim
+    if _has_shape(value) and len(given) != len(dims):
+        raise ConfigError(f"--shape {value.name}: {len(given)} dimensions given, the model's input has {len(dims)}")
+    for axis, size in enumerate(given):
         if size < 1:
-            raise ConfigError(f"--shape {name}: dimension {axis} is {size}; give sizes of at least 1")
-        known = _known_size(dim, symbols)
-        if known is not None and known != size:
-            symbol = f" (dimension '{dim.dim_param}' of another --shape)" if dim.dim_param else ""
-            raise ConfigError(f"--shape {name}: dimension {axis} is {size}, but the model fixes it at {known}{symbol}")
-        if dim.dim_param:
-            symbols[dim.dim_param] = size
+            raise ConfigError(f"--shape {value.name}: dimension {axis} is {size}; give sizes of at least 1")
+        fixed = _known_size(dims[axis], {}) if _has_shape(value) else None
+        if fixed is not None and fixed != size:
+            raise ConfigError(f"--shape {value.name}: dimension {axis} is {size}, but the model fixes it at {fixed}")
 
 
 def _known_size(dim: onnx.TensorShapeProto.Dimension, symbols: Mapping[str, int]) -> int | None:
@@ -102,17 +111,27 @@ def _known_size(dim: onnx.TensorShapeProto.Dimension, symbols: Mapping[str, int]
 
 @dataclass(frozen=True)
 class ShapeTable:
-    """Inferred shapes of tensors by the graph that defines them."""
+    """Inferred shapes and element types of tensors by the graph that defines them."""
 
     scopes: Mapping[ScopePath, Mapping[str, Shape]]
+    elements: Mapping[ScopePath, Mapping[str, int]]
 
     def of(self, path: ScopePath, name: str) -> Shape | None:
         """Returns the shape of `name` as seen from the graph at `path`, or None if its rank is not known."""
-        for depth in range(len(path), -1, -2):
-            shapes = self.scopes.get(path[:depth], {})
-            if name in shapes:
-                return shapes[name]
-        return None
+        return _visible(self.scopes, path, name)
+
+    def element_of(self, path: ScopePath, name: str) -> int | None:
+        """Returns the element type of `name` as seen from the graph at `path`, or None if it is not known."""
+        return _visible(self.elements, path, name)
+
+
+def _visible(scopes: Mapping[ScopePath, Mapping[str, T]], path: ScopePath, name: str) -> T | None:
+    """Returns what is known of `name`, as seen from the graph at `path`."""
+    for depth in range(len(path), -1, -2):
+        known = scopes.get(path[:depth], {})
+        if name in known:
+            return known[name]
+    return None
 
 
 def tensor_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> dict[str, Shape]:
@@ -123,8 +142,9 @@ def tensor_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) 
 def infer_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> ShapeTable:
     """Returns the shapes of all tensors, those of If/Loop/Scan bodies too, when the inputs have the shapes `bound`."""
     scopes: dict[ScopePath, dict[str, Shape]] = {}
-    _collect(_inferred(model, bound).graph, (), scopes)
-    return ShapeTable(scopes)
+    elements: dict[ScopePath, dict[str, int]] = {}
+    _collect(_inferred(model, bound).graph, (), scopes, elements)
+    return ShapeTable(scopes, elements)
 
 
 def infer_values(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
@@ -154,14 +174,16 @@ def _inferred(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> o
 
 
 def _bind_inputs(graph: onnx.GraphProto, bound: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Writes the bound sizes into the inputs of a copy; returns the values of its symbolic dimensions."""
-    symbols: dict[str, int] = {}
+    """Writes the bound sizes into the inputs of a copy; returns the values of its symbolic dimensions that have one."""
+    symbols: dict[str, set[int]] = defaultdict(set)
     for value in graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, bound.get(value.name, ()), strict=False):
-            if dim.dim_param:
-                symbols[dim.dim_param] = size
-            dim.dim_value = size
-    return symbols
+        if value.name not in bound:
+            continue
+        shape, sizes = value.type.tensor_type.shape, bound[value.name]
+        for dim, size in zip(shape.dim, sizes, strict=False):
+            symbols[dim.dim_param].add(size)
+        shape.CopyFrom(onnx.TensorShapeProto(dim=[onnx.TensorShapeProto.Dimension(dim_value=size) for size in sizes]))
+    return {name: next(iter(sizes)) for name, sizes in symbols.items() if name and len(sizes) == 1}
 
 
 def _forget_shapes(graph: onnx.GraphProto, symbols: Mapping[str, int], main: bool) -> None:
@@ -185,13 +207,21 @@ def _forget_shapes(graph: onnx.GraphProto, symbols: Mapping[str, int], main: boo
             _forget_shapes(body, symbols, main=False)
 
 
-def _collect(graph: onnx.GraphProto, path: ScopePath, scopes: dict[ScopePath, dict[str, Shape]]) -> None:
+def _collect(
+    graph: onnx.GraphProto,
+    path: ScopePath,
+    scopes: dict[ScopePath, dict[str, Shape]],
+    elements: dict[ScopePath, dict[str, int]],
+) -> None:
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in [*graph.input, *graph.value_info, *graph.output]:
+        if value.type.tensor_type.elem_type:
+            types[value.name] = value.type.tensor_type.elem_type
         if _has_shape(value):
             dims = value.type.tensor_type.shape.dim
             shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
-    scopes[path] = shapes
+    scopes[path], elements[path] = shapes, types
     for index, node in enumerate(graph.node):
         for number, body in enumerate(subgraphs_of(node)):
-            _collect(body, (*path, index, number), scopes)
+            _collect(body, (*path, index, number), scopes, elements)

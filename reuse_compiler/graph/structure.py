@@ -49,16 +49,19 @@ def _graph_errors(graph: onnx.GraphProto, outer: set[str], where: str) -> Iterat
             if name in given or name in computed:
                 yield f"{_label(node)} in {where} computes '{name}', which exists already"
             computed.add(name)
-    known = outer | given | computed
+    # Names of the graphs around are looked up in one set, which bodies add to while they are looked at.
+    own = (given | computed) - outer
+    outer |= own
     for node in graph.node:
         for name in node.input:
-            if name and name not in known:
+            if name and name not in outer:
                 yield f"{_label(node)} in {where} reads '{name}', which nothing computes"
         for body in subgraphs_of(node):
-            yield from _graph_errors(body, known, f"a body of {_label(node)}")
+            yield from _graph_errors(body, outer, f"a body of {_label(node)}")
     for value in graph.output:
-        if value.name not in known:
+        if value.name not in outer:
             yield f"nothing in {where} computes its output '{value.name}'"
+    outer -= own
 
 
 def _label(node: onnx.NodeProto) -> str:

@@ -6,7 +6,8 @@ view ties each of its nodes to the NodeProto it stands for, which stays as it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import onnx
@@ -70,6 +71,8 @@ class GraphView:
         with G_LOGGER.suppress():
             graph = gs.import_onnx(_reading_copy(model))
         self._visit(model.graph, graph, None, ())
+        self._given_out = _by_name((scope, scope.outputs) for scope in self.scopes)
+        self._initialized = _by_name((scope, scope.initializers) for scope in self.scopes)
 
     def _visit(self, proto: onnx.GraphProto, graph: gs.Graph, parent: Scope | None, path: ScopePath) -> None:
         scope = Scope(proto, graph, parent, path)
@@ -100,8 +103,24 @@ class GraphView:
 
     def is_output(self, name: str, scope: Scope) -> bool:
         """Tells whether `name`, defined in `scope`, is an output of that graph or of a body inside it."""
-        inside = [s for s in self.scopes if scope in s.outwards()]
-        return any(name in s.outputs for s in inside)
+        return any(scope in given.outwards() for given in self._given_out.get(name, ()))
+
+    def is_output_anywhere(self, name: str) -> bool:
+        """Tells whether `name` is an output of any graph."""
+        return name in self._given_out
+
+    def initialized_in(self, name: str) -> list[Scope]:
+        """Returns the graphs that have an initializer `name`."""
+        return self._initialized.get(name, [])
+
+
+def _by_name(scopes: Iterable[tuple[Scope, Iterable[str]]]) -> dict[str, list[Scope]]:
+    """Returns by name the scopes that have it."""
+    found: dict[str, list[Scope]] = defaultdict(list)
+    for scope, names in scopes:
+        for name in names:
+            found[name].append(scope)
+    return dict(found)
 
 
 def _reading_copy(model: onnx.ModelProto) -> onnx.ModelProto:

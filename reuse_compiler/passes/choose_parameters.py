@@ -25,6 +25,8 @@ from reuse_compiler.reuse.seeds import layer_generator
 logger = logging.getLogger(__name__)
 
 DEFAULT_FAMILY = "sign"
+SIZE_HELP = "give the sizes of the model's inputs with --shape, or inputs to measure it on with --verify-data"
+FORCE = "--force rewrites it all the same"
 
 
 @dataclass(frozen=True)
@@ -119,13 +121,13 @@ def _decide(
     except Refusal as refused:
         return Decision(layer, str(refused))
     cost, numbers = _weigh(layer.spec, settings, ratio)
-    slower = cost is not None and cost.total >= 1.0
+    pays = cost is not None and cost.total < 1.0
     if config is not None:
         reason = "the configuration names it"
-    elif slower and not options.force:
-        return Decision(layer, f"{numbers}; --force rewrites it all the same", settings=settings, cost=cost)
+    elif not pays and not options.force:
+        return Decision(layer, f"{numbers}; {FORCE}", settings=settings, cost=cost)
     else:
-        reason = f"forced: {numbers}" if slower else numbers
+        reason = numbers if pays else f"forced: {numbers}"
     if settings.table == "int8" and options.lowering == "staged":
         raise ConfigError(f"layer '{layer.name}': int8 tables need --lowering fused")
     parameters = fitted.parameters.get(layer.name)
@@ -160,7 +162,8 @@ def _default_settings(spec: ConvSpec, options: CompileOptions) -> LayerSettings:
     if num_hashes is None:
         if not spec.size_known:
             raise Refusal(
-                "its input size is unknown, so H cannot be chosen: give -H (or --shape, if the inputs are dynamic)"
+                f"its input size is unknown, so H cannot be chosen: {SIZE_HELP}; with -H and --force it is rewritten "
+                "all the same"
             )
         num_hashes = num_hashes_range(spec.rows)[0]
     return make_settings(
@@ -188,7 +191,7 @@ def _too_long(length: int, layout: Layout, spec: ConvSpec) -> str | None:
 def _weigh(spec: ConvSpec, settings: LayerSettings, ratio: float | None) -> tuple[Cost | None, str]:
     """Returns the expected cost, None for an input of unknown size, and a sentence about it."""
     if not spec.size_known:
-        return None, "its settings are given; its cost is unknown without its input size"
+        return None, f"its input size is unknown, and so is its cost: {SIZE_HELP}"
     blocking, family = settings.blocking(spec), FAMILIES[settings.family]
     known = "measured"
     if ratio is None:

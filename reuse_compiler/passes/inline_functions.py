@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx
 from onnx import defs, inliner
 
-from reuse_compiler.errors import PassError
+from reuse_compiler.errors import ModelError, PassError
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, subgraphs_of
 from reuse_compiler.passes.convolution_operators import is_convolution
+from reuse_compiler.passes.lower_to_reuse import DOMAIN
 
 FunctionId = tuple[str, str]
 """Domain and name of a model-local function."""
+MAX_INLINED_NODES = 250_000
+"""Functions that call functions double with every level; whole networks have some ten thousand nodes."""
 
 
 def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -20,11 +24,12 @@ def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Calls stay of functions whose operators mean something else under their own operator set than under the model's:
     `match_convolutions` reports them. Functions without convolutions stay, too. Raises PassError if onnx's inliner
-    leaves a call.
+    leaves a call, and ModelError for functions that it cannot inline or that become more than MAX_INLINED_NODES nodes.
     """
     wanted = _inlinable(model)
     if not wanted & _called(model.graph.node):
         return model
+    _check_size(model, wanted)
     inlined = _inline(model, wanted)
     left = _inlinable(inlined) & _called(inlined.graph.node)
     if left:
@@ -34,17 +39,56 @@ def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def functions_with_convolutions(model: onnx.ModelProto) -> set[FunctionId]:
-    """Returns the functions that hold a Conv-like node, directly or by calling one that does."""
-    found: set[FunctionId] = set()
-    while True:
-        more = {
-            _id(function)
-            for function in model.functions
-            if any(is_convolution(node) for node in _nodes(function.node)) or _called(function.node) & found
-        }
-        if more == found:
-            return found
-        found = more
+    """Returns the functions that hold a Conv-like node, directly or by calling one that does.
+
+    The bodies of our own operators, which a compiled model has, are none of them: they are not what runs.
+    """
+    functions = [function for function in model.functions if function.domain != DOMAIN]
+    direct = {_id(f) for f in functions if any(is_convolution(node) for node in _nodes(f.node))}
+    callers: dict[FunctionId, set[FunctionId]] = defaultdict(set)
+    for function in functions:
+        for called in _called(function.node):
+            callers[called].add(_id(function))
+    return _reached(direct, callers)
+
+
+def _reached(start: set[FunctionId], links: Mapping[FunctionId, set[FunctionId]]) -> set[FunctionId]:
+    """Returns the functions that links lead to from `start`, and those of `start`."""
+    found, waiting = set(start), list(start)
+    while waiting:
+        more = links.get(waiting.pop(), set()) - found
+        found |= more
+        waiting.extend(more)
+    return found
+
+
+def _check_size(model: onnx.ModelProto, wanted: set[FunctionId]) -> None:
+    """Raises ModelError where the wanted functions call themselves, or are too many nodes when inlined."""
+    inner = {
+        _id(f): Counter((n.domain, n.op_type) for n in _nodes(f.node)) for f in model.functions if _id(f) in wanted
+    }
+    sizes: dict[FunctionId, int] = {}
+
+    def size(calls: Counter[FunctionId]) -> int:
+        return sum(count * sizes.get(call, 1) for call, count in calls.items())
+
+    waiting, entered = list(inner), set[FunctionId]()
+    while waiting:
+        each = waiting[-1]
+        unknown = [call for call in inner[each] if call in inner and call not in sizes]
+        if each in sizes or not unknown:
+            sizes[waiting.pop()] = size(inner[each])
+        elif each in entered:
+            raise ModelError(f"the model's function '{each[1]}' calls itself, which ONNX does not allow")
+        else:
+            entered.add(each)
+            waiting.extend(unknown)
+    total = size(Counter((node.domain, node.op_type) for node in _nodes(model.graph.node)))
+    if total > MAX_INLINED_NODES:
+        raise ModelError(
+            f"the model has {total} nodes once its functions with convolutions are inlined, and reuse-compiler takes "
+            f"at most {MAX_INLINED_NODES}: export it without functions that call one another so often"
+        )
 
 
 def _inlinable(model: onnx.ModelProto) -> set[FunctionId]:
@@ -68,19 +112,18 @@ def _inline(model: onnx.ModelProto, wanted: set[FunctionId]) -> onnx.ModelProto:
             if opset.domain not in versions:
                 versions[opset.domain] = opset.version
                 copy.opset_import.add(domain=opset.domain, version=opset.version)
-    inlined = inliner.inline_selected_functions(copy, sorted(wanted))
+    try:
+        inlined = inliner.inline_selected_functions(copy, sorted(wanted))
+    except Exception as error:  # onnx's ValidationError, or a bare RuntimeError
+        raise ModelError(f"onnx cannot inline the model's functions: {error}; export it without functions") from error
     inlined.functions.extend(function for function in model.functions if _id(function) in kept)
     return inlined
 
 
 def _needed(functions: set[FunctionId], model: onnx.ModelProto) -> set[FunctionId]:
     """Returns functions together with all that they call."""
-    while True:
-        called = {call for f in model.functions if _id(f) in functions for call in _called(f.node)}
-        more = functions | called & {_id(f) for f in model.functions}
-        if more == functions:
-            return functions
-        functions = more
+    calls = {_id(f): _called(f.node) for f in model.functions}
+    return _reached(functions, {caller: called & calls.keys() for caller, called in calls.items()})
 
 
 def _same_operators(function: onnx.FunctionProto, model: onnx.ModelProto) -> bool:

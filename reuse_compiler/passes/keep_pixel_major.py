@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx
@@ -23,11 +23,11 @@ UNARY = (
 """Operators that treat each element of their first input alike; further inputs (Clip's limits) are scalars."""
 BINARY = ("Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub", "Sum")
 """Operators that treat each element of their inputs alike if these have one shape, or a single element."""
-POOLS = {"MaxPool": "max", "AveragePool": "average"}
+POOLS = ("MaxPool", "AveragePool")
 POOL_ATTRIBUTES = ("kernel_shape", "strides", "pads", "auto_pad", "ceil_mode", "count_include_pad")
-"""Attributes that operator Pool has in common with ONNX's pools."""
+"""Attributes that the pools of domain `ai.reuse` have in common with ONNX's."""
 RANK = 4
-TO_PIXEL_MAJOR = (0, 2, 3, 1)
+TO_PIXEL_MAJOR, FROM_PIXEL_MAJOR = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 def keep_pixel_major(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
@@ -68,24 +68,35 @@ class _Regions:
         for ref in self._view.nodes():
             if _is_reuse_conv(ref) or _is_pool(ref) or self._is_elementwise(ref):
                 self._inside[id(ref.node.outputs[0])] = ref.node.outputs[0]
-        while True:
-            outside = [key for key, tensor in self._inside.items() if not self._agrees(tensor)]
-            if not outside:
-                pooled = self._pooled()
-                return [tensor for key, tensor in self._inside.items() if key in pooled]
-            for key in outside:
-                del self._inside[key]
+        waiting = list(self._inside.values())
+        while waiting:
+            tensor = waiting.pop()
+            if id(tensor) in self._inside and not self._agrees(tensor):
+                del self._inside[id(tensor)]
+                waiting.extend(self._neighbours(tensor))
+        pooled = self._pooled()
+        return [tensor for key, tensor in self._inside.items() if key in pooled]
+
+    def _neighbours(self, tensor: gs.Tensor) -> Iterator[gs.Tensor]:
+        """Yields the tensors that can only be pixel-major if `tensor` is, and those that a pool shares its region with.
+
+        A convolution can change the order, so that what it reads and what it computes are no neighbours.
+        """
+        producer = self._view.producer(tensor)
+        nodes = [*self._view.consumers(tensor), *([] if producer is None else [producer])]
+        for ref in nodes:
+            if not _is_reuse_conv(ref):
+                yield from (t for t in (*ref.node.inputs, *ref.node.outputs) if id(t) in self._inside)
 
     def _pooled(self) -> set[int]:
-        """Returns the tensors of regions with a pool. Only convolutions, which can change the order, end a region."""
-        links = []
-        for ref in self._view.nodes():
-            ends = {id(tensor) for tensor in (*ref.node.inputs, *ref.node.outputs)} & self._inside.keys()
-            if ends and not _is_reuse_conv(ref):
-                links.append((ends, _is_pool(ref)))
-        pooled = {key for ends, is_pool in links if is_pool for key in ends}
-        while any(pooled & ends and not ends <= pooled for ends, _ in links):
-            pooled |= {key for ends, _ in links if pooled & ends for key in ends}
+        """Returns the tensors of regions with a pool."""
+        waiting = [t for ref in self._view.nodes() if _is_pool(ref) for t in (*ref.node.inputs, *ref.node.outputs)]
+        pooled: set[int] = set()
+        while waiting:
+            tensor = waiting.pop()
+            if id(tensor) in self._inside and id(tensor) not in pooled:
+                pooled.add(id(tensor))
+                waiting.extend(self._neighbours(tensor))
         return pooled
 
     def _agrees(self, tensor: gs.Tensor) -> bool:
@@ -104,9 +115,11 @@ class _Regions:
             return is_channel and first is tensor and all(other is not tensor for other in others)
         return id(reader.node.outputs[0]) in self._inside
 
-    def _all_inside(self, tensors: Iterable[gs.Tensor], reader: NodeRef) -> bool:
-        own = [tensor for tensor in tensors if not tensor.is_empty() and not self._is_scalar(tensor, reader)]
-        return bool(own) and all(id(tensor) in self._inside for tensor in own)
+    def _all_inside(self, tensors: Sequence[gs.Tensor], reader: NodeRef) -> bool:
+        """Tells whether all `tensors` but scalars are inside, and there are some; what is inside is no scalar."""
+        inside = {id(tensor): id(tensor) in self._inside for tensor in tensors}
+        others = [tensor for tensor in tensors if not tensor.is_empty() and not inside[id(tensor)]]
+        return any(inside.values()) and all(self._is_scalar(tensor, reader) for tensor in others)
 
     def _is_scalar(self, tensor: gs.Tensor, reader: NodeRef) -> bool:
         try:
@@ -131,7 +144,7 @@ def _is_reuse_conv(ref: NodeRef) -> bool:
 
 
 def _is_pool(ref: NodeRef) -> bool:
-    """Tells whether operator Pool computes what the node does."""
+    """Tells whether the pool of domain `ai.reuse` computes what the node does."""
     node = ref.proto
     if node.domain not in STANDARD_DOMAINS or node.op_type not in POOLS or len(node.output) > 1:
         return False
@@ -158,30 +171,31 @@ def _rewritten(ref: NodeRef, renamed: dict[int, str]) -> onnx.NodeProto:
     for index, tensor in enumerate(ref.node.outputs):
         node.output[index] = renamed.get(id(tensor), node.output[index])
     if _is_reuse_conv(ref):
-        for name, tensor in (("input_order", ref.node.inputs[0]), ("output_order", ref.node.outputs[0])):
-            if id(tensor) in renamed:
-                node.attribute.append(helper.make_attribute(name, "nhwc"))
+        if id(ref.node.inputs[0]) in renamed:
+            node.attribute.append(helper.make_attribute("input_perm", FROM_PIXEL_MAJOR))
+        if id(ref.node.outputs[0]) in renamed:
+            node.attribute.append(helper.make_attribute("output_perm", TO_PIXEL_MAJOR))
     elif node.op_type in POOLS:
         kept = [attribute for attribute in node.attribute if attribute.name in POOL_ATTRIBUTES]
-        kept.append(helper.make_attribute("mode", POOLS[node.op_type]))
         del node.attribute[:]
         node.attribute.extend(kept)
-        node.op_type, node.domain = "Pool", DOMAIN
+        node.domain = DOMAIN
     return node
 
 
 def _declare(view: GraphView, result: onnx.ModelProto, tensors: list[gs.Tensor], renamed: dict[int, str]) -> None:
     """Declares the new tensors in `result` as the old ones were declared; the edit removed those declarations."""
+    declared = {id(scope): {value.name: value for value in scope.proto.value_info} for scope in view.scopes}
     for tensor in tensors:
         producer = view.producer(tensor)
         assert producer is not None
-        for old in producer.scope.proto.value_info:
-            if old.name != tensor.name:
-                continue
-            new = graph_at(result, producer.scope.path).value_info.add()
-            new.CopyFrom(old)
-            new.name = renamed[id(tensor)]
-            dims = old.type.tensor_type.shape.dim
-            if len(dims) == RANK:
-                del new.type.tensor_type.shape.dim[:]
-                new.type.tensor_type.shape.dim.extend(dims[axis] for axis in TO_PIXEL_MAJOR)
+        old = declared[id(producer.scope)].get(tensor.name)
+        if old is None:
+            continue
+        new = graph_at(result, producer.scope.path).value_info.add()
+        new.CopyFrom(old)
+        new.name = renamed[id(tensor)]
+        dims = old.type.tensor_type.shape.dim
+        if len(dims) == RANK:
+            del new.type.tensor_type.shape.dim[:]
+            new.type.tensor_type.shape.dim.extend(dims[axis] for axis in TO_PIXEL_MAJOR)

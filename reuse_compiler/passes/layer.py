@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from reuse_compiler.graph.constants import Constant
 from reuse_compiler.graph.view import GraphView, NodeRef
+from reuse_compiler.reuse.activation import Activation
 from reuse_compiler.reuse.geometry import ConvSpec
 
 Floats = NDArray[np.float32]
-ActivationName = Literal["Relu", "Clip", "LeakyRelu"]
 
 
 class Refusal(Exception):
@@ -22,12 +22,11 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True)
-class Activation:
-    """An activation node that the rewritten layer takes in; `params` as docs/operators.md, Gather."""
+class ActivationNode:
+    """An activation node that the rewritten layer takes in."""
 
     ref: NodeRef
-    kind: ActivationName
-    params: tuple[float, ...]
+    function: Activation
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Layer:
     name: str
     ref: NodeRef
     normalization: Normalization | None = None
-    activation: Activation | None = None
+    activation: ActivationNode | None = None
     refusal: str | None = None
     """Why reuse cannot compute it, as the sentence of the report."""
 
@@ -109,12 +108,26 @@ class Prepared:
     """A model whose convolutions are known: what plans are made for and carried out on, any number of them."""
 
     model: onnx.ModelProto
-    """The model that was given, with functions that hold convolutions inlined; never changed."""
+    """The model with functions that hold convolutions inlined; never changed."""
     view: GraphView
     layers: list[Layer]
     """Every Conv-like node in graph order, those of If and Loop bodies too."""
     bound: dict[str, tuple[int, ...]]
     """Concrete shapes of the inputs, for which layers have their sizes."""
+    original: onnx.ModelProto
+    """The model as it was given."""
+
+    def with_shapes(self, shapes: Mapping[str, Sequence[int]]) -> Prepared:
+        """Returns the same with the sizes of layers of the main graph that read tensors of these shapes."""
+        return replace(
+            self,
+            layers=[
+                replace(layer, spec=layer.spec.on(shapes[layer.input]))
+                if isinstance(layer, ConvLayer) and layer.in_main and layer.input in shapes
+                else layer
+                for layer in self.layers
+            ],
+        )
 
     @property
     def convolutions(self) -> dict[str, ConvLayer]:

@@ -18,14 +18,26 @@ from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.tensors import to_tensor
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.layer import ConvLayer, Prepared
+from reuse_compiler.reuse.activation import NO_ACTIVATION
 from reuse_compiler.reuse.config import Lowering
-from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.plan import LayerPlan, Plan
 
 DOMAIN = "ai.reuse"
 DOMAIN_VERSION = 1
 CLUSTERING = ("ReuseConv", "Cluster")
 """The operators that cluster."""
+PARAMETERS = [name for name, _ in HashParameters().items()]
+INPUTS = {
+    "Hash": ["X", *PARAMETERS],
+    "Cluster": ["X", "codes"],
+    "CentroidGemm": ["centroids", "counts", "W", "dense_weights"],
+    "Gather": ["table", "ids", "X", "bias", "dense_bias"],
+    "ReuseConv": ["X", "W", "bias", *PARAMETERS, "dense_weights", "dense_bias"],
+    "MaxPool": ["X"],
+    "AveragePool": ["X"],
+}
+"""The inputs of every operator (docs/operators.md)."""
 AXES_ARE_INPUTS_SINCE_OPSET = 13
 """From this opset on, Squeeze and Unsqueeze take their axes as an input."""
 HEIGHT_AXIS = 2
@@ -42,11 +54,14 @@ class Rewritten:
     """By tensor of the main graph of the original: the one that holds the same in the order NHWC."""
 
 
-def lower_to_reuse(prepared: Prepared, plan: Plan, lowering: Lowering = "fused") -> Rewritten:
+def lower_to_reuse(
+    prepared: Prepared, plan: Plan, lowering: Lowering = "fused", *, dense_inputs: bool = False
+) -> Rewritten:
     """Returns a copy of the model with the planned layers rewritten.
 
     Their Convs, normalizations and activations are gone and their results have the names they had. All other nodes stay
-    byte for byte, in order; constants that only replaced nodes read are removed. `prepared` is not changed.
+    byte for byte, in order; constants that only replaced nodes read are removed. `prepared` is not changed. With
+    `dense_inputs`, nodes have the inputs dense_weights and dense_bias, too, which function bodies read.
     """
     names, edit = Names(prepared.model), ModelEdit(prepared.view)
     layers = {name: layer for name, layer in prepared.convolutions.items() if name in plan}
@@ -54,7 +69,7 @@ def lower_to_reuse(prepared: Prepared, plan: Plan, lowering: Lowering = "fused")
         names.release_node(layer.proto.name)
     clustering = {}
     for name, layer in layers.items():
-        nodes, constants = _Builder(layer, plan[name], names, prepared.view.opset).build(lowering)
+        nodes, constants = _Builder(layer, plan[name], names, prepared.view.opset, dense_inputs).build(lowering)
         nodes[-1].doc_string = layer.proto.doc_string
         nodes[-1].metadata_props.extend(layer.proto.metadata_props)
         clustering[name] = next(node.name for node in nodes if node.op_type in CLUSTERING)
@@ -68,8 +83,9 @@ def lower_to_reuse(prepared: Prepared, plan: Plan, lowering: Lowering = "fused")
 class _Builder:
     """Builds the replacement of one layer."""
 
-    def __init__(self, layer: ConvLayer, plan: LayerPlan, names: Names, opset: int) -> None:
+    def __init__(self, layer: ConvLayer, plan: LayerPlan, names: Names, opset: int, dense_inputs: bool) -> None:
         self._layer, self._plan, self._names, self._opset = layer, plan, names, opset
+        self._dense_inputs = dense_inputs
         self._settings, self._spec = plan.settings, plan.spec
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
@@ -91,9 +107,11 @@ class _Builder:
 
     def _fused(self, source: str, target: str) -> None:
         attributes = {**self._hash_attributes(), **self._cluster_attributes(), **self._cut_attributes()}
-        parameters = self._parameters()
-        bias = self._bias() or (self._absent("bias", np.float32) if parameters else "")
-        inputs = [source, self._weights(), bias, *parameters]
+        weights, bias = self._weights(), self._bias()
+        inputs = [source, weights, bias, *self._parameters()]
+        if self._dense_inputs:
+            inputs += [""] * (INPUTS["ReuseConv"].index("dense_weights") - len(inputs))
+            inputs += [self._dense_weights(weights), self._dense_bias(bias)]
         self._node("ReuseConv", "", inputs, [target], {**attributes, **self._activation_attributes(), **self._table()})
 
     def _staged(self, source: str, target: str) -> None:
@@ -105,9 +123,12 @@ class _Builder:
         cluster = {**self._cluster_attributes(), **cut}
         self._node("Cluster", "Cluster", [source, codes], [ids, centroids, counts], cluster)
         gemm = {"layout": self._settings.layout, "group": self._spec.group}
-        self._node("CentroidGemm", "CentroidGemm", [centroids, counts, self._weights()], [table], gemm)
+        weights, bias = self._weights(), self._bias()
+        dense_weights = [self._dense_weights(weights)] if self._dense_inputs else []
+        self._node("CentroidGemm", "CentroidGemm", [centroids, counts, weights, *dense_weights], [table], gemm)
         gather = {**cut, **self._activation_attributes()}
-        self._node("Gather", "Gather", [table, ids, source, self._bias()], [target], gather)
+        dense_bias = [self._dense_bias(bias)] if self._dense_inputs else []
+        self._node("Gather", "Gather", [table, ids, source, bias, *dense_bias], [target], gather)
 
     def _change_height(self, op: str, source: str, target: str) -> None:
         """Adds the Unsqueeze that gives a 1-D input a height of 1, or the Squeeze that takes it away again."""
@@ -126,9 +147,13 @@ class _Builder:
         attributes: dict[str, Any],
         domain: str | None = DOMAIN,
     ) -> None:
-        """Adds a node `<layer>/<suffix>`, or `<layer>` without a suffix; absent inputs at the end are ""."""
+        """Adds a node `<layer>/<suffix>`, or `<layer>` without a suffix; absent inputs are ""."""
         while not inputs[-1]:
             inputs = inputs[:-1]
+        if domain == DOMAIN:
+            if self._dense_inputs:  # the function has them all
+                inputs = inputs + [""] * (len(INPUTS[op]) - len(inputs))
+            inputs = [tensor or self._absent(INPUTS[op][index]) for index, tensor in enumerate(inputs)]
         name = self._names.new_node(f"{self._layer.name}/{suffix}" if suffix else self._layer.name)
         variables = [[gs.Variable(tensor) for tensor in tensors] for tensors in (inputs, outputs)]
         self._nodes.append(OnnxExporter.export_node(gs.Node(op, name, attributes, *variables, domain=domain)))
@@ -162,21 +187,30 @@ class _Builder:
             return ""
         return str(bias.tensor.name) if bias.in_graph else self._constant("bias", bias.tensor)
 
-    def _absent(self, what: str, dtype: npt.DTypeLike) -> str:
+    def _dense_weights(self, weights: str) -> str:
+        """Returns the original's weights [M, Ic/group, kh, kw]: the operator's own unless they were fitted."""
+        if self._plan.weights is None:
+            return weights
+        return self._constant("dense_weights", to_tensor(self._layer.weights, ""))
+
+    def _dense_bias(self, bias: str) -> str:
+        """Returns the original's bias [M]; a function's Conv takes no absent one."""
+        if bias and self._plan.weights is None:
+            return bias
+        return self._constant("dense_bias", to_tensor(self._layer.biases, ""))
+
+    def _absent(self, what: str) -> str:
         """Adds the constant that stands for an absent input before a present one (docs/operators.md, Absent inputs)."""
-        return self._constant(f"no_{what}", to_tensor(np.zeros(0, dtype), ""))
+        return self._constant(
+            f"no_{what}", to_tensor(np.zeros(0, np.int32 if what == "coordinates" else np.float32), "")
+        )
 
     def _parameters(self) -> list[str]:
-        """Adds the family's parameters as constants; returns their names, up to the last that the family has."""
+        """Adds the family's parameters as constants; returns their names up to the last, "" for absent ones."""
         arrays: list[tuple[str, npt.NDArray[Any] | None]] = self._plan.parameters.items()
         while arrays and arrays[-1][1] is None:
             arrays.pop()
-        return [
-            self._absent(name, np.int32 if name == "coordinates" else np.float32)
-            if array is None
-            else self._constant(name, to_tensor(array, ""))
-            for name, array in arrays
-        ]
+        return ["" if array is None else self._constant(name, to_tensor(array, "")) for name, array in arrays]
 
     def _cut_attributes(self) -> dict[str, Any]:
         settings = self._settings
@@ -195,8 +229,6 @@ class _Builder:
         return {"table": "int8"} if self._settings.table == "int8" else {}
 
     def _activation_attributes(self) -> dict[str, Any]:
-        activation = self._layer.activation
-        if activation is None:
-            return {}
-        params = {"activation_params": list(activation.params)} if activation.params else {}
-        return {"activation": activation.kind, **params}
+        node = self._layer.activation
+        given = NO_ACTIVATION if node is None else node.function
+        return {name: value for name, value in given._asdict().items() if value != getattr(NO_ACTIVATION, name)}

@@ -14,7 +14,8 @@ from reuse_compiler.graph.structure import STANDARD_DOMAINS
 from reuse_compiler.graph.view import GraphView, NodeRef
 from reuse_compiler.passes.convolution_operators import declined_operator, is_convolution
 from reuse_compiler.passes.inline_functions import functions_with_convolutions
-from reuse_compiler.passes.layer import Activation, Layer, Normalization
+from reuse_compiler.passes.layer import ActivationNode, Layer, Normalization
+from reuse_compiler.reuse.activation import RELU, Activation
 
 CLIP_INPUTS_SINCE_OPSET = 11
 """From this opset on, Clip's bounds are inputs; before, attributes."""
@@ -90,18 +91,18 @@ def _normalization(conv: NodeRef, view: GraphView, constants: ConstantFinder) ->
     return Normalization(ref, scale, beta - mean * scale)
 
 
-def _activation(last: NodeRef, view: GraphView, constants: ConstantFinder) -> Activation | None:
+def _activation(last: NodeRef, view: GraphView, constants: ConstantFinder) -> ActivationNode | None:
     """Returns the activation of what the layer's last node computes, or None."""
     ref = _only_reader(last, view)
     if ref is None or len(ref.node.outputs) != 1:
         return None
     if ref.proto.op_type == "Relu":
-        return Activation(ref, "Relu", ())
+        return ActivationNode(ref, RELU)
     if ref.proto.op_type == "LeakyRelu":
-        return Activation(ref, "LeakyRelu", (_float_attribute(ref.proto, "alpha", DEFAULT_LEAKY_RELU_ALPHA),))
+        return ActivationNode(ref, Activation(_float_attribute(ref.proto, "alpha", DEFAULT_LEAKY_RELU_ALPHA)))
     if ref.proto.op_type == "Clip":
         bounds = _clip_bounds(ref, view, constants)
-        return Activation(ref, "Clip", bounds) if bounds else None
+        return ActivationNode(ref, Activation(1.0, *bounds)) if bounds else None
     return None
 
 

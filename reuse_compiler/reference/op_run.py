@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, cast
 
 from onnx.reference.op_run import OpRun
 
 from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, gather_rows, hash_vectors, quantise_table
-from reuse_compiler.reference.pool import Pooling, pool
+from reuse_compiler.reference.pool import Pooling, PoolMode, pool
+from reuse_compiler.reuse.activation import NO_ACTIVATION, Activation
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
 DOMAIN = "ai.reuse"
+NCHW = (0, 1, 2, 3)
+PARAMETERS = fields(HashParameters)
 
 
 def present(value: Any) -> Any:
@@ -30,6 +34,10 @@ class ReuseOp(OpRun):
         weights = (out_channels, x.shape[1] // self.attribute("group", 1), *self.attribute("kernel_shape"))
         spec = ConvSpec.of(x.shape, weights, **{name: self.attribute(name) for name in names})
         return Blocking(spec, self.attribute("layout"), self.attribute("sub_vector_length"))
+
+    def activation(self) -> Activation:
+        """Returns what is done with each element of the result."""
+        return Activation(*(self.attribute(name, value) for name, value in NO_ACTIVATION._asdict().items()))
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Returns an attribute of the node, or `default`."""
@@ -63,33 +71,32 @@ class Cluster(ReuseOp):
 
 
 class CentroidGemm(ReuseOp):
-    """table = CentroidGemm(centroids, counts, W)"""
+    """table = CentroidGemm(centroids, counts, W, dense_weights?)"""
 
-    def _run(self, centroids: Any, counts: Any, weights: Any, **_: Any) -> tuple[Any]:
+    def _run(self, centroids: Any, counts: Any, weights: Any, dense: Any = None, **_: Any) -> tuple[Any]:
         spec = ConvSpec.of((1, 0, *weights.shape[2:]), weights.shape, group=self.attribute("group", 1))
         blocking = Blocking(spec, self.attribute("layout"), centroids.shape[2])
         return (centroid_gemm(centroids, counts, weights, blocking),)
 
 
 class Gather(ReuseOp):
-    """Y = Gather(table, ids, X, bias?)"""
+    """Y = Gather(table, ids, X, bias?, dense_bias?)"""
 
-    def _run(self, table: Any, ids: Any, x: Any, bias: Any = None, **_: Any) -> tuple[Any]:
+    def _run(self, table: Any, ids: Any, x: Any, bias: Any = None, dense: Any = None, **_: Any) -> tuple[Any]:
         group = self.attribute("group", 1)
         taps = 1
         if self.attribute("layout") == "channel":
             taps = self.attribute("kernel_shape")[0] * self.attribute("kernel_shape")[1]
         blocking = self.blocking(x, table.shape[2] // taps * group)
-        params = tuple(self.attribute("activation_params", ()))
-        return (gather_rows(table, ids, blocking, present(bias), self.attribute("activation", "none"), params),)
+        return (gather_rows(table, ids, blocking, present(bias), self.activation()),)
 
 
 class ReuseConv(ReuseOp):
-    """Y = ReuseConv(X, W, bias?, projections?, thresholds?, coordinates?)"""
+    """Y = ReuseConv(X, W, bias?, projections?, thresholds?, coordinates?, dense_weights?, dense_bias?)"""
 
-    def _run(self, x: Any, weights: Any, bias: Any = None, *parameters: Any, **_: Any) -> tuple[Any]:
-        if self.attribute("input_order") == "nhwc":
-            x = x.transpose(0, 3, 1, 2)
+    def _run(self, x: Any, weights: Any, bias: Any = None, *others: Any, **_: Any) -> tuple[Any]:
+        parameters = others[: len(PARAMETERS)]
+        x = x.transpose(self.attribute("input_perm", NCHW))
         blocking = self.blocking(x, weights.shape[0])
         codes = hash_vectors(x, blocking, self.attribute("family"), HashParameters(*map(present, parameters)))
         clusters = cluster_vectors(
@@ -106,17 +113,18 @@ class ReuseConv(ReuseOp):
             table = quantise_table(clusters.centroids, clusters.counts, weights, blocking)
         if table is None:
             table = centroid_gemm(clusters.centroids, clusters.counts, weights, blocking)
-        params = tuple(self.attribute("activation_params", ()))
-        y = gather_rows(table, clusters.ids, blocking, present(bias), self.attribute("activation", "none"), params)
-        return (y.transpose(0, 2, 3, 1) if self.attribute("output_order") == "nhwc" else y,)
+        y = gather_rows(table, clusters.ids, blocking, present(bias), self.activation())
+        return (y.transpose(self.attribute("output_perm", NCHW)),)
 
 
-class Pool(ReuseOp):
-    """Y = Pool(X)"""
+class MaxPool(ReuseOp):
+    """Y = MaxPool(X)"""
+
+    mode: PoolMode = "max"
 
     def _run(self, x: Any, **_: Any) -> tuple[Any]:
         pooling = Pooling(
-            self.attribute("mode"),
+            self.mode,
             tuple(self.attribute("kernel_shape")),
             tuple(self.attribute("strides", (1, 1))),
             tuple(self.attribute("pads", (0, 0, 0, 0))),
@@ -127,4 +135,10 @@ class Pool(ReuseOp):
         return (pool(x, pooling),)
 
 
-REFERENCE_OPS = cast("list[type[OpRun]]", [Hash, Cluster, CentroidGemm, Gather, ReuseConv, Pool])
+class AveragePool(MaxPool):
+    """Y = AveragePool(X)"""
+
+    mode = "average"
+
+
+REFERENCE_OPS = cast("list[type[OpRun]]", [Hash, Cluster, CentroidGemm, Gather, ReuseConv, MaxPool, AveragePool])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reuse_compiler.reference.vectors import block_weights, neuron_vectors
+from reuse_compiler.reuse.activation import NO_ACTIVATION, Activation
 from reuse_compiler.reuse.config import Metric, Scope
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.families.base import Array, array_module
@@ -185,18 +186,12 @@ def _source(spec: Any, axis: int, output: int, tap: int) -> int:
     return int(output * spec.strides[axis] - spec.pads[axis] + tap * spec.dilations[axis])
 
 
-def activate(y: Array, activation: str, params: tuple[float, ...]) -> Array:
+def activate(y: Array, activation: Activation) -> Array:
     """Applies the fused activation."""
     xp = array_module(y)
-    if activation == "Relu":
-        return xp.maximum(y, xp.float32(0))
-    if activation == "Clip":
-        return xp.minimum(xp.maximum(y, xp.float32(params[0])), xp.float32(params[1]))
-    if activation == "LeakyRelu":
-        return xp.where(y < 0, y * xp.float32(params[0]), y)
-    if activation != "none":
-        raise ValueError(f"unknown activation '{activation}'")
-    return y
+    alpha, low, high = (xp.float32(value) for value in activation)
+    y = xp.where(y < 0, y * alpha, y)
+    return xp.minimum(xp.maximum(y, low), high)
 
 
 def gather_rows(
@@ -204,8 +199,7 @@ def gather_rows(
     ids: Array,
     blocking: Blocking,
     bias: Array | None = None,
-    activation: str = "none",
-    activation_params: tuple[float, ...] = (),
+    activation: Activation = NO_ACTIVATION,
 ) -> Array:
     """Operator Gather: returns Y [N, M, Oh, Ow]."""
     xp = array_module(table)
@@ -221,4 +215,4 @@ def gather_rows(
     y = xp.concatenate(outputs, axis=1)
     if bias is not None:
         y = y + bias[None, :, None, None]
-    return activate(y, activation, activation_params)
+    return activate(y, activation)

@@ -1,4 +1,4 @@
-"""Operator Pool: maximum or average over windows of a pixel-major tensor (docs/operators.md, Pool)."""
+"""Operators MaxPool and AveragePool: over windows of a pixel-major tensor (docs/operators.md, MaxPool)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PoolMode = Literal["max", "average"]
 
 @dataclass(frozen=True)
 class Pooling:
-    """The attributes of Pool."""
+    """The operator, MaxPool or AveragePool, and its attributes."""
 
     mode: PoolMode
     kernel: tuple[int, int]

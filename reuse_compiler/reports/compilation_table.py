@@ -31,6 +31,8 @@ def totals(report: ModelReport) -> list[str]:
         lines.append(f"measured on   {report.verified_on}")
         if report.verified_on.startswith("random"):
             lines.append("              (on real data r_c and the errors differ: give some with --verify-data)")
+    if report.fallback:
+        lines.append("runs          with the operator library, and as the original where that is missing")
     lines.append(f"written to    {report.output}" if report.output else "nothing was written")
     return lines
 

@@ -25,7 +25,8 @@ class Difference:
         """Elements that are not finite in the expected tensors."""
         self.broken = 0
         """Elements that are finite in the expected tensors but not in the actual ones."""
-        self._squared_error = 0.0
+        self.squared_error = 0.0
+        """Of the elements that are finite in both tensors."""
         self._squared_norm = 0.0
 
     def add(self, expected: NDArray[Any], actual: NDArray[Any]) -> None:
@@ -42,9 +43,9 @@ class Difference:
         """||actual - expected|| / ||expected||; infinite if an element is broken or only the expected norm is zero."""
         if self.broken:
             return math.inf
-        if self._squared_error == 0.0:
+        if self.squared_error == 0.0:
             return 0.0
-        return math.sqrt(self._squared_error / self._squared_norm) if self._squared_norm else math.inf
+        return math.sqrt(self.squared_error / self._squared_norm) if self._squared_norm else math.inf
 
     def _add(self, expected: NDArray[np.float64], actual: NDArray[np.float64]) -> None:
         defined = np.isfinite(expected)
@@ -56,7 +57,7 @@ class Difference:
             self.max_abs_error = max(self.max_abs_error, float(np.abs(error).max()))
         self.elements += defined.size
         self.differing += int(np.count_nonzero(error))
-        self._squared_error += float(error @ error)
+        self.squared_error += float(error @ error)
         self._squared_norm += float(expected @ expected)
 
 

@@ -239,7 +239,9 @@ def _only_input(specs: list[InputSpec], file: Path) -> str:
 
 def _random_array(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...] | None) -> NDArray[Any]:
     if shape is None:
-        raise DataError(f"the input {spec} declares no shape: give --verify-data or --no-verify")
+        raise DataError(
+            f"the input {spec} declares no shape: give its sizes with --shape, or --verify-data, or --no-verify"
+        )
     if spec.dtype.kind in "iub":
         return rng.integers(0, 2, shape).astype(spec.dtype)
     if spec.dtype.kind in "fV":  # V: bfloat16 and the like of ml_dtypes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from statistics import median
+from statistics import median, quantiles
 from typing import Any, Generic, TypeVar
 
 from reuse_compiler.progress import ProgressCallback, silent
@@ -12,6 +12,19 @@ from reuse_compiler.progress import ProgressCallback, silent
 Result = TypeVar("Result")
 Samples = dict[str, list[float]]
 """Milliseconds of every run, by what was run."""
+
+
+NOISE = 0.03
+"""Share of a time by which the medians of equal runs may differ on a quiet machine."""
+
+
+def is_slower(samples: Samples, name: str, other: str) -> bool:
+    """Tells whether runs of `name` took longer than those of `other` in the same rounds by more than the noise.
+
+    They did in about three rounds of four, and in the middle by more than equal runs differ.
+    """
+    longer = [mine - theirs for mine, theirs in zip(samples[name], samples[other], strict=True)]
+    return quantiles(longer, n=4)[0] > 0 and median(longer) > NOISE * median(samples[other])
 
 
 class Turns(Generic[Result]):

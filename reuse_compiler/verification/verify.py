@@ -20,7 +20,7 @@ from reuse_compiler.verification.compare import Difference, largest_error
 from reuse_compiler.verification.data import Source
 from reuse_compiler.verification.runnable import exposed
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session, runner
-from reuse_compiler.verification.timing import Samples, Turns
+from reuse_compiler.verification.timing import Samples, Turns, is_slower
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -67,6 +67,8 @@ class Verification:
     """Relative L2 error, the largest of the outputs; None likewise."""
     dense_ms: float = 0.0
     reuse_ms: float = 0.0
+    slower: bool = False
+    """Whether the compiled model took longer by more than the noise."""
     layer_errors: dict[str, float] = field(default_factory=dict)
     remaining_ratios: dict[str, float] = field(default_factory=dict)
     """r_c by the name of the node that clusters."""
@@ -114,6 +116,7 @@ class Verifier:
             turns.round(feed)
         self.progress(what, total, total)
         result.dense_ms, result.reuse_ms = turns.median_ms(ORIGINAL), turns.median_ms(COMPILED)
+        result.slower = is_slower(turns.samples, COMPILED, ORIGINAL)
         _summarize(differences, outputs, result)
 
     def _compare_layers(self, layers: Sequence[LayerTensor], result: Verification) -> None:

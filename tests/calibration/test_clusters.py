@@ -12,6 +12,7 @@ from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.fitting.vectors import lifted
 from reuse_compiler.reference.operators import cluster_vectors, hash_vectors
 from reuse_compiler.reference.vectors import neuron_vectors, unfold
+from reuse_compiler.reuse.activation import NO_ACTIVATION
 from reuse_compiler.reuse.config import make_settings
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.plan import LayerPlan
@@ -40,7 +41,7 @@ def reused_input(case: Case, x: NDArray[np.float32]) -> list[NDArray[np.float32]
 @settings(max_examples=40, deadline=None)
 @given(case=cases())
 def test_rows_are_those_of_the_reference(case: Case) -> None:
-    case = dataclasses.replace(case, activation="none", activation_params=())
+    case = dataclasses.replace(case, activation=NO_ACTIVATION)
     own = make_settings(
         family=case.family, layout=case.layout, L=case.sub_vector_length, H=case.num_hashes, scope=case.scope,
         capacity=case.capacity, metric=case.metric,

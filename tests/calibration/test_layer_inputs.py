@@ -39,7 +39,7 @@ def test_layer_inputs_are_nchw_though_the_model_keeps_data_pixel_major(work: Wor
     settings = {layer.name: EXACT for layer in work.layers}
     plan = Deployer(work, [FEED], EFFORTS["quick"], 0).deploy(settings, "none").plan
     model = apply_plan(work.prepared, plan).model
-    assert [node.op_type for node in model.graph.node] == ["ReuseConv", "Pool", "ReuseConv"]
+    assert [node.op_type for node in model.graph.node] == ["ReuseConv", "MaxPool", "ReuseConv"]
     ((x,),) = input_of(work, plan, work.layers[1], [FEED])
     p, y = run(pooled("p", "y"), FEED)
     assert_close(np.asarray(x), p)

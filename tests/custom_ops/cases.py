@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.reference.op_run import DOMAIN
+from reuse_compiler.reuse.activation import NO_ACTIVATION, RELU, Activation
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvSpec, DataOrder, Layout
 
@@ -32,8 +33,7 @@ class Case:
     scope: str = "batch"
     capacity: float = 1.0
     metric: str = "euclidean"
-    activation: str = "none"
-    activation_params: tuple[float, ...] = ()
+    activation: Activation = NO_ACTIVATION
     bias: bool = True
     distinct: int = 0
     """0: random input; n: pixels repeat n distinct ones, so that vectors repeat."""
@@ -114,19 +114,17 @@ class Case:
         return {"scope": self.scope, "capacity": self.capacity, "metric": self.metric, "verify": verify}
 
     def _gather_attributes(self) -> dict[str, Any]:
-        attributes: dict[str, Any] = {"activation": self.activation}
-        if self.activation_params:
-            attributes["activation_params"] = list(self.activation_params)
-        return attributes
+        return self.activation._asdict()
 
     def _fused(self, parameters: list[str]) -> list[onnx.NodeProto]:
         attributes = self.geometry_attributes() | self._cluster_attributes() | self._gather_attributes()
         attributes |= {"family": self.family, "num_hashes": self.num_hashes}
         if self.table != "float":
             attributes["table"] = self.table
-        for name in ("input_order", "output_order"):
-            if getattr(self, name) != "nchw":
-                attributes[name] = getattr(self, name)
+        if self.input_order == "nhwc":
+            attributes["input_perm"] = [0, 3, 1, 2]
+        if self.output_order == "nhwc":
+            attributes["output_perm"] = [0, 2, 3, 1]
         return [
             helper.make_node("ReuseConv", ["X", "W", "bias", *parameters], ["Y"], "conv", domain=DOMAIN, **attributes)
         ]
@@ -151,23 +149,18 @@ class Case:
         for name in ("layout", "sub_vector_length", "auto_pad"):
             attributes.pop(name, None)
         inputs = ["X", "W", "bias"] if self.bias else ["X", "W"]
-        if self.activation == "none":
+        if self.activation == NO_ACTIVATION:
             return [helper.make_node("Conv", inputs, ["Y"], "conv", **attributes)]
         nodes = [helper.make_node("Conv", inputs, ["conv_out"], "conv", **attributes)]
-        if self.activation == "Clip":
-            for index, value in enumerate(self.activation_params):
-                tensor = numpy_helper.from_array(np.array(value, np.float32))
-                nodes.append(helper.make_node("Constant", [], [f"limit_{index}"], value=tensor))
-            nodes.append(helper.make_node("Clip", ["conv_out", "limit_0", "limit_1"], ["Y"]))
-        else:
-            alpha: dict[str, Any] = {"alpha": self.activation_params[0]} if self.activation == "LeakyRelu" else {}
-            nodes.append(helper.make_node(self.activation, ["conv_out"], ["Y"], **alpha))
-        return nodes
+        if self.activation.alpha != 1.0:
+            return [*nodes, helper.make_node("LeakyRelu", ["conv_out"], ["Y"], alpha=self.activation.alpha)]
+        limits = ("min", "max")
+        for name in limits:
+            nodes.append(helper.make_node("Constant", [], [name], value_float=getattr(self.activation, name)))
+        return [*nodes, helper.make_node("Clip", ["conv_out", *limits], ["Y"])]
 
 
-ACTIVATIONS: list[tuple[str, tuple[float, ...]]] = [
-    ("none", ()), ("Relu", ()), ("Clip", (0.0, 6.0)), ("Clip", (-0.5, float("inf"))), ("LeakyRelu", (0.1,)),
-]  # fmt: skip
+ACTIVATIONS = [NO_ACTIVATION, RELU, Activation(min=0.0, max=6.0), Activation(min=-0.5), Activation(alpha=0.1)]
 
 
 @st.composite
@@ -199,7 +192,6 @@ def cases(draw: st.DrawFn, families: Collection[str] = tuple(FAMILIES), table: s
     layout: Layout = draw(st.sampled_from(["patch", "channel"]))
     width = spec.columns if layout == "patch" else spec.group_in_channels
     family = draw(st.sampled_from(sorted(families)))
-    activation, params = draw(st.sampled_from(ACTIVATIONS))
     return Case(
         spec=spec,
         layout=layout,
@@ -209,8 +201,7 @@ def cases(draw: st.DrawFn, families: Collection[str] = tuple(FAMILIES), table: s
         scope=draw(st.sampled_from(["batch", "image"])),
         capacity=draw(st.sampled_from([1.0, 1.0, 0.3])),
         metric=draw(st.sampled_from(["euclidean", "angular"])),
-        activation=activation,
-        activation_params=params,
+        activation=draw(st.sampled_from(ACTIVATIONS)),
         bias=draw(st.booleans()),
         distinct=draw(st.sampled_from([0, 1, 3])),
         seed=draw(st.integers(0, 2**16)),

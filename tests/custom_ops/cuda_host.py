@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from reuse_compiler.reuse.activation import NO_ACTIVATION, RELU, Activation
 from reuse_compiler.reuse.families import FAMILIES
 from tests.custom_ops.cases import Case
 from tools.cpp_build import ROOT, build
@@ -20,7 +21,6 @@ FOLDER = ROOT / "build" / "cuda_host"
 Mode = Literal["strict", "tf32", "half"]
 Order = Literal["forwards", "backwards", "shuffled"]
 Path = Literal["usual", "large", "by slot"]
-ACTIVATIONS = ("none", "Relu", "Clip", "LeakyRelu")
 MODES = ("strict", "tf32", "half")
 ORDERS = ("forwards", "backwards", "shuffled")
 PATHS = ("usual", "large", "by slot")
@@ -57,6 +57,8 @@ def run(
 ) -> Any:
     """Returns Y of a case in its output order; `x`, in its input order, replaces the case's own input."""
     g, (own_x, w, bias) = case.spec, case.data()
+    kind, operands = _activation(case.activation)
+    activation = np.array(operands, np.float32)
     settings = [
         *(g.batch, g.in_channels, g.in_height, g.in_width, g.out_channels),
         *g.kernel, *g.strides, *g.pads, *g.dilations, g.group,
@@ -64,7 +66,7 @@ def run(
         ("nchw", "nhwc").index(case.input_order), ("nchw", "nhwc").index(case.output_order),
         case.num_hashes, ("image", "batch").index(case.scope),
         ("euclidean", "angular").index(case.metric), int(FAMILIES[case.family].lossless),
-        ACTIVATIONS.index(case.activation), MODES.index(mode), int(lowering == "staged"), ORDERS.index(order),
+        kind, MODES.index(mode), int(lowering == "staged"), ORDERS.index(order),
         PATHS.index(path),
     ]  # fmt: skip
     rows = (g.out_height, g.out_width)
@@ -74,7 +76,6 @@ def run(
     arrays: list[NDArray[Any] | None] = [own_x if x is None else x, w, bias if case.bias else None]
     arrays += [parameters[name] for name in ("projections", "thresholds", "coordinates")]
     kept = [None if array is None else np.ascontiguousarray(array) for array in arrays]
-    activation = np.array([*case.activation_params, 0.0, 0.0][:2], np.float32)
     message = ctypes.create_string_buffer(500)
     status = load().reuse_cuda_host_conv(
         _pointer(np.array(settings, np.int64)), case.family.encode(), ctypes.c_float(case.capacity),
@@ -83,6 +84,17 @@ def run(
     if status != 0:
         raise ValueError(message.value.decode())
     return y
+
+
+def _activation(activation: Activation) -> tuple[int, tuple[float, float]]:
+    """Returns the number of the kernels' kind of activation, and its operands."""
+    if activation == NO_ACTIVATION:
+        return 0, (0.0, 0.0)
+    if activation == RELU:
+        return 1, (0.0, 0.0)
+    if activation.alpha == 1.0:
+        return 2, activation[1:]
+    return 3, (activation.alpha, 0.0)
 
 
 def _pointer(array: NDArray[Any] | None) -> ctypes.c_void_p:

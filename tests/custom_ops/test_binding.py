@@ -92,14 +92,13 @@ def test_intermediate_shapes_are_inferred_at_load(layout: Layout) -> None:
         ("capacity", 1.5, "capacity is 1.5"),
         ("metric", "cosine", "metric is 'cosine'"),
         ("table", "int4", "table is 'int4'"),
-        ("activation", "Gelu", "activation is 'Gelu'"),
-        ("activation", "Clip", "activation_params has 0 values"),
+        ("alpha", "much", "attribute alpha must be a number"),
         ("num_hashes", "seven", "attribute num_hashes must be an integer"),
         ("layout", 1, "attribute layout must be a string"),
         ("capacity", "much", "attribute capacity must be a number"),
         ("auto_pad", "SAME", "auto_pad is 'SAME'"),
-        ("input_order", "hwc", "input_order is 'hwc'"),
-        ("output_order", "NHWC", "output_order is 'NHWC'"),
+        ("input_perm", [0, 2, 3, 1], "input_perm must be 0,1,2,3 .* or 0,3,1,2"),
+        ("output_perm", [3, 2, 1], "output_perm must be 0,1,2,3 .* or 0,2,3,1"),
     ],
 )
 def test_a_wrong_attribute_is_named_when_the_session_is_made(name: str, value: Any, message: str) -> None:
@@ -209,5 +208,5 @@ def test_a_chain_of_layers_of_unknown_size_runs() -> None:
 
 def test_a_pixel_major_input_needs_the_channel_layout() -> None:
     case = replace(CASE, layout="patch", input_order="nhwc")
-    with pytest.raises(Exception, match="input_order nhwc needs layout channel"):
+    with pytest.raises(Exception, match="input_perm for NHWC needs layout channel"):
         make_session(case.model("fused"))

@@ -1,4 +1,4 @@
-"""Operator Pool: the kernels and our reference against MaxPool and AveragePool of onnxruntime and ONNX's reference."""
+"""Pixel-major pooling: the kernels and our reference against the pools of onnxruntime and of ONNX's reference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tests.running import make_session, run_kernels, run_reference
 
 Attributes = dict[str, Any]
 OPSET = 22
-ONNX_POOLS = {"max": "MaxPool", "average": "AveragePool"}
 quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -32,14 +31,13 @@ def model(op: str, attributes: Attributes, shape: list[Any], domain: str = "") -
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def pool_model(attributes: Attributes, shape: list[Any] | None = None) -> onnx.ModelProto:
-    return model("Pool", attributes, shape or ["N", "H", "W", "C"], DOMAIN)
+def pool_model(op: str, attributes: Attributes, shape: list[Any] | None = None) -> onnx.ModelProto:
+    return model(op, attributes, shape or ["N", "H", "W", "C"], DOMAIN)
 
 
-def onnx_model(attributes: Attributes) -> onnx.ModelProto:
+def onnx_model(op: str, attributes: Attributes) -> onnx.ModelProto:
     """Returns ONNX's pool of the same attributes, on NCHW data."""
-    own = {name: value for name, value in attributes.items() if name != "mode"}
-    return model(ONNX_POOLS[attributes["mode"]], own, ["N", "C", "H", "W"])
+    return model(op, attributes, ["N", "C", "H", "W"])
 
 
 def in_onnx_reference(attributes: Attributes) -> bool:
@@ -50,11 +48,11 @@ def in_onnx_reference(attributes: Attributes) -> bool:
 
 
 @st.composite
-def pools(draw: st.DrawFn) -> tuple[Attributes, tuple[int, int, int, int]]:
-    """Draws attributes of Pool and a shape [N, H, W, channels] that they fit."""
+def pools(draw: st.DrawFn) -> tuple[str, Attributes, tuple[int, int, int, int]]:
+    """Draws an operator, its attributes, and a shape [N, H, W, channels] that they fit."""
+    op = draw(st.sampled_from(["MaxPool", "AveragePool"]))
     kernel = [draw(st.integers(1, 4)) for _ in range(2)]
     attributes: Attributes = {
-        "mode": draw(st.sampled_from(["max", "average"])),
         "kernel_shape": kernel,
         "strides": [draw(st.integers(1, 3)) for _ in range(2)],
     }
@@ -68,46 +66,46 @@ def pools(draw: st.DrawFn) -> tuple[Attributes, tuple[int, int, int, int]]:
         attributes["auto_pad"] = auto_pad
         # onnxruntime takes no SAME padding where windows skip pixels.
         attributes["strides"] = [min(pair) for pair in zip(attributes["strides"], kernel, strict=True)]
-    if attributes["mode"] == "average" and not attributes.get("ceil_mode"):
+    if op == "AveragePool" and not attributes.get("ceil_mode"):
         attributes["count_include_pad"] = draw(st.integers(0, 1))
     height, width = (size + draw(st.integers(0, 7)) for size in kernel)
-    return attributes, (draw(st.integers(1, 3)), height, width, draw(st.integers(1, 70)))
+    return op, attributes, (draw(st.integers(1, 3)), height, width, draw(st.integers(1, 70)))
 
 
 @quick
 @given(case=pools(), seed=st.integers(0, 2**16))
-def test_equals_onnx(case: tuple[Attributes, tuple[int, ...]], seed: int) -> None:
-    attributes, shape = case
+def test_equals_onnx(case: tuple[str, Attributes, tuple[int, ...]], seed: int) -> None:
+    op, attributes, shape = case
     x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    actual = run_kernels(pool_model(attributes), x)
-    assert_close(run_reference(pool_model(attributes), x), actual, what=f"kernel and our reference, {case}")
+    actual = run_kernels(pool_model(op, attributes), x)
+    assert_close(run_reference(pool_model(op, attributes), x), actual, what=f"kernel and our reference, {case}")
     planes = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    theirs = run_kernels(onnx_model(attributes), planes)
+    theirs = run_kernels(onnx_model(op, attributes), planes)
     assert_close(actual.transpose(0, 3, 1, 2), theirs, what=f"kernel and onnxruntime's pool, {case}")
     if in_onnx_reference(attributes):
-        reference = run_reference(onnx_model(attributes), planes)
+        reference = run_reference(onnx_model(op, attributes), planes)
         assert_close(actual.transpose(0, 3, 1, 2), reference, what=f"kernel and ONNX's reference, {case}")
-    if attributes["mode"] == "max":
+    if op == "MaxPool":
         assert np.isin(actual, x).all()
 
 
-@pytest.mark.parametrize("mode", ["max", "average"])
-def test_results_do_not_depend_on_threads(mode: str) -> None:
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_results_do_not_depend_on_threads(op: str) -> None:
     x = np.random.default_rng(1).standard_normal((3, 41, 37, 70)).astype(np.float32)
-    pool = pool_model({"mode": mode, "kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})
+    pool = pool_model(op, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})
     np.testing.assert_array_equal(run_kernels(pool, x), run_kernels(pool, x, threads=4))
 
 
 def test_an_empty_batch_gives_an_empty_output() -> None:
-    result = run_kernels(pool_model({"mode": "max", "kernel_shape": [2, 2]}), np.zeros((0, 5, 5, 3), np.float32))
+    result = run_kernels(pool_model("MaxPool", {"kernel_shape": [2, 2]}), np.zeros((0, 5, 5, 3), np.float32))
     assert result.shape == (0, 4, 4, 3)
 
 
 def test_shapes_are_inferred_at_load() -> None:
-    attributes = {"mode": "max", "kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1}
-    static = make_session(pool_model(attributes, [2, 8, 9, 5])).get_outputs()[0].shape
+    attributes = {"kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1}
+    static = make_session(pool_model("MaxPool", attributes, [2, 8, 9, 5])).get_outputs()[0].shape
     assert static == [2, 4, 5, 5]
-    dynamic = make_session(pool_model(attributes)).get_outputs()[0].shape
+    dynamic = make_session(pool_model("MaxPool", attributes)).get_outputs()[0].shape
     assert dynamic[0] == "N" and dynamic[3] == "C"
     assert len({*dynamic, "H", "W"}) == 6, "extents of unknown sizes must not be taken for others"
 
@@ -115,8 +113,6 @@ def test_shapes_are_inferred_at_load() -> None:
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"mode": None}, "mode is missing"),
-        ({"mode": "median"}, "mode is 'median'"),
         ({"kernel_shape": None}, "kernel_shape is missing"),
         ({"kernel_shape": [2]}, "kernel_shape has 1 values"),
         ({"kernel_shape": [2, 0]}, "kernel_shape is 0"),
@@ -128,16 +124,14 @@ def test_shapes_are_inferred_at_load() -> None:
     ],
 )
 def test_a_wrong_attribute_is_named_when_the_session_is_made(attributes: Attributes, message: str) -> None:
-    given = {"mode": "average", "kernel_shape": [2, 2]} | attributes
+    given = {"kernel_shape": [2, 2]} | attributes
     with pytest.raises(Exception, match=message):
-        make_session(pool_model({name: value for name, value in given.items() if value is not None}))
+        make_session(pool_model("AveragePool", {name: value for name, value in given.items() if value is not None}))
 
 
 def test_an_input_without_a_window_is_named() -> None:
-    pool = pool_model({"mode": "max", "kernel_shape": [4, 2]})
+    pool = pool_model("MaxPool", {"kernel_shape": [4, 2]})
     with pytest.raises(Exception, match=r"input height 3 .* spans 4"):
         run_kernels(pool, np.zeros((1, 3, 5, 2), np.float32))
     with pytest.raises(Exception, match=r"X has shape \[3x5x2\], needs rank 4"):
-        run_kernels(
-            model("Pool", {"mode": "max", "kernel_shape": [1, 1]}, [3, 5, 2], DOMAIN), np.zeros((3, 5, 2), np.float32)
-        )
+        run_kernels(model("MaxPool", {"kernel_shape": [1, 1]}, [3, 5, 2], DOMAIN), np.zeros((3, 5, 2), np.float32))

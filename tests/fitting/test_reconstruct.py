@@ -21,6 +21,7 @@ from reuse_compiler.fitting.reconstruct import (
     unfolded_weight,
 )
 from reuse_compiler.reference.vectors import unfold
+from reuse_compiler.reuse.activation import NO_ACTIVATION
 from tests.comparison import assert_close, relative_error
 from tests.custom_ops.cases import Case, cases
 from tests.passes.models import random_array, run
@@ -200,7 +201,7 @@ def test_very_wide_layers_are_only_rescaled() -> None:
 @given(case=cases())
 def test_unfolded_weights_make_a_convolution_a_product(case: Case) -> None:
     g, (x, weight, _) = case.spec, case.data()
-    plain = replace(case, activation="none", activation_params=(), bias=False)
+    plain = replace(case, activation=NO_ACTIVATION, bias=False)
     columns = [unfolded_weight(weight, g, group) for group in range(g.group)]
     products = np.concatenate([unfold(x, g, group) @ own for group, own in enumerate(columns)], axis=1)
     expected = products.reshape(g.batch, g.out_height, g.out_width, g.out_channels).transpose(0, 3, 1, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from reuse_compiler.graph.constants import Constant, ConstantFinder, NotConstantError
+from reuse_compiler.graph.shapes import infer_shapes
 from reuse_compiler.graph.tensors import to_array
 from reuse_compiler.graph.view import GraphView
 from tests.passes.models import model_of, random_array, tensor, value
@@ -96,7 +98,14 @@ SCALE, ZERO = tensor("scale", np.float32(0.1)), tensor("zero", np.int8(0))
     [
         ([], {"inputs": [value("k", [1])]}, "is fed at run time"),
         ([node("Neg", ["x"], ["k"])], {}, "is fed at run time"),
-        ([node("Neg", ["x"], ["n"]), node("Mul", ["w", "n"], ["k"])], {}, "is fed at run time"),
+        ([node("Neg", ["x"], ["n"]), node("Mul", ["w", "n"], ["k"])], {}, "is computed from 'x', which is fed at run"),
+        (
+            [node("Magic", ["w"], ["m"], domain="other"), node("Neg", ["m"], ["k"])],
+            {},
+            "is computed from 'm', which is computed at run time by a node of type Magic",
+        ),
+        ([node("Neg", ["b"], ["a"]), node("Neg", ["a"], ["b"]), node("Neg", ["a"], ["k"])], {}, "from itself"),
+        ([node("Identity", [], ["k"])], {}, "but not by onnx's reference"),
         ([], {"initializers": [tensor("k", W)], "inputs": [value("k", [3, 4])]}, "which callers may override"),
         (
             [node("Neg", ["d"], ["k"])],
@@ -138,3 +147,36 @@ def test_sparse_initializers_are_not_supported() -> None:
     view = GraphView(model)
     with pytest.raises(NotConstantError, match="sparse tensor"):
         ConstantFinder(view).find(view.nodes()[0].node.inputs[1], view.main)
+
+
+@pytest.mark.parametrize("element", [TensorProto.FLOAT, TensorProto.FLOAT16])
+def test_the_type_alone_of_a_tensor_that_is_fed_is_constant(element: int) -> None:
+    """As torch.onnx.export writes an absent bias: Expand(CastLike(0, x))."""
+    nodes = [
+        node("Constant", [], ["zero"], value_float=0.5),
+        node("Relu", ["x"], ["r"]),
+        node("CastLike", ["zero", "r"], ["like"]),
+        node("Expand", ["like", "sizes"], ["k"]),
+        node("Magic", ["x", "k"], ["y"], domain="other"),
+    ]
+    sizes = tensor("sizes", np.array([3]))
+    model = model_of(nodes, [value("x", [1], element)], [value("y", None)], [sizes], domains=["other"])
+    view = GraphView(model)
+    ref = view.nodes()[-1]
+    found = ConstantFinder(view, infer_shapes(model, {})).find(ref.node.inputs[1], ref.scope)
+    assert found.tensor.data_type == element
+    np.testing.assert_array_equal(to_array(found.tensor), [0.5] * 3)
+    with pytest.raises(NotConstantError, match="is computed from 'x', which is fed at run time"):
+        ConstantFinder(view).find(ref.node.inputs[1], ref.scope)
+
+
+@pytest.mark.parametrize("op_type", ["Neg", "Identity"])
+@pytest.mark.parametrize("source", ["w", "x"])
+def test_depth_is_no_limit(op_type: str, source: str) -> None:
+    names = [source, *(f"n{index}" for index in range(2999)), "k"]
+    nodes = [node(op_type, [before], [after]) for before, after in pairwise(names)]
+    if source == "w":
+        np.testing.assert_array_equal(find(nodes).array, W)
+    else:
+        with pytest.raises(NotConstantError, match="is computed from 'x', which is fed at run time"):
+            find(nodes)

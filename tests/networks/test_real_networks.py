@@ -15,6 +15,7 @@ from models import builders, datasets, packaged, preprocessing
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.choose_parameters import choose_parameters, plan_of
+from reuse_compiler.passes.lower_to_reuse import DOMAIN
 from reuse_compiler.pipeline import apply_plan, find_layers
 from reuse_compiler.reuse.fitted import Fitted
 from tests.comparison import assert_close, relative_error
@@ -158,8 +159,8 @@ def test_data_stay_pixel_major_between_layers(
     compiled, rewritten = compile_with(model, tmp_path, x, family="sign", num_hashes=12, force=True)
     assert rewritten >= 2
     nodes = onnx.load(compiled).graph.node
-    assert sum(node.op_type == "Pool" for node in nodes) == pools
-    assert any(attribute.name == "input_order" for node in nodes for attribute in node.attribute)
+    assert sum(node.op_type in ("MaxPool", "AveragePool") and node.domain == DOMAIN for node in nodes) == pools
+    assert any(attribute.name == "input_perm" for node in nodes for attribute in node.attribute)
     prepared = find_layers(onnx.load(model), {reuse_compiler.session(model).get_inputs()[0].name: x.shape})
     options = CompileOptions(family="sign", num_hashes=12, force=True)
     plan = plan_of(choose_parameters(prepared.layers, options, None, Fitted(), {}))

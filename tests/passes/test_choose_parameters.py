@@ -142,10 +142,18 @@ def unknown_size_model() -> onnx.ModelProto:
 
 def test_an_unknown_size_needs_a_number_of_hashes() -> None:
     (layer,) = choose(unknown_size_model())
-    assert layer.plan is None and "its input size is unknown, so H cannot be chosen: give -H" in layer.reason
-    (given,) = choose(unknown_size_model(), num_hashes=5)
+    assert layer.plan is None and layer.reason.startswith("its input size is unknown, so H cannot be chosen: give")
+    assert "--shape" in layer.reason and "--verify-data" in layer.reason
+    (given,) = choose(unknown_size_model(), num_hashes=5, force=True)
     assert settings_of(given).num_hashes == 5
-    assert given.cost is None and "its cost is unknown" in given.reason
+    assert given.cost is None and given.reason.startswith("forced: its input size is unknown")
+
+
+def test_an_unknown_cost_is_no_reason_to_rewrite() -> None:
+    (layer,) = choose(unknown_size_model(), num_hashes=5)
+    assert layer.plan is None and layer.cost is None
+    assert layer.reason.startswith("its input size is unknown, and so is its cost: give")
+    assert all(flag in layer.reason for flag in ("--shape", "--verify-data", "--force"))
 
 
 def two_layers() -> onnx.ModelProto:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
+import pytest
 from onnx import helper
 
+from reuse_compiler.errors import ModelError
 from reuse_compiler.passes.inline_functions import functions_with_convolutions, inline_functions
 from tests.passes.models import OPSET, conv_model, model_of, operators, random_array, run, tensor, value
 
@@ -102,3 +106,40 @@ def test_what_describes_the_model_survives() -> None:
     assert list(result.metadata_props) == list(model.metadata_props)
     assert list(result.opset_import) == list(model.opset_import)
     assert list(result.graph.initializer) == list(model.graph.initializer)
+
+
+def nested(depth: int, calls: int) -> onnx.ModelProto:
+    """Function `f1` calls `f0`, which is a Conv, `calls` times, `f2` calls `f1` so often, and so on."""
+    functions = [function("f0", [node("Conv", ["a", "b"], ["c"], pads=[1] * 4)])]
+    for level in range(1, depth + 1):
+        steps = ["a", *(f"t{index}" for index in range(calls - 1)), "c"]
+        inner = [node(f"f{level - 1}", [x, "b"], [y], domain="local") for x, y in pairwise(steps)]
+        functions.append(function(f"f{level}", inner))
+    model = function_model()
+    del model.functions[:], model.graph.node[:]
+    model.functions.extend(functions)
+    model.graph.node.append(call(f"f{depth}", "x", "y"))
+    return model
+
+
+def test_calls_of_calls_are_inlined() -> None:
+    assert operators(inline_functions(nested(3, 2)).graph) == ["Conv"] * 8
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (nested(25, 2), "has 33554432 nodes once its functions with convolutions are inlined"),
+        (nested(500, 1), "onnx cannot inline the model's functions: .*depth.*; export it without functions"),
+    ],
+)
+def test_functions_that_grow_without_bound_are_refused(model: onnx.ModelProto, sentence: str) -> None:
+    with pytest.raises(ModelError, match=sentence):
+        inline_functions(model)
+
+
+def test_a_function_that_calls_itself_is_refused() -> None:
+    model = nested(2, 1)
+    model.functions[0].node.append(node("f1", ["a", "b"], ["z"], domain="local"))
+    with pytest.raises(ModelError, match=r"function 'f[01]' calls itself"):
+        inline_functions(model)

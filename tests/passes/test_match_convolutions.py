@@ -14,6 +14,7 @@ from reuse_compiler.graph.constants import ConstantFinder
 from reuse_compiler.graph.view import GraphView
 from reuse_compiler.passes.layer import Layer
 from reuse_compiler.passes.match_convolutions import FLOAT32_MAX, match_convolutions
+from reuse_compiler.reuse.activation import RELU, Activation
 from tests.passes.models import conv_model, model_of, random_array, tensor, value
 from tests.passes.test_inline_functions import OTHER_OPSET, function_model
 
@@ -28,24 +29,23 @@ def match(model: onnx.ModelProto) -> list[Layer]:
 
 
 @pytest.mark.parametrize(
-    ("activation", "opset", "kind", "params"),
+    ("activation", "opset", "function"),
     [
-        (node("Relu", ["c"], ["y"]), 17, "Relu", ()),
-        (node("LeakyRelu", ["c"], ["y"]), 17, "LeakyRelu", (0.01,)),
-        (node("LeakyRelu", ["c"], ["y"], alpha=0.25), 17, "LeakyRelu", (0.25,)),
-        (node("Clip", ["c", "zero", "six"], ["y"]), 17, "Clip", (0.0, 6.0)),
-        (node("Clip", ["c"], ["y"]), 17, "Clip", (-math.inf, math.inf)),
-        (node("Clip", ["c", "", "six"], ["y"]), 11, "Clip", (-math.inf, 6.0)),
-        (node("Clip", ["c", "zero"], ["y"]), 13, "Clip", (0.0, math.inf)),
-        (node("Clip", ["c"], ["y"], min=0.0, max=6.0), 10, "Clip", (0.0, 6.0)),
-        (node("Clip", ["c"], ["y"], max=1.0), 6, "Clip", (-FLOAT32_MAX, 1.0)),
+        (node("Relu", ["c"], ["y"]), 17, RELU),
+        (node("LeakyRelu", ["c"], ["y"]), 17, Activation(0.01)),
+        (node("LeakyRelu", ["c"], ["y"], alpha=0.25), 17, Activation(0.25)),
+        (node("Clip", ["c", "zero", "six"], ["y"]), 17, Activation(1.0, 0.0, 6.0)),
+        (node("Clip", ["c"], ["y"]), 17, Activation(1.0, -math.inf, math.inf)),
+        (node("Clip", ["c", "", "six"], ["y"]), 11, Activation(1.0, -math.inf, 6.0)),
+        (node("Clip", ["c", "zero"], ["y"]), 13, Activation(1.0, 0.0, math.inf)),
+        (node("Clip", ["c"], ["y"], min=0.0, max=6.0), 10, Activation(1.0, 0.0, 6.0)),
+        (node("Clip", ["c"], ["y"], max=1.0), 6, Activation(1.0, -FLOAT32_MAX, 1.0)),
     ],
 )
-def test_activations(activation: onnx.NodeProto, opset: int, kind: str, params: tuple[float, ...]) -> None:
+def test_activations(activation: onnx.NodeProto, opset: int, function: Activation) -> None:
     (layer,) = match(conv_model(activation=activation, initializers=[SIX, ZERO], opset=opset))
     assert layer.activation is not None
-    assert (layer.activation.kind, layer.output) == (kind, "y")
-    assert layer.activation.params == pytest.approx(params)
+    assert layer.output == "y" and layer.activation.function == pytest.approx(function)
 
 
 @pytest.mark.parametrize(

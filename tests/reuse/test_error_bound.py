@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from reuse_compiler.reference.operators import Clusters, cluster_vectors, hash_vectors
 from reuse_compiler.reference.vectors import neuron_vectors, unfold
+from reuse_compiler.reuse.activation import NO_ACTIVATION
 from reuse_compiler.reuse.error_bound import int8_error_bound, layer_error_bound, squared_residuals, weight_norms
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
@@ -43,7 +44,7 @@ def residuals_of(x: NDArray[np.float32], clusters: Clusters, blocking: Blocking)
 @settings(max_examples=120, deadline=None)
 @given(case=cases())
 def test_no_layer_errs_more(case: Case) -> None:
-    case = dataclasses.replace(case, activation="none", activation_params=())
+    case = dataclasses.replace(case, activation=NO_ACTIVATION)
     x, w, bias = case.data()
     dense = run_reference(case.model("dense"), x)
     norm = float(np.linalg.norm(dense.astype(np.float64)))
@@ -62,7 +63,7 @@ def test_no_layer_errs_more(case: Case) -> None:
 @settings(max_examples=60, deadline=None)
 @given(case=cases(families=("learned", "exact"), table="int8"))
 def test_rounding_to_int8_tables_is_bounded(case: Case) -> None:
-    case = dataclasses.replace(case, activation="none", activation_params=())
+    case = dataclasses.replace(case, activation=NO_ACTIVATION)
     x, w, _ = case.data()
     clusters = clusters_of(case, x)
     largest = np.linalg.norm(clusters.centroids, axis=2).max(axis=1)

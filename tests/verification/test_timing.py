@@ -2,7 +2,9 @@
 
 from itertools import count
 
-from reuse_compiler.verification.timing import Turns, interleave
+import pytest
+
+from reuse_compiler.verification.timing import Turns, interleave, is_slower
 
 
 def test_each_round_begins_with_another() -> None:
@@ -23,3 +25,17 @@ def test_a_round_gives_its_arguments_to_all_and_tells_what_they_return() -> None
     turns.forget_times()
     assert turns.round(4) == {"square": 16, "negative": -4}
     assert turns.samples == {"square": [1e3], "negative": [1e3]} and turns.median_ms("square") == 1e3
+
+
+@pytest.mark.parametrize(
+    ("times", "slower"),
+    [
+        ([12.0, 13.0, 12.5, 11.5, 12.0], True),
+        ([12.0, 13.0, 9.0, 11.5, 12.0], True),  # a disturbance of the other one
+        ([12.0, 9.0, 9.0, 30.0, 12.0], False),
+        ([10.1, 10.1, 10.1, 10.2, 10.1], False),  # within the noise
+        ([8.0, 8.0, 8.0, 8.0, 8.0], False),
+    ],
+)
+def test_slower_is_what_took_longer_in_most_rounds(times: list[float], slower: bool) -> None:
+    assert is_slower({"mine": times, "other": [10.0] * 5}, "mine", "other") == slower

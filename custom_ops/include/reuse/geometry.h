@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace reuse {
 
@@ -15,7 +16,9 @@ enum class DataOrder { kNchw, kNhwc };
 // Parse the attribute values of docs/operators.md; throw std::invalid_argument with the allowed ones.
 Layout parse_layout(const std::string& name);
 AutoPad parse_auto_pad(const std::string& name);
-DataOrder parse_data_order(const std::string& name, const char* attribute);
+// `perm` takes an image in an order to NCHW (`input_perm`); `output_perm` takes NCHW to the order of Y.
+DataOrder order_of_input_perm(const std::vector<int64_t>& perm);
+DataOrder order_of_output_perm(const std::vector<int64_t>& perm);
 
 struct AxisPads {
   int64_t begin, end;

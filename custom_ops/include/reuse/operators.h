@@ -20,7 +20,6 @@ enum class TableType { kFloat, kInt8 };
 Scope parse_scope(const std::string& name);
 Metric parse_metric(const std::string& name);
 TableType parse_table_type(const std::string& name);
-Activation parse_activation(const std::string& name);
 
 struct HashAttributes {
   const HashFamily* family = nullptr;
@@ -45,7 +44,9 @@ struct GatherAttributes {
   Activation activation = Activation::kNone;
   std::vector<float> activation_params;
 
-  void check() const;
+  // The activation that multiplies what is below 0 by `alpha`, and then clips to min..max. Throws std::invalid_argument
+  // where it would do both.
+  static GatherAttributes of(float alpha, float min, float max);
 };
 
 // Clusters of one block: `centroids` is [count, L], `members` [count].

@@ -1,4 +1,4 @@
-// Pooling of pixel-major tensors (docs/operators.md, Pool), free of ONNX Runtime and Python.
+// Pooling of pixel-major tensors (docs/operators.md, MaxPool and AveragePool), free of ONNX Runtime and Python.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,6 @@
 namespace reuse {
 
 enum class PoolMode { kMax, kAverage };
-
-PoolMode parse_pool_mode(const std::string& name);
 
 struct PoolAttributes {
   PoolMode mode = PoolMode::kMax;

@@ -1,0 +1,166 @@
+"""Tells a defect from rounding where a compilation that loses nothing gives another result than the original.
+
+A relative error says nothing where the true result is nearly zero: a zero-mean filter on a blank page gives rounding
+noise, a normalization makes it large, and all that follows differs. So each rewritten part is computed once more as in
+the original, on the very input that it had in the compiled model, and its error is compared with the magnitudes that
+are added up and may cancel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from reuse_compiler.errors import VerificationError
+from reuse_compiler.graph.cut import cut_model
+from reuse_compiler.passes.conv_node import attributes_of
+from reuse_compiler.passes.keep_pixel_major import POOLS
+from reuse_compiler.passes.layer import ConvLayer, Prepared
+from reuse_compiler.passes.lower_to_reuse import DOMAIN
+from reuse_compiler.pipeline import Lowered
+from reuse_compiler.report import LayerReport
+from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.data import Source
+from reuse_compiler.verification.runnable import exposed
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session
+from reuse_compiler.verification.verify import MAX_LAYER_FEEDS, Verification
+
+LOSSLESS_ERROR = 1e-3
+"""Relative error from which on a layer, or the output, is looked at."""
+UNIT = 2.0**-24
+"""The largest relative error of rounding to float32."""
+STEPS = 4
+"""Rounding errors of a sum of K products are about sqrt(K) UNIT of the magnitudes; so many times that is allowed."""
+SMALLEST = 2.0**-126
+"""The smallest normal float32: what lies below may be flushed to zero."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the compiled model computes in another way than the original, from one tensor to another."""
+
+    name: str
+    source: str
+    target: str
+    layer: ConvLayer | None
+    """None: a pool."""
+
+
+def check_lossless(
+    prepared: Prepared, lowered: Lowered, result: Verification, source: Source, threads: int, folder: Path
+) -> None:
+    """Raises VerificationError if layers that lose nothing have an error beyond rounding.
+
+    Nothing is run unless an error that verification found is larger than usual.
+    """
+    if not are_lossless(lowered.layers):
+        return
+    errors = {f"layer '{layer}'": error for layer, error in result.layer_errors.items()}
+    if result.rel_error is not None:
+        errors["the model's output"] = result.rel_error
+    suspected = {where: error for where, error in errors.items() if error > LOSSLESS_ERROR}
+    if not suspected:
+        return
+    for name, error in _errors_alone(prepared, lowered, source, threads, folder):
+        if error > 1.0:
+            raise VerificationError(
+                f"{name} is {error:.2g} times as far from the original's result as rounding can be, though it is "
+                "lossless: this is a defect of reuse-compiler, please report it; --exclude leaves a layer as it is"
+            )
+    names = {layer.name for layer in lowered.layers if layer.decision == "reuse"}
+    unseen = sorted(names - {layer.name for layer in prepared.convolutions.values() if layer.in_main})
+    if unseen:
+        where, error = max(suspected.items(), key=lambda item: item[1])
+        raise VerificationError(
+            f"{where} has a relative error of {error:.2g}, and layers such as '{unseen[0]}' stand in bodies where they "
+            "cannot be looked at, though they are lossless: leave them as they are with --exclude"
+        )
+
+
+def are_lossless(layers: Iterable[LayerReport]) -> bool:
+    """Tells whether all layers that use reuse give the exact result."""
+    families = [(layer.family, layer.table) for layer in layers if layer.decision == "reuse"]
+    return all(family is not None and FAMILIES[family].lossless and table != "int8" for family, table in families)
+
+
+def _errors_alone(
+    prepared: Prepared, lowered: Lowered, source: Source, threads: int, folder: Path
+) -> Iterator[tuple[str, float]]:
+    """Yields each part with its error, 1 being the most that rounding explains."""
+    pixel_major = lowered.rewritten.pixel_major
+    parts = list(_parts(prepared, lowered))
+    tensors = {name: pixel_major.get(name, name) for part in parts for name in (part.source, part.target)}
+    inputs = {value.name for value in lowered.model.graph.input}
+    with exposed(lowered.model, dict.fromkeys(name for name in tensors.values() if name not in inputs)):
+        compiled = open_session(lowered.model, threads, COMPILED, folder=folder)
+    for part in parts:
+        alone = cut_model(prepared.model, [part.source], [part.target])
+        original = open_session(alone, threads, ORIGINAL, folder=folder)
+        wanted = [tensors[name] for name in (part.source, part.target) if name not in inputs]
+        difference, magnitude = Difference(), 0.0
+        for feed in islice(source, MAX_LAYER_FEEDS):
+            values = {**feed, **dict(zip(wanted, run_session(compiled, wanted, feed, COMPILED), strict=True))}
+            x, actual = (_in_order(values[tensors[name]], name in pixel_major) for name in (part.source, part.target))
+            expected = run_session(original, [part.target], {part.source: x}, ORIGINAL)[0]
+            difference.add(expected, actual)
+            magnitude += _squared_magnitude(part, x, expected, threads)
+        yield part.name, _in_units(part, difference, magnitude)
+
+
+def _in_order(array: NDArray[Any], pixel_major: bool) -> NDArray[Any]:
+    return np.ascontiguousarray(np.moveaxis(array, -1, 1)) if pixel_major else array
+
+
+def _parts(prepared: Prepared, lowered: Lowered) -> Iterator[_Part]:
+    """Yields the rewritten layers and the pools of pixel-major data of the main graph."""
+    rewritten = {layer.name for layer in lowered.layers if layer.decision == "reuse"}
+    for name, layer in prepared.convolutions.items():
+        if name in rewritten and layer.in_main:
+            yield _Part(f"layer '{name}'", layer.input, layer.output, layer)
+    originals = {renamed: name for name, renamed in lowered.rewritten.pixel_major.items()}
+    for node in lowered.model.graph.node:
+        if node.domain == DOMAIN and node.op_type in POOLS and node.output[0] in originals:
+            yield _Part(f"the pool '{node.name}'", originals[node.input[0]], originals[node.output[0]], None)
+
+
+def _squared_magnitude(part: _Part, x: NDArray[Any], expected: NDArray[Any], threads: int) -> float:
+    """Returns the sum of squares of what is added up for each output: |weights| times |x|, plus |bias|."""
+    if part.layer is None:
+        return float(np.abs(x).max(initial=0.0)) ** 2 * expected.size
+    x = np.abs(x if x.ndim == 4 else x[:, :, None])
+    session = open_session(_magnitude_model(part.layer), threads, ORIGINAL)
+    result = run_session(session, ["y"], {"x": x}, ORIGINAL)[0].astype(np.float64)
+    return float(np.sum(np.square(result[np.isfinite(result)])))
+
+
+def _magnitude_model(layer: ConvLayer) -> onnx.ModelProto:
+    """Returns the layer's convolution with the absolute values of its weights."""
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["y"], **attributes_of(layer.spec))]
+    declared = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in "xy"]
+    constants = {"w": np.abs(layer.weights), "b": np.abs(layer.biases)}
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "magnitude", declared[:1], declared[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+
+
+def _in_units(part: _Part, difference: Difference, squared_magnitude: float) -> float:
+    """Returns an error as a multiple of what rounding explains; infinite for values that are not finite."""
+    if difference.broken:
+        return math.inf
+    columns, slope = 1, 1.0
+    if part.layer is not None:
+        columns = part.layer.spec.columns
+        slope = max(1.0, abs(part.layer.activation.function.alpha)) if part.layer.activation else 1.0
+    allowed = STEPS * UNIT * (STEPS + math.sqrt(columns)) * math.sqrt(squared_magnitude) * slope
+    error = math.sqrt(difference.squared_error)
+    return error / max(allowed, SMALLEST)

@@ -1,0 +1,179 @@
+"""Gives the operators of domain `ai.reuse` bodies of ONNX's own operators, so that a model runs without our library.
+
+A body computes what the original did: it reads the inputs dense_weights and dense_bias, not the clusters. Where the
+operator library is registered, its kernels run, and the bodies are not used (docs/operators.md, Function bodies).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import onnx
+from onnx import AttributeProto, TensorProto, helper
+
+from reuse_compiler.graph.structure import STANDARD_DOMAINS, graphs_of
+from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
+from reuse_compiler.reuse.activation import NO_ACTIVATION
+from reuse_compiler.reuse.geometry import same_padding
+
+IR_VERSION = 8
+"""The first with functions in a model."""
+CLIP_INPUTS_SINCE_OPSET, CONSTANT_FLOATS_SINCE_OPSET = 11, 12
+CONVOLUTIONS = ("ReuseConv", "Gather")
+"""The operators that give a convolution's result."""
+POOLS = ("MaxPool", "AveragePool")
+STAGES = {
+    "Hash": {"codes": TensorProto.INT64},
+    "Cluster": {"ids": TensorProto.INT32, "centroids": TensorProto.FLOAT, "counts": TensorProto.INT32},
+    "CentroidGemm": {"table": TensorProto.FLOAT},
+}
+"""What passes from stage to stage. In bodies, the table is the weights, and all before it is empty."""
+
+WINDOW: dict[str, Any] = {"strides": [1, 1], "pads": [0, 0, 0, 0], "auto_pad": "NOTSET"}
+CONV = {"kernel_shape": None, **WINDOW, "dilations": [1, 1], "group": 1}
+POOL = {"kernel_shape": None, **WINDOW, "ceil_mode": 0, "count_include_pad": 0}
+PERMS = {"input_perm": [0, 1, 2, 3], "output_perm": [0, 1, 2, 3]}
+DEFAULTS = {**CONV, **POOL, **PERMS, **NO_ACTIVATION._asdict()}
+"""The attributes that bodies read, as they are where a node does not have them."""
+LIMITS = {"min", "max"}
+
+
+def add_function_bodies(model: onnx.ModelProto) -> None:
+    """Adds to `model` a function for each operator of ours that it uses; its nodes must have their dense inputs.
+
+    There is one function for all nodes of an operator. It has every step that one of them needs, so all are given the
+    attributes of these steps.
+    """
+    nodes = defaultdict[str, list[onnx.NodeProto]](list)
+    for graph in graphs_of(model.graph):
+        for node in graph.node:
+            if node.domain == DOMAIN:
+                nodes[node.op_type].append(node)
+    others = [function for function in model.functions if function.domain != DOMAIN]
+    del model.functions[:]
+    model.functions.extend(others)
+    opset = next(opset.version for opset in model.opset_import if opset.domain in STANDARD_DOMAINS)
+    for op, own in sorted(nodes.items()):
+        model.functions.append(_function(op, _complete(own), opset))
+    model.ir_version = max(model.ir_version, IR_VERSION)
+
+
+def _complete(nodes: list[onnx.NodeProto]) -> dict[str, AttributeProto.AttributeType]:
+    """Gives every node all attributes that one of them has and bodies read; returns all that there are."""
+    for node in nodes:
+        _explicit_pads(node)
+    names = {attribute.name for node in nodes for attribute in node.attribute}
+    if names & LIMITS:
+        names |= LIMITS
+    for node in nodes:
+        own = {attribute.name: attribute for attribute in node.attribute}
+        if "auto_pad" in own and own["auto_pad"].s != b"NOTSET":
+            own["pads"] = own["auto_pad"]  # which tells the pads; both at once is an error
+        missing = sorted((names & DEFAULTS.keys()) - own.keys())
+        node.attribute.extend(helper.make_attribute(name, DEFAULTS[name]) for name in missing)
+    return {attribute.name: attribute.type for node in nodes for attribute in node.attribute}
+
+
+def _explicit_pads(node: onnx.NodeProto) -> None:
+    """Writes pads in place of an auto_pad that does not depend on the input's size, so that nodes are more alike."""
+    own = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    kind, kernel = own.get("auto_pad"), own.get("kernel_shape")
+    strides, dilations = own.get("strides", [1, 1]), own.get("dilations", [1, 1])
+    if kind == b"VALID":
+        pads = [(0, 0), (0, 0)]
+    elif kind in (b"SAME_UPPER", b"SAME_LOWER") and kernel is not None and set(strides) == {1}:
+        upper = kind == b"SAME_UPPER"
+        pads = [same_padding(1, size, 1, dilation, upper) for size, dilation in zip(kernel, dilations, strict=True)]
+    elif kind == b"NOTSET":
+        pads = None
+    else:
+        return
+    kept = [each for each in node.attribute if each.name != "auto_pad"]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    if pads is not None:
+        node.attribute.append(helper.make_attribute("pads", [pad for ends in zip(*pads, strict=True) for pad in ends]))
+
+
+def _function(op: str, attributes: dict[str, AttributeProto.AttributeType], opset: int) -> onnx.FunctionProto:
+    outputs = list(STAGES.get(op, "Y"))
+    if op in CONVOLUTIONS:
+        nodes = _Body(attributes).convolution("table" if op == "Gather" else "dense_weights", opset)
+    elif op in POOLS:
+        nodes = _Body(attributes).pool(op)
+    elif op == "CentroidGemm":
+        nodes = [helper.make_node("Identity", ["dense_weights"], outputs)]
+    else:
+        # Before opset 9 there are constants of floating point only.
+        empty = helper.make_tensor("", TensorProto.FLOAT, [0], [])
+        nodes = [helper.make_node("Constant", [], ["empty"], value=empty)]
+        nodes += [helper.make_node("Cast", ["empty"], [name], to=element) for name, element in STAGES[op].items()]
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_function(DOMAIN, op, INPUTS[op], outputs, nodes, opsets, sorted(attributes))
+
+
+class _Body:
+    """Builds the body of a function with these attributes, as a chain from X to Y."""
+
+    def __init__(self, attributes: dict[str, AttributeProto.AttributeType]) -> None:
+        self._attributes = attributes
+        self._nodes: list[onnx.NodeProto] = []
+        self._tensor = "X"
+
+    def convolution(self, weights: str, opset: int) -> list[onnx.NodeProto]:
+        """Returns the nodes: order of data, Conv, activation, order of data, as far as there are attributes for it."""
+        if "input_perm" in self._attributes:
+            self._add("Transpose", perm="input_perm")
+        self._add("Conv", weights, "dense_bias", **self._same(CONV))
+        if "alpha" in self._attributes:
+            self._add("LeakyRelu", alpha="alpha")
+        if self._attributes.keys() >= LIMITS:
+            if opset < CLIP_INPUTS_SINCE_OPSET:
+                self._add("Clip", min="min", max="max")
+            else:
+                self._add("Clip", self._scalar("min", opset), self._scalar("max", opset))
+        if "output_perm" in self._attributes:
+            self._add("Transpose", perm="output_perm")
+        return self._ended()
+
+    def pool(self, op: str) -> list[onnx.NodeProto]:
+        """Returns the nodes of a pool of pixel-major data."""
+        self._nodes.append(helper.make_node("Transpose", ["X"], ["nchw"], perm=[0, 3, 1, 2]))
+        self._tensor = "nchw"
+        self._add(op, **self._same(POOL))
+        self._nodes.append(helper.make_node("Transpose", [self._tensor], ["Y"], perm=[0, 2, 3, 1]))
+        return self._ended()
+
+    def _ended(self) -> list[onnx.NodeProto]:
+        self._nodes[-1].output[0] = "Y"
+        return self._nodes
+
+    def _same(self, names: Iterable[str]) -> dict[str, str]:
+        return {name: name for name in names if name in self._attributes}
+
+    def _add(self, op: str, *inputs: str, **attributes: str) -> None:
+        """Adds a node behind the last one, whose attributes are the function's of the given names."""
+        name = f"{op}_{len(self._nodes)}"
+        self._nodes.append(self._referring(op, [self._tensor, *inputs], name, attributes))
+        self._tensor = name
+
+    def _referring(self, op: str, inputs: list[str], output: str, attributes: dict[str, str]) -> onnx.NodeProto:
+        node = helper.make_node(op, inputs, [output])
+        for name, source in attributes.items():
+            node.attribute.add(name=name, ref_attr_name=source, type=self._attributes[source])
+        return node
+
+    def _scalar(self, attribute: str, opset: int) -> str:
+        """Adds the nodes that make a tensor of a function's attribute; returns its name."""
+        if opset >= CONSTANT_FLOATS_SINCE_OPSET:
+            self._nodes.append(self._referring("Constant", [], attribute, {"value_float": attribute}))
+            return attribute
+        # Before, a Constant's value is a tensor, which no attribute is; but a product has a factor that is one.
+        one, product = f"{attribute}/one", f"{attribute}/product"
+        value = helper.make_tensor("", TensorProto.FLOAT, [1, 1], [1.0])
+        self._nodes.append(helper.make_node("Constant", [], [one], value=value))
+        self._nodes.append(self._referring("Gemm", [one, one], product, {"alpha": attribute}))
+        self._nodes.append(helper.make_node("Squeeze", [product], [attribute], axes=[0, 1]))
+        return attribute

@@ -1,0 +1,41 @@
+"""Finds out by a run the shapes of tensors that shape inference could not follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+
+from reuse_compiler.graph.names import Names
+from reuse_compiler.verification.data import Source
+from reuse_compiler.verification.runnable import exposed
+from reuse_compiler.verification.sessions import ORIGINAL, open_session, run_session
+
+
+def measure_shapes(
+    model: onnx.ModelProto, tensors: Sequence[str], source: Source, threads: int, folder: Path
+) -> dict[str, tuple[int, ...]]:
+    """Runs a model on the first feed of `source`; returns the shapes of these tensors of its main graph.
+
+    `folder` may hold a temporary copy of a model with external data. Raises VerificationError if it does not run.
+    """
+    with _shape_nodes(model, tensors) as names, exposed(model, names):
+        session = open_session(model, threads, ORIGINAL, folder=folder)
+    shapes = run_session(session, names, next(iter(source)), ORIGINAL)
+    return {tensor: tuple(map(int, shape)) for tensor, shape in zip(tensors, shapes, strict=True)}
+
+
+@contextmanager
+def _shape_nodes(model: onnx.ModelProto, tensors: Sequence[str]) -> Iterator[list[str]]:
+    """Adds nodes to `model` that compute the shapes of tensors while the context lasts; yields their outputs."""
+    names, nodes = Names(model), model.graph.node
+    before, outputs = len(nodes), [names.new_tensor(f"{tensor}/shape") for tensor in tensors]
+    try:
+        nodes.extend(
+            onnx.helper.make_node("Shape", [tensor], [output]) for tensor, output in zip(tensors, outputs, strict=True)
+        )
+        yield outputs
+    finally:
+        del nodes[before:]

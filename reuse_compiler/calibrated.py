@@ -13,6 +13,7 @@ from reuse_compiler.configuration import configuration_of
 from reuse_compiler.flags import refuse
 from reuse_compiler.graph import load_model
 from reuse_compiler.options import FOUND_OUT, CompileOptions
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.report import ModelReport
 from reuse_compiler.verification.inputs import model_inputs
@@ -20,16 +21,16 @@ from reuse_compiler.verification.sources import open_data
 
 
 def calibrate_and_compile(
-    model_path: Path,
-    data: str,
-    output_path: Path | None = None,
+    model_path: AnyPath,
+    data: AnyPath,
+    output_path: AnyPath | None = None,
     options: CompileOptions | None = None,
     calibration: CalibrationOptions | None = None,
     *,
-    labels: Path | None = None,
+    labels: AnyPath | None = None,
     overwrite: bool = False,
     verify: bool = True,
-    verify_data: Path | None = None,
+    verify_data: AnyPath | None = None,
     threads: int = 1,
     progress: ProgressCallback = silent,
 ) -> tuple[CalibrationReport, ModelReport]:
@@ -42,7 +43,7 @@ def calibrate_and_compile(
     """
     options = options or CompileOptions()
     refuse(options, FOUND_OUT)
-    output_path = output_path or default_output(model_path)
+    output_path = Path(output_path or default_output(model_path))
     check_result_path(model_path, output_path, overwrite)
     if verify and verify_data is not None:
         open_data(verify_data, model_inputs(load_model(model_path)), options.shapes)
@@ -62,7 +63,7 @@ def calibrate_and_compile(
         options.model_copy(update={"config": config, "family": None, "scope": None}),
         overwrite=overwrite,
         verify=verify,
-        verify_data=verify_data or (None if is_reader(data) else Path(data)),
+        verify_data=verify_data or (None if is_reader(data) else data),
         threads=threads,
         progress=progress,
     )

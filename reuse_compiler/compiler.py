@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,23 +16,25 @@ import onnx
 import reuse_compiler
 from reuse_compiler.errors import ConfigError, LibraryError, VerificationError
 from reuse_compiler.graph import load_model, save_model
+from reuse_compiler.graph.load import files_of
 from reuse_compiler.graph.save import check_output
 from reuse_compiler.lossless import are_lossless, check_lossless
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.choose_parameters import choose_parameters
 from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.passes.take_back import take_back
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.pipeline import Lowered, carry_out, find_layers
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.report import ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
-from reuse_compiler.reuse.fitted import Fitted, load_fitted
-from reuse_compiler.runtime import import_onnxruntime, library_version
+from reuse_compiler.reuse.fitted import Fitted, fitted_files, load_fitted
+from reuse_compiler.runtime import import_onnxruntime, library_version, with_libraries
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
-from reuse_compiler.verification.inputs import InputSpec, model_inputs
+from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
 from reuse_compiler.verification.layer_shapes import measure_shapes
 from reuse_compiler.verification.ratios import measure_ratios
-from reuse_compiler.verification.sessions import RunError
+from reuse_compiler.verification.sessions import LoadError, RunError
 from reuse_compiler.verification.sources import open_data
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
@@ -41,21 +44,22 @@ LARGE_ERROR = 0.1
 """Relative error of the output beyond which the user is told what makes a result more exact."""
 
 
-def default_output(model_path: Path) -> Path:
+def default_output(model_path: AnyPath) -> Path:
     """Returns where the result goes unless the user says otherwise: `net.onnx` becomes `net.reuse.onnx`."""
+    model_path = Path(model_path)
     stem = model_path.stem if model_path.suffix == ".onnx" else model_path.name
     return model_path.with_name(f"{stem}.reuse.onnx")
 
 
 def compile_file(
-    model_path: Path,
-    output_path: Path | None = None,
+    model_path: AnyPath,
+    output_path: AnyPath | None = None,
     options: CompileOptions | None = None,
     *,
     overwrite: bool = False,
     dry_run: bool = False,
     verify: bool = True,
-    verify_data: Path | None = None,
+    verify_data: AnyPath | None = None,
     threads: int = 1,
     progress: ProgressCallback = silent,
 ) -> ModelReport:
@@ -66,11 +70,13 @@ def compile_file(
     (`verify_data`), LibraryError, VerificationError (wrong result: nothing is written), OutputError.
     """
     options = options or CompileOptions()
-    output_path = output_path or default_output(model_path)
+    output_path = Path(output_path or default_output(model_path))
     if not dry_run:
         check_result_path(model_path, output_path, overwrite)
     progress("reading the model", 0, 0)
     model = load_model(model_path)
+    if not dry_run:
+        check_output(output_path, overwrite, files_read(model, model_path, options, verify_data))
     source = None
     if verify and verify_data is not None:
         specs = model_inputs(model)
@@ -80,16 +86,17 @@ def compile_file(
     progress("rewriting convolutions", 0, 0)
     prepared, ratios = find_layers(model, options.shapes), dict[str, float]()
     if source is not None and config is None:
-        prepared, ratios = _measure(prepared, options, source, threads, output_path.parent, progress)
+        with with_libraries(options.custom_op_libraries):
+            prepared, ratios = _measure(prepared, options, source, threads, output_path.parent, progress)
         progress("rewriting convolutions", 0, 0)
     decisions = choose_parameters(prepared.layers, options, config, fitted, ratios)
     lowered, result = carry_out(prepared, decisions, options), None
     if verify and lowered.modified and not dry_run:
         source = source or RandomSource(model_inputs(model), lowered.bound, options.seed)
-        with _advice(source, model, lowered.bound, options):
+        with with_libraries(options.custom_op_libraries), _advice(source, model, lowered.bound, options):
             lowered, result = _verify(prepared, lowered, options, source, threads, output_path.parent, progress)
     report = ModelReport(
-        model=str(model_path),
+        model=os.fspath(model_path),
         output=None if dry_run else str(output_path),
         layers=lowered.layers,
         versions=versions(),
@@ -103,6 +110,17 @@ def compile_file(
     progress("writing the result", 0, 0)
     save_model(lowered.model, output_path, overwrite=overwrite)
     return report
+
+
+def files_read(
+    model: onnx.ModelProto, model_path: AnyPath, options: CompileOptions, verify_data: AnyPath | None = None
+) -> set[Path]:
+    """Returns the files that a compilation reads, which no result may replace."""
+    files = files_of(model, model_path)
+    if options.config is not None:
+        config = ReuseConfig.load(options.config)
+        files |= {options.config} | fitted_files(config, options.config)
+    return files | ({Path(verify_data)} if verify_data is not None else set())
 
 
 def versions() -> dict[str, str]:
@@ -125,8 +143,9 @@ def _or_missing(find: Callable[[], str]) -> str:
         return "missing"
 
 
-def check_result_path(model_path: Path, output_path: Path, overwrite: bool) -> None:
+def check_result_path(model_path: AnyPath, output_path: Path, overwrite: bool) -> None:
     """Refuses an impossible output before any work is done."""
+    model_path = Path(model_path)
     if output_path.resolve() == model_path.resolve():
         raise ConfigError(f"the output {output_path} is the model itself: give another name with -o")
     if model_path.exists() and output_path.exists() and output_path.samefile(model_path):
@@ -147,6 +166,15 @@ def _shapes_from(source: Source, specs: list[InputSpec]) -> dict[str, tuple[int,
     return {spec.name: feed[spec.name].shape for spec in specs if spec.is_dynamic}
 
 
+def measure_sizes(prepared: Prepared, feed: Feed, threads: int, folder: Path) -> Prepared:
+    """Returns the layers with the sizes that they have in a run on `feed`, where shape inference did not find them."""
+    unknown = [layer for layer in prepared.convolutions.values() if layer.in_main and not layer.spec.size_known]
+    if not unknown:
+        return prepared
+    tensors = list(dict.fromkeys(layer.input for layer in unknown))
+    return prepared.with_shapes(measure_shapes(prepared.model, tensors, feed, threads, folder))
+
+
 def _measure(
     prepared: Prepared,
     options: CompileOptions,
@@ -156,11 +184,7 @@ def _measure(
     progress: ProgressCallback,
 ) -> tuple[Prepared, dict[str, float]]:
     """Returns the layers with the sizes that inference did not find, and r_c by layer with all legal ones rewritten."""
-    unknown = [layer for layer in prepared.convolutions.values() if layer.in_main and not layer.spec.size_known]
-    if unknown:
-        tensors = list(dict.fromkeys(layer.input for layer in unknown))
-        progress("measuring the sizes of layers", 0, 0)
-        prepared = prepared.with_shapes(measure_shapes(prepared.model, tensors, source, threads, folder))
+    prepared = measure_sizes(prepared, next(iter(source)), threads, folder)
     forced = options.model_copy(update={"force": True})
     probe = carry_out(prepared, choose_parameters(prepared.layers, forced, None, Fitted(), {}), forced)
     if not probe.modified:
@@ -254,7 +278,7 @@ def _advice(source: Source, model: onnx.ModelProto, bound: Shapes, options: Comp
         yield
     except RunError as error:
         guessed = [spec for spec in model_inputs(model) if spec.is_dynamic and spec.name not in options.shapes]
-        if not source.is_random:
+        if isinstance(error, LoadError) or not source.is_random:
             advice = "--no-verify writes the result all the same"
         elif guessed:
             sizes = ",".join(str(size) for size in bound.get(guessed[0].name, ()))

@@ -45,6 +45,15 @@ Shapes = Annotated[
     ),
 ]
 
+CustomOpLibraries = Annotated[
+    list[Path],
+    Flag(
+        "Another library of operators that the model needs to be run; repeat it for further ones.",
+        name="--custom-op-library",
+        metavar="PATH",
+    ),
+]
+
 
 class CompileOptions(BaseModel):
     """Choices for one compilation; None means that the compiler chooses."""
@@ -130,3 +139,4 @@ class CompileOptions(BaseModel):
     ] = True
     seed: Annotated[Seed, HOW] = 0
     shapes: Annotated[Shapes, CHECK] = Field(default_factory=dict)
+    custom_op_libraries: Annotated[CustomOpLibraries, CHECK] = Field(default_factory=list)

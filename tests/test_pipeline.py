@@ -110,6 +110,24 @@ def test_loop(lowering: str) -> None:
     assert_same_results(model, lowered.model, {"x": X})
 
 
+@pytest.mark.parametrize(("depth", "decision"), [(24, "reuse"), (32, "dense")])
+def test_bodies_are_reached_as_deep_as_the_result_can_be_read(depth: int, decision: str) -> None:
+    """Of 32 bodies inside one another protobuf reads no more than the layer: declaring its result is too deep."""
+    nodes = [node("Conv", ["x", "w"], ["c"], name="conv", pads=[1] * 4), node("Sigmoid", ["c"], ["r0"])]
+    for level in range(depth):
+        outputs = [onnx.ValueInfoProto(name=f"r{level}")]
+        then = helper.make_graph(nodes, "then", [], outputs)
+        same = helper.make_graph([node("Identity", ["x"], [f"r{level}"])], "else", [], outputs)
+        nodes = [node("If", ["cond"], [f"r{level + 1}"], then_branch=then, else_branch=same)]
+    inputs = [value("x", [1, 4, 8, 8]), value("cond", [], TensorProto.BOOL)]
+    model = model_of(nodes, inputs, [value(f"r{depth}", None)], [tensor("w", random_array(4, 4, 3, 3))])
+    lowered = lower(model, EXACT)
+    (layer,) = lowered.layers
+    assert layer.decision == decision and ("levels deep" in layer.reason) == (decision == "dense")
+    feed = {"x": random_array(1, 4, 8, 8), "cond": np.array(True)}
+    assert_close(run(lowered.model, feed)[0], run(model, feed)[0])
+
+
 @LOWERINGS
 def test_functions(lowering: str) -> None:
     model = function_model()

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from models import datasets, packaged
 from models.datasets import RgbImage
+from reuse_compiler.cli.command import Command, run_program
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATORS = "docs/operators.md"
@@ -102,4 +103,6 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False)
+    app.command(cls=Command)(main)
+    run_program(app, "python -m tools.sample_inputs")

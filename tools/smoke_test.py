@@ -9,6 +9,7 @@ exits 1 on a failure.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,8 @@ def main() -> None:
         for lowering in LOWERINGS:
             check(family, lowering, expected)
     assert (TEMPLATES / "base.html").is_file(), "the package has no templates for the pages of reports"
-    library = reuse_compiler.library_path()
-    print(
-        f"onnxruntime {onnxruntime.__version__}: {len(FAMILIES) * len(LOWERINGS)} variants passed with {library.name}"
-    )
+    library = Path(reuse_compiler.library_path()).name
+    print(f"onnxruntime {onnxruntime.__version__}: {len(FAMILIES) * len(LOWERINGS)} variants passed with {library}")
 
 
 if __name__ == "__main__":

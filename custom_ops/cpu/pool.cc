@@ -44,14 +44,18 @@ PoolAxis pool_axis(const PoolAttributes& a, int axis, int64_t size) {
   } else if (a.auto_pad != AutoPad::kValid) {
     pads = same_padding(size, kernel, stride, 1, a.auto_pad == AutoPad::kSameUpper);
   }
+  // Rounded towards zero, as onnxruntime does: an input that lacks less than a stride still has a window.
   const int64_t rest = size + pads.begin + pads.end - kernel;
-  require(size >= 1 && (rest >= 0 || a.ceil_mode),
-          "input " + std::string(vertical ? "height " : "width ") + std::to_string(size) +
-              " with its padding is smaller than the kernel, which spans " + std::to_string(kernel));
-  if (!a.ceil_mode) return {size, rest / stride + 1, pads.begin};
-  int64_t out = rest <= 0 ? 1 : (rest + stride - 1) / stride + 1;
-  // A window that would begin in the padding at the end is none.
-  if ((out - 1) * stride >= size + pads.begin) --out;
+  int64_t out = rest / stride + 1;
+  if (a.ceil_mode) {
+    if (rest > 0 && rest % stride != 0) ++out;
+    // A window that would begin in the padding at the end is none.
+    if ((out - 1) * stride >= size + pads.begin) --out;
+  }
+  require(size >= 1 && out >= 1, "input " + std::string(vertical ? "height " : "width ") + std::to_string(size) +
+                                     " with its padding is smaller than the kernel, which spans " +
+                                     std::to_string(kernel));
+  require(rest >= 0 || !a.count_include_pad, "count_include_pad is not defined for a kernel that spans more than X");
   return {size, out, pads.begin};
 }
 

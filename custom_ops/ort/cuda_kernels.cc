@@ -331,7 +331,9 @@ std::shared_ptr<StreamScratch> SharedScratch::get() {
 }
 
 std::unique_ptr<Kernel> CudaKernelSource::make(OperatorName name, const KernelInfo* info) const {
-  const CudaSetup setup{session_, element_, CudaSettings::of_environment(), scratch_->get()};
+  CudaSettings settings = CudaSettings::of_environment();
+  settings.stages_timed |= stages_timed_;
+  const CudaSetup setup{session_, element_, settings, scratch_->get()};
   switch (name) {
     case OperatorName::kHash:
       return std::make_unique<CudaHash>(info, setup);

@@ -24,14 +24,16 @@ class SharedScratch {
 
 class CudaKernelSource final : public KernelSource {
  public:
-  CudaKernelSource(std::string session, cuda::Element element, std::shared_ptr<SharedScratch> scratch)
-      : session_(std::move(session)), element_(element), scratch_(std::move(scratch)) {}
+  CudaKernelSource(std::string session, cuda::Element element, std::shared_ptr<SharedScratch> scratch,
+                   bool stages_timed)
+      : session_(std::move(session)), element_(element), scratch_(std::move(scratch)), stages_timed_(stages_timed) {}
   std::unique_ptr<Kernel> make(OperatorName name, const KernelInfo* info) const override;
 
  private:
   std::string session_;
   cuda::Element element_;
   std::shared_ptr<SharedScratch> scratch_;
+  bool stages_timed_;  // also without the environment
 };
 
 }  // namespace reuse::ort

@@ -17,6 +17,7 @@ namespace {
 
 constexpr const char* kDomain = "ai.reuse";
 constexpr const char* kSessionTagKey = "ai.reuse.session";
+constexpr const char* kStagesKey = "ai.reuse.stages";
 
 struct Signature {
   const char* name;
@@ -83,8 +84,8 @@ std::unique_ptr<Operator> make_operator(OperatorName name, Signature signature, 
 }
 
 // Adds all operators for images, weights and tables of the set's element type; parameters of hashing are float32
-// always. The kernels do not read the inputs dense_weights and dense_bias, which are for the functions of the same names
-// that a compiled model brings along (docs/operators.md, Function bodies).
+// always. The kernels do not read the inputs dense_weights and dense_bias, which are for the functions of the same
+// names that a compiled model brings along (docs/operators.md, Function bodies).
 void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>& ops) {
   // projections, thresholds, coordinates
   const auto with_parameters = [](std::vector<ElementType> inputs) {
@@ -95,8 +96,8 @@ void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>&
   ops.push_back(make_operator<infer_hash>(OperatorName::kHash, {"Hash", with_parameters({e}), 1, {kInt64}}, set));
   ops.push_back(
       make_operator<infer_cluster>(OperatorName::kCluster, {"Cluster", {e, kInt64}, 2, {kInt32, e, kInt32}}, set));
-  ops.push_back(
-      make_operator<infer_centroid_gemm>(OperatorName::kCentroidGemm, {"CentroidGemm", {e, kInt32, e, e}, 3, {e}}, set));
+  ops.push_back(make_operator<infer_centroid_gemm>(OperatorName::kCentroidGemm,
+                                                   {"CentroidGemm", {e, kInt32, e, e}, 3, {e}}, set));
   ops.push_back(make_operator<infer_gather>(OperatorName::kGather, {"Gather", {e, kInt32, e, e, e}, 3, {e}}, set));
   std::vector<ElementType> convolved = with_parameters({e, e, e});
   convolved.insert(convolved.end(), {e, e});  // dense_weights, dense_bias
@@ -105,13 +106,16 @@ void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>&
   ops.push_back(make_operator<infer_pool>(OperatorName::kAveragePool, {"AveragePool", {e}, 1, {e}}, set));
 }
 
-std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session) {
+// `stages_timed`: whether CUDA's ReuseConv times its stages, whatever the environment says.
+std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session, [[maybe_unused]] bool stages_timed) {
   std::vector<std::unique_ptr<Operator>> ops;
   add_operators({kFloat, nullptr, std::make_shared<CpuKernelSource>(session)}, ops);
 #ifdef REUSE_HAVE_CUDA
   const auto scratch = std::make_shared<SharedScratch>();
   const auto add_cuda = [&](ElementType type, cuda::Element element) {
-    add_operators({type, "CUDAExecutionProvider", std::make_shared<CudaKernelSource>(session, element, scratch)}, ops);
+    add_operators(
+        {type, "CUDAExecutionProvider", std::make_shared<CudaKernelSource>(session, element, scratch, stages_timed)},
+        ops);
   };
   add_cuda(kFloat, cuda::Element::kFloat);
   add_cuda(kFloat16, cuda::Element::kHalf);
@@ -119,17 +123,17 @@ std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session
   return ops;
 }
 
-// The tag that tells this session's statistics from others'; "" if the caller set none.
-std::string session_tag(const SessionOptions* options) {
+// A configuration entry of the session; "" if the caller set none.
+std::string config_entry(const SessionOptions* options, const char* key) {
   int found = 0;
-  call(kHasSessionConfigEntry, options, kSessionTagKey, &found);
+  call(kHasSessionConfigEntry, options, key, &found);
   if (found == 0) return "";
   size_t size = 0;
-  call(kGetSessionConfigEntry, options, kSessionTagKey, static_cast<char*>(nullptr), &size);
-  std::string tag(size, '\0');
-  call(kGetSessionConfigEntry, options, kSessionTagKey, tag.data(), &size);
-  while (!tag.empty() && tag.back() == '\0') tag.pop_back();
-  return tag;
+  call(kGetSessionConfigEntry, options, key, static_cast<char*>(nullptr), &size);
+  std::string value(size, '\0');
+  call(kGetSessionConfigEntry, options, key, value.data(), &size);
+  while (!value.empty() && value.back() == '\0') value.pop_back();
+  return value;
 }
 
 // Operators and domains must outlive every session made from the options, whose end we are not told: they are kept for
@@ -144,7 +148,8 @@ void register_operators(SessionOptions* options) {
   static std::mutex mutex;
   static auto* const registrations = new std::vector<Registration>;
   Registration registration;
-  registration.operators = make_operators(session_tag(options));
+  registration.operators =
+      make_operators(config_entry(options, kSessionTagKey), config_entry(options, kStagesKey) == "1");
   call(kCreateCustomOpDomain, kDomain, &registration.domain);
   for (const auto& op : registration.operators) {
     call(kCustomOpDomainAdd, registration.domain, static_cast<const CustomOp*>(op.get()));

@@ -91,6 +91,20 @@ TEST(pool_sizes_are_those_of_onnx) {
   EXPECT(pool_axis(a, 0, 6).begin_pad == 1);
 }
 
+TEST(pool_sizes_of_small_inputs_are_those_of_onnxruntime) {
+  for (const bool ceil_mode : {false, true}) {
+    PoolAttributes a = square(5, 3);
+    a.ceil_mode = ceil_mode;
+    EXPECT(pool_axis(a, 0, 4).out == 1 && pool_axis(a, 0, 3).out == 1);
+    expect_throw<std::invalid_argument>("input height 2", [&] { pool_axis(a, 0, 2); });
+    a.stride_h = 1;
+    expect_throw<std::invalid_argument>("input height 4", [&] { pool_axis(a, 0, 4); });
+  }
+  PoolAttributes a = square(5, 3);
+  a.count_include_pad = true;
+  expect_throw<std::invalid_argument>("count_include_pad", [&] { pool_axis(a, 0, 4); });
+}
+
 TEST(impossible_pools_are_refused) {
   expect_throw<std::invalid_argument>("input height 3", [&] { pool_axis(square(4, 1), 0, 3); });
   expect_throw<std::invalid_argument>("input width 0", [&] { pool_axis(square(4, 1), 1, 0); });

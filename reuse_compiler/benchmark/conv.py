@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
@@ -41,8 +38,6 @@ from reuse_compiler.verification.timing import Samples, interleave
 CLUSTERING = ("ReuseConv", "Cluster")
 WARM_UPS = 2
 THREAD_ROUNDS = 3
-STAGES_VARIABLE = "REUSE_CUDA_STAGES"
-"""With 1 in the environment, the CUDA kernels of a new session time their stages."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +105,13 @@ def _quantised(case: ConvCase, data: LayerInput, dense: onnx.ModelProto, threads
     )
 
 
-def _bind(case: ConvCase, data: LayerInput, model: onnx.ModelProto, threads: int) -> BoundRun:
+def _bind(
+    case: ConvCase, data: LayerInput, model: onnx.ModelProto, threads: int, stages_timed: bool = False
+) -> BoundRun:
     """Opens a session; one of the dense form knows no operators but onnxruntime's."""
     plain = all(node.domain == "" for node in model.graph.node)
-    return BoundRun(open_session(model, threads, "the layer", plain=plain), data.x, case.spec.output_shape)
+    opened = open_session(model, threads, "the layer", plain=plain, stages_timed=stages_timed)
+    return BoundRun(opened, data.x, case.spec.output_shape)
 
 
 @dataclass(frozen=True)
@@ -206,23 +204,9 @@ def _stages(nodes: list[NodeStatistics]) -> StageTimes:
     return StageTimes(**sums)
 
 
-@contextmanager
-def variable(name: str, value: str) -> Iterator[None]:
-    """Sets a variable of the environment for a while."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
-
-
 def _stages_on_cuda(case: ConvCase, data: LayerInput, how: Circumstances) -> StageTimes:
     """Returns the fused form's stages, from runs apart: timing them makes the host wait for each."""
-    with variable(STAGES_VARIABLE, "1"):
-        run = _bind(case, data, reuse_model(dense_model(case), case, data, "fused"), how.threads)
+    run = _bind(case, data, reuse_model(dense_model(case), case, data, "fused"), how.threads, stages_timed=True)
     interleave({"fused": run}, WARM_UPS)
     reset_statistics(run.session)
     interleave({"fused": run}, how.repeats)

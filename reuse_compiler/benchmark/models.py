@@ -25,6 +25,7 @@ from reuse_compiler.benchmark.report import (
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.shapes import bind_shapes
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.runtime import current_provider, reset_statistics, statistics
 from reuse_compiler.verification.compare import Difference
@@ -56,10 +57,10 @@ class ModelFile:
 
 
 def compare_models(
-    first: Path,
-    second: Path,
+    first: AnyPath,
+    second: AnyPath,
     *,
-    data: Path | None = None,
+    data: AnyPath | None = None,
     shapes: Shapes | None = None,
     threads: int = 1,
     repeats: int = 9,
@@ -70,7 +71,7 @@ def compare_models(
 
     Raises ModelError if the models do not take the same inputs or share no output, RunError if one does not run.
     """
-    files = [ModelFile.read(path) for path in (first, second)]
+    files = [ModelFile.read(Path(path)) for path in (first, second)]
     source = _open_source(files, data, shapes or {}, seed)
     opened = [file.open(threads) for file in files]
     names = _shared_outputs(files, opened)
@@ -105,7 +106,7 @@ def compare_models(
     )
 
 
-def _open_source(files: list[ModelFile], data: Path | None, shapes: Shapes, seed: int) -> Source:
+def _open_source(files: list[ModelFile], data: AnyPath | None, shapes: Shapes, seed: int) -> Source:
     """Opens the data for the first model's inputs, which must be the second's, too."""
     specs, others = (model_inputs(file.proto) for file in files)
     if [_kind(spec) for spec in specs] != [_kind(spec) for spec in others]:

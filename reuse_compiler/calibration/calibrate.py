@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ from reuse_compiler.compiler import default_output, versions
 from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
 from reuse_compiler.errors import DataError, ModelError, OutputError
 from reuse_compiler.graph import load_model
-from reuse_compiler.graph.save import check_output
+from reuse_compiler.graph.load import files_of
+from reuse_compiler.graph.save import check_output, refuse_read
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reports.calibration_page import write_html
 from reuse_compiler.reports.json_file import write_report
 from reuse_compiler.reports.page import check_extra
-from reuse_compiler.runtime import Provider, running_on
+from reuse_compiler.runtime import Provider, running_on, with_libraries
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
 from reuse_compiler.verification.sessions import ORIGINAL, open_session, run_session
 
@@ -35,13 +38,13 @@ REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 
 
 def calibrate_file(
-    model_path: Path,
-    data: Path | str | Any,
-    output: Path | None = None,
+    model_path: AnyPath,
+    data: AnyPath | Any,
+    output: AnyPath | None = None,
     options: CalibrationOptions | None = None,
     *,
-    labels: Path | NDArray[np.int64] | None = None,
-    report: Path | None = None,
+    labels: AnyPath | NDArray[np.int64] | None = None,
+    report: AnyPath | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: ProgressCallback = silent,
@@ -56,10 +59,12 @@ def calibrate_file(
     """
     started = time.monotonic()
     options = options or CalibrationOptions()
-    output = output or configuration_of(default_output(model_path))
+    output = Path(output or configuration_of(default_output(model_path)))
+    report = None if report is None else Path(report)
     _check_places(model_path, output, report, overwrite)
     progress("reading the model", 0, 0)
     model = load_model(model_path)
+    _check_unread(files_of(model, model_path), data, labels, output, report)
     if not any(node.op_type == "Conv" for node in model.graph.node) and not model.functions:
         raise ModelError(f"{model_path} has no Conv in its main graph, so there is nothing to calibrate")
     specs, outputs = model_inputs(model), model_outputs(model)
@@ -69,16 +74,16 @@ def calibrate_file(
     samples = _open(data, specs, options, labels)
     parts = split(samples, options.holdout, options.seed)
     options = options.model_copy(update={"shapes": _shapes(samples, specs) | options.shapes})
-    work = examine(model, options)
-    with running_on(Provider(options.provider)):
+    with running_on(Provider(options.provider)), with_libraries(options.custom_op_libraries):
         _try_metric(model, samples, metric)
+        work = examine(model, options, samples[0].feed, output.parent)
         state = State(state_path(model, samples.digest(), options), resume)
         outcome = Calibration(model, work, parts, metric, options, state, progress).run()
     progress("writing the result", 0, 0)
     write_configuration(outcome.deployment.plan, options.seed, output, overwrite)
     pictures = cluster_pictures(work, outcome.deployment.plan, parts.holdout.first_feed) if report is not None else []
     found = CalibrationReport(
-        model=str(model_path),
+        model=os.fspath(model_path),
         output=str(output),
         data=samples.description,
         metric=metric.name,
@@ -101,10 +106,10 @@ def calibrate_file(
     return found
 
 
-def _check_places(model_path: Path, output: Path, report: Path | None, overwrite: bool) -> None:
+def _check_places(model_path: AnyPath, output: Path, report: Path | None, overwrite: bool) -> None:
     """Refuses impossible places for results before any work is done."""
     for path in (output, parameters_path(output)):
-        if path.resolve() == model_path.resolve():
+        if path.resolve() == Path(model_path).resolve():
             raise OutputError(f"the configuration {path} would replace the model: give another name with -o")
         check_output(path, overwrite)
     if report is None:
@@ -117,11 +122,23 @@ def _check_places(model_path: Path, output: Path, report: Path | None, overwrite
             check_output(report / name, overwrite)
 
 
+def _check_unread(read: set[Path], data: Any, labels: Any, output: Path, report: Path | None) -> None:
+    """Refuses places of files that are read."""
+    read = read | {Path(each) for each in (data, labels) if isinstance(each, str | os.PathLike)}
+    places = [output, parameters_path(output)]
+    places += [report / name for name in (REPORT_JSON, REPORT_HTML)] if report is not None else []
+    for place in places:
+        refuse_read(place, read)
+
+
 def _open(
-    data: Path | str | Any, specs: list[InputSpec], options: CalibrationOptions, labels: Path | NDArray[np.int64] | None
+    data: AnyPath | Any,
+    specs: list[InputSpec],
+    options: CalibrationOptions,
+    labels: AnyPath | NDArray[np.int64] | None,
 ) -> Samples:
-    if isinstance(data, Path | str):
-        if labels is not None and not isinstance(labels, Path):
+    if isinstance(data, str | os.PathLike):
+        if labels is not None and not isinstance(labels, str | os.PathLike):
             raise DataError("labels of data in files must be in a file too")
         return open_samples(data, specs, options.shapes, labels)
     return from_reader(data, specs, labels)
@@ -137,7 +154,7 @@ def _shapes(samples: Samples, specs: list[InputSpec]) -> dict[str, tuple[int, ..
                     f"run {number} has an input '{name}' of shape {list(shape)}, the first one of "
                     f"{list(first[name])}: layers are measured at one size, so all runs must have the same"
                 )
-    return {spec.name: first[spec.name] for spec in specs if spec.is_dynamic and spec.dims is not None}
+    return {spec.name: first[spec.name] for spec in specs if spec.is_dynamic}
 
 
 def _try_metric(model: onnx.ModelProto, samples: Samples, metric: Metric) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reuse_compiler.array_files import read_arrays
 from reuse_compiler.errors import DataError
+from reuse_compiler.paths import AnyPath
 
 Labels = NDArray[np.int64]
 """One class index per sample."""
 
 TEXT_SUFFIXES = (".txt", ".csv")
+LARGEST, DIGITS = 2**63 - 1, 20
+"""The largest label, and more characters than it has."""
 
 
-def read_labels(file: Path, count: int, names: Sequence[str] | None) -> Labels:
+def read_labels(file: AnyPath, count: int, names: Sequence[str] | None) -> Labels:
     """Reads one label per sample: `.npy`, `.npz` with one array, `.txt` and `.csv` (last column).
 
     A `.csv` whose first column holds the samples' file names `names` is put into their order, and may have more of
     them. Raises DataError if the file cannot be read, holds no integers, or not one per sample.
     """
+    file = Path(file)
     if file.suffix.lower() in TEXT_SUFFIXES:
         rows = _read_rows(file)
         if names is not None and rows and len(rows[-1]) > 1:
@@ -50,19 +54,20 @@ def as_labels(array: NDArray[Any], where: str) -> Labels:
         raise DataError(
             f"{where} holds an array {list(array.shape)} of {array.dtype}: labels are integers, one per sample"
         )
+    if array.size and int(array.max()) > LARGEST:
+        raise DataError(f"{where} holds {int(array.max())}: labels are integers of up to 64 bits")
     return array.astype(np.int64)
 
 
 def _read_array(file: Path) -> Labels:
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if not isinstance(loaded, np.ndarray):
-            with loaded:
-                if len(loaded.files) != 1:
-                    raise DataError(f"{file} has the arrays {loaded.files}: a file of labels has one")
-                loaded = loaded[loaded.files[0]]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        loaded = read_arrays(file)
+    except DataError as error:
         raise DataError(f"{file} cannot be read as labels (.npy, .npz, .txt or .csv): {error}") from error
+    if isinstance(loaded, dict):
+        if len(loaded) != 1:
+            raise DataError(f"{file} has the arrays {list(loaded)}: a file of labels has one")
+        (loaded,) = loaded.values()
     return as_labels(loaded, str(file))
 
 
@@ -93,5 +98,7 @@ def _is_number(text: str) -> bool:
 
 def _number(file: Path, number: int, text: str) -> int:
     if not _is_number(text):
-        raise DataError(f"{file}: label {number} is '{text}', not an integer")
+        raise DataError(f"{file}: label {number} is '{text[:40]}', not an integer")
+    if len(text) > DIGITS or abs(int(text)) > LARGEST:
+        raise DataError(f"{file}: label {number} is {text[:40]}: labels are integers of up to 64 bits")
     return int(text)

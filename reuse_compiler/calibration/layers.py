@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
 
 import onnx
 
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.compiler import measure_sizes
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.passes.choose_parameters import not_selected
 from reuse_compiler.passes.convolution_operators import is_convolution
 from reuse_compiler.passes.layer import ConvLayer, Layer, Prepared
 from reuse_compiler.pipeline import find_layers
+from reuse_compiler.verification.inputs import Feed
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,16 @@ class Workpiece:
         return find_layers(part, {layer.input: layer.spec.input_shape})
 
 
-def examine(model: onnx.ModelProto, options: CalibrationOptions) -> Workpiece:
-    """Finds the layers to calibrate; `options.shapes` are the sizes of dynamic inputs."""
+def examine(
+    model: onnx.ModelProto, options: CalibrationOptions, feed: Feed | None = None, folder: Path | None = None
+) -> Workpiece:
+    """Finds the layers to calibrate; `options.shapes` are the sizes of dynamic inputs.
+
+    Sizes that do not follow from them are those of a run on `feed`, if there is one; `folder` is for a temporary copy.
+    """
     prepared = find_layers(model, options.shapes)
+    if feed is not None:
+        prepared = measure_sizes(prepared, feed, options.threads, folder or Path(gettempdir()))
     reasons = {layer.name: _refusal(layer, options) for layer in prepared.layers}
     return Workpiece(
         prepared,

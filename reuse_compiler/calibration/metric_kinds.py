@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reuse_compiler.calibration.labels import Labels
 from reuse_compiler.calibration.outputs import Outputs
 from reuse_compiler.calibration.report import Flips
-from reuse_compiler.calibration.user_code import describe_exception, load_function
+from reuse_compiler.calibration.user_code import USER_ERRORS, describe_exception, load_function
 from reuse_compiler.errors import ConfigError, DataError
 
 PYTHON = "python:"
@@ -312,7 +312,7 @@ class Python(Metric):
         rows = _count_rows(expected)
         try:
             value = float(self._function(expected, actual, labels))
-        except Exception as error:
+        except USER_ERRORS as error:
             raise ConfigError(f"the metric {self.name} raises {describe_exception(error)}") from error
         return value * rows, rows
 

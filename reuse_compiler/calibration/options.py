@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.flags import Flag, Panel
-from reuse_compiler.options import Exclude, Layers, Seed, Shapes, Threads
+from reuse_compiler.options import CustomOpLibraries, Exclude, Layers, Seed, Shapes, Threads
 from reuse_compiler.reuse.config import FamilyName, Scope
 from reuse_compiler.runtime import ProviderName
 
@@ -75,3 +75,4 @@ class CalibrationOptions(BaseModel):
     threads: Annotated[Threads, SEARCH] = 1
     seed: Annotated[Seed, SEARCH] = 0
     shapes: Annotated[Shapes, DATA] = Field(default_factory=dict)
+    custom_op_libraries: Annotated[CustomOpLibraries, DATA] = Field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 import weakref
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.labels import Labels, as_labels, check_count, read_labels
-from reuse_compiler.calibration.user_code import describe_exception, load_function, split_name
+from reuse_compiler.calibration.user_code import USER_ERRORS, describe_exception, load_function, split_name
 from reuse_compiler.errors import DataError, ReuseError
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.verification.data import Shapes, Source, count_rows, describe_runs
 from reuse_compiler.verification.inputs import Feed, InputSpec, check_names
 from reuse_compiler.verification.sources import open_data
@@ -123,7 +125,7 @@ def split(samples: Samples, holdout: float, seed: int) -> Split:
     return Split(*(samples.subset(part) for part in parts))
 
 
-def open_samples(path: Path | str, specs: list[InputSpec], shapes: Shapes, labels: Path | None = None) -> Samples:
+def open_samples(path: AnyPath, specs: list[InputSpec], shapes: Shapes, labels: AnyPath | None = None) -> Samples:
     """Opens what the user named as data: a file or folder (`open_data`), or a Python reader.
 
     A reader is `file.py[:function]` or `module:function`; the function takes no argument and returns what `from_reader`
@@ -131,17 +133,17 @@ def open_samples(path: Path | str, specs: list[InputSpec], shapes: Shapes, label
     """
     if is_reader(path):
         return from_reader(_call_reader(str(path)), specs, labels)
-    source = open_data(Path(path), specs, shapes)
+    source = open_data(path, specs, shapes)
     return Samples(source, None if labels is None else read_labels(labels, source.num_samples, source.names))
 
 
-def is_reader(path: Path | str) -> bool:
+def is_reader(path: AnyPath) -> bool:
     """Whether `path` names a Python reader rather than a file or folder of data."""
     module, function = split_name(str(path))
     return module.endswith(".py") or (function is not None and not Path(path).exists())
 
 
-def from_reader(reader: Any, specs: list[InputSpec], labels: Path | NDArray[Any] | None = None) -> Samples:
+def from_reader(reader: Any, specs: list[InputSpec], labels: AnyPath | NDArray[Any] | None = None) -> Samples:
     """Reads inputs from Python: an onnxruntime `CalibrationDataReader`, or an iterable, of arrays by input name.
 
     What it gives is kept in a temporary folder as long as the samples are in use, so memory holds one run at a time.
@@ -151,7 +153,7 @@ def from_reader(reader: Any, specs: list[InputSpec], labels: Path | NDArray[Any]
     source = SpooledSource(_feeds_of(reader), specs)
     if labels is None:
         return Samples(source)
-    if isinstance(labels, Path):
+    if isinstance(labels, str | os.PathLike):
         return Samples(source, read_labels(labels, source.num_samples, None))
     checked = as_labels(np.asarray(labels), "labels")
     check_count(checked, source.num_samples, "labels")
@@ -215,7 +217,7 @@ def _call_reader(name: str) -> Any:
     function = load_function(name, READER_FUNCTION)
     try:
         return function()
-    except Exception as error:
+    except USER_ERRORS as error:
         raise DataError(f"{name} raises {describe_exception(error)}") from error
 
 
@@ -232,7 +234,7 @@ def _feeds_of(reader: Any) -> Iterator[Any]:
                 yield feed
     except ReuseError:
         raise
-    except Exception as error:
+    except USER_ERRORS as error:
         raise DataError(f"the reader raises {describe_exception(error)}") from error
 
 

@@ -21,6 +21,7 @@ from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.errors import OutputError
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.tensors import is_external, raw_bytes, tensors_of
+from reuse_compiler.json_files import JsonError, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,8 @@ class State:
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path)
+    except JsonError:
         return {}
     if not isinstance(content, dict):
         return {}

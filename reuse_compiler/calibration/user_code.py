@@ -13,6 +13,9 @@ from typing import Any
 
 from reuse_compiler.errors import ConfigError
 
+USER_ERRORS = (Exception, SystemExit)
+"""What user code may raise to no good: a call to sys.exit() in it must not end a command as if all were done."""
+
 
 def load_function(name: str, default: str | None = None) -> Callable[..., Any]:
     """Returns the function `name`; `default` is called where no function is named.
@@ -75,7 +78,7 @@ def _run_import(run: Callable[[], Any], name: str) -> Any:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise ConfigError(f"there is no Python module '{name}'; a file is named with its .py") from error
         raise ConfigError(f"importing {name} raises {describe_exception(error)}") from error
-    except Exception as error:
+    except USER_ERRORS as error:
         raise ConfigError(f"importing {name} raises {describe_exception(error)}") from error
 
 

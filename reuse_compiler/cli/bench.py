@@ -15,15 +15,16 @@ from reuse_compiler.benchmark.case import BenchFamily, Order, Pads, Pair, Shape,
 from reuse_compiler.cli.command import (
     Command,
     CommandGroup,
-    end_on_sigterm,
     logging_to,
+    run_program,
     stderr_console,
     stdout_console,
 )
+from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.flags import Flag
-from reuse_compiler.options import Seed, Shapes, Threads
+from reuse_compiler.options import CustomOpLibraries, Seed, Shapes, Threads
 from reuse_compiler.reuse.config import TableType
 from reuse_compiler.runtime import ProviderName
 
@@ -127,6 +128,7 @@ def conv(
     threads: Threads = 1,
     repeats: Repeats = 9,
     json_file: JsonFile = None,
+    log_level: Logging = "warning",
 ) -> None:
     """Measure one convolution: dense, staged and fused, on an input of known redundancy.
 
@@ -141,7 +143,7 @@ def conv(
     checked = make_case(**dict(case))
     check_json(json_file)
     console = stderr_console()
-    with logging_to(console, "warning"), ProgressBars(console) as progress, _running_on(provider, tf32):
+    with logging_to(console, log_level), ProgressBars(console) as progress, _running_on(provider, tf32):
         report = measure_conv(checked, Circumstances(threads, repeats, staged, int8), progress)
     write_json(report, json_file)
     print_conv(report, stdout_console())
@@ -162,12 +164,14 @@ def model(
         ),
     ] = None,
     shapes: Shapes = {},  # noqa: B006 (the function gets a copy)
+    custom_op_libraries: CustomOpLibraries = [],  # noqa: B006 (likewise)
     provider: OnProvider = "cpu",
     tf32: Tf32 = True,
     threads: Threads = 1,
     repeats: Repeats = 9,
     seed: Seed = 0,
     json_file: JsonFile = None,
+    log_level: Logging = "warning",
 ) -> None:
     """Compare two models on the same data: errors, times, and the time of every layer.
 
@@ -175,10 +179,16 @@ def model(
     """
     from reuse_compiler.benchmark.models import compare_models
     from reuse_compiler.benchmark.printing import print_comparison
+    from reuse_compiler.runtime import with_libraries
 
     check_json(json_file, first, second)
     console = stderr_console()
-    with logging_to(console, "warning"), ProgressBars(console) as progress, _running_on(provider, tf32):
+    with (
+        logging_to(console, log_level),
+        ProgressBars(console) as progress,
+        _running_on(provider, tf32),
+        with_libraries(custom_op_libraries),
+    ):
         report = compare_models(
             first, second, data=data, shapes=shapes, threads=threads, repeats=repeats, seed=seed, progress=progress
         )
@@ -197,11 +207,14 @@ def check_json(path: Path | None, *models: Path) -> None:
     if path is None:
         return
     from reuse_compiler.errors import ConfigError
+    from reuse_compiler.graph import load_model
+    from reuse_compiler.graph.load import files_of
     from reuse_compiler.graph.save import check_output
 
     if path.resolve() in {each.resolve() for each in models}:
         raise ConfigError(f"the report {path} would replace a model: give another name with --json")
-    check_output(path, overwrite=True)
+    read = {file for each in models if path.exists() for file in files_of(load_model(each), each)}
+    check_output(path, True, read)
 
 
 def write_json(report: Any, path: Path | None) -> None:
@@ -214,8 +227,7 @@ def write_json(report: Any, path: Path | None) -> None:
 
 def main() -> None:
     """Entry point of the program."""
-    end_on_sigterm()
-    app(prog_name="reuse-bench")
+    run_program(app, "reuse-bench")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from reuse_compiler.calibration.options import DATA, CalibrationOptions
 from reuse_compiler.cli.command import (
     INTERRUPTED,
     Command,
-    end_on_sigterm,
     logging_to,
     print_error,
+    run_program,
     stderr_console,
 )
 from reuse_compiler.cli.flags import WRITE, Labels, Logging, Overwrite, Version
@@ -130,8 +130,7 @@ def _batched(options: CalibrationOptions, batch: int, model: Path) -> Calibratio
 
 def main() -> None:
     """Entry point of the program."""
-    end_on_sigterm()
-    app(prog_name="reuse-calibrate")
+    run_program(app, "reuse-calibrate")
 
 
 if __name__ == "__main__":

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, Literal, NoReturn
+import reprlib
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Literal
 
 import typer
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
+from reuse_compiler.calibration.user_code import describe_exception
+from reuse_compiler.cli.programs import Terminated, end_on_signals
 from reuse_compiler.errors import ConfigError, ReuseError
+from reuse_compiler.reports.printable import printable
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -29,16 +34,16 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 class _Sentences:
-    """For commands and groups: usage errors become a sentence on stderr and an exit code, not a box."""
+    """For commands and groups: whatever ends them is a sentence on stderr and an exit code, no box and no traceback."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Runs the command; as a program (`standalone_mode`) it ends in SystemExit."""
         try:
             code = super().main(*args, **extra | {"standalone_mode": False})  # type: ignore[misc]
-        except _UsageError as error:
-            message = error.format_message()  # type: ignore[attr-defined]
-            print_error(f"{message.rstrip('.')} (see --help)")
-            code = USAGE
+            sys.stdout.flush()
+        except BaseException as error:
+            code = _end(error, {})
+        _let_go_of_stdout()
         if standalone_mode:
             raise SystemExit(code or 0)
         return code
@@ -49,18 +54,96 @@ class CommandGroup(_Sentences, TyperGroup):
 
 
 class Command(_Sentences, TyperCommand):
-    """A command whose deliberate errors end it with a sentence and an exit code, not a traceback."""
+    """A command; with `--log-level debug`, if it has that, a traceback comes before the sentence."""
 
     def invoke(self, ctx: Any) -> Any:
         """Calls the function behind the command."""
         try:
             return super().invoke(ctx)
-        except ReuseError as error:
-            print_error(str(error))
-            raise typer.Exit(USAGE if isinstance(error, ConfigError) else FAILURE) from error
-        except KeyboardInterrupt as error:
-            print_error("interrupted, nothing was written")
-            raise typer.Exit(INTERRUPTED) from error
+        except (_UsageError, typer.Exit):
+            raise
+        except BaseException as error:
+            raise typer.Exit(_end(error, ctx.params)) from error
+
+
+def _end(error: BaseException, parameters: Mapping[str, Any]) -> int:
+    """Says on stderr what ended a command that was given these parameters, and returns the exit code."""
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        error = error.__context__  # rich has made a SystemExit of it
+    if isinstance(error, Terminated):
+        return TERMINATED
+    if isinstance(error, KeyboardInterrupt):
+        sentence = "interrupted, nothing was written"
+    else:
+        sentence = _sentence(error) or f"unexpected {describe_exception(error)}; {_advice(parameters)}"
+    with suppress(OSError, SystemExit):  # of a stderr that is closed, where nothing can be said any more
+        if parameters.get("log_level") == "debug":
+            _print_traceback(error)
+        print_error(sentence)
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return USAGE if isinstance(error, ConfigError | _UsageError) else FAILURE
+
+
+def _sentence(error: BaseException) -> str | None:
+    """Returns what an error means to the user; None for one that should not have come up."""
+    match error:
+        case ReuseError():
+            return str(error)
+        case _UsageError():
+            return f"{error.format_message().rstrip('.')} (see --help)"  # type: ignore[attr-defined]
+        case SystemExit(code=str(message)):
+            return message.removeprefix("error: ")
+        case BrokenPipeError():
+            return "the output was not read to its end: the program that it went to has closed the pipe"
+        case OSError():
+            return _system_error(error)
+        case MemoryError():
+            text = f" ({error})" if str(error) else ""
+            return f"there is not enough memory{text}: give smaller inputs, a smaller batch or fewer samples"
+        case RecursionError():
+            return f"something is nested too deeply: {describe_exception(error)}; give a simpler model or file"
+        case UnicodeDecodeError():
+            text = reprlib.repr(error.object)
+            return f"{text} is not UTF-8, as names and other texts of a model must be: rename what is called so"
+        case _:
+            return None
+
+
+def _system_error(error: OSError) -> str:
+    """Returns a sentence about what the system refused, with the file."""
+    if error.strerror is None:
+        return f"unexpected {describe_exception(error)}"
+    named = isinstance(error.filename, str | bytes)
+    what = f"'{os.fsdecode(error.filename)}' cannot be read or written" if named else "the output cannot be written"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{what}: {error.strerror}{'; make room, or write elsewhere' if full else ''}"
+
+
+def _advice(parameters: Mapping[str, Any]) -> str:
+    how = " with what --log-level debug prints" if "log_level" in parameters else ""
+    return f"this is a defect of reuse-compiler, or of a package that it uses: please report it{how}"
+
+
+def _print_traceback(error: BaseException) -> None:
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    stderr_console().print(Text("\n".join(map(printable, lines))), soft_wrap=True, highlight=False)
+
+
+def _let_go_of_stdout() -> None:
+    """Sees to it that Python does not complain at its end about output that nobody takes."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run_program(app: typer.Typer, name: str) -> None:
+    """Runs a command as a program of its own; for its `main`."""
+    end_on_signals()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a name may not suit the encoding
+    app(prog_name=name)
 
 
 def stderr_console() -> Console:
@@ -78,17 +161,8 @@ def stdout_console() -> Console:
 
 def print_error(message: str) -> None:
     """Prints one sentence on stderr, in one line however long."""
-    text = Text.assemble(("error: ", "bold red"), message)
+    text = Text.assemble(("error: ", "bold red"), printable(message))
     stderr_console().print(text, soft_wrap=True, highlight=False)
-
-
-def end_on_sigterm() -> None:
-    """Makes SIGTERM end the program in the orderly way, so that temporary files go; for programs' `main` only."""
-
-    def end(signum: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(TERMINATED)
-
-    signal.signal(signal.SIGTERM, end)
 
 
 @contextmanager
@@ -121,5 +195,5 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one message."""
         style = _STYLES.get(record.levelname, "dim")
-        text = Text.assemble((f"{record.levelname.lower()}: ", style), self.format(record))
+        text = Text.assemble((f"{record.levelname.lower()}: ", style), printable(self.format(record)))
         self._console.print(text, soft_wrap=True, highlight=False)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from reuse_compiler.calibration.options import CalibrationOptions, MaxDrop
 from reuse_compiler.calibration.report import CalibrationReport
-from reuse_compiler.cli.command import Command, end_on_sigterm, logging_to, stderr_console
+from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console
 from reuse_compiler.cli.flags import WRITE, Labels, Logging, Overwrite, Version
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
@@ -128,6 +128,8 @@ def compile_model(
         raise ConfigError("--calibration-data has to run the model, which --dry-run does not: give one of them")
     if report is not None:
         _check_report(report, model, output, calibration.calibration_data is not None, overwrite)
+        if report.exists():  # and so --overwrite is given
+            _check_unread(report, model, options, verify_data)
 
     console = stderr_console()
     found: CalibrationReport | None = None
@@ -182,6 +184,15 @@ def _check_report(report: Path, model: Path, output: Path | None, calibrates: bo
     check_output(report, overwrite)
 
 
+def _check_unread(report: Path, model: Path, options: CompileOptions, verify_data: Path | None) -> None:
+    """Refuses to write the report over a file that is read."""
+    from reuse_compiler.compiler import files_read
+    from reuse_compiler.graph import load_model
+    from reuse_compiler.graph.save import check_output
+
+    check_output(report, True, files_read(load_model(model), model, options, verify_data))
+
+
 def _finish(result: ModelReport, report: Path | None, overwrite: bool) -> None:
     if report is not None:
         from reuse_compiler.reports.json_file import write_report
@@ -194,8 +205,7 @@ def _finish(result: ModelReport, report: Path | None, overwrite: bool) -> None:
 
 def main() -> None:
     """Entry point of the program."""
-    end_on_sigterm()
-    app(prog_name="reuse-compile")
+    run_program(app, "reuse-compile")
 
 
 if __name__ == "__main__":

@@ -104,6 +104,8 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         bounds = {"min": _bound(field, Ge), "max": _bound(field, Le)}
     elif get_origin(kind) is dict:
         kind, default, metavar = list[str], None, metavar or "NAME:SIZES"
+    elif get_origin(kind) is list:
+        default = None
     elif get_origin(kind) is tuple:
         item = get_args(kind)[0]
         text += f" Of {', '.join(get_args(item))}." if get_origin(item) is Literal else ""

@@ -7,6 +7,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from reuse_compiler.reports.printable import printable
+
 
 class ProgressBars:
     """A `ProgressCallback` that draws one bar per kind of work, and removes them when done."""
@@ -14,7 +16,7 @@ class ProgressBars:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # names of layers may look like markup
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -39,5 +41,5 @@ class ProgressBars:
         if self._task is None or what != self._what:
             if self._task is not None:
                 self._progress.remove_task(self._task)
-            self._task, self._what = self._progress.add_task(what, total=None), what
+            self._task, self._what = self._progress.add_task(printable(what), total=None), what
         self._progress.update(self._task, completed=done, total=total or None)

@@ -28,6 +28,7 @@ class _ScopeEdit:
     removed: set[int] = field(default_factory=set)
     inserted: dict[int, list[onnx.NodeProto]] = field(default_factory=lambda: defaultdict(list))
     constants: list[onnx.TensorProto] = field(default_factory=list)
+    values: list[onnx.ValueInfoProto] = field(default_factory=list)
     unused_initializers: set[str] = field(default_factory=set)
     gone_tensors: set[str] = field(default_factory=set)
 
@@ -43,14 +44,22 @@ class ModelEdit:
         self._written: set[str] = set()
 
     def replace(
-        self, refs: Iterable[NodeRef], nodes: Iterable[onnx.NodeProto], constants: Iterable[onnx.TensorProto]
+        self,
+        refs: Iterable[NodeRef],
+        nodes: Iterable[onnx.NodeProto],
+        constants: Iterable[onnx.TensorProto],
+        values: Iterable[onnx.ValueInfoProto] = (),
     ) -> None:
-        """Replaces nodes of one graph: the new ones stand where the first of `refs` stood and may read `constants`."""
+        """Replaces nodes of one graph: the new ones stand where the first of `refs` stood and may read `constants`.
+
+        `values` declare what they compute, where the model does not.
+        """
         first, *rest = refs
         new = list(nodes)
         edit = self._edits[id(first.scope)]
         edit.inserted[first.index].extend(new)
         edit.constants.extend(constants)
+        edit.values.extend(values)
         for ref in (first, *rest):
             self._removed[id(ref)] = ref
         for node in new:
@@ -109,6 +118,8 @@ def _apply(graph: onnx.GraphProto, edit: _ScopeEdit, ir_version: int) -> None:
     _arrange(graph.value_info, [GONE if value.name in edit.gone_tensors else 0.0 for value in graph.value_info])
     if not constants:
         graph.initializer.extend(edit.constants)
+    declared = {value.name for value in (*graph.value_info, *graph.output)}
+    graph.value_info.extend(value for value in edit.values if value.name not in declared)
 
 
 def _arrange(messages: Any, places: Sequence[float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import onnx
@@ -9,10 +10,11 @@ from google.protobuf.message import DecodeError
 
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.structure import structure_errors
-from reuse_compiler.graph.tensors import external_data, is_external, set_external_data, tensors_of
+from reuse_compiler.graph.tensors import check_data, external_data, is_external, set_external_data, tensors_of
+from reuse_compiler.paths import AnyPath
 
 
-def load_model(path: str | Path) -> onnx.ModelProto:
+def load_model(path: AnyPath) -> onnx.ModelProto:
     """Reads a model; external tensors stay external and get absolute locations.
 
     Raises ModelError if the file cannot be read, is not ONNX, is truncated, or misses (part of) its external data.
@@ -29,6 +31,8 @@ def load_model(path: str | Path) -> onnx.ModelProto:
 
 def _parse(path: Path) -> onnx.ModelProto:
     model = onnx.ModelProto()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ModelError(f"{path} is not a regular file: give the name of an .onnx file")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -45,17 +49,21 @@ def _parse(path: Path) -> onnx.ModelProto:
 
 def _locate_external_data(model: onnx.ModelProto, path: Path) -> None:
     """Makes the locations of external tensors absolute, after checking that the files hold their bytes."""
-    folder = path.parent.resolve()
     for tensor in tensors_of(model):
+        check_data(tensor, str(path))
         if not is_external(tensor):
             continue
         data = external_data(tensor)
-        file = (folder / data.file).resolve()
-        if data.file.is_absolute() or not file.is_relative_to(folder):
+        # A link may lead anywhere, as in the cache of a model hub; a location may not.
+        inside = os.path.normpath(data.file)
+        if data.file.is_absolute() or inside.startswith(os.pardir):
             raise ModelError(
                 f"{path}: the external data '{data.file}' of tensor '{tensor.name}' lies outside the model's folder, "
                 "which onnxruntime refuses; put the data file beside the model"
             )
+        file = (path.parent / inside).resolve()
+        if file.exists() and not file.is_file():
+            raise ModelError(f"{path}: the external data '{data.file}' of tensor '{tensor.name}' is not a regular file")
         if not file.is_file():
             raise ModelError(
                 f"{path}: the external data file '{data.file}' of tensor '{tensor.name}' is missing; "
@@ -68,3 +76,8 @@ def _locate_external_data(model: onnx.ModelProto, path: Path) -> None:
                 f"{data.offset + data.length}, the file at byte {size}"
             )
         set_external_data(tensor, str(file), data.offset, data.length)
+
+
+def files_of(model: onnx.ModelProto, path: AnyPath) -> set[Path]:
+    """Returns the files that a loaded model was read from: `path` and its external data."""
+    return {Path(path)} | {external_data(tensor).file for tensor in tensors_of(model) if is_external(tensor)}

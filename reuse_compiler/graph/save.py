@@ -8,6 +8,7 @@ the weights of a model that would exceed protobuf's limit of 2 GB.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +31,7 @@ from reuse_compiler.graph.tensors import (
     set_external_data,
     tensors_of,
 )
+from reuse_compiler.paths import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +43,20 @@ ALIGNMENT = 4096
 """Offsets of external tensors are multiples of this, so that runtimes can map them into memory."""
 
 
-def check_output(path: str | Path, overwrite: bool = False) -> None:
-    """Raises OutputError if `path` cannot be written: it exists, or its folder does not or is write-protected."""
+def refuse_read(path: Path, read: Iterable[Path]) -> None:
+    """Raises OutputError if `path` is one of the files that are read, by whatever name."""
+    for file in read:
+        if path.resolve() == file.resolve() or (path.exists() and file.exists() and path.samefile(file)):
+            raise OutputError(f"{path} is {file}, which is read: give another name for the output")
+
+
+def check_output(path: AnyPath, overwrite: bool = False, read: Iterable[Path] = ()) -> None:
+    """Raises OutputError if `path` cannot be written: it exists, or its folder does not or is write-protected.
+
+    Not even with `overwrite` may it be one of the files that are `read`.
+    """
     path = Path(path)
+    refuse_read(path, read)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
@@ -55,7 +68,7 @@ def check_output(path: str | Path, overwrite: bool = False) -> None:
 
 def save_model(
     model: onnx.ModelProto,
-    path: str | Path,
+    path: AnyPath,
     overwrite: bool = False,
     *,
     link_data: bool = False,
@@ -114,7 +127,7 @@ class _DataWriter:
             self._link(path, sources - self._locations.keys())
         self.shared = set(self._locations)
         if sources - self.shared or self._moved:
-            self.data_file = _unused_name(path, self.shared)
+            self.data_file = _unused_name(path, sources)
 
     def _location(self, file: Path) -> str | None:
         """Returns a data file's path relative to the output's folder, or None if it lies elsewhere."""
@@ -178,9 +191,9 @@ def _large_initializers(model: onnx.ModelProto) -> set[str]:
     }
 
 
-def _unused_name(path: Path, shared: set[Path]) -> Path:
-    """Returns the name of the output's data file, which must not be one that its own tensors lie in."""
-    taken = {file.resolve() for file in shared}
+def _unused_name(path: Path, sources: set[Path]) -> Path:
+    """Returns the name of the output's data file, which must not be one that is read."""
+    taken = {file.resolve() for file in sources}
     candidate, number = path.with_name(path.name + ".data"), 2
     while candidate.resolve() in taken:
         candidate, number = path.with_name(f"{path.name}.{number}.data"), number + 1

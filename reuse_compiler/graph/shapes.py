@@ -23,6 +23,8 @@ Shape = tuple[int | None, ...]
 ScopePath = tuple[int, ...]
 """Where a graph lies: () is the main graph; (7, 1) is the second body of the main graph's node 7, and so on."""
 
+MADE_UP_SYMBOL = "unk__"
+"""How the names begin that ONNX's shape inference gives to dimensions it does not know."""
 DEFAULT_BATCH = 1
 DEFAULT_SIZE = 224
 """Sizes assumed for dynamic dimensions that the user does not give: one ImageNet image."""
@@ -145,6 +147,31 @@ def infer_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -
     elements: dict[ScopePath, dict[str, int]] = {}
     _collect(_inferred(model, bound).graph, (), scopes, elements)
     return ShapeTable(scopes, elements)
+
+
+def infer_declarations(model: onnx.ModelProto) -> dict[ScopePath, dict[str, onnx.ValueInfoProto]]:
+    """Returns type and shape of computed tensors by the graph that computes them, as a file may declare them.
+
+    Symbolic dimensions are those of the model; the names that inference makes up for others could be taken for equal
+    sizes, so that such dimensions are left open.
+    """
+    found: dict[ScopePath, dict[str, onnx.ValueInfoProto]] = {}
+    _collect_declarations(_inferred(model, {}).graph, (), found)
+    return found
+
+
+def _collect_declarations(
+    graph: onnx.GraphProto, path: ScopePath, found: dict[ScopePath, dict[str, onnx.ValueInfoProto]]
+) -> None:
+    values = [value for value in (*graph.input, *graph.value_info, *graph.output) if value.type.HasField("tensor_type")]
+    for value in values:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param.startswith(MADE_UP_SYMBOL):
+                dim.ClearField("dim_param")
+    found[path] = {value.name: value for value in values}
+    for index, node in enumerate(graph.node):
+        for number, body in enumerate(subgraphs_of(node)):
+            _collect_declarations(body, (*path, index, number), found)
 
 
 def infer_values(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:

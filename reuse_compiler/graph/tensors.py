@@ -69,6 +69,44 @@ def data_bytes(tensor: TensorProto) -> int:
     return (bits + 7) // 8
 
 
+FIELDS = {
+    "float_data": ("FLOAT", "COMPLEX64"),
+    "double_data": ("DOUBLE", "COMPLEX128"),
+    "int64_data": ("INT64",),
+    "uint64_data": ("UINT32", "UINT64"),
+    "string_data": ("STRING",),
+}
+"""The field of a type's values where they are not raw; all other types are in int32_data."""
+FIELD_BY_TYPE = {TensorProto.DataType.Value(name): field for field, names in FIELDS.items() for name in names}
+COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
+SMALLEST_BITS = 8
+"""Types of fewer bits share the numbers of int32_data."""
+
+
+def check_data(tensor: TensorProto, where: str) -> None:
+    """Raises ModelError, naming the tensor and `where` it is, if its data is not what type and shape say."""
+    if any(extent < 0 for extent in tensor.dims):
+        raise ModelError(f"{where}: tensor '{tensor.name}' has a negative extent in its shape {list(tensor.dims)}")
+    bits = BITS_BY_TYPE.get(tensor.data_type, 0)
+    if is_external(tensor):
+        given, wanted, unit = external_data(tensor).length, data_bytes(tensor), "bytes"
+        if not bits:
+            return
+    elif tensor.HasField("raw_data"):
+        given, wanted, unit = len(tensor.raw_data), data_bytes(tensor), "bytes"
+    else:
+        wanted, unit = prod(tensor.dims) * (2 if tensor.data_type in COMPLEX else 1), "values"
+        if 0 < bits < SMALLEST_BITS:
+            wanted = data_bytes(tensor)
+        given = len(getattr(tensor, FIELD_BY_TYPE.get(tensor.data_type, "int32_data")))
+    if given != wanted:
+        kind = "external data" if is_external(tensor) else "data"
+        raise ModelError(
+            f"{where}: tensor '{tensor.name}' has {given} {unit} of {kind}, but its shape {list(tensor.dims)} needs "
+            f"{wanted}: the file is damaged, or was edited wrongly"
+        )
+
+
 def external_entry(tensor: TensorProto, key: str) -> str | None:
     """Returns one entry (`location`, `offset`, `length`) of an external tensor, or None."""
     return next((entry.value for entry in tensor.external_data if entry.key == key), None)
@@ -82,8 +120,10 @@ def external_data(tensor: TensorProto) -> ExternalData:
         length = int(external_entry(tensor, "length") or data_bytes(tensor))
     except ValueError as error:
         raise ModelError(f"tensor '{tensor.name}' has a malformed external data entry: {error}") from error
-    if not location or offset < 0 or length < 0:
-        raise ModelError(f"tensor '{tensor.name}' has external data without a location, or with a negative offset")
+    if not location or "\0" in location or offset < 0 or length < 0:
+        raise ModelError(
+            f"tensor '{tensor.name}' has external data whose location is no file name, or whose offset is negative"
+        )
     return ExternalData(Path(location), offset, length)
 
 

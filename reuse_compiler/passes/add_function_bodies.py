@@ -49,9 +49,9 @@ def add_function_bodies(model: onnx.ModelProto) -> None:
     nodes = defaultdict[str, list[onnx.NodeProto]](list)
     for graph in graphs_of(model.graph):
         for node in graph.node:
-            if node.domain == DOMAIN:
+            if node.domain == DOMAIN and node.op_type in INPUTS:
                 nodes[node.op_type].append(node)
-    others = [function for function in model.functions if function.domain != DOMAIN]
+    others = [function for function in model.functions if function.domain != DOMAIN or function.name not in nodes]
     del model.functions[:]
     model.functions.extend(others)
     opset = next(opset.version for opset in model.opset_import if opset.domain in STANDARD_DOMAINS)

@@ -14,6 +14,9 @@ from reuse_compiler.graph.view import GraphView
 from reuse_compiler.passes.conv_node import read_spec
 from reuse_compiler.passes.layer import ConvLayer, Layer, Normalization, Refusal
 
+DEEPEST_BODY = 24
+"""Protobuf reads 100 messages inside one another, three for each body; what a rewritten layer declares lies deeper."""
+
 
 def check_legality(layer: Layer, view: GraphView, constants: ConstantFinder, shapes: ShapeTable) -> Layer:
     """Returns the layer as a ConvLayer that fits the operators' contract, or with the reason why it does not."""
@@ -26,6 +29,9 @@ def check_legality(layer: Layer, view: GraphView, constants: ConstantFinder, sha
 
 
 def _conv_layer(layer: Layer, view: GraphView, constants: ConstantFinder, shapes: ShapeTable) -> ConvLayer:
+    depth = len(layer.ref.scope.path) // 2
+    if depth > DEEPEST_BODY:
+        raise Refusal(f"it stands in a body {depth} levels deep; reuse reaches down to level {DEEPEST_BODY}")
     weight, bias = _constants(layer, constants)
     _check_element_types(layer, view, weight, bias)
     dims = list(weight.tensor.dims)

@@ -12,6 +12,7 @@ from onnx import helper
 from reuse_compiler.graph.constants import ConstantFinder, NotConstantError
 from reuse_compiler.graph.edit import ModelEdit
 from reuse_compiler.graph.names import Names
+from reuse_compiler.graph.shapes import infer_declarations
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, graph_at
 from reuse_compiler.graph.view import GraphView, NodeRef
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
@@ -153,8 +154,10 @@ def _is_pool(ref: NodeRef) -> bool:
         return False
     if any(pad < 0 or pad >= size for pad, size in zip(pads, [*kernel, *kernel], strict=False)):
         return False
-    # What an average is divided by, where a window reaches beyond the padding, differs from version to version.
-    return not (_attribute(node, "ceil_mode") and _attribute(node, "count_include_pad"))
+    # What an average is divided by, where a window reaches beyond the padding, differs from version to version. Windows
+    # do with ceil_mode, and with strides where the input may be smaller than the kernel.
+    beyond = _attribute(node, "ceil_mode") or max(_attribute(node, "strides") or [1]) > 1
+    return not (beyond and _attribute(node, "count_include_pad"))
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> Any:
@@ -184,15 +187,17 @@ def _rewritten(ref: NodeRef, renamed: dict[int, str]) -> onnx.NodeProto:
 
 
 def _declare(view: GraphView, result: onnx.ModelProto, tensors: list[gs.Tensor], renamed: dict[int, str]) -> None:
-    """Declares the new tensors in `result` as the old ones were declared; the edit removed those declarations."""
+    """Declares the new tensors in `result` as the old ones are, or would be; the edit removed those declarations."""
+    inferred = infer_declarations(view.model)
     declared = {id(scope): {value.name: value for value in scope.proto.value_info} for scope in view.scopes}
     for tensor in tensors:
         producer = view.producer(tensor)
         assert producer is not None
-        old = declared[id(producer.scope)].get(tensor.name)
+        scope = producer.scope
+        old = declared[id(scope)].get(tensor.name) or inferred[scope.path].get(tensor.name)
         if old is None:
             continue
-        new = graph_at(result, producer.scope.path).value_info.add()
+        new = graph_at(result, scope.path).value_info.add()
         new.CopyFrom(old)
         new.name = renamed[id(tensor)]
         dims = old.type.tensor_type.shape.dim

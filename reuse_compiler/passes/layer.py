@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.graph.constants import Constant
+from reuse_compiler.graph.shapes import ScopePath, infer_declarations
 from reuse_compiler.graph.view import GraphView, NodeRef
 from reuse_compiler.reuse.activation import Activation
 from reuse_compiler.reuse.geometry import ConvSpec
@@ -128,6 +130,11 @@ class Prepared:
                 for layer in self.layers
             ],
         )
+
+    @cached_property
+    def declarations(self) -> dict[ScopePath, dict[str, onnx.ValueInfoProto]]:
+        """Type and shape of the model's tensors by the path of their graph, whatever sizes the inputs have."""
+        return infer_declarations(self.model)
 
     @property
     def convolutions(self) -> dict[str, ConvLayer]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
+from onnx import TensorProto
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
+from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.constants import Constant
 from reuse_compiler.graph.edit import ModelEdit
 from reuse_compiler.graph.names import Names
@@ -61,46 +63,84 @@ def lower_to_reuse(
 
     Their Convs, normalizations and activations are gone and their results have the names they had. All other nodes stay
     byte for byte, in order; constants that only replaced nodes read are removed. `prepared` is not changed. With
-    `dense_inputs`, nodes have the inputs dense_weights and dense_bias, too, which function bodies read.
+    `dense_inputs`, nodes have the inputs dense_weights and dense_bias, too, which function bodies read. Raises
+    ModelError for a model with a function of its own under the name of one of our operators.
     """
+    _check_functions(prepared.model)
     names, edit = Names(prepared.model), ModelEdit(prepared.view)
     layers = {name: layer for name, layer in prepared.convolutions.items() if name in plan}
     for layer in layers.values():
         names.release_node(layer.proto.name)
     clustering = {}
     for name, layer in layers.items():
-        nodes, constants = _Builder(layer, plan[name], names, prepared.view.opset, dense_inputs).build(lowering)
+        builder = _Builder(layer, plan[name], names, prepared, dense_inputs)
+        nodes, constants = builder.build(lowering)
         nodes[-1].doc_string = layer.proto.doc_string
         nodes[-1].metadata_props.extend(layer.proto.metadata_props)
         clustering[name] = next(node.name for node in nodes if node.op_type in CLUSTERING)
-        edit.replace(layer.taken_in, nodes, constants)
+        edit.replace(layer.taken_in, nodes, constants, builder.values)
     model = edit.result()
     if all(opset.domain != DOMAIN for opset in model.opset_import):
         model.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
     return Rewritten(model, clustering)
 
 
+def _check_functions(model: onnx.ModelProto) -> None:
+    """Raises ModelError where a function of the model's own would be called in place of one of our operators."""
+    for function in model.functions:
+        if function.domain == DOMAIN and list(function.input) != INPUTS.get(function.name, function.input):
+            raise ModelError(
+                f"the model has a function of its own named '{DOMAIN}.{function.name}', as an operator that "
+                "reuse-compile writes: give the function another name or domain"
+            )
+
+
 class _Builder:
     """Builds the replacement of one layer."""
 
-    def __init__(self, layer: ConvLayer, plan: LayerPlan, names: Names, opset: int, dense_inputs: bool) -> None:
-        self._layer, self._plan, self._names, self._opset = layer, plan, names, opset
+    def __init__(self, layer: ConvLayer, plan: LayerPlan, names: Names, prepared: Prepared, dense_inputs: bool) -> None:
+        self._layer, self._plan, self._names, self._opset = layer, plan, names, prepared.view.opset
         self._dense_inputs = dense_inputs
         self._settings, self._spec = plan.settings, plan.spec
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
+        self._declarations = prepared.declarations
+        self.values: list[onnx.ValueInfoProto] = []
+        """What the nodes compute: inference of other tools knows nothing of our operators."""
 
     def build(self, lowering: Lowering) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
         """Returns the new nodes, the last of which computes the layer's result, and the constants that they read."""
         source, target = self._layer.input, self._layer.output
+        self._declare(target, TensorProto.FLOAT, self._dims(target, self._spec.out_channels))
         if self._spec.one_dimensional:
             flat_input, flat = (self._names.new_tensor(f"{self._layer.name}/{part}") for part in ("input", "result"))
+            self._declare(flat_input, TensorProto.FLOAT, self._dims(source, self._spec.in_channels, height=True))
+            self._declare(flat, TensorProto.FLOAT, self._dims(target, self._spec.out_channels, height=True))
             self._change_height("Unsqueeze", source, flat_input)
             self._lower(lowering, flat_input, flat)
             self._change_height("Squeeze", flat, target)
         else:
             self._lower(lowering, source, target)
         return self._nodes, self._constants
+
+    def _dims(self, tensor: str, channels: int, height: bool = False) -> list[int | str | None]:
+        """Returns what is known of the dimensions of a tensor of the model; those of a 1-D one may get a height."""
+        rank = 3 if self._spec.one_dimensional else 4
+        known = self._known(tensor)
+        dims = [getattr(dim, dim.WhichOneof("value") or "", None) for dim in known]
+        if len(dims) != rank:
+            dims = [None, channels, *[None] * (rank - 2)]
+        return [*dims[:HEIGHT_AXIS], 1, *dims[HEIGHT_AXIS:]] if height else dims
+
+    def _known(self, tensor: str) -> list[onnx.TensorShapeProto.Dimension]:
+        for scope in self._layer.ref.scope.outwards():
+            value = self._declarations.get(scope.path, {}).get(tensor)
+            if value is not None:
+                return list(value.type.tensor_type.shape.dim)
+        return []
+
+    def _declare(self, tensor: str, element: int, dims: Sequence[int | str | None] | None) -> None:
+        self.values.append(onnx.helper.make_tensor_value_info(tensor, element, dims))
 
     def _lower(self, lowering: Lowering, source: str, target: str) -> None:
         (self._staged if lowering == "staged" else self._fused)(source, target)
@@ -119,6 +159,10 @@ class _Builder:
         codes, ids, centroids, counts, table = (
             self._names.new_tensor(f"{name}/{part}") for part in ("codes", "ids", "centroids", "counts", "table")
         )
+        # Of no shape: function bodies give these tensors others than the operators do.
+        stages = {codes: TensorProto.INT64, ids: TensorProto.INT32, counts: TensorProto.INT32}
+        for tensor in (codes, ids, centroids, counts, table):
+            self._declare(tensor, stages.get(tensor, TensorProto.FLOAT), None)
         self._node("Hash", "Hash", [source, *self._parameters()], [codes], {**self._hash_attributes(), **cut})
         cluster = {**self._cluster_attributes(), **cut}
         self._node("Cluster", "Cluster", [source, codes], [ids, centroids, counts], cluster)

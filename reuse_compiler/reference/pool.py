@@ -33,12 +33,13 @@ class Pooling:
         else:
             begin, end = same_padding(size, kernel, stride, 1, self.auto_pad == "SAME_UPPER")
         rest = size + begin + end - kernel
-        count = (-(-rest // stride) if self.ceil_mode else rest // stride) + 1
-        if self.ceil_mode:
-            count = max(count, 1)
-            # A window that would begin in the padding at the end is none.
-            if (count - 1) * stride >= size + begin:
-                count -= 1
+        # Rounded towards zero, as onnxruntime does: an input that lacks less than a stride still has a window.
+        count = (-(-rest // stride) if self.ceil_mode or rest < 0 else rest // stride) + 1
+        # A window that would begin in the padding at the end is none.
+        if self.ceil_mode and (count - 1) * stride >= size + begin:
+            count -= 1
+        if count < 1:
+            raise ValueError(f"an input of {size} with its padding is smaller than the kernel, which spans {kernel}")
         return [(index * stride - begin, index * stride - begin + kernel) for index in range(count)]
 
 

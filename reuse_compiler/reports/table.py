@@ -13,6 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from reuse_compiler.reports.printable import printable
+
 WIDE = 140
 """Columns of a terminal from which on the reasons stand in the table; in a narrower one those that matter follow it."""
 FOLDED = 12
@@ -52,7 +54,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Row], console: Console
     Where the console is too narrow for it, headings are broken and words folded; where that is not enough, each row
     becomes a paragraph.
     """
-    rows = list(rows)
+    rows = [row._replace(cells=[*map(printable, row.cells)]) for row in rows]
     table = _table(columns, rows)
     width = console.measure(table, options=console.options.update(width=UNLIMITED, max_width=UNLIMITED)).maximum
     if not _limited(console):
@@ -103,13 +105,13 @@ def print_layers(
     if dense:
         console.print("\nWhy layers stay dense:", style="bold")
     for reason, names in dense.items():
-        console.print(Text.assemble((", ".join(names), "bold"), f": {reason}"))
+        console.print(Text.assemble((printable(", ".join(names)), "bold"), f": {printable(reason)}"))
 
 
 def print_lines(lines: Iterable[str], console: Console, style: str = "") -> None:
     """Prints lines as they are, however long."""
     for line in lines:
-        console.print(Text(line, style), soft_wrap=True)
+        console.print(Text(printable(line), style), soft_wrap=True)
 
 
 def number(value: float | int | None) -> str:

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reuse_compiler.errors import ConfigError
+from reuse_compiler.json_files import JsonError, read_json
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.families import FamilyName as FamilyName
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
@@ -39,6 +41,8 @@ class LayerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _fits_family(self) -> LayerSettings:
+        if np.float32(self.capacity) <= 0:
+            raise ValueError(f"capacity {self.capacity} is 0 in float32: it must be above")
         largest = FAMILIES[self.family].max_hashes
         if self.num_hashes > largest:
             raise ValueError(f"H={self.num_hashes} is too large: family '{self.family}' takes at most {largest}")
@@ -61,16 +65,12 @@ class ReuseConfig(BaseModel):
     """An .npz beside the configuration file with arrays `<layer>/<name>` (`reuse.fitted`): trees, weights."""
 
     @staticmethod
-    def load(path: Path) -> ReuseConfig:
+    def load(path: AnyPath) -> ReuseConfig:
         """Reads and validates a file; raises ConfigError naming the file, the field and what is allowed."""
         try:
-            return ReuseConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise ConfigError(f"cannot read the configuration {path}: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not a JSON text file") from error
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path} is not valid JSON: {error}") from error
+            return ReuseConfig.model_validate(read_json(Path(path)))
+        except JsonError as error:
+            raise ConfigError(f"the configuration {path} {error}") from error
         except ValidationError as error:
             raise ConfigError(f"{path}: {describe_validation_error(error)}") from error
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reuse_compiler.errors import ConfigError
+from reuse_compiler.array_files import read_named_arrays
+from reuse_compiler.errors import ConfigError, DataError
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.plan import LayerWeights, Plan
@@ -51,14 +53,19 @@ class Fitted:
         return buffer.getvalue()
 
 
-def load_fitted(config: ReuseConfig, path: Path) -> Fitted:
+def fitted_files(config: ReuseConfig, path: AnyPath) -> set[Path]:
+    """Returns the file that a configuration read from `path` names, if it names one."""
+    return set() if config.parameters_file is None else {Path(path).parent / config.parameters_file}
+
+
+def load_fitted(config: ReuseConfig, path: AnyPath) -> Fitted:
     """Reads the `parameters_file` of the configuration that was read from `path`, beside which it lies.
 
     Raises ConfigError for a file that cannot be read and for arrays that belong to no layer.
     """
     if config.parameters_file is None:
         return Fitted()
-    file = path.parent / config.parameters_file
+    (file,) = fitted_files(config, path)
     layers: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for key, array in _read(file, path).items():
         layer, _, name = key.rpartition("/")
@@ -67,7 +74,7 @@ def load_fitted(config: ReuseConfig, path: Path) -> Fitted:
             raise ConfigError(f"{file}: '{key}' must be '<layer>/<name>' with a name of {known}")
         if layer not in config.layers:
             raise ConfigError(f"{file}: '{key}' is for a layer that {path} does not name")
-        layers.setdefault(layer, {})[name] = array.astype(np.int32 if name == "coordinates" else np.float32)
+        layers.setdefault(layer, {})[name] = _as_numbers(array, name, f"{file}: '{key}'")
     hashes = {layer: _named(values, HASH_PARAMETERS) for layer, values in layers.items()}
     weights = {layer: _named(values, WEIGHTS) for layer, values in layers.items()}
     return Fitted(
@@ -76,12 +83,23 @@ def load_fitted(config: ReuseConfig, path: Path) -> Fitted:
     )
 
 
-def _read(file: Path, config: Path) -> dict[str, npt.NDArray[Any]]:
+def _read(file: Path, config: AnyPath) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the hash parameters {file} named by {config}: {error}") from error
+        return read_named_arrays(file)
+    except DataError as error:
+        raise ConfigError(f"cannot read the hash parameters named by {config}: {error}") from error
+
+
+def _as_numbers(array: npt.NDArray[Any], name: str, where: str) -> npt.NDArray[Any]:
+    """Returns the array in the type of its kind; raises ConfigError for what is no number, or none of that type."""
+    wanted = np.dtype(np.int32 if name == "coordinates" else np.float32)
+    if array.dtype.kind not in "iuf":
+        raise ConfigError(f"{where} holds {array.dtype}, and must hold {wanted}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted = array.astype(wanted)
+    if wanted.kind == "i" and not np.array_equal(converted, array):
+        raise ConfigError(f"{where} has numbers that are no {wanted}")
+    return converted
 
 
 def _named(values: dict[str, npt.NDArray[Any]], names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:

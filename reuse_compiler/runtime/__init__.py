@@ -6,7 +6,7 @@ Compiled models need nothing of this in production: `SessionOptions.register_cus
 from reuse_compiler.runtime.engine import import_onnxruntime
 from reuse_compiler.runtime.library import has_cuda, library_path, library_version
 from reuse_compiler.runtime.providers import Provider, ProviderName, current_provider, running_on
-from reuse_compiler.runtime.sessions import session
+from reuse_compiler.runtime.sessions import register_others, session, with_libraries
 from reuse_compiler.runtime.statistics import (
     NodeStatistics,
     StageSeconds,
@@ -25,9 +25,11 @@ __all__ = [
     "import_onnxruntime",
     "library_path",
     "library_version",
+    "register_others",
     "remaining_ratios",
     "reset_statistics",
     "running_on",
     "session",
     "statistics",
+    "with_libraries",
 ]

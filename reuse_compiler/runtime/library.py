@@ -15,8 +15,13 @@ OVERRIDE = "REUSE_LIBRARY"
 """Environment variable with the path of a library to use instead of the installed one."""
 
 
-def library_path() -> Path:
-    """Returns the path for `SessionOptions.register_custom_ops_library`; raises LibraryError where there is none."""
+def library_path() -> str:
+    """Returns what `SessionOptions.register_custom_ops_library` takes; raises LibraryError where there is none."""
+    return str(library_file())
+
+
+def library_file() -> Path:
+    """Returns where the operator library is; raises LibraryError where there is none."""
     override = os.environ.get(OVERRIDE)
     if override:
         path = Path(override).expanduser()
@@ -52,7 +57,7 @@ def has_cuda() -> bool:
 
 def load_library() -> ctypes.CDLL:
     """Returns the operator library, the one instance that onnxruntime's sessions in this process use too."""
-    return _load(library_path())
+    return _load(library_file())
 
 
 @functools.cache

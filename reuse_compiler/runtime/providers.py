@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,23 +53,22 @@ class Provider:
             raise cuda_error()
 
 
-_current = Provider()
+_current: ContextVar[Provider] = ContextVar("provider", default=Provider())  # noqa: B039 (it is frozen)
 
 
 def current_provider() -> Provider:
     """Returns the provider of sessions that are opened without naming one."""
-    return _current
+    return _current.get()
 
 
 @contextmanager
 def running_on(provider: Provider) -> Iterator[None]:
-    """Makes `provider` that of all sessions that this process opens meanwhile."""
-    global _current
-    before, _current = _current, provider
+    """Makes `provider` that of all sessions that this thread, and no other one, opens meanwhile."""
+    token = _current.set(provider)
     try:
         yield
     finally:
-        _current = before
+        _current.reset(token)
 
 
 def names(providers: Sequence[Any]) -> list[str]:

@@ -6,10 +6,14 @@ import logging
 import os
 import uuid
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reuse_compiler.errors import LibraryError
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.runtime import cuda_libraries
 from reuse_compiler.runtime.engine import import_onnxruntime
 from reuse_compiler.runtime.library import library_path, load_library
@@ -27,25 +31,35 @@ REGISTERED_TWICE = "Domain already set"
 LIBRARY_ENTRY = "ai.reuse.library"
 """Session configuration entry that tells which library `register` has put into the options."""
 
+STAGES_ENTRY = "ai.reuse.stages"
+"""With "1" in it when the library is registered, CUDA kernels of these sessions time their stages."""
+OTHERS_ENTRY = "ai.reuse.other_libraries"
+"""The same of others' libraries, which `register_others` has put there, a line each."""
+_others: ContextVar[tuple[AnyPath, ...]] = ContextVar("other_libraries", default=())
+
 
 def session(
-    path: str | os.PathLike[str] | bytes,
+    path: AnyPath | bytes,
     providers: Sequence[Any] | None = None,
     sess_options: onnxruntime.SessionOptions | None = None,
+    custom_op_libraries: Sequence[AnyPath] | None = None,
 ) -> onnxruntime.InferenceSession:
     """Returns an `onnxruntime.InferenceSession` with the operators of domain `ai.reuse`.
 
     `path` is a model file or a serialized model. Without `providers` the model runs on the CPU (inside `running_on`, on
     the provider named there). If CUDA is among `providers`, its libraries are loaded first. Where it cannot be started,
     the model runs on the CPU and a warning is logged, provided that `providers` has the CPU, too.
-    `sess_options` is changed: the operator library is registered in it and it gets a configuration entry that names its
-    statistics, both once only, so sessions made from one `sess_options` share their statistics.
+    `custom_op_libraries` are others' libraries with operators that the model needs, too (without, those of
+    `with_libraries`).
+    `sess_options` is changed: libraries are registered in it and it gets a configuration entry that names its
+    statistics, each once only, so sessions made from one `sess_options` share their statistics.
     Raises LibraryError if the library or onnxruntime is missing or unfit, or if CUDA cannot be started and is the only
     provider; errors in the model are onnxruntime's own.
     """
     runtime = import_onnxruntime()
     options = runtime.SessionOptions() if sess_options is None else sess_options
     register(options)
+    register_others(options, custom_op_libraries)
     model = path if isinstance(path, bytes) else os.fspath(path)
     try:
         chosen = list(providers or current_provider().for_onnxruntime())
@@ -99,14 +113,41 @@ def register(options: onnxruntime.SessionOptions) -> None:
         options.add_session_config_entry(TAG_ENTRY, uuid.uuid4().hex)
         forget = load_library().reuse_statistics_forget
     try:
-        options.register_custom_ops_library(str(path))
+        options.register_custom_ops_library(path)
     except Exception as error:
         raise LibraryError(f"onnxruntime refuses the operator library {path}: {error}") from error
-    options.add_session_config_entry(LIBRARY_ENTRY, str(path))
+    options.add_session_config_entry(LIBRARY_ENTRY, path)
     if forget is not None:
         # Sessions keep their options alive, so when these go nobody can ask for the statistics any more.
         weakref.finalize(options, forget, tag_of(options).encode()).atexit = False
     logger.debug("registered %s in session options", path)
+
+
+@contextmanager
+def with_libraries(libraries: Sequence[AnyPath]) -> Iterator[None]:
+    """Registers others' libraries in all sessions that this thread, and no other one, opens meanwhile."""
+    token = _others.set(tuple(libraries))
+    try:
+        yield
+    finally:
+        _others.reset(token)
+
+
+def register_others(options: onnxruntime.SessionOptions, libraries: Sequence[AnyPath] | None = None) -> None:
+    """Adds others' libraries (None: those of `with_libraries`) to `options`, each once; raises LibraryError."""
+    known = _entry(options, OTHERS_ENTRY).splitlines()
+    for library in _others.get() if libraries is None else libraries:
+        path = Path(library).resolve()
+        if str(path) in known:
+            continue
+        if not path.is_file():
+            raise LibraryError(f"there is no library of operators {library}: correct --custom-op-library")
+        try:
+            options.register_custom_ops_library(str(path))
+        except Exception as error:
+            raise LibraryError(f"onnxruntime refuses the library of operators {path}: {error}") from error
+        known.append(str(path))
+        options.add_session_config_entry(OTHERS_ENTRY, "\n".join(known))
 
 
 def tag_of(options: onnxruntime.SessionOptions) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -65,6 +66,7 @@ _NODES = TypeAdapter(list[NodeStatistics])
 def statistics(session: onnxruntime.InferenceSession) -> list[NodeStatistics]:
     """Returns the counts of every reuse node of a session made by `reuse_compiler.session`.
 
+    A name in the model that is not UTF-8 has an escape such as \\xff in place of each byte that does not fit.
     Sessions on which the library was registered by hand share one list, unless they were given the configuration
     entry `ai.reuse.session` before.
     """
@@ -74,8 +76,14 @@ def statistics(session: onnxruntime.InferenceSession) -> list[NodeStatistics]:
         buffer = ctypes.create_string_buffer(size)
         needed = library.reuse_statistics_json(tag, buffer, size)
         if needed <= size:
-            return _NODES.validate_json(buffer.value)
+            return _NODES.validate_json(_decoded(buffer.value))
         size = needed  # another thread ran the session in between and its numbers grew
+
+
+def _decoded(json: bytes) -> str:
+    """Returns JSON in which bytes that are no UTF-8, as a model's names may have, stand as \\xff inside the strings."""
+    text = json.decode("utf-8", "surrogateescape")
+    return re.sub("[\udc80-\udcff]", lambda byte: rf"\\x{ord(byte[0]) - 0xDC00:02x}", text)
 
 
 def remaining_ratios(session: onnxruntime.InferenceSession) -> dict[str, float]:

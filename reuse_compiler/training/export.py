@@ -12,9 +12,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
+from reuse_compiler.configuration import configuration_of, create_configuration, parameters_path
 from reuse_compiler.errors import ModelError
+from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.save import check_output
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.training.conversion import reuse_layers, revert
 from reuse_compiler.training.shapes import ANY_SIZE, spec_of
@@ -24,7 +26,7 @@ OPSET = 17
 
 def export_onnx(
     model: nn.Module,
-    path: Path | str,
+    path: AnyPath,
     example: Tensor,
     *,
     input_names: Sequence[str] = ("x",),
@@ -51,12 +53,15 @@ def export_onnx(
         executed = _export(plain, file, example.cpu(), input_names, output_names)
         exported = onnx.load(file)
     _name_convolutions(exported, plain, executed)
-    onnx.save(exported, path)
     plan = {
         name: LayerPlan(spec_of(layer, ANY_SIZE), layer.settings, layer.parameters_of_hash)
         for name, layer in layers.items()
     }
-    write_configuration(plan, 0, config, overwrite)
+    with FileTransaction(overwrite) as files:  # all of them or none
+        with files.create(path) as stream:
+            stream.write(exported.SerializeToString())
+        create_configuration(files, plan, 0, config)
+        files.publish()
     return config
 
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reuse_compiler.array_files import ARRAY_SUFFIXES, read_arrays
 from reuse_compiler.errors import DataError
-from reuse_compiler.verification.array_files import ARRAY_SUFFIXES, read_arrays
 from reuse_compiler.verification.inputs import Feed, InputSpec, check_names
 
 Shapes = Mapping[str, tuple[int, ...]]

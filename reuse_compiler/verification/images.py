@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reuse_compiler.errors import DataError
+from reuse_compiler.json_files import JsonError, read_json
 from reuse_compiler.reuse.config import describe_validation_error
 from reuse_compiler.verification.data import Shapes, Source, batch_size, describe_runs
 from reuse_compiler.verification.inputs import Feed, InputSpec
@@ -46,9 +46,9 @@ class Preprocessing(BaseModel):
     def load(file: Path) -> Preprocessing:
         """Reads and checks the file; raises DataError naming the field."""
         try:
-            settings = Preprocessing.model_validate(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"{file} cannot be read as JSON: {error}") from error
+            settings = Preprocessing.model_validate(read_json(file))
+        except JsonError as error:
+            raise DataError(f"{file} {error}") from error
         except ValidationError as error:
             raise DataError(f"{file}: {describe_validation_error(error)}") from error
         settings._check(file)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,12 @@ class InputSpec:
     def is_dynamic(self) -> bool:
         """Whether some size is known at run time only."""
         return self.dims is None or any(isinstance(dim, str) for dim in self.dims)
+
+    def ranked(self, shapes: Mapping[str, Sequence[int]]) -> InputSpec:
+        """Returns the same with the rank that `shapes` has for the input, where the model leaves it open."""
+        if self.dims is not None or self.name not in shapes:
+            return self
+        return replace(self, dims=("",) * len(shapes[self.name]))
 
     def __str__(self) -> str:
         dims = "?" if self.dims is None else ", ".join(str(dim) or "?" for dim in self.dims)

@@ -9,21 +9,21 @@ from pathlib import Path
 import onnx
 
 from reuse_compiler.graph.names import Names
-from reuse_compiler.verification.data import Source
+from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.runnable import exposed
 from reuse_compiler.verification.sessions import ORIGINAL, open_session, run_session
 
 
 def measure_shapes(
-    model: onnx.ModelProto, tensors: Sequence[str], source: Source, threads: int, folder: Path
+    model: onnx.ModelProto, tensors: Sequence[str], feed: Feed, threads: int, folder: Path
 ) -> dict[str, tuple[int, ...]]:
-    """Runs a model on the first feed of `source`; returns the shapes of these tensors of its main graph.
+    """Runs a model on `feed`; returns the shapes of these tensors of its main graph.
 
     `folder` may hold a temporary copy of a model with external data. Raises VerificationError if it does not run.
     """
     with _shape_nodes(model, tensors) as names, exposed(model, names):
         session = open_session(model, threads, ORIGINAL, folder=folder)
-    shapes = run_session(session, names, next(iter(source)), ORIGINAL)
+    shapes = run_session(session, names, feed, ORIGINAL)
     return {tensor: tuple(map(int, shape)) for tensor, shape in zip(tensors, shapes, strict=True)}
 
 

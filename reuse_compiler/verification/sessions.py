@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +14,8 @@ import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import ReuseError, VerificationError
-from reuse_compiler.runtime import current_provider, import_onnxruntime, session
+from reuse_compiler.runtime import current_provider, import_onnxruntime, register_others, session
+from reuse_compiler.runtime.sessions import STAGES_ENTRY
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.runnable import runnable
 
@@ -29,6 +31,14 @@ class RunError(VerificationError):
     """A model does not load or run in onnxruntime on the given inputs."""
 
 
+class LoadError(RunError):
+    """A model does not load, whatever the inputs."""
+
+
+UNKNOWN_OPERATOR = re.compile(r"(?P<domain>[\w.-]+):\w+\(-?\d+\) is not a registered function/op")
+"""What onnxruntime says of a model with an operator of a library that was not registered."""
+
+
 def open_session(
     model: onnx.ModelProto | bytes | Path,
     threads: int,
@@ -38,12 +48,14 @@ def open_session(
     profile: Path | None = None,
     plain: bool = False,
     keeps_memory: bool = True,
+    stages_timed: bool = False,
 ) -> onnxruntime.InferenceSession:
-    """Opens a model for `threads` threads; raises RunError, naming it `label`, if onnxruntime cannot load it.
+    """Opens a model for `threads` threads; raises LoadError, naming it `label`, if onnxruntime cannot load it.
 
     `folder` may hold a temporary copy of a model with external data. `profile` is the prefix of a file for
     onnxruntime's profiler; a `plain` session knows no operators of ours. A session that `keeps_memory` holds all that
-    its runs have ever needed, which makes the next one faster.
+    its runs have ever needed, which makes the next one faster. With `stages_timed` CUDA kernels time their stages, too:
+    each is waited for then.
     """
     runtime = import_onnxruntime()
     options = runtime.SessionOptions()
@@ -53,6 +65,8 @@ def open_session(
     options.log_severity_level = 4  # what goes wrong is raised; what is odd is not the user's doing
     # Threads of one session must not spin on while another session's run is timed.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if stages_timed:
+        options.add_session_config_entry(STAGES_ENTRY, "1")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
@@ -60,6 +74,7 @@ def open_session(
     with held as source:
         try:
             if plain:
+                register_others(options)
                 provider = current_provider()
                 opened = runtime.InferenceSession(source, options, providers=provider.for_onnxruntime())
                 provider.check(opened)
@@ -68,7 +83,7 @@ def open_session(
         except ReuseError:
             raise
         except Exception as error:
-            raise RunError(f"onnxruntime cannot load {label}: {one_line(error)}") from error
+            raise LoadError(f"onnxruntime cannot load {label}: {_with_advice(one_line(error))}") from error
 
 
 def run_session(
@@ -93,6 +108,14 @@ def one_line(error: Exception) -> str:
     """The message of onnxruntime without its prefix and further lines."""
     text = " ".join(str(error).split())
     return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
+
+
+def _with_advice(message: str) -> str:
+    """Returns why a model does not load, and what helps if it has an operator of a library that was not named."""
+    unknown = UNKNOWN_OPERATOR.search(message)
+    if unknown is None:
+        return message
+    return f"{message}; name the library that has the operators of {unknown['domain']} with --custom-op-library"
 
 
 class BoundRun:

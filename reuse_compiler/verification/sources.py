@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reuse_compiler.array_files import ARRAY_SUFFIXES
 from reuse_compiler.errors import DataError
-from reuse_compiler.verification.array_files import ARRAY_SUFFIXES
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.verification.data import Shapes, Source, open_arrays
 from reuse_compiler.verification.images import EXAMPLE, FILE_NAME, ImageSource, has_images
 from reuse_compiler.verification.inputs import InputSpec
 
 
-def open_data(path: Path, specs: list[InputSpec], shapes: Shapes) -> Source:
+def open_data(path: AnyPath, specs: list[InputSpec], shapes: Shapes) -> Source:
     """Opens a file or folder for the inputs `specs`; `shapes` are the user's, for batch sizes and photo sizes."""
+    path = Path(path)
     if not path.exists():
         raise DataError(f"there is no sample data at {path}")
     if not specs:
         raise DataError(f"the model has no inputs, so {path} cannot be used")
+    specs = [spec.ranked(shapes) for spec in specs]
     if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         return open_arrays(path, specs, shapes)
     if path.is_dir():

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from reuse_compiler.benchmark.conv import STAGES_VARIABLE, Circumstances, measure_conv
+from reuse_compiler.benchmark import conv
+from reuse_compiler.benchmark.conv import Circumstances, measure_conv
 from reuse_compiler.benchmark.printing import print_conv
 from reuse_compiler.benchmark.report import ConvReport
 from reuse_compiler.runtime import Provider, running_on
+from reuse_compiler.runtime.sessions import STAGES_ENTRY, _entry
+from reuse_compiler.verification.sessions import open_session
 from tests.benchmark.conftest import MakeCase
 
 
@@ -31,8 +34,7 @@ class CudaOnTheCpu(Provider):
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_a_report_has_no_floor_of_a_cpu(small_case: MakeCase, tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(STAGES_VARIABLE, "0")
+def test_a_report_has_no_floor_of_a_cpu(small_case: MakeCase, tf32: bool) -> None:
     with running_on(CudaOnTheCpu("cuda", tf32=tf32)):
         report = measure_conv(small_case(), Circumstances(repeats=2))
     assert (report.provider, report.tf32, report.peaks, report.floor, report.predicted_speedup) == (
@@ -47,8 +49,17 @@ def test_a_report_has_no_floor_of_a_cpu(small_case: MakeCase, tf32: bool, monkey
     assert "fused ms" in text and "staged ms" not in text
 
 
-def test_the_environment_is_as_it_was(small_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(STAGES_VARIABLE, raising=False)
+def test_one_session_is_asked_to_time_its_stages(small_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = []
+
+    def open_and_look(*arguments: Any, **named: Any) -> Any:
+        environment = dict(os.environ)
+        opened = open_session(*arguments, **named)
+        assert os.environ == environment
+        entries.append(_entry(opened.get_session_options(), STAGES_ENTRY))
+        return opened
+
+    monkeypatch.setattr(conv, "open_session", open_and_look)
     with running_on(CudaOnTheCpu("cuda")):
         measure_conv(small_case(), Circumstances(repeats=1))
-    assert STAGES_VARIABLE not in os.environ
+    assert [entry for entry in entries if entry] == ["1"] and len(entries) == 4

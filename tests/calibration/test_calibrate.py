@@ -277,3 +277,11 @@ def test_without_convolutions_there_is_nothing_to_do(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "net.onnx")
     with pytest.raises(ModelError, match="nothing to calibrate"):
         calibrate_file(tmp_path / "net.onnx", [{"x": random_array(2, 4)}], None)
+
+
+def test_an_input_without_a_rank_has_the_shape_of_the_samples(path: Path) -> None:
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, path)
+    report = calibrate(path, exclude=".")
+    assert {layer.reason for layer in report.layers} == {"its name matches --exclude '.'"}, "sizes are known"

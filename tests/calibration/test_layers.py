@@ -126,3 +126,18 @@ def test_weights_are_known_though_they_are_computed() -> None:
     expected = onnx.numpy_helper.to_array(model.graph.initializer[0]).transpose(3, 2, 0, 1)
     np.testing.assert_array_equal(layer.weights, expected)
     np.testing.assert_array_equal(layer.biases, np.zeros(6, np.float32))
+
+
+def test_sizes_that_inference_loses_are_measured_on_a_sample() -> None:
+    model = network()
+    negative = tensor("negative", np.array([0, 0, -1, -1] * 2))
+    model.graph.initializer.append(negative)
+    model.graph.node[0].input[0] = "padded"
+    model.graph.node.insert(0, helper.make_node("Pad", ["x", "pads"], ["padded"]))
+    model.graph.node.insert(0, helper.make_node("Neg", ["negative"], ["pads"]))
+    options = CalibrationOptions(shapes={"x": (2, 3, 8, 8)})
+    without = examine(model, options)
+    assert not without.layers and "its input size is unknown" in without.dense["first"]
+    measured = examine(model, options, {"x": random_array(2, 3, 8, 8)})
+    assert [layer.spec.input_shape for layer in measured.layers][:2] == [(2, 3, 10, 10), (2, 8, 5, 5)]
+    assert measured.alone(measured.layers[1]).layers[0].name == "grouped"

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from reuse_compiler.calibration.metric_kinds import Python
+from reuse_compiler.calibration.samples import open_samples
 from reuse_compiler.calibration.user_code import describe_exception, load_function, split_name
-from reuse_compiler.errors import ConfigError
+from reuse_compiler.errors import ConfigError, DataError
 
 
 def test_modules_and_files(tmp_path: Path) -> None:
@@ -61,3 +63,33 @@ def test_an_import_that_fails_inside_a_module_is_told_from_a_missing_one(
 def test_exceptions_in_one_line() -> None:
     assert describe_exception(ValueError("a\n  b")) == "ValueError: a b"
     assert describe_exception(KeyError()) == "KeyError"
+
+
+ENDS = """
+import sys
+
+def load():
+    sys.exit(0)
+
+def load_data():
+    yield {}
+    sys.exit()
+
+def score(expected, actual, labels):
+    sys.exit(0)
+"""
+
+
+def test_code_that_ends_the_program_is_an_error_like_another(tmp_path: Path) -> None:
+    file, at_once = tmp_path / "ends.py", tmp_path / "at_once.py"
+    file.write_text(ENDS)
+    at_once.write_text("import sys\nsys.exit(0)")
+    with pytest.raises(ConfigError, match=r"importing .*at_once\.py raises SystemExit: 0 \(at_once\.py, line 2\)"):
+        load_function(f"{at_once}:f")
+    with pytest.raises(DataError, match=r"ends\.py:load raises SystemExit: 0 \(ends\.py, line 5\)"):
+        open_samples(f"{file}:load", [], {})
+    with pytest.raises(DataError, match=r"the reader raises SystemExit \(ends\.py, line 9\)"):
+        open_samples(str(file), [], {})
+    metric = Python(f"{file}:score").start()
+    with pytest.raises(ConfigError, match=r"the metric .* raises SystemExit: 0 \(ends\.py, line 12\)"):
+        metric.add({}, {}, None)

@@ -47,6 +47,7 @@ def run() -> Run:
     def run_with(*arguments: object) -> Result:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        assert "error: unexpected" not in result.stderr, result.stderr
         return result
 
     return run_with

@@ -108,6 +108,17 @@ class TestModels:
         assert_refused(run, FAILURE, "onnxruntime cannot load the original model: ", model, "--force")
         assert files(model.parent) == ["net.onnx"]
 
+    def test_names_that_are_not_utf_8(self, run: Run, model: Path) -> None:
+        model.write_bytes(model.read_bytes().replace(b"conv1", b"con\xff1"))
+        assert_refused(run, FAILURE, "UTF-8", model, "--force")
+        assert files(model.parent) == ["net.onnx"]
+
+    def test_names_that_would_steer_the_terminal(self, run: Run, model: Path) -> None:
+        model.write_bytes(model.read_bytes().replace(b"conv1", b"\x1b[2J1"))
+        result = run(model, "--force", "--log-level", "info")
+        assert result.exit_code == 0 and "\x1b" not in result.stdout + result.stderr
+        assert r"\x1b[2J1" in result.stdout
+
 
 class TestConfigurations:
     @pytest.mark.parametrize(

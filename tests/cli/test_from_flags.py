@@ -46,6 +46,7 @@ class Sample(BaseModel):
     pair: Annotated[tuple[str, ...], Flag("Two.", name="--two", parse=halves)] = ("a", "b")
     shapes: Annotated[dict[str, tuple[int, ...]], ALONE, Flag("Sizes.", name="--shape")] = Field(default_factory=dict)
     place: Annotated[Path | None, Flag("A file.", metavar="FILE")] = None
+    places: Annotated[list[Path], Flag("Files.", name="--each", metavar="FILE")] = Field(default_factory=list)
 
 
 Run = Callable[..., Result]
@@ -84,7 +85,9 @@ def test_without_flags_options_have_their_defaults(run: Run, seen: Seen) -> None
 
 def test_every_kind_of_option_is_read(run: Run, seen: Seen) -> None:
     flags = "-c 4 --share 0.25 --colour green --dark --no-light --numbers 5,6,7 --tastes sour --two x/y --place p.txt"
-    result = run(*flags.split(), "--shape", "a:b:1,2", "--shape", "c:3", "--sizes", "8, 9")
+    result = run(
+        *flags.split(), "--shape", "a:b:1,2", "--shape", "c:3", "--sizes", "8, 9", "--each", "a,b", "--each", "c"
+    )
     assert result.exit_code == 0, result.stderr
     assert seen["sample"] == Sample(
         count=4,
@@ -97,6 +100,7 @@ def test_every_kind_of_option_is_read(run: Run, seen: Seen) -> None:
         pair=("x", "y"),
         shapes={"a:b": (1, 2), "c": (3,)},
         place=Path("p.txt"),
+        places=[Path("a,b"), Path("c")],
     )
     assert seen["sizes"] == (8, 9)
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,20 @@ import pytest
 
 import reuse_compiler
 
+Process = subprocess.Popen[str]
 ROOT = str(Path(reuse_compiler.__file__).parents[1])
 
 
-def start(*arguments: object) -> "subprocess.Popen[str]":
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])}
+SCRIPTS: dict[str, str] = tomllib.loads((Path(ROOT) / "pyproject.toml").read_text())["project"]["scripts"]
+
+
+def start(*arguments: object, program: str = "reuse-compile", path: str = "", stdout: int = subprocess.PIPE) -> Process:
+    """Starts a program as the script that pip makes does, with `path` before everything else that Python searches."""
+    module, function = SCRIPTS[program].split(":")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([path, ROOT, os.environ.get("PYTHONPATH", "")])}
     return subprocess.Popen(
-        [sys.executable, "-m", "reuse_compiler.cli.compile", *map(str, arguments)],
-        stdout=subprocess.PIPE,
+        [sys.executable, "-c", f"from {module} import {function}; {function}()", *map(str, arguments)],
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
@@ -84,9 +91,45 @@ def test_interruption_leaves_nothing_behind(
     assert files(tmp_path / "out") == [] and files(tmp_path / "in") == ["net.bin", "net.onnx"]
 
 
+@pytest.mark.parametrize("program", SCRIPTS)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruption_while_the_program_is_loaded(
+    tmp_path: Path, program: str, number: signal.Signals, code: int
+) -> None:
+    """A module in the place of one that is needed sends the signal as soon as it is imported."""
+    (tmp_path / "typer.py").write_text(f"import os, time\nos.kill(os.getpid(), {number})\ntime.sleep(60)")
+    process = start(program=program, path=str(tmp_path))
+    assert (*process.communicate(timeout=60), process.returncode) == ("", "", code)
+
+
+def test_nothing_that_takes_long_is_imported_before_signals_are_heeded() -> None:
+    modules = {script.partition(":")[0] for script in SCRIPTS.values()}
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    packages = {name.partition(".")[0] for name in run.stdout.split()}
+    assert packages - sys.stdlib_module_names == {"__main__", "reuse_compiler"}
+
+
+def test_a_package_that_cannot_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ImportError('libm.so: cannot open shared object file')")
+    process = start(path=str(tmp_path))
+    out, err = process.communicate(timeout=60)
+    assert (out, process.returncode) == ("", 1) and err.count("\n") == 1
+    assert err.startswith("error: the program cannot be loaded (ImportError: libm.so: cannot open")
+
+
 def test_a_reader_that_leaves_early(model: Path) -> None:
-    process = start(model, "--dry-run", "--force")
+    process = start(model, "--dry-run", "--log-level", "error")
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
-    assert "Traceback" not in process.stderr.read()
-    process.wait(timeout=60)
+    assert process.stderr.read().startswith("error: the output was not read to its end")
+    assert process.wait(timeout=60) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_an_output_without_room(model: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = start(model, "--dry-run", "--log-level", "error", stdout=full.fileno())
+    _, err = process.communicate(timeout=60)
+    message = "error: the output cannot be written: No space left on device; make room, or write elsewhere\n"
+    assert (process.returncode, err) == (1, message)

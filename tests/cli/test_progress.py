@@ -36,3 +36,10 @@ def test_the_cursor_comes_back_also_after_an_interruption(capsys: pytest.Capture
         raise KeyboardInterrupt
     hide, show = "\x1b[?25l", "\x1b[?25h"
     assert stream.getvalue().count(hide) == stream.getvalue().count(show) == 1
+
+
+def test_names_are_shown_as_they_are_and_steer_nothing() -> None:
+    stream = io.StringIO()
+    with ProgressBars(Console(file=stream, force_terminal=True, width=100)) as progress:
+        progress("measuring [/red]\x1b[2J", 0, 3)
+    assert r"measuring [/red]\x1b[2J" in stream.getvalue() and "\x1b[2J" not in stream.getvalue()

@@ -59,9 +59,14 @@ def test_statistics_are_those_of_the_cpu() -> None:
     assert counted[0] == counted[1]
 
 
-def test_stages_are_timed_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REUSE_CUDA_STAGES", "1")
-    session = cuda_session(CASE.model("fused"))
+@pytest.mark.parametrize("by", ["environment", "entry"])
+def test_stages_are_timed_when_asked(monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    options = without_fallback()
+    if by == "entry":
+        options.add_session_config_entry("ai.reuse.stages", "1")
+    else:
+        monkeypatch.setenv("REUSE_CUDA_STAGES", "1")
+    session = reuse_compiler.session(CASE.model("fused").SerializeToString(), cuda_alone(), options)
     session.run(None, {"X": CASE.data()[0]})
     seconds = reuse_compiler.statistics(session)[0].seconds
     assert min(seconds.hash, seconds.cluster, seconds.gemm, seconds.gather) > 0

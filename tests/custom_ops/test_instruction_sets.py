@@ -16,7 +16,7 @@ from tests.custom_ops.cuda_host import FOLDER, build_target
 REGISTER = """
 import onnxruntime
 from reuse_compiler.runtime.library import library_path
-onnxruntime.SessionOptions().register_custom_ops_library(str(library_path()))
+onnxruntime.SessionOptions().register_custom_ops_library(library_path())
 """
 LOAD = """
 from reuse_compiler.runtime.library import load_library

@@ -78,7 +78,7 @@ def conv_model(
 def run(model: onnx.ModelProto | str, feeds: dict[str, Array]) -> list[Array]:
     """Runs a model, or a file, in onnxruntime with the operator library."""
     options = onnxruntime.SessionOptions()
-    options.register_custom_ops_library(str(library_path()))
+    options.register_custom_ops_library(library_path())
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     content = model if isinstance(model, str) else model.SerializeToString()

@@ -204,11 +204,29 @@ def test_regions_without_pooling_keep_the_order() -> None:
     assert set(rewritten(chain(between))) == {"a", "s"}
 
 
+@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("ceil_mode", [0, 1])
+@pytest.mark.parametrize(("stride", "computed"), [(3, True), (2, False), (1, False)])
+def test_windows_larger_than_the_input(op_type: str, ceil_mode: int, stride: int, computed: bool) -> None:
+    """What onnxruntime computes of an input that lacks less than a stride is computed, what it refuses is refused."""
+    model = chain()
+    kernel: dict[str, Any] = {"kernel_shape": [14, 14], "strides": [stride, stride], "ceil_mode": ceil_mode}
+    model.graph.node[1].CopyFrom(node(op_type, ["q"], ["a"], **kernel))
+    compiled = lower(model, EXACT).model
+    assert [n.op_type for n in compiled.graph.node if n.domain == "ai.reuse"] == ["ReuseConv", op_type, "ReuseConv"]
+    if computed:
+        assert_close(run(compiled, {"x": X})[0], run(model, {"x": X})[0])
+    else:
+        for refused in (model, compiled):
+            with pytest.raises(Exception, match=r"(?i)invalid|smaller|negative|dim"):
+                run(refused, {"x": X})
+
+
 def test_declared_shapes_move_along() -> None:
     model = chain([node("MaxPool", ["a"], ["b"], kernel_shape=[2, 2])])
     model.graph.value_info.extend([value("a", ["N", 4, "H", "W"]), value("b", None)])
     declared = {info.name: info.type.tensor_type for info in lower(model, EXACT).model.graph.value_info}
-    assert set(declared) == {"a/nhwc", "b/nhwc"}
+    assert set(declared) == {"q/nhwc", "a/nhwc", "b/nhwc"}
     assert [dim.dim_param or dim.dim_value for dim in declared["a/nhwc"].shape.dim] == ["N", "H", "W", 4]
     assert declared["a/nhwc"].elem_type == TensorProto.FLOAT
     assert not declared["b/nhwc"].HasField("shape")

@@ -279,6 +279,8 @@ def test_everything_else_stays_byte_for_byte() -> None:
     assert [(p.key, p.value) for p in result.graph.node[1].metadata_props] == [("trace", "line 3")]
     kept = [t.SerializeToString() for t in model.graph.initializer]
     assert [t.SerializeToString() for t in result.graph.initializer][:3] == kept
+    own = result.graph.value_info.pop()
+    assert own.name == result.graph.node[1].output[0]
     for model_ in (model, result):
         del model_.graph.node[:]
         del model_.graph.initializer[:]

@@ -6,7 +6,8 @@ import math
 import pytest
 from rich.console import Console
 
-from reuse_compiler.reports.table import Row, number, numbers, print_table, words
+from reuse_compiler.report import LayerReport
+from reuse_compiler.reports.table import Row, number, numbers, print_layers, print_lines, print_table, words
 
 COLUMNS = [*words("layer", "setting"), *numbers("dense ms", "output error", "r_c")]
 ROWS = [
@@ -72,3 +73,15 @@ def test_numbers() -> None:
     assert [number(n) for n in (None, 7, 0.0, 1.0, 0.123, 1e-7, 9.96, 123.4, math.inf)] == [
         "-", "7", "0", "1", "0.12", "1e-07", "10", "123", "inf"
     ]  # fmt: skip
+
+
+def test_names_cannot_steer_the_terminal() -> None:
+    hostile, shown = "conv\x1b[2J\x9b31m\r\n", r"conv\x1b[2J\x9b31m\r\n"
+    layer = LayerReport(name=hostile, decision="dense", reason=f"'{hostile}' is a graph input")
+    for width in (40, 100, 200):
+        stream = io.StringIO()
+        console = Console(file=stream, width=width, force_terminal=True, color_system=None)
+        print_layers(words("layer"), [layer], lambda each: [each.name], console)
+        print_lines([f"written to {hostile}"], console)
+        text = stream.getvalue()
+        assert shown in text and not {"\x1b", "\x9b", "\r"} & set(text)

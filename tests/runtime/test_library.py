@@ -11,20 +11,20 @@ import pytest
 
 import reuse_compiler
 from reuse_compiler.errors import LibraryError
-from reuse_compiler.runtime.library import OVERRIDE, library_path, library_version, load_library
+from reuse_compiler.runtime.library import OVERRIDE, library_file, library_path, library_version, load_library
 from reuse_compiler.runtime.sessions import TAG_ENTRY, register
 
 
 def test_is_part_of_the_package_and_has_a_version() -> None:
-    assert library_path().is_file() and library_path().is_absolute()
+    assert library_file().is_file() and library_file().is_absolute()
     assert library_version()[0].isdigit()
-    assert reuse_compiler.library_path() == library_path()
+    assert reuse_compiler.library_path() == library_path() == str(library_file())
 
 
 def test_another_one_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     copy = shutil.copy(library_path(), tmp_path / "other.so")
     monkeypatch.setenv(OVERRIDE, str(copy))
-    assert library_path() == copy
+    assert library_file() == copy
     assert library_version()
 
 

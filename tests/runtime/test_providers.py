@@ -1,6 +1,8 @@
 """Which provider sessions get, and what is said where CUDA cannot be had."""
 
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import onnx
@@ -139,3 +141,22 @@ def test_what_the_provider_raises_is_told(network: onnx.ModelProto, monkeypatch:
     monkeypatch.setattr(import_onnxruntime(), "InferenceSession", raise_it)
     with pytest.raises(LibraryError, match=r"its CUDA provider: CUDA failure 35: .* insufficient\. Not found"):
         reuse_compiler.session(network.SerializeToString(), [CUDA])
+
+
+def test_the_provider_is_the_thread_s_own() -> None:
+    inside, seen = threading.Event(), threading.Event()
+
+    def other_thread() -> list[Provider]:
+        before = current_provider()
+        with running_on(Provider(tf32=False)):
+            inside.set()
+            assert seen.wait(60)
+            return [before, current_provider()]
+
+    with ThreadPoolExecutor(1) as pool, running_on(Provider("cuda")):
+        other = pool.submit(other_thread)
+        assert inside.wait(60)
+        assert current_provider() == Provider("cuda")
+        seen.set()
+        assert other.result() == [Provider(), Provider(tf32=False)]
+    assert current_provider() == Provider()

@@ -31,7 +31,7 @@ def test_agrees_with_plain_onnxruntime_on_both_models(
 ) -> None:
     path = compiled(family="exact")
     options = onnxruntime.SessionOptions()
-    options.register_custom_ops_library(str(reuse_compiler.library_path()))
+    options.register_custom_ops_library(reuse_compiler.library_path())
     by_hand = onnxruntime.InferenceSession(path, options, providers=CPU).run(None, {"x": images})[0]
     original = onnxruntime.InferenceSession(network.SerializeToString(), providers=CPU).run(None, {"x": images})[0]
     ours = reuse_compiler.session(path, providers=CPU).run(None, {"x": images})[0]
@@ -46,7 +46,7 @@ def test_options_are_honoured_and_only_the_promised_is_added(compiled: Compiled)
     session = reuse_compiler.session(compiled(), sess_options=options)
     assert session.get_session_options().intra_op_num_threads == 2
     assert options.get_session_config_entry(TAG_ENTRY) == "mine"
-    assert options.get_session_config_entry(LIBRARY_ENTRY) == str(reuse_compiler.library_path())
+    assert options.get_session_config_entry(LIBRARY_ENTRY) == reuse_compiler.library_path()
 
 
 def test_several_sessions_from_the_same_options(compiled: Compiled, images: np.ndarray) -> None:
@@ -57,7 +57,7 @@ def test_several_sessions_from_the_same_options(compiled: Compiled, images: np.n
 
 def test_options_in_which_the_library_is_registered_by_hand(compiled: Compiled) -> None:
     options = onnxruntime.SessionOptions()
-    options.register_custom_ops_library(str(reuse_compiler.library_path()))
+    options.register_custom_ops_library(reuse_compiler.library_path())
     with pytest.raises(LibraryError, match="registered in these session options already"):
         reuse_compiler.session(compiled(), sess_options=options)
 

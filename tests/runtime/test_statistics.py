@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 import reuse_compiler
+from reuse_compiler.runtime import remaining_ratios
 from reuse_compiler.runtime.library import load_library
 from reuse_compiler.runtime.sessions import tag_of
 from reuse_compiler.runtime.statistics import NodeStatistics, StageSeconds
@@ -97,7 +98,7 @@ def test_sessions_from_the_same_options_share(compiled: Compiled, images: np.nda
 def test_sessions_made_by_hand_are_found_under_their_tag(compiled: Compiled, images: np.ndarray) -> None:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("ai.reuse.session", 'a "quoted" tag')
-    options.register_custom_ops_library(str(reuse_compiler.library_path()))
+    options.register_custom_ops_library(reuse_compiler.library_path())
     session = onnxruntime.InferenceSession(compiled(), options, providers=["CPUExecutionProvider"])
     session.run(None, {"x": images})
     assert {node.runs for node in reuse_compiler.statistics(session)} == {1}
@@ -111,3 +112,17 @@ def test_counts_are_forgotten_with_the_session(compiled: Compiled, images: np.nd
     del session
     gc.collect()
     assert load_library().reuse_statistics_json(tag, None, 0) == len("[]") + 1
+
+
+def test_names_that_are_not_utf_8(compiled: Compiled, images: np.ndarray) -> None:
+    content = (
+        compiled()
+        .read_bytes()
+        .replace(b"conv1", b"con\xff1")
+        .replace(b"conv2", b"con\xc32")
+        .replace(b"conv3", b'c\n\\"3')
+    )
+    session = reuse_compiler.session(content)
+    session.run(None, {"x": images})
+    names = {node.node for node in reuse_compiler.statistics(session)}
+    assert names == set(remaining_ratios(session)) == {r"con\xff1", r"con\xc32", 'c\n\\"3'}

@@ -59,6 +59,11 @@ class TestBatches:
         assert firsts(open_data(path, [FREE], {"x": (2, 3, 4)})) == [[0, 1], [2, 3]]
         assert firsts(open_data(path, [FREE], {"x": (9, 3, 4)})) == [[0, 1, 2, 3, 4]]
 
+    def test_an_input_without_a_rank_has_that_of_the_shape(self, tmp_path: Path) -> None:
+        path, unknown = save(tmp_path / "d.npz", x=samples(5)), InputSpec("x", FLOAT, None)
+        assert firsts(open_data(path, [unknown], {"x": (2, 3, 4)})) == [[0, 1], [2, 3]]
+        assert firsts(open_data(path, [unknown], {})) == [[0, 1, 2, 3, 4]]
+
     def test_fixed_batch_is_the_models(self, tmp_path: Path) -> None:
         source = open_data(save(tmp_path / "d.npz", x=samples(5)), [FIXED], {})
         assert firsts(source) == [[0, 1], [2, 3]] and len(source) == 2

@@ -76,7 +76,7 @@ def test_integer_inputs_get_pixels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "is not valid JSON"),
         ({"sizes": [6, 8]}, "sizes: Extra inputs are not permitted"),
         ({"order": "RBG"}, "order: Input should be 'RGB', 'BGR' or 'GRAY'"),
         ({"mean": [1, 2]}, "mean must have 1 or 3 numbers for order RGB"),

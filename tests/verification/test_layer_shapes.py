@@ -6,10 +6,8 @@ import numpy as np
 from onnx import helper
 
 from reuse_compiler.graph.shapes import tensor_shapes
-from reuse_compiler.verification.data import RandomSource
-from reuse_compiler.verification.inputs import model_inputs
 from reuse_compiler.verification.layer_shapes import measure_shapes
-from tests.passes.models import model_of, tensor, value
+from tests.passes.models import model_of, random_array, tensor, value
 
 
 def test_shapes_come_from_a_run(tmp_path: Path) -> None:
@@ -22,6 +20,6 @@ def test_shapes_come_from_a_run(tmp_path: Path) -> None:
     model = model_of(nodes, [value("x", [12, 5])], [value("y", None)], [sizes])
     before = model.SerializeToString()
     assert tensor_shapes(model, {"x": (12, 5)}).get("r") in (None, (None, None, None))
-    source = RandomSource(model_inputs(model), {"x": (12, 5)}, 0)
-    assert measure_shapes(model, ["r", "y"], source, 1, tmp_path) == {"r": (3, 4, 5), "y": (3, 4, 5)}
+    feed = {"x": random_array(12, 5)}
+    assert measure_shapes(model, ["r", "y"], feed, 1, tmp_path) == {"r": (3, 4, 5), "y": (3, 4, 5)}
     assert model.SerializeToString() == before

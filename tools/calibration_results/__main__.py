@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from reuse_compiler.cli.command import Command
+from reuse_compiler.cli.command import Command, run_program
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.flags import Flag
 from tools.calibration_results.network import Request
@@ -49,4 +49,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    run_program(app, "python -m tools.calibration_results")

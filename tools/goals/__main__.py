@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from reuse_compiler.cli.bench import JsonFile, Repeats, check_json, write_json
-from reuse_compiler.cli.command import Command, end_on_sigterm, logging_to, stderr_console, stdout_console
+from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.flags import Flag
@@ -21,6 +22,7 @@ def goals(
     quick: Annotated[bool, Flag("Five repeats, and not onnxruntime's int8 form.")] = False,
     repeats: Repeats = 9,
     json_file: JsonFile = None,
+    log_level: Logging = "warning",
 ) -> None:
     """Measure all layers that have a goal, on one thread, and how well two threads are used."""
     from reuse_compiler.benchmark.conv import Circumstances
@@ -30,7 +32,7 @@ def goals(
     check_json(json_file)
     how = Circumstances(1, table.QUICK_REPEATS if quick else repeats, staged=False, int8=not quick)
     console = stderr_console()
-    with logging_to(console, "warning"), ProgressBars(console) as progress:
+    with logging_to(console, log_level), ProgressBars(console) as progress:
         report = table.measure_goals(how, table.GOALS, table.SCALING, progress)
     write_json(report, json_file)
     print_goals(report, stdout_console())
@@ -38,8 +40,7 @@ def goals(
 
 def main() -> None:
     """Entry point of the program."""
-    end_on_sigterm()
-    app(prog_name="python -m tools.goals")
+    run_program(app, "python -m tools.goals")
 
 
 if __name__ == "__main__":

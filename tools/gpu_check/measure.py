@@ -22,7 +22,6 @@ import onnx
 from numpy.typing import NDArray
 
 from models import builders, packaged
-from reuse_compiler.benchmark.conv import STAGES_VARIABLE, variable
 from reuse_compiler.benchmark.inputs import LayerInput, build_input
 from reuse_compiler.benchmark.layer import dense_model, reuse_model
 from reuse_compiler.runtime import Provider, reset_statistics, running_on, statistics
@@ -83,10 +82,30 @@ def smoke_modes() -> list[Mode]:
     return [Mode(), Mode(half=True)] if has_cuda() else [Mode()]
 
 
-def bind(model: onnx.ModelProto, x: NDArray[Any], shape: tuple[int, ...], beside: BoundRun | None = None) -> BoundRun:
+@contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """Sets a variable of the environment for a while: in this program one thread measures."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+def bind(
+    model: onnx.ModelProto,
+    x: NDArray[Any],
+    shape: tuple[int, ...],
+    beside: BoundRun | None = None,
+    stages_timed: bool = False,
+) -> BoundRun:
     """Opens a model for runs with tensors on the provider's device; `beside` another run, with its very tensors."""
     plain = all(node.domain in ("", "ai.onnx") for node in model.graph.node)
-    return BoundRun(open_session(model, os.cpu_count() or 1, "the model", plain=plain), x, shape, beside)
+    threads = os.cpu_count() or 1
+    return BoundRun(open_session(model, threads, "the model", plain=plain, stages_timed=stages_timed), x, shape, beside)
 
 
 def time_both(dense: BoundRun, fused: BoundRun, repeats: int) -> dict[str, Any]:
@@ -103,8 +122,7 @@ def stages_of(
     model: onnx.ModelProto, x: NDArray[Any], shape: tuple[int, ...], repeats: int, beside: BoundRun | None = None
 ) -> dict[str, dict[str, float]]:
     """Returns the milliseconds per stage and r_c of every reuse node, from runs that wait for each stage."""
-    with variable(STAGES_VARIABLE, "1"):
-        run = bind(model, x, shape, beside)
+    run = bind(model, x, shape, beside, stages_timed=True)
     run()
     reset_statistics(run.session)
     for _ in range(repeats):

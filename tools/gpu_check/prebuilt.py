@@ -91,9 +91,9 @@ def _in_folder(folder: Path, architecture: str) -> Binaries:
 def _installed() -> Binaries | None:
     """The package's own library, if it has CUDA kernels; kernel tests are not installed."""
     try:
-        from reuse_compiler.runtime.library import has_cuda, library_path
+        from reuse_compiler.runtime.library import has_cuda, library_file
 
-        found = library_path() if has_cuda() else None
+        found = library_file() if has_cuda() else None
     except Exception:  # a package may be missing, which the report says elsewhere
         return None
     return None if found is None else Binaries(found, found.parent / DEVICE_TESTS, f"{_short(found)}, installed")

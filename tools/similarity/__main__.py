@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reuse_compiler.cli.command import Command, end_on_sigterm, logging_to, stderr_console, stdout_console
+from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
 from reuse_compiler.cli.flags import WRITE, Labels, Logging, Overwrite
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
@@ -72,8 +72,7 @@ def similarity(
 
 def main() -> None:
     """Entry point of the program."""
-    end_on_sigterm()
-    app(prog_name="python -m tools.similarity")
+    run_program(app, "python -m tools.similarity")
 
 
 if __name__ == "__main__":

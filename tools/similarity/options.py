@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from reuse_compiler.flags import Flag, Panel
-from reuse_compiler.options import RegularExpression, Seed, Shapes, Threads
+from reuse_compiler.options import CustomOpLibraries, RegularExpression, Seed, Shapes, Threads
 from reuse_compiler.reuse.config import Metric, Scope
 from tools.similarity.clustering.hypercube import DEFAULT_DIMENSIONS
 from tools.similarity.clustering.kmeans import DEFAULT_ITERATIONS, DEFAULT_MAX_CLUSTERS
@@ -63,6 +63,7 @@ class SimilarityOptions(BaseModel):
     threads: Annotated[Threads, METHODS] = 1
     seed: Annotated[Seed, METHODS] = 0
     shapes: Annotated[Shapes, STUDIED] = Field(default_factory=dict)
+    custom_op_libraries: Annotated[CustomOpLibraries, STUDIED] = Field(default_factory=list)
 
     @field_validator("lengths", "clusters", "bins", "hashes")
     @classmethod

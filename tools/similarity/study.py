@@ -20,8 +20,10 @@ from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.shapes import bind_shapes, tensor_shapes
 from reuse_compiler.passes.layer import ConvLayer
+from reuse_compiler.paths import AnyPath
 from reuse_compiler.pipeline import find_layers
 from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.runtime import with_libraries
 from reuse_compiler.verification.data import Shapes
 from reuse_compiler.verification.inputs import model_inputs
 from tools.similarity.clustering import HyperCube, KMeans, LocalitySensitiveHashing
@@ -32,11 +34,11 @@ from tools.similarity.split_network import SplitNetwork
 
 
 def study_file(
-    model_path: Path,
-    data: Path,
+    model_path: AnyPath,
+    data: AnyPath,
     options: SimilarityOptions | None = None,
     *,
-    labels: Path | None = None,
+    labels: AnyPath | None = None,
     progress: ProgressCallback = silent,
 ) -> SimilarityReport:
     """Studies layers of a model file on samples; see SimilarityOptions and `open_samples` for what can be given.
@@ -47,7 +49,9 @@ def study_file(
     progress("reading the model", 0, 0)
     model = load_model(model_path)
     samples = open_samples(data, model_inputs(model), _shapes(model, options), labels)
-    return study_similarity(model, samples, options, name=str(model_path), folder=model_path.parent, progress=progress)
+    path = Path(model_path)
+    with with_libraries(options.custom_op_libraries):
+        return study_similarity(model, samples, options, name=str(path), folder=path.parent, progress=progress)
 
 
 def study_similarity(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
+from reuse_compiler.reports.printable import printable
 from reuse_compiler.reports.table import Row, number, numbers, print_lines, print_table, words
 from tools.similarity.report import SimilarityPoint, SimilarityReport, StudiedLayer
 
@@ -40,7 +41,7 @@ def granularity(point: SimilarityPoint) -> str:
 def print_study(report: SimilarityReport, console: Console) -> None:
     """Prints for each layer the points of its curves, with the smallest r_c of each at which accuracy is kept."""
     for layer in report.layers:
-        console.print(Text(f"{layer.name}  N={layer.N} per batch, K={layer.K}, M={layer.M}", style="bold"))
+        console.print(Text(f"{printable(layer.name)}  N={layer.N} per batch, K={layer.K}, M={layer.M}", style="bold"))
         print_table(COLUMNS, _rows(layer, report.original), console)
         print_lines([f"left out: {sentence}" for sentence in layer.left_out], console, style="dim")
         console.print()

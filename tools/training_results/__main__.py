@@ -21,6 +21,7 @@ from pydantic import Field
 from rich.console import Console
 
 from reuse_compiler.benchmark.report import describe_machine
+from reuse_compiler.cli.command import Command, CommandGroup, run_program
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.flags import Flag
@@ -29,7 +30,7 @@ from reuse_compiler.reports.json_file import write_report
 from tools.training_results.page import write_page
 from tools.training_results.results import Device, LayerTimes, Result, Strategies, result_path
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(cls=CommandGroup, add_completion=False)
 Output = Annotated[Path, Flag("Folder of the results.", "-o", metavar="DIR")]
 Epochs = Annotated[int, Field(ge=1), Flag("Epochs of each training.")]
 FOLDER = Path("docs/results")
@@ -43,7 +44,7 @@ def page(context: typer.Context) -> None:
         print(write_page(FOLDER))
 
 
-@app.command()
+@app.command(cls=Command)
 @with_flags
 def layers(output: Output = FOLDER, threads: Threads = 1) -> None:
     """Time per step of ReuseConv2d beside nn.Conv2d, and of whole steps."""
@@ -68,7 +69,7 @@ def _layer_times(device: Device, threads: int) -> LayerTimes:
     )
 
 
-@app.command()
+@app.command(cls=Command)
 @with_flags
 def strategies(
     runs: Annotated[Path, Flag("Folder of the runs' logs.", metavar="DIR")], output: Output = FOLDER
@@ -85,7 +86,7 @@ def strategies(
     _write(result, output, "strategies")
 
 
-@app.command()
+@app.command(cls=Command)
 @with_flags
 def tune(
     network: Annotated[str, typer.Argument()],
@@ -103,7 +104,7 @@ def tune(
     _write(result, output, f"tune_{network}")
 
 
-@app.command()
+@app.command(cls=Command)
 @with_flags
 def export(
     network: Annotated[str, Flag("What is trained.", metavar="NAME")] = "cifarnet",
@@ -118,7 +119,7 @@ def export(
     _write(measure_export(_command(), network, images, epochs, threads), output, "export")
 
 
-@app.command()
+@app.command(cls=Command)
 @with_flags
 def gpu(output: Output = FOLDER, epochs: Epochs = 4) -> None:
     """On a GPU, in float32: time per step by layer; VGG-19 on CIFAR-10 without reuse and with strategy 2."""
@@ -153,4 +154,4 @@ def _write(result: Result, output: Path, question: str) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    run_program(app, "python -m tools.training_results")

@@ -28,7 +28,7 @@ REUSE_EXPORT int32_t reuse_has_cuda(void);
 /* Writes the statistics of a session's nodes as JSON (docs/operators.md, Statistics) and a terminating 0 to `buffer`,
  * at most `size` bytes. Returns the bytes that the whole text needs, or -1 on failure. The session is the one whose
  * options had the config entry `ai.reuse.session` set to `session_tag` when the library was registered; "" for those
- * without. */
+ * without. Names have the model's own bytes, which need not be UTF-8. */
 REUSE_EXPORT int64_t reuse_statistics_json(const char* session_tag, char* buffer, int64_t size);
 
 /* Sets a session's sums to zero. */

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reuse_compiler.array_files import MAPPED_BYTES, read_arrays
 from reuse_compiler.errors import DataError
-from reuse_compiler.verification.array_files import MAPPED_BYTES, read_arrays
 
 LARGE = np.arange(MAPPED_BYTES // 4 + 10, dtype=np.float32)
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from reuse_compiler.cli.command import Command, end_on_sigterm, print_error, stderr_console
+from reuse_compiler.cli.command import Command, print_error, run_program, stderr_console
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.runtime.library import OVERRIDE
 from tools.cpp_build import ROOT
@@ -101,8 +101,7 @@ def _sanitizers() -> dict[str, str]:
 
 def main() -> None:
     """Entry point of the program."""
-    end_on_sigterm()
-    app(prog_name="python -m tools.fuzz")
+    run_program(app, "python -m tools.fuzz")
 
 
 if __name__ == "__main__":

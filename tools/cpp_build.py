@@ -1,7 +1,8 @@
 """Configures and builds the C++ library outside of pip: `python -m tools.cpp_build FOLDER [-DOPTION=VALUE ...]`.
 
 With `--target=NAME`, which may be repeated, only those targets are built. With `--configure-only` nothing is compiled:
-the folder has compile_commands.json, which is all that clang-tidy needs.
+the folder has compile_commands.json, with each file once, which is all that clang-tidy needs: it would read a file that
+several targets compile once for each.
 
 Uses the machine's CMake and Ninja if it has them, else installs both into the running environment.
 """
@@ -9,6 +10,7 @@ Uses the machine's CMake and Ninja if it has them, else installs both into the r
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -36,6 +38,13 @@ def configure(folder: Path, options: list[str]) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
+def keep_last_commands(folder: Path) -> None:
+    """Leaves each file's last command in compile_commands.json: of the kernels, that of the richest instruction set."""
+    path = folder / "compile_commands.json"
+    commands = {entry["file"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))}
+    path.write_text(json.dumps(list(commands.values()), indent=1), encoding="utf-8")
+
+
 def build(folder: Path, options: list[str], *targets: str) -> None:
     """Configures `folder` with the given CMake options and builds these targets, or all."""
     configure(folder, options)
@@ -48,6 +57,7 @@ if __name__ == "__main__":
     try:
         if CONFIGURE_ONLY in sys.argv:
             configure(Path(sys.argv[1]), [option for option in sys.argv[2:] if option != CONFIGURE_ONLY])
+            keep_last_commands(Path(sys.argv[1]))
         else:
             targets = [word.removeprefix(TARGET) for word in sys.argv[2:] if word.startswith(TARGET)]
             build(Path(sys.argv[1]), [word for word in sys.argv[2:] if not word.startswith(TARGET)], *targets)

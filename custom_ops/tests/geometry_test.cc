@@ -80,6 +80,7 @@ TEST(numbers_that_are_large_together_do_not_wrap_around) {
   ConvAttributes padded;  // to an output of (2^31 + 1)^2 pixels
   padded.pad_top = padded.pad_left = padded.pad_bottom = padded.pad_right = kLarge;
   expect_throw<std::invalid_argument>("the output is too large", [&] { ConvGeometry::make(padded, 1, 1, 1, 1, 1); });
+  expect_throw<std::invalid_argument>("the output is too large", [&] { ConvGeometry::make(padded, 0, 1, 1, 1, 1); });
   ConvAttributes wide = padded;
   wide.kernel_h = wide.kernel_w = kLarge;
   wide.layout = Layout::kPatch;

@@ -187,6 +187,17 @@ class TestPlaces:
             assert_refused(run, USAGE, "is the model itself", model, "-o", output, *flags)
         assert model.read_bytes() == content
 
+    def test_links_that_lead_in_a_circle(self, run: Run, model: Path) -> None:
+        circle = model.with_name("circle")
+        circle.symlink_to(circle)
+        assert_refused(run, FAILURE, "circle", circle)
+        assert_refused(run, USAGE, "circle", model, "--config", circle)
+        for flag, place in (("--verify-data", circle), ("--report", circle / "r"), ("-o", circle / "o")):
+            assert_refused(run, FAILURE, "circle", model, flag, place)
+        (model.parent / "c.npz").symlink_to(model.parent / "c.npz")
+        model.with_name("c.json").write_text('{"parameters_file": "c.npz"}')
+        assert_refused(run, USAGE, "c.npz", model, "--config", model.with_name("c.json"))
+
     def test_reports(self, run: Run, model: Path) -> None:
         report = model.with_name("r.json")
         report.write_text("precious")

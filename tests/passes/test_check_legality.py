@@ -74,6 +74,7 @@ REFUSALS: list[tuple[str, onnx.ModelProto]] = [
     ("its weights must be constant, but 'd' is quantised", with_conv(quantised_weights)),
     ("it is quantised: a DequantizeLinear computes its input", with_conv(quantised_input)),
     ("element type is double", with_conv(lambda m, c: replace_initializer(m, "w", np.ones((6, 4, 3, 3))))),
+    ("element type is 65, which", with_conv(lambda m, c: setattr(m.graph.initializer[0], "data_type", 65))),
     ("element type is float16", with_conv(lambda m, c: replace_initializer(m, "w", np.ones((6, 4, 3, 3), np.float16)))),
     ("it is a 3-D convolution", conv_model(weights=(6, 4, 3, 3, 3), shape=(1, 4, 8, 8, 8))),
     ("its weights have 2 dimensions", conv_model(weights=(6, 4), shape=(1, 4))),

@@ -20,8 +20,6 @@ int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t dilati
     throw std::invalid_argument(std::string(axis) + " " + std::to_string(size) +
                                 " with its padding is smaller than the kernel, which spans " + std::to_string(extent));
   }
-  // An input of padding alone has no pixels to cluster.
-  require_extent(size, 1, axis);
   return (padded - extent) / stride + 1;
 }
 

@@ -100,15 +100,5 @@ TEST(weights_do_not_depend_on_dilations_and_pads) {
   EXPECT(blocking.num_blocks() == 5 && blocking.group_width == 18 && blocking.geometry.out_channels == 5);
 }
 
-TEST(an_input_of_padding_alone_is_refused) {
-  ConvAttributes a;
-  a.pad_top = a.pad_bottom = 1;
-  for (const Layout layout : {Layout::kPatch, Layout::kChannel}) {
-    a.layout = layout;
-    expect_throw<std::invalid_argument>("input height is 0, must be at least 1",
-                                        [&] { ConvGeometry::make(a, 1, 1, 0, 5, 1); });
-  }
-}
-
 }  // namespace
 }  // namespace reuse::testing

@@ -20,8 +20,6 @@ int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t dilati
     throw std::invalid_argument(std::string(axis) + " " + std::to_string(size) +
                                 " with its padding is smaller than the kernel, which spans " + std::to_string(extent));
   }
-  // An input of padding alone has no pixels to cluster.
-  require_extent(size, 1, axis);
   return (padded - extent) / stride + 1;
 }
 
@@ -108,7 +106,8 @@ ConvGeometry ConvGeometry::make(const ConvAttributes& attributes, int64_t batch,
   }
   g.out_h = output_size(in_h, a.kernel_h, a.stride_h, a.dilation_h, {a.pad_top, a.pad_bottom}, "input height");
   g.out_w = output_size(in_w, a.kernel_w, a.stride_w, a.dilation_w, {a.pad_left, a.pad_right}, "input width");
-  // So that whatever is made of these numbers stays in range.
+  // So that whatever is made of these numbers stays in range, of one image also where the batch is empty.
+  checked::product({g.out_h, g.out_w}, "the output");
   checked::product({g.taps(), in_channels}, "the unfolded input's row");
   checked::product({batch, in_channels, in_h, in_w}, "the input");
   checked::product({batch, out_channels, g.out_h, g.out_w}, "the output");
@@ -124,9 +123,7 @@ Blocking Blocking::make(const ConvGeometry& geometry) {
   require(length <= b.group_width, "sub_vector_length is " + std::to_string(length) + ", but a group has only " +
                                        std::to_string(b.group_width) + (patch ? " columns" : " channels"));
   b.blocks_per_group = (b.group_width + length - 1) / length;
-  // Of one image also where the batch is empty.
-  const int64_t pixels =
-      patch ? checked::product({geometry.out_h, geometry.out_w}, "the output") : geometry.in_pixels();
+  const int64_t pixels = patch ? geometry.out_pixels() : geometry.in_pixels();
   require(pixels == 0 || geometry.batch <= std::numeric_limits<int32_t>::max() / pixels,
           "the input has more neuron vectors per block than 2^31-1; run it in smaller batches");
   b.vectors = geometry.batch * pixels;

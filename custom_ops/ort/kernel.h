@@ -3,6 +3,7 @@
 
 #include <array>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -22,6 +23,8 @@ template <typename Body>
 auto naming(const std::string& op, const std::string& node, const Body& body) {
   try {
     return body();
+  } catch (const std::length_error&) {
+    throw std::bad_alloc();  // a container was asked for more than it can hold
   } catch (const std::logic_error& error) {
     throw std::invalid_argument(op + " '" + readable(node) + "': " + error.what());
   }

@@ -80,6 +80,7 @@ TEST(numbers_that_are_large_together_do_not_wrap_around) {
   ConvAttributes padded;  // to an output of (2^31 + 1)^2 pixels
   padded.pad_top = padded.pad_left = padded.pad_bottom = padded.pad_right = kLarge;
   expect_throw<std::invalid_argument>("the output is too large", [&] { ConvGeometry::make(padded, 1, 1, 1, 1, 1); });
+  expect_throw<std::invalid_argument>("the output is too large", [&] { ConvGeometry::make(padded, 0, 1, 1, 1, 1); });
   ConvAttributes wide = padded;
   wide.kernel_h = wide.kernel_w = kLarge;
   wide.layout = Layout::kPatch;
@@ -97,16 +98,6 @@ TEST(weights_do_not_depend_on_dilations_and_pads) {
   a.sub_vector_length = 4;
   const Blocking blocking = Blocking::of_any_size(a, 2, 5);
   EXPECT(blocking.num_blocks() == 5 && blocking.group_width == 18 && blocking.geometry.out_channels == 5);
-}
-
-TEST(an_input_of_padding_alone_is_refused) {
-  ConvAttributes a;
-  a.pad_top = a.pad_bottom = 1;
-  for (const Layout layout : {Layout::kPatch, Layout::kChannel}) {
-    a.layout = layout;
-    expect_throw<std::invalid_argument>("input height is 0, must be at least 1",
-                                        [&] { ConvGeometry::make(a, 1, 1, 0, 5, 1); });
-  }
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # `make gpu-check --dry` (make's --dry-run) says what the check would do.
 GPU_FLAGS := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry)
 
-.PHONY: demo test build lint format cpp-test kernel-bench python-test compatibility tidy gpu-check gpu-rehearsal clean help
+.PHONY: demo test build lint format cpp-test kernel-bench python-test fuzz compatibility tidy gpu-check gpu-rehearsal clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
@@ -82,6 +82,11 @@ compatibility: $(VENV)/.installed  ## the wheel in the oldest, a middle and the 
 python-test: $(VENV)/.built  ## the Python tests; the operators' once more for every instruction set but the best
 	for isa in $(filter-out avx512,$(ISAS)); do REUSE_ISA=$$isa $(BIN)/python -m pytest -n 2 -q tests/custom_ops --ignore tests/custom_ops/test_cuda_host.py || exit 1; done
 	$(BIN)/python -m pytest -n 2
+
+# Both runs are made whatever the first one finds. FUZZ='files --seconds 60' is a part of it.
+fuzz: $(VENV)/.built  ## 10 minutes of random nodes, geometries, models, files and threads, and nodes under sanitizers
+	$(BIN)/python -m tools.cpp_build build/sanitized-ops --target=reuse_ops -DREUSE_SANITIZE=ON -DREUSE_CUDA=OFF
+	failed=0; for run in "$(FUZZ)" 'nodes --sanitized --rounds 5000'; do $(BIN)/python -m tools.fuzz $$run || failed=1; done; exit $$failed
 
 gpu-check:  ## prove and measure the CUDA operators on this machine's GPU, within 5 minutes
 	+$(GPU_PYTHON) -m tools.gpu_check $(GPU_FLAGS)

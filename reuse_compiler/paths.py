@@ -1,5 +1,16 @@
-"""Paths as callers of the Python API may give them."""
+"""Paths as callers of the Python API may give them, and where they lead."""
+
+from __future__ import annotations
 
 import os
+from pathlib import Path
 
 AnyPath = str | os.PathLike[str]
+
+
+def real_path(path: AnyPath) -> Path:
+    """Returns the absolute path without links; of links that lead in a circle, as far as it goes.
+
+    `Path.resolve` raises RuntimeError for such links before Python 3.13.
+    """
+    return Path(os.path.realpath(path))

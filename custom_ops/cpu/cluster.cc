@@ -8,6 +8,7 @@
 #include "heuristics.h"
 #include "pixel_clusters.h"
 #include "reuse/operators.h"
+#include "reuse/text.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
 #include "tile.h"
@@ -115,13 +116,13 @@ void number_hashed(Workspace& workspace, const Blocking& blocking, const Cluster
 Scope parse_scope(const std::string& name) {
   if (name == "batch") return Scope::kBatch;
   if (name == "image") return Scope::kImage;
-  throw std::invalid_argument("scope is '" + name + "', must be batch or image");
+  throw std::invalid_argument("scope is '" + readable(name) + "', must be batch or image");
 }
 
 Metric parse_metric(const std::string& name) {
   if (name == "euclidean") return Metric::kEuclidean;
   if (name == "angular") return Metric::kAngular;
-  throw std::invalid_argument("metric is '" + name + "', must be euclidean or angular");
+  throw std::invalid_argument("metric is '" + readable(name) + "', must be euclidean or angular");
 }
 
 void ClusterAttributes::check() const {

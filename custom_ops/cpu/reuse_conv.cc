@@ -10,6 +10,7 @@
 #include "int8_scales.h"
 #include "reuse/arena.h"
 #include "reuse/plan.h"
+#include "reuse/text.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
 
@@ -225,7 +226,7 @@ class StepComputer {
 TableType parse_table_type(const std::string& name) {
   if (name == "float") return TableType::kFloat;
   if (name == "int8") return TableType::kInt8;
-  throw std::invalid_argument("table is '" + name + "', must be float or int8");
+  throw std::invalid_argument("table is '" + readable(name) + "', must be float or int8");
 }
 
 // Blocks go through in ranges where the centroids of all of them could take more memory than the input: layout patch

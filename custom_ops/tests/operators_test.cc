@@ -246,6 +246,20 @@ TEST(ids_outside_the_table_are_refused) {
       "ids hold 1", [&] { gather(workspace, p.blocking, p.gather, table.data(), 1, ids.data(), nullptr, y.data()); });
 }
 
+TEST(counts_outside_the_centroids_are_refused) {
+  Problem p = pixels({1, 2}, 1.0f);
+  PoisonedAllocator allocator;
+  Threads parallel(1);
+  Workspace workspace(allocator, parallel);
+  const std::vector<float> centroids = {1.0f};
+  std::vector<float> table(1);
+  for (const int32_t count : {2, -1}) {
+    expect_throw<std::out_of_range>("counts hold " + std::to_string(count), [&] {
+      centroid_gemm(workspace, p.blocking, p.w.data(), centroids.data(), &count, 1, table.data());
+    });
+  }
+}
+
 TEST(an_empty_batch_gives_an_empty_output) {
   for (const char* family : {"sign", "exact"}) {
     std::mt19937 random(1);
@@ -293,6 +307,7 @@ TEST(wrong_parameters_are_named) {
                                       [] { ClusterAttributes{Scope::kBatch, Metric::kEuclidean, 0.0f}.check(); });
   expect_throw<std::invalid_argument>("table is 'int4'", [] { parse_table_type("int4"); });
   expect_throw<std::invalid_argument>("exclude each other", [] { GatherAttributes::of(0.1f, 0.0f, 6.0f); });
+  expect_throw<std::invalid_argument>("is NaN", [] { GatherAttributes::of(1.0f, std::nanf(""), 6.0f); });
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ from reuse_compiler.errors import DataError, ModelError, OutputError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.load import files_of
 from reuse_compiler.graph.save import check_output, refuse_read
-from reuse_compiler.paths import AnyPath
+from reuse_compiler.paths import AnyPath, real_path
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reports.calibration_page import write_html
 from reuse_compiler.reports.json_file import write_report
@@ -109,7 +109,7 @@ def calibrate_file(
 def _check_places(model_path: AnyPath, output: Path, report: Path | None, overwrite: bool) -> None:
     """Refuses impossible places for results before any work is done."""
     for path in (output, parameters_path(output)):
-        if path.resolve() == Path(model_path).resolve():
+        if real_path(path) == real_path(model_path):
             raise OutputError(f"the configuration {path} would replace the model: give another name with -o")
         check_output(path, overwrite)
     if report is None:

@@ -25,6 +25,7 @@ from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.flags import Flag
 from reuse_compiler.options import CustomOpLibraries, Seed, Shapes, Threads
+from reuse_compiler.paths import real_path
 from reuse_compiler.reuse.config import TableType
 from reuse_compiler.runtime import ProviderName
 
@@ -211,7 +212,7 @@ def check_json(path: Path | None, *models: Path) -> None:
     from reuse_compiler.graph.load import files_of
     from reuse_compiler.graph.save import check_output
 
-    if path.resolve() in {each.resolve() for each in models}:
+    if real_path(path) in {real_path(each) for each in models}:
         raise ConfigError(f"the report {path} would replace a model: give another name with --json")
     read = {file for each in models if path.exists() for file in files_of(load_model(each), each)}
     check_output(path, True, read)

@@ -18,6 +18,7 @@ from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.flags import Conflict, Flag, Panel, refuse
 from reuse_compiler.options import CHECK, CompileOptions, Threads
+from reuse_compiler.paths import real_path
 from reuse_compiler.report import ModelReport
 from reuse_compiler.reports.calibration_table import print_calibration
 from reuse_compiler.reports.compilation_table import print_report
@@ -177,9 +178,9 @@ def _check_report(report: Path, model: Path, output: Path | None, calibrates: bo
     from reuse_compiler.configuration import configuration_of
     from reuse_compiler.graph.save import check_output
 
-    if report.resolve() in {model.resolve(), (output or default_output(model)).resolve()}:
+    if real_path(report) in {real_path(model), real_path(output or default_output(model))}:
         raise ConfigError(f"the report {report} would replace the model: give another name with --report")
-    if calibrates and report.resolve() == configuration_of(output or default_output(model)).resolve():
+    if calibrates and real_path(report) == real_path(configuration_of(output or default_output(model))):
         raise ConfigError(f"the report {report} would replace the configuration: give another name with --report")
     check_output(report, overwrite)
 

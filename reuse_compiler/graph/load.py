@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.structure import structure_errors
 from reuse_compiler.graph.tensors import check_data, external_data, is_external, set_external_data, tensors_of
-from reuse_compiler.paths import AnyPath
+from reuse_compiler.paths import AnyPath, real_path
 
 
 def load_model(path: AnyPath) -> onnx.ModelProto:
@@ -61,7 +61,7 @@ def _locate_external_data(model: onnx.ModelProto, path: Path) -> None:
                 f"{path}: the external data '{data.file}' of tensor '{tensor.name}' lies outside the model's folder, "
                 "which onnxruntime refuses; put the data file beside the model"
             )
-        file = (path.parent / inside).resolve()
+        file = real_path(path.parent / inside)
         if file.exists() and not file.is_file():
             raise ModelError(f"{path}: the external data '{data.file}' of tensor '{tensor.name}' is not a regular file")
         if not file.is_file():

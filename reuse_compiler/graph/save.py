@@ -31,7 +31,7 @@ from reuse_compiler.graph.tensors import (
     set_external_data,
     tensors_of,
 )
-from reuse_compiler.paths import AnyPath
+from reuse_compiler.paths import AnyPath, real_path
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ ALIGNMENT = 4096
 def refuse_read(path: Path, read: Iterable[Path]) -> None:
     """Raises OutputError if `path` is one of the files that are read, by whatever name."""
     for file in read:
-        if path.resolve() == file.resolve() or (path.exists() and file.exists() and path.samefile(file)):
+        if real_path(path) == real_path(file) or (path.exists() and file.exists() and path.samefile(file)):
             raise OutputError(f"{path} is {file}, which is read: give another name for the output")
 
 
@@ -107,7 +107,7 @@ class _DataWriter:
 
     def __init__(self, model: onnx.ModelProto, path: Path, largest_bytes: int, link_data: bool) -> None:
         self._model = model
-        self._folder = path.parent.resolve()
+        self._folder = real_path(path.parent)
         self._moved: set[str] = set()
         self._written: dict[ExternalData, int] = {}
         self.shared: set[Path] = set()
@@ -131,7 +131,7 @@ class _DataWriter:
 
     def _location(self, file: Path) -> str | None:
         """Returns a data file's path relative to the output's folder, or None if it lies elsewhere."""
-        file = file.resolve()
+        file = real_path(file)
         return file.relative_to(self._folder).as_posix() if file.is_relative_to(self._folder) else None
 
     def _link(self, path: Path, sources: set[Path]) -> None:
@@ -193,8 +193,8 @@ def _large_initializers(model: onnx.ModelProto) -> set[str]:
 
 def _unused_name(path: Path, sources: set[Path]) -> Path:
     """Returns the name of the output's data file, which must not be one that is read."""
-    taken = {file.resolve() for file in sources}
+    taken = {real_path(file) for file in sources}
     candidate, number = path.with_name(path.name + ".data"), 2
-    while candidate.resolve() in taken:
+    while real_path(candidate) in taken:
         candidate, number = path.with_name(f"{path.name}.{number}.data"), number + 1
     return candidate

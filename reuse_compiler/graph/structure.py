@@ -7,6 +7,7 @@ of nodes is not checked: onnxruntime sorts them itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import onnx
 
@@ -36,6 +37,11 @@ def structure_errors(model: onnx.ModelProto) -> list[str]:
     errors = list(_graph_errors(model.graph, set(), "the graph"))
     if not model.opset_import:
         errors.append("it imports no operator set")
+    elif not any(opset.domain in STANDARD_DOMAINS for opset in model.opset_import):
+        own = (node for graph in graphs_of(model.graph) for node in graph.node if node.domain in STANDARD_DOMAINS)
+        errors += [
+            f"{_label(node)} is ONNX's own, but no set of ONNX's operators is imported" for node in islice(own, 1)
+        ]
     return errors
 
 

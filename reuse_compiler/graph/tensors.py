@@ -163,15 +163,24 @@ def raw_bytes(tensor: TensorProto) -> bytes:
         return stream.getvalue()
     if tensor.HasField("raw_data"):
         return bytes(tensor.raw_data)
-    return bytes(numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data)
+    return bytes(numpy_helper.from_array(to_array(tensor)).raw_data)
 
 
 def to_array(tensor: TensorProto) -> npt.NDArray[Any]:
-    """Returns the tensor's values, read from its file if it is external."""
-    if not is_external(tensor):
-        return numpy_helper.to_array(tensor)
-    inside = TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=raw_bytes(tensor))
-    return numpy_helper.to_array(inside)
+    """Returns the tensor's values, read from its file if it is external; raises ModelError if they make no tensor."""
+    if is_external(tensor):
+        inside = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=raw_bytes(tensor))
+        return to_array(inside)
+    try:
+        array = numpy_helper.to_array(tensor)
+        if array.shape != tuple(tensor.dims):
+            raise ValueError(f"there are {array.size} values")
+        return array
+    except Exception as error:  # its kind tells what is wrong: the type, the dimensions or the number of bytes
+        raise ModelError(
+            f"tensor '{tensor.name}' of the model is malformed, its values do not make an array {list(tensor.dims)}: "
+            f"{error}; export the model again"
+        ) from error
 
 
 def to_tensor(array: npt.NDArray[Any], name: str) -> TensorProto:

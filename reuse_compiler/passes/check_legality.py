@@ -94,5 +94,6 @@ def _check_element_types(layer: Layer, view: GraphView, *constants: Constant | N
         raise Refusal("it is quantised: a DequantizeLinear computes its input, so onnxruntime runs it in integers")
     for constant in filter(None, constants):
         if constant.tensor.data_type != TensorProto.FLOAT:
-            element = TensorProto.DataType.Name(constant.tensor.data_type).lower()
+            names = {value: name.lower() for name, value in TensorProto.DataType.items()}
+            element = names.get(constant.tensor.data_type, f"{constant.tensor.data_type}, which ONNX does not have")
             raise Refusal(f"its element type is {element}; reuse works on float (32 bits)")

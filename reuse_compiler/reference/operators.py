@@ -127,6 +127,8 @@ def cluster_vectors(
 def centroid_gemm(centroids: Array, counts: Array, weights: Array, blocking: Blocking) -> Array:
     """Operator CentroidGemm: returns the table [B, Cmax, T]."""
     xp = array_module(centroids)
+    if bool(((counts < 0) | (counts > centroids.shape[1])).any()):
+        raise IndexError(f"counts must be 0 to {centroids.shape[1]}, the rows that centroids have per block")
     used = xp.arange(centroids.shape[1])[None, :] < xp.asarray(counts)[:, None]
     table = xp.matmul(centroids, block_weights(weights, blocking))
     return xp.where(used[:, :, None], table, xp.float32(0))

@@ -90,7 +90,14 @@ def _spec(value: onnx.ValueInfoProto) -> InputSpec:
         )
     tensor = value.type.tensor_type
     dims = tuple(_dim(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else None
-    return InputSpec(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), dims)
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    except KeyError as error:
+        raise DataError(
+            f"the elements of input '{value.name}' are of type {tensor.elem_type}, which ONNX does not have: "
+            "the model is damaged, export it again"
+        ) from error
+    return InputSpec(value.name, dtype, dims)
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str:

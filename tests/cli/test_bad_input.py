@@ -148,7 +148,7 @@ class TestConfigurations:
 
     def test_files_that_cannot_be_read(self, run: Run, model: Path) -> None:
         missing = model.with_name("missing.json")
-        assert_refused(run, USAGE, "cannot read the configuration", model, "--config", missing)
+        assert_refused(run, USAGE, f"the configuration {missing} cannot be read", model, "--config", missing)
         assert_refused(run, USAGE, "is not a JSON text file", model, "--config", _binary(model.with_name("b.json")))
 
     def test_flags_that_a_configuration_makes_meaningless(self, run: Run, model: Path) -> None:
@@ -186,6 +186,17 @@ class TestPlaces:
         for output in (model, model.parent / "." / ".." / model.parent.name / "net.onnx", link, hard_link):
             assert_refused(run, USAGE, "is the model itself", model, "-o", output, *flags)
         assert model.read_bytes() == content
+
+    def test_links_that_lead_in_a_circle(self, run: Run, model: Path) -> None:
+        circle = model.with_name("circle")
+        circle.symlink_to(circle)
+        assert_refused(run, FAILURE, "circle", circle)
+        assert_refused(run, USAGE, "circle", model, "--config", circle)
+        for flag, place in (("--verify-data", circle), ("--report", circle / "r"), ("-o", circle / "o")):
+            assert_refused(run, FAILURE, "circle", model, flag, place)
+        (model.parent / "c.npz").symlink_to(model.parent / "c.npz")
+        model.with_name("c.json").write_text('{"parameters_file": "c.npz"}')
+        assert_refused(run, USAGE, "c.npz", model, "--config", model.with_name("c.json"))
 
     def test_reports(self, run: Run, model: Path) -> None:
         report = model.with_name("r.json")

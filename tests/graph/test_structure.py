@@ -58,6 +58,9 @@ def test_a_model_without_opsets_is_unsound() -> None:
     model = conv_model()
     del model.opset_import[:]
     assert structure_errors(model) == ["it imports no operator set"]
+    model.opset_import.add(domain="other", version=1)
+    (error,) = structure_errors(model)
+    assert "is ONNX's own, but no set of ONNX's operators is imported" in error
 
 
 def test_sparse_initializers_count_as_computed() -> None:

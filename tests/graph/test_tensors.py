@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -124,3 +125,23 @@ def test_copy_without_data_keeps_types_shapes_and_small_tensors(tmp_path: Path) 
     np.testing.assert_array_equal(to_array(bias), to_array(model.graph.initializer[1]))
     assert not is_external(inlined) and to_array(inlined).tolist() == [1, 2]
     assert model.graph.initializer[0].raw_data
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"data_type": 0},
+        {"data_type": 65},
+        {"dims": [3]},
+        {"dims": [-2]},
+        {"dims": [2**40]},
+        {"raw_data": b"12345"},
+        {"segment": TensorProto.Segment(begin=0, end=1)},
+    ],
+    ids=lambda damage: str(damage)[:20],
+)
+def test_a_tensor_whose_values_make_no_array_is_a_model_error(damage: dict[str, Any]) -> None:
+    valid = dict[str, Any](name="w", data_type=TensorProto.FLOAT, dims=[2], raw_data=bytes(8))
+    assert to_array(TensorProto(**valid)).shape == (2,)
+    with pytest.raises(ModelError, match=r"tensor 'w' of the model is malformed.*export the model again"):
+        to_array(TensorProto(**valid | damage))

@@ -32,6 +32,13 @@ def test_a_sequence_cannot_be_fed() -> None:
         model_inputs(helper.make_model(helper.make_graph([], "g", [sequence], [])))
 
 
+@pytest.mark.parametrize("element", [0, 65, -1])
+def test_elements_of_no_type_cannot_be_fed(element: int) -> None:
+    x = helper.make_tensor_value_info("x", element, [2])
+    with pytest.raises(DataError, match=f"the elements of input 'x' are of type {element}, which ONNX does not have"):
+        model_inputs(helper.make_model(helper.make_graph([], "g", [x], [])))
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.float32])
 def test_floats_are_converted(dtype: type) -> None:
     array = X.accept(np.ones((2, 3, 4), dtype), "here")

@@ -240,7 +240,10 @@ void reuse_conv(const ReusePlan& plan, const Blocking& blocking, Workspace& work
   const bool can_be_cut =
       plan.weights().table() == TableType::kFloat && can_cluster_some_blocks(blocking, attributes.cluster);
   const int64_t all = blocking.num_blocks();
-  const int64_t ranges = can_be_cut ? choose_block_ranges(all, blocking.vectors * bytes_per_cluster, room) : 1;
+  // Of a block on average: the last one of a group may be shorter.
+  const int64_t most_bytes =
+      blocking.vectors * blocking.group_width * g.attributes.group * static_cast<int64_t>(sizeof(float)) / all;
+  const int64_t ranges = can_be_cut ? choose_block_ranges(all, most_bytes, room) : 1;
   Clusters clusters(workspace, blocking);
   Buffer<float> sums(workspace);
   int64_t done = 0, held = 0;

@@ -26,9 +26,20 @@ def make_session(model: onnx.ModelProto, threads: int = 1) -> onnxruntime.Infere
 
 
 def run_kernels(model: onnx.ModelProto, x: Array, threads: int = 1) -> Array:
-    """Returns the output Y for the input X, computed by the operator library."""
-    result: Array = make_session(model, threads).run(None, {"X": x})[0]
-    return result
+    """Returns the output Y for the input X, computed by the operator library.
+
+    The second of two runs writes to memory filled with NaN, which would show where a kernel wrote nothing.
+    """
+    session = make_session(model, threads)
+    result: Array = session.run(None, {"X": x})[0]
+    if result.size == 0:
+        return result
+    poisoned = np.full_like(result, np.nan)
+    binding = session.io_binding()
+    binding.bind_cpu_input("X", np.ascontiguousarray(x))
+    binding.bind_output("Y", "cpu", 0, poisoned.dtype, poisoned.shape, poisoned.ctypes.data)
+    session.run_with_iobinding(binding)
+    return poisoned
 
 
 def run_reference(model: onnx.ModelProto, x: Array) -> Array:

@@ -80,6 +80,9 @@ def test_every_command_that_runs_models_takes_the_library(library: Path, model: 
     quick = ["--budget", "quick", "--max-drop", "1", "--metric", "mse", "--overwrite"]
     result = run(calibrate, model, "--data", data, *quick, *named)
     assert result.exit_code in (0, 3), result.stderr
+    samples = ["--calibration-data", data, "--max-drop", "1", "--calibration-metric", "mse", "--overwrite"]
+    result = run(compile_command, model, *samples, *named)
+    assert result.exit_code in (0, 3), result.stderr
     result = run(bench, "model", model, model.with_name("net.reuse.onnx"), "--repeats", "1", *named)
     assert result.exit_code == 0, result.stderr
     study = ["--layer", "first", "--methods", "lsh", "-L", "8", "-H", "5", "-o", model.with_name("study")]

@@ -1,6 +1,22 @@
 #include "arguments.h"
 
+#include <stdexcept>
+#include <string>
+
 namespace reuse::capi {
+namespace {
+
+const HashFamily& family_of(const reuse_hashing& h) {
+  if (h.family == nullptr) throw std::invalid_argument("family is null, must be a name");
+  return find_hash_family(h.family);
+}
+
+void require_array(const void* array, int64_t size, const std::string& name) {
+  if (array != nullptr || size <= 0) return;
+  throw std::invalid_argument(name + " are null, but said to have " + std::to_string(size) + " elements");
+}
+
+}  // namespace
 
 ConvAttributes conv_attributes_of(const reuse_convolution& c) {
   ConvAttributes a;
@@ -30,7 +46,7 @@ Blocking blocking_of(const reuse_convolution& c) {
 ClusterAttributes cluster_attributes_of(const reuse_hashing& h) {
   const ClusterAttributes attributes{h.scope_image != 0 ? Scope::kImage : Scope::kBatch,
                                      h.metric_angular != 0 ? Metric::kAngular : Metric::kEuclidean, h.capacity,
-                                     find_hash_family(h.family).is_lossless()};
+                                     family_of(h).is_lossless()};
   attributes.check();
   return attributes;
 }
@@ -40,9 +56,17 @@ HashParameterSizes sizes_of(const reuse_hashing& h) {
 }
 
 HashAttributes hash_attributes_of(const reuse_hashing& h, const Blocking& blocking) {
-  const HashAttributes attributes{&find_hash_family(h.family), h.num_hashes};
+  require_array(h.projections, h.projections_size, "projections");
+  require_array(h.thresholds, h.thresholds_size, "thresholds");
+  require_array(h.coordinates, h.coordinates_size, "coordinates");
+  const HashAttributes attributes{&family_of(h), h.num_hashes};
   attributes.family->check(sizes_of(h), {blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes});
   return attributes;
+}
+
+int64_t checked_rows(int64_t rows) {
+  if (rows < 0) throw std::invalid_argument("rows is " + std::to_string(rows) + ", must be at least 0");
+  return rows;
 }
 
 }  // namespace reuse::capi

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 #include <vector>
 
 #include "errors.h"
@@ -57,6 +58,7 @@ void reuse_statistics_forget(const char* session_tag) {
 int32_t reuse_fit_trees(const float* vectors, int64_t count, int64_t length, const float* importance, int64_t num_trees,
                         const int64_t* depths, const int64_t* leaves, int32_t* coordinates, float* thresholds) {
   return reuse::capi::guarded<int32_t>(-1, [&] {
+    if (num_trees < 0) throw std::invalid_argument("the number of trees is below 0");
     std::vector<reuse::TreeShape> shapes(num_trees);
     for (int64_t i = 0; i < num_trees; ++i) shapes[i] = {depths[i], leaves[i]};
     reuse::fit_trees(vectors, count, length, importance, shapes.data(), num_trees, coordinates, thresholds);

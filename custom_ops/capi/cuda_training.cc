@@ -54,7 +54,7 @@ int64_t reuse_cuda_average_bytes(const reuse_convolution* convolution, const reu
   return guarded_size([&] {
     const Blocking blocking = blocking_of(*convolution);
     return cuda::average_scratch(blocking, capi::hash_attributes_of(*hashing, blocking),
-                                 capi::cluster_attributes_of(*hashing), rows);
+                                 capi::cluster_attributes_of(*hashing), capi::checked_rows(rows));
   });
 }
 
@@ -64,29 +64,33 @@ int32_t reuse_cuda_average(const reuse_convolution* convolution, const reuse_has
   return guarded_call([&] {
     const Blocking blocking = blocking_of(*convolution);
     cuda::average(execution_of(*execution), blocking, capi::hash_attributes_of(*hashing, blocking),
-                  capi::cluster_attributes_of(*hashing), x, ids, counts, numbering, rows, centroids, memory);
+                  capi::cluster_attributes_of(*hashing), x, ids, counts, numbering, capi::checked_rows(rows), centroids,
+                  memory);
   });
 }
 
 int64_t reuse_cuda_forward_bytes(const reuse_convolution* convolution, int64_t rows) {
-  return guarded_size([&] { return cuda::forward_scratch(blocking_of(*convolution), rows); });
+  return guarded_size([&] { return cuda::forward_scratch(blocking_of(*convolution), capi::checked_rows(rows)); });
 }
 
 int32_t reuse_cuda_forward(const reuse_convolution* convolution, const reuse_cuda_clusters* clusters,
                            const reuse_cuda_execution* execution, const float* weights, const float* bias, float* y,
                            void* memory) {
-  return guarded_call(
-      [&] { cuda::forward(execution_of(*execution), blocking_of(*convolution), *clusters, weights, bias, y, memory); });
+  return guarded_call([&] {
+    capi::checked_rows(clusters->rows);
+    cuda::forward(execution_of(*execution), blocking_of(*convolution), *clusters, weights, bias, y, memory);
+  });
 }
 
 int64_t reuse_cuda_backward_bytes(const reuse_convolution* convolution, int64_t rows) {
-  return guarded_size([&] { return cuda::backward_scratch(blocking_of(*convolution), rows); });
+  return guarded_size([&] { return cuda::backward_scratch(blocking_of(*convolution), capi::checked_rows(rows)); });
 }
 
 int32_t reuse_cuda_backward(const reuse_convolution* convolution, const reuse_cuda_clusters* clusters,
                             const reuse_cuda_execution* execution, const float* weights, const float* grad_y,
                             float* grad_weights, float* grad_x, void* memory) {
   return guarded_call([&] {
+    capi::checked_rows(clusters->rows);
     cuda::backward(execution_of(*execution), blocking_of(*convolution), *clusters, weights, grad_y,
                    {grad_weights, grad_x}, memory);
   });

@@ -5,12 +5,15 @@
 #include <sstream>
 #include <utility>
 
+#include "reuse/text.h"
+
 namespace reuse {
 namespace {
 
+// As a string of JSON, which is UTF-8 whatever the bytes of a name are.
 std::string quoted(const std::string& text) {
   std::string result = "\"";
-  for (const char c : text) {
+  for (const char c : utf8(text)) {
     if (c == '"' || c == '\\') {
       result += '\\';
       result += c;

@@ -44,8 +44,10 @@ class BlockNumbering {
   void add(const CodedTile& coded, int32_t* ids) {
     for (int64_t p = 0; p < coded.tile.count; ++p) {
       const bool sharable = attributes_.verify || coded.finite[p] != 0;
-      int32_t id = sharable ? find(coded.tile, p, coded.codes[p]) : -1;
-      if (id < 0) id = open(coded.tile, p, coded.codes[p], sharable);
+      int32_t id = sharable ? table_.find(coded.codes[p]) : -1;
+      const bool taken = id >= 0;
+      if (taken && attributes_.verify && !is_same(coded.tile, p, id)) id = -1;
+      if (id < 0) id = open(coded.tile, p, coded.codes[p], sharable && !taken);
       ++clusters_.members[static_cast<size_t>(id)];
       ids[p] = id;
     }
@@ -57,10 +59,6 @@ class BlockNumbering {
   BlockClusters finish() { return std::move(clusters_); }
 
  private:
-  int32_t find(const Tile& tile, int64_t vector, int64_t code) const {
-    return table_.find(code, [&](int32_t id) { return !attributes_.verify || is_same(tile, vector, id); });
-  }
-
   // Whether the vector's bits are those of the cluster's first member.
   bool is_same(const Tile& tile, int64_t vector, int32_t id) const {
     const float* centroid = clusters_.centroids.data() + static_cast<int64_t>(id) * length_;

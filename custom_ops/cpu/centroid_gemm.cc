@@ -2,6 +2,8 @@
 #include "centroid_gemm.h"
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 #include "heuristics.h"
 #include "simd/kernels.h"
@@ -51,7 +53,11 @@ void centroid_gemm(Workspace& workspace, const Blocking& blocking, const float* 
   const int64_t length = blocking.sub_vector_length(), width = blocking.table_width();
   std::vector<Product> products;
   for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
-    const int64_t count = std::clamp<int64_t>(counts[block], 0, capacity);
+    const int64_t count = counts[block];
+    if (count < 0 || count > capacity) {
+      throw std::out_of_range("counts hold " + std::to_string(count) + ", but centroids have " +
+                              std::to_string(capacity) + " rows per block");
+    }
     float* rows = table + block * capacity * width;
     products.push_back({centroids + block * capacity * length, count, packed.panel(block, 0), rows, nullptr});
     std::fill(rows + count * width, rows + capacity * width, 0.0f);

@@ -158,9 +158,12 @@ void write_angular(Workspace& workspace, const Blocking& blocking, const float* 
 }  // namespace
 
 void write_centroids(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes,
-                     const float* x, Clusters& clusters) {
+                     const float* x, BlockRange blocks, Clusters& clusters) {
   const int64_t length = blocking.sub_vector_length(), strips = strips_of(blocking);
-  for (BlockClusters& own : clusters.blocks) own.centroids.resize(static_cast<size_t>(own.count * length));
+  for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+    BlockClusters& own = clusters.blocks[static_cast<size_t>(block)];
+    own.centroids.resize(static_cast<size_t>(own.count * length));
+  }
   const bool angular = attributes.metric == Metric::kAngular;
   if (!angular && blocking.geometry.attributes.input_order == DataOrder::kNhwc) {
     const int64_t all = blocking.num_blocks() * strips;
@@ -171,8 +174,8 @@ void write_centroids(Workspace& workspace, const Blocking& blocking, const Clust
     return;
   }
   const int64_t tasks_per_block = angular ? 1 : strips;
-  workspace.parallel.run(blocking.num_blocks() * tasks_per_block, [&](int64_t task) {
-    const int64_t block = task / tasks_per_block;
+  workspace.parallel.run((blocks.end - blocks.begin) * tasks_per_block, [&](int64_t task) {
+    const int64_t block = blocks.begin + task / tasks_per_block;
     BlockClusters& own = clusters.blocks[static_cast<size_t>(block)];
     const int32_t* ids = clusters.ids.data() + block * blocking.vectors;
     if (angular) {

@@ -6,8 +6,9 @@
 
 namespace reuse {
 
-// Fills in the centroids of all blocks from ids and members, by the attributes' metric (docs/operators.md, Cluster).
+// Fills in the centroids of some blocks (all, if the input is pixel-major) from ids and members, by the attributes'
+// metric (docs/operators.md, Cluster).
 void write_centroids(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes,
-                     const float* x, Clusters& clusters);
+                     const float* x, BlockRange blocks, Clusters& clusters);
 
 }  // namespace reuse

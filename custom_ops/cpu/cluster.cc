@@ -8,6 +8,7 @@
 #include "heuristics.h"
 #include "pixel_clusters.h"
 #include "reuse/operators.h"
+#include "reuse/text.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
 #include "tile.h"
@@ -17,37 +18,39 @@
 namespace reuse {
 namespace {
 
-// Numbers all blocks' clusters in parallel; `number(range, ids)` does it for some, `ids` being [B, V] of all blocks.
+BlockRange all_blocks(const Blocking& blocking) { return {0, blocking.num_blocks()}; }
+
+// Numbers the clusters of some blocks, the next after those that have some, in parallel; `number(range, ids)` does it
+// for a few of them, `ids` being [B, V] of all blocks.
 template <typename Number>
-Clusters number_ranges(Workspace& workspace, const Blocking& blocking, int64_t together, const Number& number) {
-  const int64_t blocks = blocking.num_blocks(), vectors = blocking.vectors;
-  Clusters result{Buffer<int32_t>(workspace, static_cast<size_t>(blocks * vectors)), {}};
-  result.blocks.reserve(static_cast<size_t>(blocks));
-  std::vector<std::unique_ptr<BlockClusters>> done(static_cast<size_t>(blocks));
-  if (vectors > 0) {
-    workspace.parallel.run((blocks + together - 1) / together, [&](int64_t task) {
-      const BlockRange range{task * together, std::min(blocks, (task + 1) * together)};
-      std::vector<BlockClusters> found = number(range, result.ids.data());
+void number_ranges(Workspace& workspace, const Blocking& blocking, BlockRange blocks, int64_t together,
+                   Clusters& clusters, const Number& number) {
+  const int64_t count = blocks.end - blocks.begin;
+  std::vector<std::unique_ptr<BlockClusters>> done(static_cast<size_t>(count));
+  if (blocking.vectors > 0) {
+    workspace.parallel.run((count + together - 1) / together, [&](int64_t task) {
+      const int64_t begin = blocks.begin + task * together;
+      std::vector<BlockClusters> found = number({begin, std::min(blocks.end, begin + together)}, clusters.ids.data());
       for (size_t i = 0; i < found.size(); ++i) {
-        done[static_cast<size_t>(range.begin) + i] = std::make_unique<BlockClusters>(std::move(found[i]));
+        done[static_cast<size_t>(task * together) + i] = std::make_unique<BlockClusters>(std::move(found[i]));
       }
     });
   }
-  workspace.statistics.blocks = blocks;
+  workspace.statistics.blocks = blocking.num_blocks();
   workspace.statistics.rows = blocking.geometry.rows();
-  workspace.statistics.vectors = blocks * vectors;
-  for (auto& clusters : done) {
-    result.blocks.push_back(clusters ? std::move(*clusters) : BlockClusters(workspace));
-    workspace.statistics.clusters += result.blocks.back().count;
-    workspace.statistics.guarded += result.blocks.back().guarded;
+  workspace.statistics.vectors = blocking.num_blocks() * blocking.vectors;
+  for (auto& own : done) {
+    clusters.blocks.push_back(own ? std::move(*own) : BlockClusters(workspace));
+    workspace.statistics.clusters += clusters.blocks.back().count;
+    workspace.statistics.guarded += clusters.blocks.back().guarded;
   }
-  return result;
 }
 
 // The same block by block: `number(block, ids)` gets the block's own ids.
 template <typename Number>
-Clusters number_blocks(Workspace& workspace, const Blocking& blocking, const Number& number) {
-  return number_ranges(workspace, blocking, 1, [&](BlockRange range, int32_t* ids) {
+void number_blocks(Workspace& workspace, const Blocking& blocking, BlockRange blocks, Clusters& clusters,
+                   const Number& number) {
+  number_ranges(workspace, blocking, blocks, 1, clusters, [&](BlockRange range, int32_t* ids) {
     std::vector<BlockClusters> found;
     found.push_back(number(range.begin, ids + range.begin * blocking.vectors));
     return found;
@@ -58,9 +61,9 @@ Clusters number_blocks(Workspace& workspace, const Blocking& blocking, const Num
 constexpr auto kNothing = [](int64_t, int64_t, int64_t) {};
 
 // Hashes and numbers block by block, reading each vector once.
-Clusters number_while_hashing(Workspace& workspace, const Blocking& blocking, const Encoder& encoder,
-                              const ClusterAttributes& attributes, const float* x) {
-  return number_blocks(workspace, blocking, [&](int64_t block, int32_t* ids) {
+void number_while_hashing(Workspace& workspace, const Blocking& blocking, const Encoder& encoder,
+                          const ClusterAttributes& attributes, const float* x, BlockRange blocks, Clusters& clusters) {
+  number_blocks(workspace, blocking, blocks, clusters, [&](int64_t block, int32_t* ids) {
     const Placed<TileMemory> memory(workspace, blocking.sub_vector_length(), encoder);
     int64_t codes[kTileVectors];
     uint8_t finite[kTileVectors];
@@ -84,10 +87,10 @@ struct CodeMemory {
   uint8_t* finite;
 };
 
-// Numbers vectors that are hashed already.
-Clusters number_hashed(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes,
-                       const float* x, const int64_t* codes, const uint8_t* finite) {
-  return number_blocks(workspace, blocking, [&](int64_t block, int32_t* ids) {
+// Numbers vectors of all blocks that are hashed already.
+void number_hashed(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
+                   const int64_t* codes, const uint8_t* finite, Clusters& clusters) {
+  number_blocks(workspace, blocking, all_blocks(blocking), clusters, [&](int64_t block, int32_t* ids) {
     const bool read_values = attributes.verify || finite == nullptr;
     const int64_t offset = block * blocking.vectors;
     Buffer<float> values(workspace, static_cast<size_t>(read_values ? blocking.sub_vector_length() * kTileVectors : 0));
@@ -113,13 +116,13 @@ Clusters number_hashed(Workspace& workspace, const Blocking& blocking, const Clu
 Scope parse_scope(const std::string& name) {
   if (name == "batch") return Scope::kBatch;
   if (name == "image") return Scope::kImage;
-  throw std::invalid_argument("scope is '" + name + "', must be batch or image");
+  throw std::invalid_argument("scope is '" + readable(name) + "', must be batch or image");
 }
 
 Metric parse_metric(const std::string& name) {
   if (name == "euclidean") return Metric::kEuclidean;
   if (name == "angular") return Metric::kAngular;
-  throw std::invalid_argument("metric is '" + name + "', must be euclidean or angular");
+  throw std::invalid_argument("metric is '" + readable(name) + "', must be euclidean or angular");
 }
 
 void ClusterAttributes::check() const {
@@ -128,41 +131,59 @@ void ClusterAttributes::check() const {
   }
 }
 
+Clusters::Clusters(Allocator& allocator, const Blocking& blocking)
+    : ids(allocator, static_cast<size_t>(blocking.num_blocks() * blocking.vectors)) {
+  blocks.reserve(static_cast<size_t>(blocking.num_blocks()));
+}
+
 Clusters cluster(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
                  const int64_t* codes) {
   Stopwatch watch(workspace.statistics.cluster_ns);
-  Clusters result = number_hashed(workspace, blocking, attributes, x, codes, nullptr);
-  if (!attributes.verify) write_centroids(workspace, blocking, attributes, x, result);
+  Clusters result(workspace, blocking);
+  number_hashed(workspace, blocking, attributes, x, codes, nullptr, result);
+  if (!attributes.verify) write_centroids(workspace, blocking, attributes, x, all_blocks(blocking), result);
   return result;
 }
 
 Clusters hash_and_cluster(Workspace& workspace, const Blocking& blocking, const Encoder& encoder,
                           const ClusterAttributes& attributes, const float* x) {
+  Clusters result(workspace, blocking);
+  hash_and_cluster(workspace, blocking, encoder, attributes, x, all_blocks(blocking), result);
+  return result;
+}
+
+bool can_cluster_some_blocks(const Blocking& blocking, const ClusterAttributes& attributes) {
+  const bool by_block = windows_in_one_pass(blocking, attributes) || blocking.num_blocks() >= kBlocksToShareOut;
+  return by_block && blocking.geometry.attributes.input_order == DataOrder::kNchw;
+}
+
+void hash_and_cluster(Workspace& workspace, const Blocking& blocking, const Encoder& encoder,
+                      const ClusterAttributes& attributes, const float* x, BlockRange blocks, Clusters& clusters) {
   if (windows_in_one_pass(blocking, attributes)) {
     Stopwatch watch(workspace.statistics.hash_ns);
-    return number_blocks(workspace, blocking, [&](int64_t block, int32_t* ids) {
+    return number_blocks(workspace, blocking, blocks, clusters, [&](int64_t block, int32_t* ids) {
       return cluster_windows(workspace, blocking, encoder, attributes, x, block, ids);
     });
   }
   if (pixels_in_one_pass(blocking, attributes)) {
     Stopwatch watch(workspace.statistics.hash_ns);
-    return number_ranges(workspace, blocking, pixel_blocks_together(blocking), [&](BlockRange range, int32_t* ids) {
-      return cluster_pixels(workspace, blocking, encoder, attributes, x, range, ids);
-    });
+    return number_ranges(workspace, blocking, blocks, pixel_blocks_together(blocking), clusters,
+                         [&](BlockRange range, int32_t* ids) {
+                           return cluster_pixels(workspace, blocking, encoder, attributes, x, range, ids);
+                         });
   }
-  Clusters result = [&] {
+  {
     Stopwatch watch(workspace.statistics.hash_ns);
-    const bool pixel_major = blocking.geometry.attributes.input_order == DataOrder::kNhwc;
-    if (blocking.num_blocks() >= kBlocksToShareOut && !pixel_major) {
-      return number_while_hashing(workspace, blocking, encoder, attributes, x);
+    if (can_cluster_some_blocks(blocking, attributes)) {
+      number_while_hashing(workspace, blocking, encoder, attributes, x, blocks, clusters);
+    } else {
+      const Placed<CodeMemory> memory(workspace, blocking);
+      hash_by_stretches(workspace, blocking, encoder, x, memory->codes, memory->finite);
+      number_hashed(workspace, blocking, attributes, x, memory->codes, memory->finite, clusters);
     }
-    const Placed<CodeMemory> memory(workspace, blocking);
-    hash_by_stretches(workspace, blocking, encoder, x, memory->codes, memory->finite);
-    return number_hashed(workspace, blocking, attributes, x, memory->codes, memory->finite);
-  }();
+  }
   Stopwatch watch(workspace.statistics.cluster_ns);
-  if (!attributes.verify) write_centroids(workspace, blocking, attributes, x, result);
-  return result;
+  if (!attributes.verify) write_centroids(workspace, blocking, attributes, x, blocks, clusters);
 }
 
 }  // namespace reuse

@@ -4,16 +4,16 @@
 #include <cstdint>
 
 #include "reuse/runtime.h"
+#include "reuse/slot_key.h"
 
 namespace reuse {
 
 // Codes below 2^16, as families of up to 16 bits make them, index a table directly, which grows with the largest of
-// them. Others, and further clusters of a code that has one, go by open addressing with linear probing; that table
-// grows before it is more than half full.
+// them. Others go by open addressing with linear probing; that table grows before it is more than half full.
 class ClusterTable {
  public:
-  explicit ClusterTable(Allocator& allocator)
-      : direct_(allocator), used_codes_(allocator), codes_(allocator), ids_(allocator) {
+  explicit ClusterTable(Allocator& allocator, uint64_t key = slot_key())
+      : direct_(allocator), used_codes_(allocator), codes_(allocator), ids_(allocator), key_(key) {
     reset();
   }
 
@@ -33,33 +33,40 @@ class ClusterTable {
     used_ = 0;
   }
 
-  // Returns the first cluster under `code` for which `is_member(id)` holds, or -1.
-  template <typename IsMember>
-  int32_t find(int64_t code, const IsMember& is_member) const {
+  // Returns the cluster of a code, or -1.
+  int32_t find(int64_t code) const {
     if (static_cast<uint64_t>(code) < kDirectCodes) {
-      const int32_t id = static_cast<size_t>(code) < direct_.size() ? direct_[static_cast<size_t>(code)] : -1;
-      if (id < 0 || is_member(id)) return id;
+      return static_cast<size_t>(code) < direct_.size() ? direct_[static_cast<size_t>(code)] : -1;
     }
     for (size_t slot = first_slot(code);; slot = (slot + 1) & mask()) {
       if (ids_[slot] < 0) return -1;
-      if (codes_[slot] == code && is_member(ids_[slot])) return ids_[slot];
+      if (codes_[slot] == code) return ids_[slot];
     }
   }
 
-  // Adds a cluster under `code`.
+  // Adds the cluster of a code that has none.
   void insert(int64_t code, int32_t id) {
-    if (static_cast<uint64_t>(code) < kDirectCodes && insert_directly(static_cast<size_t>(code), id)) return;
+    if (static_cast<uint64_t>(code) < kDirectCodes) return insert_directly(static_cast<size_t>(code), id);
     if (2 * (used_ + 1) > ids_.size()) grow();
     place(code, id);
     ++used_;
+  }
+
+  // The most slots that a code is looked for in.
+  size_t longest_search() const {
+    size_t longest = 0, run = 0;
+    for (size_t slot = 0; slot < 2 * ids_.size(); ++slot) {  // twice round, as runs go on from the end to the begin
+      run = ids_[slot & mask()] < 0 ? 0 : run + 1;
+      longest = run > longest ? run : longest;
+    }
+    return longest + 1;
   }
 
  private:
   static constexpr size_t kSmallest = 256;
   static constexpr uint64_t kDirectCodes = 1 << 16;
 
-  // Returns whether the code was free.
-  bool insert_directly(size_t code, int32_t id) {
+  void insert_directly(size_t code, int32_t id) {
     if (code >= direct_.size()) {
       const size_t old = direct_.size();
       size_t size = old < kSmallest ? kSmallest : old;
@@ -67,19 +74,18 @@ class ClusterTable {
       direct_.resize(size);
       for (size_t i = old; i < size; ++i) direct_[i] = -1;
     }
-    if (direct_[code] >= 0) return false;
     direct_[code] = id;
     used_codes_.resize(used_codes_.size() + 1);
     used_codes_[used_codes_.size() - 1] = static_cast<int32_t>(code);
-    return true;
   }
 
   size_t mask() const { return ids_.size() - 1; }
 
-  // Fibonacci hashing: codes of few bits, and fingerprints that differ in their high bits only, both spread out.
+  // Codes that differ in few bits, high or low ones, spread out by the first product; the second one makes sure that
+  // codes at equal distances do so, too.
   size_t first_slot(int64_t code) const {
-    uint64_t h = static_cast<uint64_t>(code);
-    h = (h ^ (h >> 32)) * 0x9E3779B97F4A7C15ull;
+    uint64_t h = static_cast<uint64_t>(code) * key_;
+    h = (h ^ (h >> 32)) * key_;
     return static_cast<size_t>(h >> 32) & mask();
   }
 
@@ -110,6 +116,7 @@ class ClusterTable {
   Buffer<int64_t> codes_;
   Buffer<int32_t> ids_;
   size_t used_ = 0;  // in codes_ and ids_
+  uint64_t key_;
 };
 
 }  // namespace reuse

@@ -2,6 +2,7 @@
 #include "gather.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <stdexcept>
 
@@ -44,6 +45,9 @@ void check_ids(const int32_t* ids, int64_t count, int64_t capacity) {
 }  // namespace
 
 GatherAttributes GatherAttributes::of(float alpha, float min, float max) {
+  if (std::isnan(alpha) || std::isnan(min) || std::isnan(max)) {
+    throw std::invalid_argument("alpha, min and max are numbers, but one of them is NaN");
+  }
   const bool clips = min != -std::numeric_limits<float>::infinity() || max != std::numeric_limits<float>::infinity();
   if (alpha != 1.0f) {
     if (clips) throw std::invalid_argument("alpha and min or max exclude each other");

@@ -4,29 +4,25 @@
 #include <limits>
 #include <stdexcept>
 
+#include "reuse/checked.h"
+#include "reuse/text.h"
+
 namespace reuse {
 namespace {
+
+using checked::require;
+using checked::require_extent;
 
 int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t dilation, AxisPads pads, const char* axis) {
   const int64_t extent = (kernel - 1) * dilation + 1;
   const int64_t padded = size + pads.begin + pads.end;
   if (padded < extent) {
-    throw std::invalid_argument("input " + std::string(axis) + " " + std::to_string(size) +
+    throw std::invalid_argument(std::string(axis) + " " + std::to_string(size) +
                                 " with its padding is smaller than the kernel, which spans " + std::to_string(extent));
   }
+  // An input of padding alone has no pixels to cluster.
+  require_extent(size, 1, axis);
   return (padded - extent) / stride + 1;
-}
-
-void require(bool condition, const std::string& message) {
-  if (!condition) throw std::invalid_argument(message);
-}
-
-// Largest extent of any dimension or attribute: keeps every product below in range of int64.
-constexpr int64_t kLargestExtent = int64_t{1} << 30;
-
-void require_extent(int64_t value, int64_t smallest, const char* name) {
-  require(value >= smallest && value <= kLargestExtent,
-          std::string(name) + " is " + std::to_string(value) + ", must be at least " + std::to_string(smallest));
 }
 
 }  // namespace
@@ -41,7 +37,7 @@ AxisPads same_padding(int64_t size, int64_t kernel, int64_t stride, int64_t dila
 Layout parse_layout(const std::string& name) {
   if (name == "patch") return Layout::kPatch;
   if (name == "channel") return Layout::kChannel;
-  throw std::invalid_argument("layout is '" + name + "', must be patch or channel");
+  throw std::invalid_argument("layout is '" + readable(name) + "', must be patch or channel");
 }
 
 AutoPad parse_auto_pad(const std::string& name) {
@@ -49,7 +45,7 @@ AutoPad parse_auto_pad(const std::string& name) {
   if (name == "SAME_UPPER") return AutoPad::kSameUpper;
   if (name == "SAME_LOWER") return AutoPad::kSameLower;
   if (name == "VALID") return AutoPad::kValid;
-  throw std::invalid_argument("auto_pad is '" + name + "', must be NOTSET, SAME_UPPER, SAME_LOWER or VALID");
+  throw std::invalid_argument("auto_pad is '" + readable(name) + "', must be NOTSET, SAME_UPPER, SAME_LOWER or VALID");
 }
 
 DataOrder order_of_input_perm(const std::vector<int64_t>& perm) {
@@ -110,8 +106,12 @@ ConvGeometry ConvGeometry::make(const ConvAttributes& attributes, int64_t batch,
     a.pad_right = horizontal.end;
     a.auto_pad = AutoPad::kNotSet;
   }
-  g.out_h = output_size(in_h, a.kernel_h, a.stride_h, a.dilation_h, {a.pad_top, a.pad_bottom}, "height");
-  g.out_w = output_size(in_w, a.kernel_w, a.stride_w, a.dilation_w, {a.pad_left, a.pad_right}, "width");
+  g.out_h = output_size(in_h, a.kernel_h, a.stride_h, a.dilation_h, {a.pad_top, a.pad_bottom}, "input height");
+  g.out_w = output_size(in_w, a.kernel_w, a.stride_w, a.dilation_w, {a.pad_left, a.pad_right}, "input width");
+  // So that whatever is made of these numbers stays in range.
+  checked::product({g.taps(), in_channels}, "the unfolded input's row");
+  checked::product({batch, in_channels, in_h, in_w}, "the input");
+  checked::product({batch, out_channels, g.out_h, g.out_w}, "the output");
   return g;
 }
 
@@ -124,18 +124,24 @@ Blocking Blocking::make(const ConvGeometry& geometry) {
   require(length <= b.group_width, "sub_vector_length is " + std::to_string(length) + ", but a group has only " +
                                        std::to_string(b.group_width) + (patch ? " columns" : " channels"));
   b.blocks_per_group = (b.group_width + length - 1) / length;
-  const int64_t pixels = patch ? geometry.out_pixels() : geometry.in_pixels();
+  // Of one image also where the batch is empty.
+  const int64_t pixels =
+      patch ? checked::product({geometry.out_h, geometry.out_w}, "the output") : geometry.in_pixels();
   require(pixels == 0 || geometry.batch <= std::numeric_limits<int32_t>::max() / pixels,
           "the input has more neuron vectors per block than 2^31-1; run it in smaller batches");
   b.vectors = geometry.batch * pixels;
+  checked::product({b.num_blocks(), length, b.vectors}, "the unfolded input");
   return b;
 }
 
 Blocking Blocking::of_any_size(const ConvAttributes& attributes, int64_t in_channels, int64_t out_channels) {
+  attributes.check();
+  // Neither weights nor parameters depend on where the taps lie: of neighbouring ones the smallest input is convolved.
   ConvAttributes any_size = attributes;
   any_size.auto_pad = AutoPad::kNotSet;
-  const int64_t height = any_size.kernel_h * any_size.dilation_h, width = any_size.kernel_w * any_size.dilation_w;
-  return make(ConvGeometry::make(any_size, 1, in_channels, height, width, out_channels));
+  any_size.dilation_h = any_size.dilation_w = 1;
+  any_size.pad_top = any_size.pad_left = any_size.pad_bottom = any_size.pad_right = 0;
+  return make(ConvGeometry::make(any_size, 1, in_channels, any_size.kernel_h, any_size.kernel_w, out_channels));
 }
 
 }  // namespace reuse

@@ -97,6 +97,18 @@ constexpr int64_t kBlocksToShareOut = 16;
 // From this many tasks on, a task hashes and numbers all blocks of a few cache lines of a pixel-major input.
 constexpr int64_t kPixelTasksToShareOut = 4;
 
+// Bytes of centroids that a run holds at once, about: those of an input whose vectors do not overlap are as many as its
+// own. A small input's blocks are not worth going through in ranges.
+inline int64_t choose_centroid_bytes(int64_t input_bytes) { return std::max(input_bytes, int64_t{4} << 20); }
+
+// Ranges of blocks, each of up to `block_bytes` of centroids, that fit such memory one by one. A range has eight blocks
+// or more, so that several threads have work.
+inline int64_t choose_block_ranges(int64_t num_blocks, int64_t block_bytes, int64_t room) {
+  constexpr int64_t kFewestBlocks = 8;
+  const int64_t wanted = (num_blocks * block_bytes + room - 1) / room;
+  return std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, num_blocks / kFewestBlocks));
+}
+
 // Channels of a pixel-major input that such a task reads at most.
 constexpr int64_t kMostPixelChannels = 48;
 

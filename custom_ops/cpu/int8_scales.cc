@@ -14,6 +14,10 @@ constexpr double kLargestEntry = 126.0;
 // Bounds below this count as zero: their inverse would not be a float32.
 constexpr double kSmallestBound = 0x1p-100;
 
+// With bounds up to this no product, and no part of its sum, leaves the range of a float32 whatever the rounding: what
+// overflows is an infinity or a NaN, for which a byte has no entry.
+constexpr double kLargestBound = 0x1p126;
+
 // The largest Euclidean norm of a block's centroids; NaN or infinite if one of them is.
 double largest_norm(const BlockClusters& own, int64_t length) {
   double largest = 0.0;
@@ -72,7 +76,7 @@ void Int8Scales::set(size_t index, double bound) {
   if (bound < kSmallestBound) return;
   scales_[index] = static_cast<float>(bound / kLargestEntry);
   inverses_[index] = static_cast<float>(kLargestEntry / bound);
-  if (!std::isfinite(scales_[index])) usable_ = false;
+  if (!(bound <= kLargestBound)) usable_ = false;
 }
 
 }  // namespace reuse

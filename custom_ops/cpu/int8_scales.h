@@ -14,7 +14,7 @@ class Int8Scales {
  public:
   Int8Scales(const Blocking& blocking, const PackedWeights& weights, const Clusters& clusters);
 
-  // Whether int8 tables can be used: all scales are finite, and the taps of one block fit an int16 sum.
+  // Whether int8 tables can be used: no product can overflow, and the taps of one block fit an int16 sum.
   bool usable() const { return usable_; }
   // The blocks that share a block's scales.
   BlockRange group_of(int64_t block) const;

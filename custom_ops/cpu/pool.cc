@@ -5,30 +5,27 @@
 #include <stdexcept>
 
 #include "heuristics.h"
+#include "reuse/checked.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
 
 namespace reuse {
 namespace {
 
-void require(bool condition, const std::string& message) {
-  if (!condition) throw std::invalid_argument(message);
-}
-
-// Largest extent of an attribute: keeps every product below in range of int64.
-constexpr int64_t kLargestExtent = int64_t{1} << 30;
+using checked::require;
+using checked::require_extent;
 
 }  // namespace
 
 void PoolAttributes::check() const {
   for (const int64_t size : {kernel_h, kernel_w}) {
-    require(size >= 1 && size <= kLargestExtent, "kernel_shape is " + std::to_string(size) + ", must be at least 1");
+    require_extent(size, 1, "kernel_shape");
   }
   for (const int64_t stride : {stride_h, stride_w}) {
-    require(stride >= 1 && stride <= kLargestExtent, "strides is " + std::to_string(stride) + ", must be at least 1");
+    require_extent(stride, 1, "strides");
   }
   for (const int64_t pad : {pad_top, pad_left, pad_bottom, pad_right}) {
-    require(pad >= 0, "pads is " + std::to_string(pad) + ", must be at least 0");
+    require_extent(pad, 0, "pads");
   }
   require(std::max(pad_top, pad_bottom) < kernel_h && std::max(pad_left, pad_right) < kernel_w,
           "pads must be smaller than the kernel");
@@ -37,6 +34,7 @@ void PoolAttributes::check() const {
 
 PoolAxis pool_axis(const PoolAttributes& a, int axis, int64_t size) {
   const bool vertical = axis == 0;
+  require_extent(size, 0, vertical ? "input height" : "input width");
   const int64_t kernel = vertical ? a.kernel_h : a.kernel_w, stride = vertical ? a.stride_h : a.stride_w;
   AxisPads pads{0, 0};
   if (a.auto_pad == AutoPad::kNotSet) {
@@ -62,6 +60,8 @@ PoolAxis pool_axis(const PoolAttributes& a, int axis, int64_t size) {
 void pool(Workspace& workspace, const PoolAttributes& a, int64_t batch, const PoolAxis& height, const PoolAxis& width,
           int64_t channels, const float* x, float* y) {
   Stopwatch watch(workspace.statistics.gather_ns);
+  // An empty image has no rows to count, however many there are of it.
+  if (checked::product({batch, height.out, width.out, channels}, "the output") == 0) return;
   const int64_t rows = batch * height.out, per_task = pieces_per_task(rows);
   const int64_t divisor = a.count_include_pad ? a.kernel_h * a.kernel_w : 0;
   workspace.parallel.run((rows + per_task - 1) / per_task, [&](int64_t task) {

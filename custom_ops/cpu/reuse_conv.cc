@@ -10,6 +10,7 @@
 #include "int8_scales.h"
 #include "reuse/arena.h"
 #include "reuse/plan.h"
+#include "reuse/text.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
 
@@ -28,7 +29,7 @@ struct Step {
   Strip strip;
   BlockRange blocks;     // whose tables fit the cache together
   BlockRange one_scale;  // the blocks around them whose sums are of the same kind
-  BlockRange all;        // of the group
+  BlockRange all;        // of the group, which may be more than are computed now
   int64_t table_bytes;
 
   // Whether the sums of all blocks are formed at once, and whether those of one scale are: else they wait in memory,
@@ -37,9 +38,9 @@ struct Step {
   bool whole_scale() const { return blocks.begin == one_scale.begin && blocks.end == one_scale.end; }
 };
 
-// Memory for the largest of all steps, and for sums that wait from one to the next.
+// Memory for the largest of all steps, and for sums that wait from one to the next, unless these are elsewhere.
 struct StepMemory {
-  StepMemory(Arena& arena, const std::vector<Step>& steps, int64_t rows) {
+  StepMemory(Arena& arena, const std::vector<Step>& steps, int64_t rows, bool with_sums) {
     int64_t table_bytes = 0, sum_channels = 0, word_channels = 0;
     for (const Step& step : steps) {
       table_bytes = std::max(table_bytes, step.table_bytes);
@@ -47,7 +48,7 @@ struct StepMemory {
       if (!step.whole_scale()) word_channels = simd::kWordSums;
     }
     tables = arena.take<uint8_t>(table_bytes);
-    sums = arena.take<float>(rows * sum_channels);
+    sums = arena.take<float>(with_sums ? rows * sum_channels : 0);
     words = arena.take<uint16_t>(rows * word_channels);
   }
 
@@ -63,13 +64,15 @@ class StepCutter {
   StepCutter(const Blocking& blocking, const PackedWeights& weights, const Clusters& clusters, const Int8Scales* scales)
       : blocking_(blocking), weights_(weights), clusters_(clusters), scales_(scales) {}
 
-  std::vector<Step> cut() const {
+  // The steps of some blocks.
+  std::vector<Step> cut(BlockRange blocks) const {
     std::vector<Step> steps;
-    for (int64_t group = 0; group < blocking_.geometry.attributes.group; ++group) {
+    for (int64_t group = blocks.begin / blocking_.blocks_per_group; first_block(group) < blocks.end; ++group) {
+      const BlockRange own{std::max(blocks.begin, first_block(group)), std::min(blocks.end, first_block(group + 1))};
       for (int64_t tile = 0; tile < weights_.num_tiles(); ++tile) {
-        const int64_t channels = strip_channels(group, tile);
+        const int64_t channels = strip_channels(own, tile);
         for (int64_t first = 0; first < weights_.tile_size(tile); first += channels) {
-          cut_strip({group, tile, first, channels}, steps);
+          cut_strip({group, tile, first, channels}, own, steps);
         }
       }
     }
@@ -85,11 +88,11 @@ class StepCutter {
  private:
   int64_t first_block(int64_t group) const { return group * blocking_.blocks_per_group; }
 
-  int64_t strip_channels(int64_t group, int64_t tile) const {
+  int64_t strip_channels(BlockRange blocks, int64_t tile) const {
     const int64_t padded = weights_.padded_size(tile);
     if (scales_ != nullptr) return padded;  // a whole tile is as small as the narrowest strip of float32
     BytesPerChannel bytes{0, 0, blocking_.geometry.rows() * static_cast<int64_t>(sizeof(float))};
-    for (int64_t b = first_block(group); b < first_block(group + 1); ++b) {
+    for (int64_t b = blocks.begin; b < blocks.end; ++b) {
       bytes.all_tables += bytes_of(b, 1);
       bytes.largest_table = std::max(bytes.largest_table, bytes_of(b, 1));
     }
@@ -97,12 +100,12 @@ class StepCutter {
     return choose_strip_channels(padded, bytes);
   }
 
-  // Steps of as many blocks as have tables that fit the cache (at least one).
-  void cut_strip(const Strip& strip, std::vector<Step>& steps) const {
+  // Steps of as many of the group's blocks as have tables that fit the cache (at least one).
+  void cut_strip(const Strip& strip, BlockRange own, std::vector<Step>& steps) const {
     const BlockRange all{first_block(strip.group), first_block(strip.group + 1)};
-    int64_t begin = all.begin;
-    while (begin < all.end) {
-      const BlockRange limit = scales_ == nullptr ? all : scales_->group_of(begin);
+    int64_t begin = own.begin;
+    while (begin < own.end) {
+      const BlockRange limit = scales_ == nullptr ? own : scales_->group_of(begin);
       int64_t bytes = bytes_of(begin, strip.channels);
       int64_t end = begin + 1;
       for (; end < limit.end; ++end) {
@@ -126,9 +129,10 @@ class StepCutter {
 // Computes one step after the other.
 class StepComputer {
  public:
+  // `sums` [N*Oh*Ow, sum_channels] of a group wait from one range of blocks to the next; null if there is one range.
   StepComputer(Workspace& workspace, const Blocking& blocking, const GatherAttributes& attributes,
-               const PackedWeights& weights, const Clusters& clusters, const Int8Scales* scales, const float* bias,
-               float* y)
+               const PackedWeights& weights, const Clusters& clusters, const Int8Scales* scales, float* sums,
+               const float* bias, float* y)
       : workspace_(workspace),
         blocking_(blocking),
         attributes_(attributes),
@@ -136,12 +140,18 @@ class StepComputer {
         clusters_(clusters),
         scales_(scales),
         cutter_(blocking, weights, clusters, scales),
+        sums_(sums),
         bias_(bias),
         y_(y) {}
 
-  void run() {
-    const std::vector<Step> steps = cutter_.cut();
-    const Placed<StepMemory> memory(workspace_, steps, blocking_.geometry.rows());
+  static int64_t sum_channels(const PackedWeights& weights) {
+    const int64_t last = weights.num_tiles() - 1;
+    return weights.tile_start(last) + weights.padded_size(last);
+  }
+
+  void run(BlockRange blocks) {
+    const std::vector<Step> steps = cutter_.cut(blocks);
+    const Placed<StepMemory> memory(workspace_, steps, blocking_.geometry.rows(), sums_ == nullptr);
     for (const Step& step : steps) {
       make_tables(step, memory->tables);
       add(step, *memory);
@@ -173,7 +183,7 @@ class StepComputer {
   void add(const Step& step, const StepMemory& kept) {
     Stopwatch watch(workspace_.statistics.gather_ns);
     const Strip& strip = step.strip;
-    SumsMemory memory{step.alone() ? nullptr : kept.sums, strip.channels, step.one_scale.begin == step.all.begin};
+    SumsMemory memory = sums_of(step, kept);
     if (!step.whole_scale()) {
       memory.words = {kept.words, step.blocks.begin - step.one_scale.begin, step.blocks.end == step.one_scale.end};
     }
@@ -188,6 +198,16 @@ class StepComputer {
     add_tables(workspace_, blocking_, attributes_, {tables, scale}, memory, last ? &output : nullptr);
   }
 
+  SumsMemory sums_of(const Step& step, const StepMemory& kept) const {
+    const Strip& strip = step.strip;
+    const bool fresh = step.one_scale.begin == step.all.begin;
+    if (step.alone()) return {nullptr, strip.channels, fresh};
+    if (sums_ == nullptr) return {kept.sums, strip.channels, fresh};
+    // A tile's sums lie together, whatever strips it is cut into.
+    float* of_tile = sums_ + blocking_.geometry.rows() * weights_.tile_start(strip.tile);
+    return {of_tile + strip.first, weights_.padded_size(strip.tile), fresh};
+  }
+
   Workspace& workspace_;
   const Blocking& blocking_;
   const GatherAttributes& attributes_;
@@ -195,6 +215,7 @@ class StepComputer {
   const Clusters& clusters_;
   const Int8Scales* scales_;  // null: tables are float32
   StepCutter cutter_;
+  float* sums_;
   const float* bias_;
   float* y_;
   std::vector<simd::BlockTable> block_tables_;
@@ -205,22 +226,49 @@ class StepComputer {
 TableType parse_table_type(const std::string& name) {
   if (name == "float") return TableType::kFloat;
   if (name == "int8") return TableType::kInt8;
-  throw std::invalid_argument("table is '" + name + "', must be float or int8");
+  throw std::invalid_argument("table is '" + readable(name) + "', must be float or int8");
 }
 
+// Blocks go through in ranges where the centroids of all of them could take more memory than the input: layout patch
+// has each pixel in as many vectors as the kernel has taps. As long as there is room, which is as long as there is much
+// reuse, ranges are only clustered one by one; what follows takes them together. Scales of int8 tables need all blocks.
 void reuse_conv(const ReusePlan& plan, const Blocking& blocking, Workspace& workspace, const float* x, float* y) {
   const ReuseAttributes& attributes = plan.attributes();
-  const Clusters clusters = hash_and_cluster(workspace, blocking, plan.encoder(), attributes.cluster, x);
-  multiply_and_gather(workspace, blocking, attributes.gather, plan.weights(), clusters, plan.bias(), y);
+  const ConvGeometry& g = blocking.geometry;
+  const int64_t bytes_per_cluster = blocking.sub_vector_length() * static_cast<int64_t>(sizeof(float));
+  const int64_t room = choose_centroid_bytes(g.batch * g.in_channels * g.in_pixels() * sizeof(float));
+  const bool can_be_cut =
+      plan.weights().table() == TableType::kFloat && can_cluster_some_blocks(blocking, attributes.cluster);
+  const int64_t all = blocking.num_blocks();
+  const int64_t ranges = can_be_cut ? choose_block_ranges(all, blocking.vectors * bytes_per_cluster, room) : 1;
+  Clusters clusters(workspace, blocking);
+  Buffer<float> sums(workspace);
+  int64_t done = 0, held = 0;
+  for (int64_t range = 0; range < ranges; ++range) {
+    const BlockRange more{all * range / ranges, all * (range + 1) / ranges};
+    hash_and_cluster(workspace, blocking, plan.encoder(), attributes.cluster, x, more, clusters);
+    for (int64_t b = more.begin; b < more.end; ++b) {
+      held += clusters.blocks[static_cast<size_t>(b)].count * bytes_per_cluster;
+    }
+    if (more.end < all && held <= room / 2) continue;
+    if (done == 0 && more.end == all) {
+      return multiply_and_gather(workspace, blocking, attributes.gather, plan.weights(), clusters, plan.bias(), y);
+    }
+    sums.resize(static_cast<size_t>(g.rows() * StepComputer::sum_channels(plan.weights())));
+    StepComputer(workspace, blocking, attributes.gather, plan.weights(), clusters, nullptr, sums.data(), plan.bias(), y)
+        .run({done, more.end});
+    for (; done < more.end; ++done) clusters.blocks[static_cast<size_t>(done)].centroids.clear();
+    held = 0;
+  }
 }
 
 void multiply_and_gather(Workspace& workspace, const Blocking& blocking, const GatherAttributes& attributes,
                          const PackedWeights& weights, const Clusters& clusters, const float* bias, float* y) {
-  if (blocking.vectors == 0) return;
   std::optional<Int8Scales> scales;
   if (weights.table() == TableType::kInt8) scales.emplace(blocking, weights, clusters);
   const Int8Scales* usable = scales && scales->usable() ? &*scales : nullptr;
-  StepComputer(workspace, blocking, attributes, weights, clusters, usable, bias, y).run();
+  StepComputer(workspace, blocking, attributes, weights, clusters, usable, nullptr, bias, y)
+      .run({0, blocking.num_blocks()});
 }
 
 }  // namespace reuse

@@ -1,6 +1,7 @@
 #include "reuse/tree_fit.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <queue>
 #include <stdexcept>
@@ -40,8 +41,11 @@ class Fit {
  public:
   Fit(const float* vectors, int64_t count, const float* importance, int64_t length)
       : vectors_(vectors), importance_(importance), count_(count), length_(length) {
-    order_.resize(count);
-    for (int64_t i = 0; i < count; ++i) order_[i] = i;
+    // Values that are not finite cannot be sorted, and would lead outside of the arrays.
+    const auto is_finite = [](float value) { return std::isfinite(value); };
+    for (int64_t i = 0; i < count; ++i) {
+      if (std::all_of(vectors + i * length, vectors + (i + 1) * length, is_finite)) order_.push_back(i);
+    }
     edges_.resize(length);
     bins_.resize(length * count);
     for (int64_t l = 0; l < length; ++l) find_bins(l);
@@ -49,7 +53,7 @@ class Fit {
 
   // Nodes that an earlier run has split are not split again: the same split is best in every tree.
   void run(const TreeShape& shape, int32_t* coordinates, float* thresholds) {
-    if (nodes_.empty()) nodes_.push_back(make_node(0, 0, 0, count_));
+    if (nodes_.empty()) nodes_.push_back(make_node(0, 0, 0, static_cast<int64_t>(order_.size())));
     const auto less_useful = [this](int64_t a, int64_t b) {
       const Node &first = nodes_[a], &second = nodes_[b];
       return first.split.gain != second.split.gain ? first.split.gain < second.split.gain : first.index > second.index;
@@ -74,17 +78,18 @@ class Fit {
   // A value's bin is the number of edges below it, so that `value > edges[b]` is the same as `bin > b`. Edges lie
   // halfway between values that occur: the same vectors, computed with other rounding, must not change sides together.
   void find_bins(int64_t l) {
-    std::vector<float> sorted(count_);
-    for (int64_t i = 0; i < count_; ++i) sorted[i] = vectors_[i * length_ + l];
+    std::vector<float> sorted;
+    for (const int64_t i : order_) sorted.push_back(vectors_[i * length_ + l]);
     std::sort(sorted.begin(), sorted.end());
+    const auto count = static_cast<int64_t>(sorted.size());
     std::vector<float>& edges = edges_[l];
-    for (int64_t b = 1; b < kBins && count_ > 0; ++b) {
-      const float below = sorted[b * count_ / kBins];
+    for (int64_t b = 1; b < kBins && count > 0; ++b) {
+      const float below = sorted[b * count / kBins];
       if (below == sorted.back()) break;
       const float edge = halfway(below, *std::upper_bound(sorted.begin(), sorted.end(), below));
       if (edges.empty() || edge > edges.back()) edges.push_back(edge);
     }
-    for (int64_t i = 0; i < count_; ++i) {
+    for (const int64_t i : order_) {
       const auto below = std::lower_bound(edges.begin(), edges.end(), vectors_[i * length_ + l]);
       bins_[l * count_ + i] = static_cast<uint8_t>(below - edges.begin());
     }

@@ -9,6 +9,7 @@
 #include "fill_kernel.h"
 #include "means_kernel.h"
 #include "numbering_kernels.h"
+#include "reuse/slot_key.h"
 #include "setup.h"
 #include "slot_kernels.h"
 #include "small_numbering_kernel.h"
@@ -33,12 +34,12 @@ struct Numbering {
 // `bits` of a code; at most `budget` clusters per block, but one per unit.
 inline Numbering plan_numbering(const Shape& shape, const ClusterAttributes& attributes, int32_t bits, int64_t budget,
                                 const PathLimits& limits) {
-  if (attributes.verify) bits = 64;  // several clusters may have one code
   Numbering n{};
   n.units.count = attributes.scope == Scope::kImage ? std::max(shape.batch, 1) : 1;
   n.units.vectors = std::max(1, shape.vectors / n.units.count);
   const int32_t open_bits = log2_up(2 * static_cast<int64_t>(n.units.vectors));
   n.units.direct = bits <= open_bits;
+  n.units.key = slot_key();
   n.units.slots = to_int32(int64_t{1} << std::min(bits, open_bits), "the number of slots");
   const double asked = std::ceil(static_cast<double>(attributes.capacity) * n.units.vectors);
   const int64_t limit = std::min<int64_t>(static_cast<int64_t>(asked), budget / n.units.count);
@@ -129,7 +130,7 @@ void number_clusters(Launcher& launcher, const Shape& shape, const Numbering& n,
   fill(launcher, buffers.slots, shape.num_blocks * n.units.all_slots(), int32_t{-1});
   const InsertKernel<T> insert{vectors, buffers.slots, buffers.leaders};
   launcher.launch(insert, insert.blocks());
-  scan(launcher, LeaderFlags{n.units, buffers.slots, buffers.leaders}, shape, buffers, out.counts);
+  scan(launcher, LeaderFlags<T>{vectors, buffers.slots, buffers.leaders}, shape, buffers, out.counts);
   // Unless some clusters are not shared, or vectors that share nothing get numbers, a leader's position is its number.
   if (n.is_limited || out.number_guarded) {
     scan(launcher, ClusterFlags{n.units, n.limit, out.number_guarded, buffers.positions, buffers.leaders}, shape,

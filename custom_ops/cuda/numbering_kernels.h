@@ -13,24 +13,21 @@ struct Units {
   int32_t vectors;  // per unit
   int32_t slots;    // per unit, a power of two
   bool direct;      // codes are below `slots`, each is its own slot
+  uint64_t key;     // of the slots, see slot_key
 
   REUSE_BOTH int64_t all_slots() const { return static_cast<int64_t>(count) * slots; }
 };
 
-// A block's vectors on their way into slots. A slot holds the first of the vectors that share it, whoever came first:
-// its code is looked up through the vector, so that any code is allowed and members can be compared bit by bit. Codes
-// and X are an earlier kernel's; only slots change meanwhile, each from -1 to a vector and then to earlier ones of the
-// same code, so that any of the values that a slot had leads to the same one.
-template <typename T>
+// A block's vectors on their way into slots. A slot holds the first of the vectors that share its code, whoever came
+// first: the code is looked up through the vector, so that any code is allowed. Codes are an earlier kernel's; only
+// slots change meanwhile, each from -1 to a vector and then to earlier ones of the same code, so that any of the values
+// that a slot had leads to the same one.
 struct SlotInserter {
-  const Shape& shape;
-  const T* x;
   Units units;
   bool verify;
   const int64_t* codes;   // [V]
   const uint8_t* finite;  // [V]
   int32_t* table;         // [units, slots], starts as -1
-  int32_t block;
 
   // Returns the slot in the vector's unit, or -1 for vectors that cannot share.
   REUSE_BOTH int32_t insert(int32_t vector) const {
@@ -43,7 +40,7 @@ struct SlotInserter {
         holder = atomic_exchange_if(own + slot, -1, vector);
         if (holder < 0) return static_cast<int32_t>(slot);
       }
-      if (codes[holder] != codes[vector] || (verify && !is_same(holder, vector))) continue;
+      if (codes[holder] != codes[vector]) continue;
       if (vector < holder) atomic_min(own + slot, vector);
       return static_cast<int32_t>(slot);
     }
@@ -54,15 +51,8 @@ struct SlotInserter {
     const uint64_t bits = static_cast<uint64_t>(code);
     if (units.direct) return static_cast<uint32_t>(bits);
     // As cpu/cluster_table.h spreads codes.
-    return static_cast<uint32_t>(((bits ^ (bits >> 32)) * 0x9E3779B97F4A7C15ull) >> 32);
-  }
-
-  REUSE_BOTH bool is_same(int32_t a, int32_t b) const {
-    const NeuronVector<T> left(shape, x, block, a), right(shape, x, block, b);
-    for (int32_t l = 0; l < left.length(); ++l) {
-      if (bits_of(left[l]) != bits_of(right[l])) return false;
-    }
-    return true;
+    const uint64_t product = bits * units.key;
+    return static_cast<uint32_t>(((product ^ (product >> 32)) * units.key) >> 32);
   }
 };
 
@@ -78,8 +68,16 @@ struct CodedVectors {
 
   REUSE_BOTH int64_t offset(int32_t block) const { return static_cast<int64_t>(block) * shape.vectors; }
   // `table` is the block's own.
-  REUSE_BOTH SlotInserter<T> inserter(int32_t block, int32_t* table) const {
-    return {shape, x, units, verify, codes + offset(block), finite + offset(block), table, block};
+  REUSE_BOTH SlotInserter inserter(int32_t block, int32_t* table) const {
+    return {units, verify, codes + offset(block), finite + offset(block), table};
+  }
+  // Whether the vectors' bits are equal.
+  REUSE_BOTH bool is_same(int32_t block, int32_t a, int32_t b) const {
+    const NeuronVector<T> left(shape, x, block, a), right(shape, x, block, b);
+    for (int32_t l = 0; l < left.length(); ++l) {
+      if (bits_of(left[l]) != bits_of(right[l])) return false;
+    }
+    return true;
   }
 };
 
@@ -102,7 +100,7 @@ struct InsertKernel {
     const int32_t first = static_cast<int32_t>(group.block % per_block) * kThreads;
     group.phase([&](int thread) {
       if (thread >= vectors.shape.vectors - first) return;
-      const SlotInserter<T> slots = vectors.inserter(block, table + block * vectors.units.all_slots());
+      const SlotInserter slots = vectors.inserter(block, table + block * vectors.units.all_slots());
       slot_of[vectors.offset(block) + first + thread] = slots.insert(first + thread);
     });
   }
@@ -132,20 +130,33 @@ REUSE_BOTH void scan_threads(const Group<kThreads>& group, ScanShared<kThreads>&
   }
 }
 
-// Flags of the vectors that lead others. Of all blocks or, with pointers moved, of one.
+// Flags of the vectors that lead others, of all blocks.
+template <typename T>
 struct LeaderFlags {
-  Units units;
+  CodedVectors<T> vectors;
   const int32_t* table;  // [B, units, slots]
   int32_t* leaders;      // [B, V]: slots before, leaders after
 
-  REUSE_BOTH LeaderFlags of_block(int32_t block, int32_t vectors) const {
-    return {units, table + block * units.all_slots(), leaders + static_cast<int64_t>(block) * vectors};
+  struct OfBlock {
+    const CodedVectors<T>& vectors;
+    int32_t block;
+    const int32_t* table;
+    int32_t* leaders;
+
+    // A vector that is to be verified, and has other bits than the first one of its code, leads nobody and has no
+    // leader.
+    REUSE_BOTH void prepare(int32_t vector) const {
+      int32_t& own = leaders[vector];
+      if (own < 0) return;
+      own = table[static_cast<int64_t>(vector / vectors.units.vectors) * vectors.units.slots + own];
+      if (vectors.verify && own != vector && !vectors.is_same(block, own, vector)) own = -1;
+    }
+    REUSE_BOTH bool is_set(int32_t vector) const { return leaders[vector] == vector; }
+  };
+
+  REUSE_BOTH OfBlock of_block(int32_t block, int32_t) const {
+    return {vectors, block, table + block * vectors.units.all_slots(), leaders + vectors.offset(block)};
   }
-  REUSE_BOTH void prepare(int32_t vector) const {
-    int32_t& own = leaders[vector];
-    if (own >= 0) own = table[static_cast<int64_t>(vector / units.vectors) * units.slots + own];
-  }
-  REUSE_BOTH bool is_set(int32_t vector) const { return leaders[vector] == vector; }
 };
 
 // Flags of the vectors that open a cluster that gets a number. Of all blocks or, with pointers moved, of one.
@@ -185,7 +196,7 @@ struct CountKernel {
   REUSE_BOTH int64_t blocks() const { return static_cast<int64_t>(num_blocks) * divide_up(vectors, kScanChunk); }
   REUSE_BOTH void run(const Group<kThreads>& group, Shared& shared) const {
     const int32_t chunks = divide_up(vectors, kScanChunk);
-    const Flags own = flags.of_block(static_cast<int32_t>(group.block / chunks), vectors);
+    const auto own = flags.of_block(static_cast<int32_t>(group.block / chunks), vectors);
     const int32_t first = static_cast<int32_t>(group.block % chunks) * kScanChunk;
     group.phase([&](int thread) {
       int32_t count = 0;
@@ -257,7 +268,7 @@ struct PositionKernel {
     const int32_t chunks = divide_up(vectors, kScanChunk);
     const int32_t block = static_cast<int32_t>(group.block / chunks);
     const int32_t first = static_cast<int32_t>(group.block % chunks) * kScanChunk;
-    const Flags own = flags.of_block(block, vectors);
+    const auto own = flags.of_block(block, vectors);
     const auto is_set = [&](int32_t offset) { return offset < vectors - first && own.is_set(first + offset) ? 1 : 0; };
     group.phase([&](int thread) {
       int32_t count = 0;

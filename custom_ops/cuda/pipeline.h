@@ -42,7 +42,7 @@ struct FusedPlan {
     p.numbering = plan_numbering(p.shape, cluster, bits, budget, limits);
     p.by_slot = sums_by_slot(p.shape, p.numbering, limits);
     int64_t per_unit = p.numbering.limit;
-    if (bits < 31 && !cluster.verify) per_unit = std::min(per_unit, int64_t{1} << bits);
+    if (bits < 31) per_unit = std::min(per_unit, int64_t{1} << bits);
     if (p.by_slot) per_unit = p.numbering.units.slots;
     p.rows = to_int32(per_unit * p.numbering.units.count, "the number of clusters");
     p.tiles_together = tiles_at_once(p.panels, p.rows, sizeof(Entry));

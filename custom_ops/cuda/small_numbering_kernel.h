@@ -40,10 +40,10 @@ struct SmallNumberingKernel {
       if (thread == 0) shared.guarded = 0;
     });
     group.phase([&](int thread) {
-      const SlotInserter<T> slots = vectors.inserter(block, shared.table);
+      const SlotInserter slots = vectors.inserter(block, shared.table);
       for (int32_t v = thread; v < all; v += kThreads) own[v] = slots.insert(v);
     });
-    scan(group, shared.scan, LeaderFlags{vectors.units, shared.table, own});
+    scan(group, shared.scan, typename LeaderFlags<T>::OfBlock{vectors, block, shared.table, own});
     // Unless some clusters are not shared, or vectors that share nothing get numbers, a leader's position is its
     // number.
     if (is_limited || number_guarded) {

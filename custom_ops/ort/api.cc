@@ -4,6 +4,8 @@
 #include <mutex>
 #include <stdexcept>
 
+#include "reuse/checked.h"
+
 namespace reuse::ort {
 namespace {
 
@@ -26,11 +28,7 @@ Status* make_status(ErrorCode code, const char* message) noexcept {
   return api().get<Status*(REUSE_ORT_CALL*)(ErrorCode, const char*)>(kCreateStatus)(code, message);
 }
 
-int64_t TensorView::size() const {
-  int64_t size = 1;
-  for (const int64_t extent : shape) size *= extent;
-  return size;
-}
+int64_t TensorView::size() const { return checked::product(shape, "a tensor"); }
 
 std::string to_string(const std::vector<int64_t>& shape) {
   std::string text;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ort_abi.h"
+#include "reuse/checked.h"
 #include "reuse/runtime.h"
 
 namespace reuse::ort {
@@ -110,6 +111,7 @@ Status* guarded(const Body& body) noexcept {
 
 template <typename T>
 T* output(KernelContext* context, size_t index, const std::vector<int64_t>& shape) {
+  checked::product(shape, "the output");
   Value* value = nullptr;
   call(kKernelContextGetOutput, context, index, shape.data(), shape.size(), &value);
   void* data = nullptr;

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "api.h"
+#include "reuse/checked.h"
 
 namespace reuse::ort {
 namespace {
@@ -170,13 +171,19 @@ std::optional<std::vector<int64_t>> InferenceAttributes::integers(const char* na
 
 Layout read_layout(const AttributeSource& source) { return parse_layout(required(source.text("layout"), "layout")); }
 
+int64_t read_group(const AttributeSource& source) {
+  const int64_t group = source.integer("group").value_or(1);
+  checked::require_extent(group, 1, "group");
+  return group;
+}
+
 ConvAttributes read_conv_attributes(const AttributeSource& source) {
   ConvAttributes a;
   read_window(source, a);
   const auto dilations = sized(source.integers("dilations"), {1, 1}, "dilations");
   a.dilation_h = dilations[0];
   a.dilation_w = dilations[1];
-  a.group = source.integer("group").value_or(1);
+  a.group = read_group(source);
   a.layout = read_layout(source);
   a.sub_vector_length = required(source.integer("sub_vector_length"), "sub_vector_length");
   a.check();
@@ -204,6 +211,12 @@ HashAttributes read_hash_attributes(const AttributeSource& source) {
   HashAttributes a;
   a.family = &find_hash_family(required(source.text("family"), "family"));
   a.num_hashes = source.integer("num_hashes").value_or(1);
+  // What the family ignores has no meaning but its sign's: a negative one is a mistake.
+  const int64_t largest = a.family->max_hashes(), smallest = largest > 0 ? 1 : 0;
+  checked::require(a.num_hashes >= smallest && (largest == 0 || a.num_hashes <= largest),
+                   std::string("family ") + a.family->name() + ": num_hashes is " + std::to_string(a.num_hashes) +
+                       ", must be " +
+                       (largest == 0 ? "at least 0 (and is ignored)" : "1 to " + std::to_string(largest)));
   return a;
 }
 
@@ -212,7 +225,9 @@ ClusterAttributes read_cluster_attributes(const AttributeSource& source) {
   a.scope = parse_scope(source.text("scope").value_or("batch"));
   a.metric = parse_metric(source.text("metric").value_or("euclidean"));
   a.capacity = source.real("capacity").value_or(1.0f);
-  a.verify = source.integer("verify").value_or(0) != 0;
+  const int64_t verify = source.integer("verify").value_or(0);
+  checked::require(verify == 0 || verify == 1, "verify is " + std::to_string(verify) + ", must be 0 or 1");
+  a.verify = verify == 1;
   a.check();
   return a;
 }

@@ -53,6 +53,7 @@ HashAttributes read_hash_attributes(const AttributeSource& source);
 ClusterAttributes read_cluster_attributes(const AttributeSource& source);
 GatherAttributes read_gather_attributes(const AttributeSource& source);
 Layout read_layout(const AttributeSource& source);
+int64_t read_group(const AttributeSource& source);
 // Reads input_perm and output_perm, which ReuseConv alone has.
 void read_data_orders(const AttributeSource& source, ConvAttributes& attributes);
 PoolAttributes read_pool_attributes(const AttributeSource& source, PoolMode mode);

@@ -195,7 +195,7 @@ class CudaCentroidGemm final : public CudaKernel {
   CudaCentroidGemm(const KernelInfo* info, const CudaSetup& setup)
       : CudaKernel(info, "CentroidGemm", setup),
         layout_(read_layout(KernelAttributes(info))),
-        group_(KernelAttributes(info).integer("group").value_or(1)) {}
+        group_(read_group(KernelAttributes(info))) {}
 
  private:
   void run(KernelContext* tensors, Workspace& workspace) const override {
@@ -227,11 +227,10 @@ class CudaGather final : public CudaKernel {
   void run(KernelContext* tensors, Workspace&) const override {
     const TensorView table = input(tensors, 0), ids = input(tensors, 1), x = input(tensors, 2);
     require_rank(table, 3, "table");
-    const int64_t taps = conv_.layout == Layout::kPatch ? 1 : conv_.kernel_h * conv_.kernel_w;
-    const Blocking blocking = make_blocking(conv_, x, table.shape[2] / taps * conv_.group);
+    const Blocking blocking = make_blocking(conv_, x, out_channels_of(table, conv_));
     require_shape(table, {blocking.num_blocks(), table.shape[1], blocking.table_width()}, "table");
     require_shape(ids, {blocking.num_blocks(), blocking.vectors}, "ids");
-    const void* bias = read_bias(tensors, 3, blocking.geometry.out_channels);
+    const void* bias = bias_data(input(tensors, 3), blocking.geometry.out_channels);
     void* y = output<uint8_t>(tensors, 0, output_shape(blocking.geometry));
     cuda::gather(execution(tensors), element(), blocking, gather_, table.data, table.shape[1], ids.as<int32_t>(), bias,
                  y);
@@ -276,7 +275,7 @@ class CudaReuseConv final : public CountingKernel {
     require_rank(x, 4, "X");
     check_weights(w, conv_, image_shape(x, conv_.input_order).channels);
     const Blocking blocking = make_blocking(conv_, x, w.shape[0]);
-    const void* bias = read_bias(tensors, 2, w.shape[0]);
+    const void* bias = bias_data(input(tensors, 2), w.shape[0]);
     const HashParameters parameters = read_hash_parameters(tensors, 3, hash_, blocking);
     void* y = output<uint8_t>(tensors, 0, output_shape(blocking.geometry));
     const cuda::Execution own = execution(tensors, workspace.statistics);

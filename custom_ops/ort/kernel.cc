@@ -3,8 +3,9 @@
 #include <stdexcept>
 #include <utility>
 
+#include "reuse/checked.h"
+
 namespace reuse::ort {
-namespace {
 
 std::string node_name(const KernelInfo* info) {
   size_t size = 0;
@@ -15,8 +16,6 @@ std::string node_name(const KernelInfo* info) {
   return name;
 }
 
-}  // namespace
-
 Kernel::Kernel(const KernelInfo* info, std::string op, std::string session)
     : op_(std::move(op)), session_(std::move(session)), node_(node_name(info)), allocator_(info) {
   StatisticsRegistry::instance().announce(session_, node_, op_);
@@ -26,11 +25,7 @@ void Kernel::compute(KernelContext* context) const {
   ScratchAllocator scratch(allocator_);
   SessionParallel parallel(context);
   Workspace workspace(scratch, parallel);
-  try {
-    run(context, workspace);
-  } catch (const std::invalid_argument& error) {
-    throw std::invalid_argument(op_ + " '" + node_ + "': " + error.what());
-  }
+  naming(op_, node_, [&] { run(context, workspace); });
   workspace.statistics.scratch_bytes += workspace.peak_bytes();
   StatisticsRegistry::instance().add(session_, node_, op_, workspace.statistics);
 }
@@ -70,7 +65,7 @@ Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, in
       ConvGeometry::make(attributes, shape.batch, shape.channels, shape.height, shape.width, out_channels));
 }
 
-HashInputs::HashInputs(const std::array<TensorView, 3>& tensors) {
+HashInputs::HashInputs(const std::array<TensorView, 3>& tensors) : tensors_(tensors) {
   const auto take = [&](const TensorView& tensor, auto& values, int64_t& size) {
     if (!has_elements(tensor)) return;
     values = static_cast<std::decay_t<decltype(values)>>(tensor.data);
@@ -82,6 +77,21 @@ HashInputs::HashInputs(const std::array<TensorView, 3>& tensors) {
   take(tensors[2], parameters.coordinates, sizes.coordinates);
 }
 
+void HashInputs::check(const HashFamily& family, const HashShape& shape) const {
+  family.check(sizes, shape);
+  // The sizes are right, so it is the rank and the first extents that can be wrong.
+  const HashParameterSizes needed = family.required(shape), possible = family.optional(shape);
+  const auto check_one = [&](size_t index, int64_t HashParameterSizes::* member, const char* name) {
+    if (sizes.*member < 0 || (needed.*member < 0 && possible.*member < 0)) return;
+    std::vector<int64_t> expected{shape.num_blocks, sizes.*member / shape.num_blocks};
+    if (index == 0) expected = {shape.num_blocks, shape.length, expected[1] / shape.length};
+    require_shape(tensors_[index], expected, name);
+  };
+  check_one(0, &HashParameterSizes::projections, "projections");
+  check_one(1, &HashParameterSizes::thresholds, "thresholds");
+  check_one(2, &HashParameterSizes::coordinates, "coordinates");
+}
+
 HashInputs read_hash_inputs(KernelContext* context, size_t first) {
   return HashInputs({input(context, first), input(context, first + 1), input(context, first + 2)});
 }
@@ -89,17 +99,13 @@ HashInputs read_hash_inputs(KernelContext* context, size_t first) {
 HashParameters read_hash_parameters(KernelContext* context, size_t first, const HashAttributes& attributes,
                                     const Blocking& blocking) {
   const HashInputs inputs = read_hash_inputs(context, first);
-  attributes.family->check(inputs.sizes, {blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes});
+  inputs.check(*attributes.family, {blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes});
   return inputs.parameters;
 }
 
-const void* read_bias(KernelContext* context, size_t index, int64_t out_channels) {
-  const TensorView bias = input(context, index);
+const void* bias_data(const TensorView& bias, int64_t out_channels) {
   if (!has_elements(bias)) return nullptr;
-  if (bias.size() != out_channels) {
-    throw std::invalid_argument("bias has " + std::to_string(bias.size()) + " elements, needs " +
-                                std::to_string(out_channels));
-  }
+  require_shape(bias, {out_channels}, "bias");
   return bias.data;
 }
 
@@ -109,10 +115,19 @@ void require_shape(const TensorView& tensor, const std::vector<int64_t>& shape, 
                               to_string(shape));
 }
 
+int64_t in_channels_of(const TensorView& w, const ConvAttributes& conv) {
+  return checked::product({w.shape[1], conv.group}, "the number of input channels");
+}
+
+int64_t out_channels_of(const TensorView& table, const ConvAttributes& conv) {
+  const int64_t taps = conv.layout == Layout::kPatch ? 1 : conv.kernel_h * conv.kernel_w;
+  return checked::product({table.shape[2] / taps, conv.group}, "the number of output channels");
+}
+
 void check_weights(const TensorView& w, const ConvAttributes& conv, std::optional<int64_t> in_channels) {
   require_rank(w, 4, "W");
   const bool fits = w.shape[2] == conv.kernel_h && w.shape[3] == conv.kernel_w &&
-                    (!in_channels || w.shape[1] * conv.group == *in_channels);
+                    (!in_channels || in_channels_of(w, conv) == *in_channels);
   if (fits) return;
   throw std::invalid_argument("W has shape " + to_string(w.shape) +
                               ", which does not fit kernel_shape and the input's " +
@@ -120,7 +135,7 @@ void check_weights(const TensorView& w, const ConvAttributes& conv, std::optiona
 }
 
 Blocking blocking_of_weights(const ConvAttributes& conv, const TensorView& w) {
-  return Blocking::of_any_size(conv, w.shape[1] * conv.group, w.shape[0]);
+  return Blocking::of_any_size(conv, in_channels_of(w, conv), w.shape[0]);
 }
 
 ConvAttributes conv_of_tables(Layout layout, int64_t group, const TensorView& centroids, const TensorView& w) {

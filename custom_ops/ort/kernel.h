@@ -4,16 +4,30 @@
 #include <array>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "api.h"
 #include "reuse/operators.h"
 #include "reuse/statistics_registry.h"
+#include "reuse/text.h"
 
 namespace reuse::ort {
 
 enum class OperatorName { kHash, kCluster, kCentroidGemm, kGather, kReuseConv, kMaxPool, kAveragePool };
+
+// Calls `body`; what it finds wrong with the node's attributes or tensors is told with the operator and the node.
+template <typename Body>
+auto naming(const std::string& op, const std::string& node, const Body& body) {
+  try {
+    return body();
+  } catch (const std::logic_error& error) {
+    throw std::invalid_argument(op + " '" + readable(node) + "': " + error.what());
+  }
+}
+
+std::string node_name(const KernelInfo* info);
 
 class Kernel {
  public:
@@ -67,9 +81,15 @@ Blocking make_blocking(const ConvAttributes& attributes, const TensorView& x, in
 struct HashInputs {
   // Of tensors projections, thresholds and coordinates.
   explicit HashInputs(const std::array<TensorView, 3>& tensors);
+  // Throws std::invalid_argument unless H and the shapes are those that the family needs.
+  void check(const HashFamily& family, const HashShape& shape) const;
+
   HashParameters parameters;
   HashParameterSizes sizes;
   int64_t num_blocks = 0;  // as the shapes of parameters tell it; 0 for a family without
+
+ private:
+  std::array<TensorView, 3> tensors_;
 };
 
 // Reads the parameters from input `first` on; nothing if `read(index)` returns nothing for one of them.
@@ -89,14 +109,20 @@ HashInputs read_hash_inputs(KernelContext* context, size_t first);
 HashParameters read_hash_parameters(KernelContext* context, size_t first, const HashAttributes& attributes,
                                     const Blocking& blocking);
 
-// The bias, or null if it is absent. Throws std::invalid_argument if its size is not M.
-const void* read_bias(KernelContext* context, size_t index, int64_t out_channels);
-
 // Throws std::invalid_argument unless the tensor has that shape.
 void require_shape(const TensorView& tensor, const std::vector<int64_t>& shape, const char* name);
 
+// The bias's elements, null if it is absent. Throws std::invalid_argument unless it is [M].
+const void* bias_data(const TensorView& bias, int64_t out_channels);
+
+// Input channels of weights that are of rank 4.
+int64_t in_channels_of(const TensorView& w, const ConvAttributes& conv);
+
 // Throws std::invalid_argument unless the weights fit the attributes and, if it is known, the input.
 void check_weights(const TensorView& w, const ConvAttributes& conv, std::optional<int64_t> in_channels);
+
+// Output channels of a Gather's table, which is of rank 3.
+int64_t out_channels_of(const TensorView& table, const ConvAttributes& conv);
 
 // A blocking that is right in all that packing weights needs, for an input of any size.
 Blocking blocking_of_weights(const ConvAttributes& conv, const TensorView& w);

@@ -21,6 +21,7 @@ class HashKernel final : public Kernel {
     // Family exact prepares nothing. Of the others it is the parameters that tell the number of blocks so far.
     if (!inputs || inputs->num_blocks == 0) return;
     sizes_ = inputs->sizes;
+    inputs->check(*hash_.family, {inputs->num_blocks, conv_.sub_vector_length, hash_.num_hashes});
     encoder_ = make_encoder(memory_, hash_, inputs->num_blocks, conv_.sub_vector_length, inputs->parameters, sizes_);
   }
 
@@ -34,6 +35,7 @@ class HashKernel final : public Kernel {
       hash_.family->check(sizes_, {blocks, length, hash_.num_hashes});
     } else {
       const HashInputs inputs = read_hash_inputs(tensors, 1);
+      inputs.check(*hash_.family, {blocks, length, hash_.num_hashes});
       own = make_encoder(workspace, hash_, blocks, length, inputs.parameters, inputs.sizes);
     }
     int64_t* codes = output<int64_t>(tensors, 0, {blocks, blocking.vectors});
@@ -85,7 +87,7 @@ class CentroidGemmKernel final : public Kernel {
   CentroidGemmKernel(const KernelInfo* info, std::string session)
       : Kernel(info, "CentroidGemm", std::move(session)),
         layout_(read_layout(KernelAttributes(info))),
-        group_(KernelAttributes(info).integer("group").value_or(1)) {}
+        group_(read_group(KernelAttributes(info))) {}
 
  private:
   void run(KernelContext* tensors, Workspace& workspace) const override {
@@ -114,11 +116,10 @@ class GatherKernel final : public Kernel {
   void run(KernelContext* tensors, Workspace& workspace) const override {
     const TensorView table = input(tensors, 0), ids = input(tensors, 1), x = input(tensors, 2);
     require_rank(table, 3, "table");
-    const int64_t taps = conv_.layout == Layout::kPatch ? 1 : conv_.kernel_h * conv_.kernel_w;
-    const Blocking blocking = make_blocking(conv_, x, table.shape[2] / taps * conv_.group);
+    const Blocking blocking = make_blocking(conv_, x, out_channels_of(table, conv_));
     require_shape(table, {blocking.num_blocks(), table.shape[1], blocking.table_width()}, "table");
     require_shape(ids, {blocking.num_blocks(), blocking.vectors}, "ids");
-    const float* bias = static_cast<const float*>(read_bias(tensors, 3, blocking.geometry.out_channels));
+    const float* bias = static_cast<const float*>(bias_data(input(tensors, 3), blocking.geometry.out_channels));
     float* y = output<float>(tensors, 0, output_shape(blocking.geometry));
     gather(workspace, blocking, gather_, table.as<float>(), table.shape[1], ids.as<int32_t>(), bias, y);
   }
@@ -142,15 +143,17 @@ void complete(ReusePlan& plan, Allocator& memory, const Read& read) {
     const std::optional<TensorView> w = read(1);
     if (!w) return;
     check_weights(*w, conv, std::nullopt);
-    plan.set_weights(memory, w->shape[1] * conv.group, w->shape[0], w->template as<float>());
+    plan.set_weights(memory, in_channels_of(*w, conv), w->shape[0], w->template as<float>());
   }
   if (!plan.has_bias()) {
     const std::optional<TensorView> bias = read(2);
-    if (bias) plan.set_bias(has_elements(*bias) ? bias->template as<float>() : nullptr, bias->size());
+    if (bias) plan.set_bias(static_cast<const float*>(bias_data(*bias, plan.out_channels())), bias->size());
   }
   if (!plan.has_hash()) {
     const std::optional<HashInputs> inputs = read_hash_inputs(3, read);
-    if (inputs) plan.set_hash(memory, inputs->parameters, inputs->sizes);
+    if (!inputs) return;
+    inputs->check(*plan.attributes().hash.family, plan.hash_shape());
+    plan.set_hash(memory, inputs->parameters, inputs->sizes);
   }
 }
 

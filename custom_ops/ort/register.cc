@@ -64,7 +64,10 @@ std::unique_ptr<Operator> make_operator(OperatorName name, Signature signature, 
   op->get_output_characteristic = [](const CustomOp*, size_t) { return kRequired; };
   op->get_input_memory_type = [](const CustomOp*, size_t) { return kMemoryDefault; };
   op->create_kernel_v2 = [](const CustomOp* o, const Api*, const KernelInfo* info, void** kernel) -> Status* {
-    return guarded([&] { *kernel = self(o).source->make(self(o).name, info).release(); });
+    return guarded([&] {
+      naming(self(o).signature.name, node_name(info),
+             [&] { *kernel = self(o).source->make(self(o).name, info).release(); });
+    });
   };
   op->kernel_compute_v2 = [](void* kernel, KernelContext* context) -> Status* {
     return guarded([&] { static_cast<const Kernel*>(kernel)->compute(context); });

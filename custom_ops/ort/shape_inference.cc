@@ -6,6 +6,7 @@
 
 #include "api.h"
 #include "attributes.h"
+#include "reuse/checked.h"
 
 namespace reuse::ort {
 namespace {
@@ -81,15 +82,15 @@ void set_output(const ShapeInferContext* context, size_t index, ElementType type
 }
 
 Dimension product(const std::vector<Dimension>& factors) {
-  Dimension result{1, ""};
   std::string name;
+  std::vector<int64_t> extents;
   for (const Dimension& factor : factors) {
     if (factor.nameless()) return unknown();
     name += (name.empty() ? "" : "*") + factor.text();
-    result.extent = result.known() && factor.known() ? result.extent * factor.extent : -1;
+    if (factor.known()) extents.push_back(factor.extent);
   }
-  if (!result.known()) result.name = name;
-  return result;
+  if (extents.size() < factors.size()) return {-1, name};
+  return {checked::product(extents, "a dimension"), ""};
 }
 
 // The geometry that does not depend on unknown dimensions.
@@ -117,9 +118,11 @@ struct Known {
     const int64_t span = vertical ? (a.kernel_h - 1) * a.dilation_h : (a.kernel_w - 1) * a.dilation_w;
     const int64_t stride = vertical ? a.stride_h : a.stride_w;
     if (x[axis].known()) {
-      const int64_t height = vertical ? x[axis].extent : a.kernel_h * a.dilation_h;
-      const int64_t width = vertical ? a.kernel_w * a.dilation_w : x[axis].extent;
-      const ConvGeometry g = ConvGeometry::make(a, 1, a.group, height, width, a.group);
+      ConvAttributes one_axis = a;  // the kernel is no larger than the input on the other
+      (vertical ? one_axis.kernel_w : one_axis.kernel_h) = 1;
+      (vertical ? one_axis.pad_left : one_axis.pad_top) = (vertical ? one_axis.pad_right : one_axis.pad_bottom) = 0;
+      const int64_t height = vertical ? x[axis].extent : 1, width = vertical ? 1 : x[axis].extent;
+      const ConvGeometry g = ConvGeometry::make(one_axis, 1, a.group, height, width, a.group);
       return {vertical ? g.out_h : g.out_w, ""};
     }
     if (x[axis].nameless()) return unknown();
@@ -143,8 +146,8 @@ struct Known {
     if (!has_shape() || !x[1].known() || x[1].extent % attributes.group != 0) return {};
     const int64_t channels = x[1].extent / attributes.group;
     const int64_t taps = attributes.layout == Layout::kPatch ? attributes.kernel_h * attributes.kernel_w : 1;
-    const int64_t length = attributes.sub_vector_length;
-    return {(channels * taps + length - 1) / length * attributes.group, ""};
+    const int64_t width = checked::product({channels, taps}, "a group"), length = attributes.sub_vector_length;
+    return {checked::product({(width + length - 1) / length, attributes.group}, "the number of blocks"), ""};
   }
 
   Shape y(const Dimension& channels) const {
@@ -172,7 +175,7 @@ void infer_centroid_gemm(ShapeInferContext* context) {
   const InferenceAttributes attributes(context);
   const Shape centroids = input_shape(context, 0), weights = input_shape(context, 2);
   if (centroids.size() != 3 || weights.size() != 4 || !weights[0].known()) return;
-  Dimension width{weights[0].extent / attributes.integer("group").value_or(1), ""};
+  Dimension width{weights[0].extent / read_group(attributes), ""};
   if (read_layout(attributes) == Layout::kChannel) width = product({width, weights[2], weights[3]});
   set_output(context, 0, element_type(context), {centroids[0], centroids[1], width});
 }
@@ -185,7 +188,7 @@ void infer_gather(ShapeInferContext* context) {
   if (table.size() == 3 && table[2].known()) {
     const int64_t taps =
         known.attributes.layout == Layout::kPatch ? 1 : known.attributes.kernel_h * known.attributes.kernel_w;
-    channels.extent = table[2].extent / taps * known.attributes.group;
+    channels.extent = checked::product({table[2].extent / taps, known.attributes.group}, "the output");
   }
   set_output(context, 0, element_type(context), known.y(channels));
 }

@@ -23,7 +23,7 @@ Found run_backward(const Problem& p, const std::vector<float>& dy, int64_t threa
   PoisonedAllocator allocator;
   Threads parallel(threads);
   RunStatistics statistics;
-  Found found{std::vector<float>(weights_of(g)), std::vector<float>(p.x.size())};
+  Found found{poisoned<float>(weights_of(g)), poisoned<float>(static_cast<int64_t>(p.x.size()))};
   const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
   {
     Workspace workspace(allocator, parallel);

@@ -118,13 +118,32 @@ TEST(cuda_pool_equals_cpu) {
     std::vector<float> x(static_cast<size_t>(batch * height.in * width.in * channels));
     std::normal_distribution<float> normal;
     for (float& value : x) value = normal(random);
-    std::vector<float> expected(static_cast<size_t>(batch * height.out * width.out * channels));
+    std::vector<float> expected = poisoned<float>(batch * height.out * width.out * channels);
     PoisonedAllocator allocator;
     Threads parallel(1);
     Workspace workspace(allocator, parallel);
     pool(workspace, a, batch, height, width, channels, x.data(), expected.data());
     const std::vector<float> actual = run_cuda_pool(a, batch, height, width, channels, x, kOrders[seed % 3]);
     expect_near(actual, expected, 1e-6, "pool", seed);
+  }
+}
+
+// Only padding is read, and what would tell the scale of a table is not known.
+TEST(cuda_images_without_pixels_give_the_bias) {
+  for (int seed = 0; seed < cases(); ++seed) {
+    std::mt19937 random(static_cast<unsigned>(13000 + seed));
+    Problem p = random_problem(random, family_of(seed));
+    const ConvGeometry g = p.blocking.geometry;
+    ConvAttributes a = g.attributes;
+    a.pad_top = a.pad_bottom = a.pad_left = a.pad_right = 4;
+    p.blocking = Blocking::make(ConvGeometry::make(a, g.batch, g.in_channels, seed % 2 * 5, 0, g.out_channels));
+    p.x.clear();
+    p = rounded_to_half(p);
+    const std::vector<float> expected = dense(p);
+    for (const CudaMode mode : {CudaMode::kStrict, CudaMode::kTf32, CudaMode::kHalf}) {
+      expect_near(run_cuda_fused(p, mode, kOrders[seed % 3]), expected, 1e-3, "fused", seed);
+      expect_near(run_cuda_staged(p, mode, kOrders[seed % 3]), expected, 1e-3, "staged", seed);
+    }
   }
 }
 

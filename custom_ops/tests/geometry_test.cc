@@ -1,8 +1,10 @@
 // Shapes of convolutions.
 #include "reuse/geometry.h"
 
+#include <limits>
 #include <stdexcept>
 
+#include "reuse/checked.h"
 #include "test.h"
 
 namespace reuse::testing {
@@ -54,6 +56,57 @@ TEST(impossible_convolutions_are_named) {
   expect_throw<std::invalid_argument>("2^31-1",
                                       [&] { Blocking::make(ConvGeometry::make(a, 1 << 10, 1, 1 << 12, 1 << 12, 1)); });
   expect_throw<std::invalid_argument>("layout is 'rows'", [] { parse_layout("rows"); });
+}
+
+TEST(numbers_near_2_to_the_31_and_beyond_are_refused_with_what_is_allowed) {
+  constexpr int64_t k2To31 = int64_t{1} << 31;
+  for (const int64_t value : {k2To31 - 1, k2To31, 2 * k2To31 + 3, std::numeric_limits<int64_t>::max()}) {
+    const std::string allowed = " is " + std::to_string(value) + ", must be at most 1073741824";
+    ConvAttributes a;
+    for (int64_t ConvAttributes::* member :
+         {&ConvAttributes::kernel_h, &ConvAttributes::stride_w, &ConvAttributes::pad_top, &ConvAttributes::pad_right,
+          &ConvAttributes::dilation_h, &ConvAttributes::group, &ConvAttributes::sub_vector_length}) {
+      ConvAttributes wrong;
+      wrong.*member = value;
+      expect_throw<std::invalid_argument>(allowed.c_str(), [&] { wrong.check(); });
+    }
+    expect_throw<std::invalid_argument>(allowed.c_str(), [&] { ConvGeometry::make(a, value, 1, 1, 1, 1); });
+    expect_throw<std::invalid_argument>(allowed.c_str(), [&] { ConvGeometry::make(a, 1, 1, 1, value, 1); });
+  }
+}
+
+TEST(numbers_that_are_large_together_do_not_wrap_around) {
+  constexpr int64_t kLarge = int64_t{1} << 30;
+  ConvAttributes padded;  // to an output of (2^31 + 1)^2 pixels
+  padded.pad_top = padded.pad_left = padded.pad_bottom = padded.pad_right = kLarge;
+  expect_throw<std::invalid_argument>("the output is too large", [&] { ConvGeometry::make(padded, 1, 1, 1, 1, 1); });
+  ConvAttributes wide = padded;
+  wide.kernel_h = wide.kernel_w = kLarge;
+  wide.layout = Layout::kPatch;
+  expect_throw<std::invalid_argument>("row is too large", [&] { ConvGeometry::make(wide, 1, 16, 1, 1, 1); });
+  EXPECT(checked::product({kLarge, kLarge, kLarge, 0}, "nothing") == 0);
+}
+
+TEST(weights_do_not_depend_on_dilations_and_pads) {
+  constexpr int64_t kLarge = int64_t{1} << 30;
+  ConvAttributes a;
+  a.kernel_h = a.kernel_w = 3;
+  a.dilation_h = a.dilation_w = kLarge;
+  a.pad_top = a.pad_bottom = kLarge;
+  a.layout = Layout::kPatch;
+  a.sub_vector_length = 4;
+  const Blocking blocking = Blocking::of_any_size(a, 2, 5);
+  EXPECT(blocking.num_blocks() == 5 && blocking.group_width == 18 && blocking.geometry.out_channels == 5);
+}
+
+TEST(an_input_of_padding_alone_is_refused) {
+  ConvAttributes a;
+  a.pad_top = a.pad_bottom = 1;
+  for (const Layout layout : {Layout::kPatch, Layout::kChannel}) {
+    a.layout = layout;
+    expect_throw<std::invalid_argument>("input height is 0, must be at least 1",
+                                        [&] { ConvGeometry::make(a, 1, 1, 0, 5, 1); });
+  }
 }
 
 }  // namespace

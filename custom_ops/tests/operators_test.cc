@@ -149,7 +149,7 @@ TEST(clusters_are_numbered_by_first_appearance) {
     PoisonedAllocator allocator;
     Threads parallel(2);
     Workspace workspace(allocator, parallel);
-    std::vector<int64_t> codes(static_cast<size_t>(p.blocking.num_blocks() * p.blocking.vectors));
+    std::vector<int64_t> codes = poisoned<int64_t>(p.blocking.num_blocks() * p.blocking.vectors);
     hash(workspace, p.blocking, *p.encoder(allocator), p.x.data(), codes.data());
     const Clusters clusters = cluster(workspace, p.blocking, p.cluster, p.x.data(), codes.data());
     int64_t total = 0;
@@ -241,9 +241,23 @@ TEST(ids_outside_the_table_are_refused) {
   Workspace workspace(allocator, parallel);
   const std::vector<float> table = {1.0f};
   const std::vector<int32_t> ids = {0, 1};
-  std::vector<float> y(2);
+  std::vector<float> y = poisoned<float>(2);
   expect_throw<std::out_of_range>(
       "ids hold 1", [&] { gather(workspace, p.blocking, p.gather, table.data(), 1, ids.data(), nullptr, y.data()); });
+}
+
+TEST(counts_outside_the_centroids_are_refused) {
+  Problem p = pixels({1, 2}, 1.0f);
+  PoisonedAllocator allocator;
+  Threads parallel(1);
+  Workspace workspace(allocator, parallel);
+  const std::vector<float> centroids = {1.0f};
+  std::vector<float> table(1);
+  for (const int32_t count : {2, -1}) {
+    expect_throw<std::out_of_range>("counts hold " + std::to_string(count), [&] {
+      centroid_gemm(workspace, p.blocking, p.w.data(), centroids.data(), &count, 1, table.data());
+    });
+  }
 }
 
 TEST(an_empty_batch_gives_an_empty_output) {
@@ -254,6 +268,28 @@ TEST(an_empty_batch_gives_an_empty_output) {
     p.blocking = Blocking::make(ConvGeometry::make(g.attributes, 0, g.in_channels, g.in_h, g.in_w, g.out_channels));
     p.x.clear();
     EXPECT(run_fused(p, 1).empty() && run_staged(p, 1).empty());
+  }
+}
+
+// A convolution that reads nothing but padding: of every layout, family, type of table and order of data.
+TEST(an_image_without_pixels_gives_the_bias) {
+  for (int seed = 0; seed < 2 * kCases; ++seed) {
+    std::mt19937 random(static_cast<unsigned>(5000 + seed));
+    Problem p = random_problem(random, family_of(seed));
+    const ConvGeometry g = p.blocking.geometry;
+    ConvAttributes a = g.attributes;
+    a.pad_top = a.pad_left = 4;
+    a.pad_bottom = a.pad_right = 3;
+    const int64_t height = seed % 5 < 3 ? 0 : 5, width = seed % 5 != 1 ? 0 : 5;
+    p.blocking = Blocking::make(ConvGeometry::make(a, g.batch, g.in_channels, height, width, g.out_channels));
+    p.x.clear();
+    const std::vector<float> expected = dense(p);
+    expect_close(run_staged(p, 1), expected, seed);
+    if (seed % 4 == 0) p.table = TableType::kInt8;
+    ConvAttributes& own = p.blocking.geometry.attributes;
+    if (a.layout == Layout::kChannel && seed % 3 == 0) own.input_order = DataOrder::kNhwc;
+    if (seed % 2 == 0) own.output_order = DataOrder::kNhwc;
+    expect_close(run_fused(p, 2), expected, seed);
   }
 }
 
@@ -271,6 +307,7 @@ TEST(wrong_parameters_are_named) {
                                       [] { ClusterAttributes{Scope::kBatch, Metric::kEuclidean, 0.0f}.check(); });
   expect_throw<std::invalid_argument>("table is 'int4'", [] { parse_table_type("int4"); });
   expect_throw<std::invalid_argument>("exclude each other", [] { GatherAttributes::of(0.1f, 0.0f, 6.0f); });
+  expect_throw<std::invalid_argument>("is NaN", [] { GatherAttributes::of(1.0f, std::nanf(""), 6.0f); });
 }
 
 }  // namespace

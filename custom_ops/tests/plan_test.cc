@@ -13,7 +13,7 @@ std::vector<float> run(const ReusePlan& plan, const Problem& p, int64_t* peak = 
   const ConvGeometry& g = p.blocking.geometry;
   PoisonedAllocator allocator;
   Threads parallel(2);
-  std::vector<float> y(static_cast<size_t>(g.rows() * g.out_channels));
+  std::vector<float> y = poisoned<float>(g.rows() * g.out_channels);
   {
     Workspace workspace(allocator, parallel);
     reuse_conv(plan, plan.blocking(g.batch, g.in_h, g.in_w), workspace, p.x.data(), y.data());
@@ -109,6 +109,44 @@ TEST(a_workspace_counts_what_is_held_at_once) {
   int64_t peak = 0;
   run(p.plan(allocator), p, &peak);
   EXPECT(peak >= static_cast<int64_t>(sizeof(int32_t)) * p.blocking.num_blocks() * p.blocking.vectors, << peak);
+}
+
+// Vectors of layout patch without any reuse, whose centroids take nine times the input: blocks that go through in
+// ranges against all of them at once, with and without groups that a range ends within.
+TEST(blocks_in_ranges_change_no_bit_and_take_less_memory) {
+  for (const char* family : {"exact", "sign"}) {
+    for (const int64_t group : {1, 3}) {
+      ConvAttributes a;
+      a.layout = Layout::kPatch;
+      a.kernel_h = a.kernel_w = 3;
+      a.pad_top = a.pad_left = a.pad_bottom = a.pad_right = 1;
+      a.group = group;
+      a.sub_vector_length = 10;
+      std::mt19937 random(9);
+      std::normal_distribution<float> normal;
+      Problem p;
+      p.blocking = Blocking::make(ConvGeometry::make(a, 1, 48, 60, 62, 24 * group));
+      p.hash = {&find_hash_family(family), 40};
+      p.cluster.verify = p.hash.family->is_lossless();
+      p.gather.activation = Activation::kRelu;
+      for (int64_t i = 0; i < 48 * 60 * 62; ++i) p.x.push_back(normal(random));
+      for (int64_t i = 0; i < 24 * 48 * 9; ++i) p.w.push_back(normal(random));
+      for (int64_t i = 0; i < 24 * group; ++i) p.bias.push_back(normal(random));
+      draw_parameters(random, p);
+      PoisonedAllocator allocator;
+      Threads parallel(2);
+      const ReusePlan plan = p.plan(allocator);
+      std::vector<float> expected = poisoned<float>(24 * group * 60 * 62);
+      Workspace workspace(allocator, parallel);
+      multiply_and_gather(workspace, p.blocking, p.gather, plan.weights(),
+                          hash_and_cluster(workspace, p.blocking, plan.encoder(), p.cluster, p.x.data()), plan.bias(),
+                          expected.data());
+      int64_t peak = 0;
+      const std::vector<float> actual = run(plan, p, &peak);
+      EXPECT(actual == expected, << family << ", group " << group);
+      EXPECT(peak < workspace.peak_bytes() * 3 / 4, << peak << " bytes, of " << workspace.peak_bytes());
+    }
+  }
 }
 
 }  // namespace

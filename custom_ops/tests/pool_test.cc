@@ -51,7 +51,7 @@ TEST(pool_equals_its_windows) {
     std::vector<float> x(static_cast<size_t>(p.batch * p.in_h * p.in_w * p.channels));
     std::normal_distribution<float> distribution;
     for (float& value : x) value = distribution(random);
-    std::vector<float> y(static_cast<size_t>(p.batch * height.out * width.out * p.channels), NAN);
+    std::vector<float> y = poisoned<float>(p.batch * height.out * width.out * p.channels);
     PoisonedAllocator allocator;
     Threads parallel(1 + seed % 3);
     Workspace workspace(allocator, parallel);

@@ -6,6 +6,7 @@
 
 #include "reuse/capi.h"
 #include "reuse/statistics_registry.h"
+#include "reuse/text.h"
 #include "test.h"
 
 namespace reuse::testing {
@@ -41,6 +42,19 @@ TEST(statistics_add_up_and_are_told_apart_by_session) {
   EXPECT(registry.to_json("statistics_test").find("\"runs\":0") != std::string::npos);
   reuse_statistics_forget("statistics_test");
   EXPECT(registry.to_json("statistics_test") == "[]");
+}
+
+TEST(names_of_any_bytes_are_told_as_valid_json) {
+  StatisticsRegistry registry;
+  // Not UTF-8: a byte alone, a character cut short, a longer form of "/", half of a surrogate pair.
+  for (const char* bytes : {"\xFF", "\xE2\x98", "\xC0\xAF", "\xED\xA0\x80"}) {
+    registry.announce("s", bytes, "Hash");
+    const std::string json = registry.to_json("s");
+    EXPECT(utf8(json) == json && json.find("\xEF\xBF\xBD") != std::string::npos, << json);
+    registry.forget("s");
+  }
+  registry.announce("s", std::string("a\0b", 3) + "\xE2\x98\x83\xF0\x9F\x98\x80", "Hash");
+  EXPECT(registry.to_json("s").find("\"a\\u0000b\xE2\x98\x83\xF0\x9F\x98\x80\"") != std::string::npos);
 }
 
 TEST(whether_products_were_in_tf32_is_the_last_that_a_run_knew) {

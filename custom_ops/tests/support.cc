@@ -206,7 +206,7 @@ std::vector<float> run_fused(const Problem& p, int64_t threads, RunStatistics* s
   const ConvGeometry& g = p.blocking.geometry;
   PoisonedAllocator allocator;
   Threads parallel(threads);
-  std::vector<float> y(static_cast<size_t>(g.rows() * g.out_channels));
+  std::vector<float> y = poisoned<float>(g.rows() * g.out_channels);
   const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
   const std::vector<float> x = pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x;
   {
@@ -226,21 +226,21 @@ std::vector<float> run_staged(const Problem& p, int64_t threads) {
   PoisonedAllocator allocator;
   Threads parallel(threads);
   Workspace workspace(allocator, parallel);
-  std::vector<int64_t> codes(static_cast<size_t>(blocks * p.blocking.vectors));
+  std::vector<int64_t> codes = poisoned<int64_t>(blocks * p.blocking.vectors);
   hash(workspace, p.blocking, *p.encoder(allocator), p.x.data(), codes.data());
   const Clusters clusters = cluster(workspace, p.blocking, p.cluster, p.x.data(), codes.data());
   int64_t capacity = 1;
   for (const BlockClusters& block : clusters.blocks) capacity = std::max(capacity, block.count);
-  std::vector<float> centroids(static_cast<size_t>(blocks * capacity * length));
+  std::vector<float> centroids = poisoned<float>(blocks * capacity * length);
   std::vector<int32_t> counts;
   for (int64_t b = 0; b < blocks; ++b) {
     const BlockClusters& block = clusters.blocks[static_cast<size_t>(b)];
     counts.push_back(static_cast<int32_t>(block.count));
     std::copy_n(block.centroids.data(), block.count * length, centroids.data() + b * capacity * length);
   }
-  std::vector<float> table(static_cast<size_t>(blocks * capacity * p.blocking.table_width()));
+  std::vector<float> table = poisoned<float>(blocks * capacity * p.blocking.table_width());
   centroid_gemm(workspace, p.blocking, p.w.data(), centroids.data(), counts.data(), capacity, table.data());
-  std::vector<float> y(static_cast<size_t>(g.rows() * g.out_channels));
+  std::vector<float> y = poisoned<float>(g.rows() * g.out_channels);
   gather(workspace, p.blocking, p.gather, table.data(), capacity, clusters.ids.data(),
          p.bias.empty() ? nullptr : p.bias.data(), y.data());
   return y;

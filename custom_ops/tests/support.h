@@ -15,6 +15,14 @@
 
 namespace reuse::testing {
 
+// Arrays for a kernel to write, filled with what would show as NaN, or as ids and codes of -1.
+template <typename T>
+std::vector<T> poisoned(int64_t count) {
+  std::vector<T> values(static_cast<size_t>(count));
+  if (count > 0) std::memset(static_cast<void*>(values.data()), 0xFF, values.size() * sizeof(T));
+  return values;
+}
+
 // Memory filled with NaN, so that reading what nobody wrote spoils a result; counts what is not given back.
 class PoisonedAllocator final : public Allocator {
  public:

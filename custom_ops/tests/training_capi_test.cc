@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -15,6 +16,7 @@
 
 #include "../capi/workers.h"
 #include "reuse/cuda_training_capi.h"
+#include "support.h"
 #include "test.h"
 
 namespace reuse::testing {
@@ -44,10 +46,17 @@ reuse_hashing exact_hashing() {
   return h;
 }
 
+// Memory of exactly as many bytes as a function asks for.
+struct Bytes {
+  explicit Bytes(int64_t size) : memory(static_cast<size_t>(size), '\xFF') { EXPECT(size >= 0, << reuse_last_error()); }
+  std::vector<char> memory;
+};
+
 TEST(the_c_interface_computes_a_step) {
   const reuse_convolution convolution = small_convolution();
   const reuse_hashing hashing = exact_hashing();
-  std::vector<float> x(2 * 4 * 25), w(3 * 4 * 9, 0.5f), y(2 * 3 * 25), dw(w.size()), dx(x.size());
+  std::vector<float> x(2 * 4 * 25), w(3 * 4 * 9, 0.5f);
+  std::vector<float> y = poisoned<float>(2 * 3 * 25), dw = poisoned<float>(3 * 4 * 9), dx = poisoned<float>(2 * 4 * 25);
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 25 % 2);
   reuse_plan* plan = reuse_plan_create(&convolution, &hashing);
   EXPECT(plan != nullptr, << reuse_last_error());
@@ -97,11 +106,51 @@ TEST(the_c_interface_refuses_what_makes_no_sense) {
   expect_refusal(convolution, hashing, "coordinates hold 4");
 }
 
-// Memory of exactly as many bytes as a function asks for.
-struct Bytes {
-  explicit Bytes(int64_t size) : memory(static_cast<size_t>(size), '\xFF') { EXPECT(size >= 0, << reuse_last_error()); }
-  std::vector<char> memory;
-};
+TEST(the_c_interface_refuses_arrays_that_are_not_there) {
+  const reuse_convolution convolution = small_convolution();
+  reuse_hashing hashing = exact_hashing();
+  hashing.family = nullptr;
+  expect_refusal(convolution, hashing, "family is null");
+  const std::vector<float> values(16, 0.0f);
+  const std::vector<int32_t> coordinates(3, 0);
+  hashing.family = "learned";
+  hashing.num_hashes = 2;
+  hashing.projections_size = 16;
+  hashing.thresholds_size = hashing.coordinates_size = 3;
+  expect_refusal(convolution, hashing, "projections are null, but said to have 16 elements");
+  hashing.projections = values.data();
+  expect_refusal(convolution, hashing, "thresholds are null");
+  hashing.thresholds = values.data();
+  expect_refusal(convolution, hashing, "coordinates are null");
+  EXPECT(reuse_cuda_number_bytes(&convolution, &hashing) == -1);
+  hashing.coordinates = coordinates.data();
+  EXPECT(reuse_cuda_number_bytes(&convolution, &hashing) > 0, << reuse_last_error());
+}
+
+// CUDA's coordinates are in a device's memory, where nobody checks them: as clamped ones they give the same codes.
+TEST(cuda_coordinates_outside_of_a_vector_lead_to_its_ends) {
+  const reuse_convolution convolution = small_convolution();
+  reuse_hashing hashing = exact_hashing();
+  const reuse_cuda_execution execution{nullptr, 0};
+  std::vector<float> x(2 * 4 * 25), thresholds{0.5f, 0.25f, -0.25f};
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 7) / 4.0f - 0.75f;
+  hashing.family = "learned";
+  hashing.num_hashes = 2;
+  hashing.thresholds = thresholds.data();
+  hashing.thresholds_size = hashing.coordinates_size = 3;
+  std::vector<std::vector<int64_t>> found;
+  for (const std::vector<int32_t>& coordinates :
+       {std::vector<int32_t>{3, 0, 3}, std::vector<int32_t>{1 << 30, -(1 << 30), 4}}) {
+    hashing.coordinates = coordinates.data();
+    found.push_back(poisoned<int64_t>(50));
+    std::vector<int32_t> ids = poisoned<int32_t>(50), counts = poisoned<int32_t>(1);
+    Bytes numbering(reuse_cuda_number_bytes(&convolution, &hashing));
+    EXPECT(reuse_cuda_number(&convolution, &hashing, &execution, x.data(), found.back().data(), ids.data(),
+                             counts.data(), numbering.memory.data()) == 0);
+    EXPECT(counts[0] > 1);
+  }
+  EXPECT(found[0] == found[1]);
+}
 
 TEST(the_cuda_functions_compute_the_same_step) {
   const reuse_convolution convolution = small_convolution();
@@ -109,14 +158,14 @@ TEST(the_cuda_functions_compute_the_same_step) {
   const reuse_cuda_execution execution{nullptr, 0};
   std::vector<float> x(2 * 4 * 25), w(3 * 4 * 9, 0.5f), bias(3, 0.25f);
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 25 % 2);
-  std::vector<int64_t> codes(50);
-  std::vector<int32_t> ids(50), counts(1), order, starts{0, 26, 50, 50};
+  std::vector<int64_t> codes = poisoned<int64_t>(50);
+  std::vector<int32_t> ids = poisoned<int32_t>(50), counts = poisoned<int32_t>(1), order, starts{0, 26, 50, 50};
   Bytes numbering(reuse_cuda_number_bytes(&convolution, &hashing));
   EXPECT(reuse_cuda_number(&convolution, &hashing, &execution, x.data(), codes.data(), ids.data(), counts.data(),
                            numbering.memory.data()) == 0);
   EXPECT(counts[0] == 2 && ids[0] == 0 && ids[1] == 1 && codes[0] != codes[1]);
   const int64_t rows = 3;  // one more than there are clusters
-  std::vector<float> centroids(rows * 4);
+  std::vector<float> centroids = poisoned<float>(rows * 4);
   Bytes sums(reuse_cuda_average_bytes(&convolution, &hashing, rows));
   EXPECT(reuse_cuda_average(&convolution, &hashing, &execution, x.data(), ids.data(), counts.data(),
                             numbering.memory.data(), rows, centroids.data(), sums.memory.data()) == 0);
@@ -127,7 +176,8 @@ TEST(the_cuda_functions_compute_the_same_step) {
     }
   }
   const reuse_cuda_clusters clusters{rows, ids.data(), counts.data(), centroids.data(), order.data(), starts.data()};
-  std::vector<float> y(2 * 3 * 25), dw(w.size()), dx(x.size()), cpu_y(y.size()), cpu_dw(w.size()), cpu_dx(x.size());
+  std::vector<float> y = poisoned<float>(2 * 3 * 25), dw = poisoned<float>(3 * 4 * 9), dx = poisoned<float>(2 * 4 * 25);
+  std::vector<float> cpu_y = y, cpu_dw = dw, cpu_dx = dx;
   Bytes forward(reuse_cuda_forward_bytes(&convolution, rows)), backward(reuse_cuda_backward_bytes(&convolution, rows));
   EXPECT(reuse_cuda_forward(&convolution, &clusters, &execution, w.data(), bias.data(), y.data(),
                             forward.memory.data()) == 0);
@@ -154,6 +204,8 @@ TEST(the_cuda_functions_refuse_what_makes_no_sense) {
   hashing.family = "sign";
   EXPECT(reuse_cuda_number_bytes(&convolution, &hashing) == -1);
   EXPECT(std::string(reuse_last_error()).find("projections") != std::string::npos, << reuse_last_error());
+  EXPECT(reuse_cuda_forward_bytes(&convolution, -1) == -1);
+  EXPECT(std::string(reuse_last_error()).find("rows is -1") != std::string::npos, << reuse_last_error());
   EXPECT(reuse_cuda_forward_bytes(&convolution, int64_t{1} << 31) == -1);
   EXPECT(std::string(reuse_last_error()).find("the number of clusters") != std::string::npos, << reuse_last_error());
   convolution.in_height = convolution.in_width = int64_t{1} << 15;

@@ -52,6 +52,25 @@ TEST(few_distinct_vectors_get_a_leaf_each) {
   }
 }
 
+TEST(vectors_that_are_not_finite_take_no_part) {
+  std::mt19937 random(3);
+  std::vector<float> vectors(300 * 4), with_others;
+  for (float& value : vectors) value = std::normal_distribution<float>()(random);
+  for (size_t i = 0; i < vectors.size(); ++i) {
+    if (i % 12 == 0) {
+      for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+        with_others.insert(with_others.end(), {0.5f, bad, 1e30f, 0.0f});
+      }
+    }
+    with_others.push_back(vectors[i]);
+  }
+  const std::vector<float> importance(4, 1.0f);
+  const Tree expected = fit(vectors, importance, {7, 60}), tree = fit(with_others, importance, {7, 60});
+  EXPECT(tree.coordinates == expected.coordinates && tree.thresholds == expected.thresholds);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT(fit({nan, 1, 1, 1, nan, 2, 2, 2}, importance, {1, 2}).coordinates[0] == 0);
+}
+
 TEST(leaves_are_as_many_as_asked_for_at_most) {
   std::mt19937 random(1);
   std::vector<float> vectors(5000 * 4);

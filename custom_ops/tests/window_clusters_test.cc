@@ -60,7 +60,7 @@ TEST(one_pass_finds_the_clusters_of_the_staged_form_to_the_bit) {
     PoisonedAllocator allocator;
     Threads parallel(2);
     Workspace workspace(allocator, parallel);
-    std::vector<int64_t> codes(static_cast<size_t>(p.blocking.num_blocks() * p.blocking.vectors));
+    std::vector<int64_t> codes = poisoned<int64_t>(p.blocking.num_blocks() * p.blocking.vectors);
     hash(workspace, p.blocking, *p.encoder(allocator), p.x.data(), codes.data());
     const Clusters staged = cluster(workspace, p.blocking, p.cluster, p.x.data(), codes.data());
     const Clusters fused = hash_and_cluster(workspace, p.blocking, *p.encoder(workspace), p.cluster, p.x.data());

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,8 @@ from reuse_compiler.errors import ConfigError
 
 USER_ERRORS = (Exception, SystemExit)
 """What user code may raise to no good: a call to sys.exit() in it must not end a command as if all were done."""
+
+_SEARCHES = threading.RLock()
 
 
 def load_function(name: str, default: str | None = None) -> Callable[..., Any]:
@@ -55,7 +60,8 @@ def describe_exception(error: BaseException) -> str:
 def _import_file(file: Path) -> ModuleType:
     if not file.is_file():
         raise ConfigError(f"there is no file {file}")
-    name = f"reuse_user_{file.stem}"
+    # By its place, too: another thread may be importing a file of the same name.
+    name = f"reuse_user_{file.stem}_{zlib.crc32(os.fsencode(file.resolve())):08x}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None  # the suffix is .py
     module = importlib.util.module_from_spec(spec)
@@ -84,9 +90,10 @@ def _run_import(run: Callable[[], Any], name: str) -> Any:
 
 @contextmanager
 def _search(folder: Path) -> Iterator[None]:
-    """Lets imports find modules of a folder first."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
+    """Lets imports find modules of a folder first, those of one thread at a time: Python has one path for all."""
+    with _SEARCHES:
+        sys.path.insert(0, str(folder))
+        try:
+            yield
+        finally:
+            sys.path.remove(str(folder))

@@ -18,7 +18,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from reuse_compiler.calibration.user_code import describe_exception
-from reuse_compiler.cli.programs import Terminated, end_on_signals
+from reuse_compiler.cli.programs import Terminated, end_in_peace, end_on_signals
 from reuse_compiler.errors import ConfigError, ReuseError
 from reuse_compiler.reports.printable import printable
 
@@ -143,7 +143,10 @@ def run_program(app: typer.Typer, name: str) -> None:
     end_on_signals()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a name may not suit the encoding
-    app(prog_name=name)
+    try:
+        app(prog_name=name)
+    finally:
+        end_in_peace()
 
 
 def stderr_console() -> Console:

@@ -21,7 +21,9 @@ Labels = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, WRITE, Flag("Replace files that exist.")]
-Logging = Annotated[LogLevel, WRITE, Flag("What to tell on stderr.", name="--log-level")]
+Logging = Annotated[
+    LogLevel, WRITE, Flag("What to tell on stderr; debug: also where an error arose.", name="--log-level")
+]
 
 
 def _print_version(wanted: bool) -> None:

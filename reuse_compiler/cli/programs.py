@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-Handler = Callable[[int, FrameType | None], object]
+Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
 
 class Terminated(BaseException):
@@ -34,8 +34,8 @@ def bench() -> None:
 
 
 def _start(module: str) -> None:
-    """Imports a command and runs it; a signal meanwhile ends the program silently: there is nothing to tidy up yet."""
-    _heed(_leave, _leave)
+    """Imports a command and runs it."""
+    _heed(_leave, _leave)  # there is nothing to tidy up yet
     try:
         main = importlib.import_module(module).main
     except Exception as error:  # of a package that is missing or broken: nothing else can be relied on here
@@ -46,6 +46,11 @@ def _start(module: str) -> None:
 def end_on_signals() -> None:
     """Makes SIGINT and SIGTERM end the program in the orderly way, so that temporary files go; for `main` only."""
     _heed(signal.default_int_handler, _terminate)
+
+
+def end_in_peace() -> None:
+    """Has a second SIGINT disregarded while Python ends, which takes a while, and removes what is temporary."""
+    _heed(signal.SIG_IGN, signal.SIG_DFL)
 
 
 def _heed(on_interrupt: Handler, on_termination: Handler) -> None:

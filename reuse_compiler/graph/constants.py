@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from reuse_compiler.graph.view import GraphView, NodeRef, Scope
 
 OVERRIDABLE_SINCE_IR = 4
 """From this IR version on, an initializer that is also a graph input is only a default that callers may override."""
+LARGEST = 2**28
+"""Elements of a tensor that is computed to find a constant; protobuf holds 2 GB."""
 CONSTANT_VALUES = ("value", "value_float", "value_floats", "value_int", "value_ints")
 """Attributes of a Constant node that are dense tensors of numbers."""
 QUANTISED = ("DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear")
@@ -56,12 +59,12 @@ class _Cause:
 class ConstantFinder:
     """Finds and, where operators compute them, evaluates constants. Never changes the model.
 
-    `types` knows the element types of tensors, as far as they have been inferred: a CastLike asks for no more of its
-    second input. Every tensor is looked at once, however many are computed from it.
+    `inferred` has types and shapes of tensors, as far as they are known: a CastLike asks for no more of its second
+    input, and what is too large is not computed. Every tensor is looked at once, however many are computed from it.
     """
 
-    def __init__(self, view: GraphView, types: ShapeTable | None = None) -> None:
-        self._view, self._types = view, types
+    def __init__(self, view: GraphView, inferred: ShapeTable | None = None) -> None:
+        self._view, self._inferred = view, inferred
         self._causes: dict[int, _Cause | None] = {}
         self._found: dict[int, Constant] = {}
 
@@ -121,9 +124,9 @@ class ConstantFinder:
 
     def _cast_type(self, ref: NodeRef) -> int | None:
         """Returns the element type that a CastLike casts to, where it is known; None for other nodes, too."""
-        if self._types is None or not _is_standard(ref, "CastLike") or len(ref.node.inputs) != 2:
+        if self._inferred is None or not _is_standard(ref, "CastLike") or len(ref.node.inputs) != 2:
             return None
-        return self._types.element_of(ref.scope.path, ref.node.inputs[1].name)
+        return self._inferred.element_of(ref.scope.path, ref.node.inputs[1].name)
 
     def _initializer(self, name: str, scope: Scope) -> onnx.TensorProto | str:
         """Returns the initializer that a tensor is, or why it is none."""
@@ -158,6 +161,10 @@ class ConstantFinder:
     def _evaluate(self, tensor: gs.Tensor, producer: NodeRef) -> onnx.TensorProto:
         """Computes a tensor with the reference implementation of ONNX."""
         nodes, leaves = self._collect(producer)
+        if any(self._is_too_large(ref) for ref in nodes):
+            cause = _Cause(tensor.name, f"is computed from constants, through a tensor of over {LARGEST} elements")
+            self._causes[id(tensor)] = cause
+            raise NotConstantError(cause.reason)
         graph = onnx.helper.make_graph(
             [self._evaluated(ref) for ref in nodes],
             "constants",
@@ -195,6 +202,13 @@ class ConstantFinder:
                 elif id(before) not in entered:
                     waiting.append(before)
         return list(nodes.values()), leaves
+
+    def _is_too_large(self, ref: NodeRef) -> bool:
+        """Tells whether a node computes more than memory has: a few bytes can tell an Expand any size."""
+        if self._inferred is None:
+            return False
+        shapes = (self._inferred.of(ref.scope.path, tensor.name) for tensor in ref.node.outputs)
+        return any(prod(size or 1 for size in shape) > LARGEST for shape in shapes if shape is not None)
 
     def _evaluated(self, ref: NodeRef) -> onnx.NodeProto:
         """Returns the node to evaluate in place of `ref`: a CastLike of a known type is a Cast."""

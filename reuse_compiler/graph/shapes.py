@@ -156,7 +156,7 @@ def infer_declarations(model: onnx.ModelProto) -> dict[ScopePath, dict[str, onnx
     sizes, so that such dimensions are left open.
     """
     found: dict[ScopePath, dict[str, onnx.ValueInfoProto]] = {}
-    _collect_declarations(_inferred(model, {}).graph, (), found)
+    _collect_declarations(_inferred(model, {}, warn=False).graph, (), found)
     return found
 
 
@@ -188,7 +188,7 @@ def infer_values(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     return values | {value.name: value for value in declared if value.HasField("type")}
 
 
-def _inferred(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
+def _inferred(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]], *, warn: bool = True) -> onnx.ModelProto:
     """Returns a copy without weights after shape inference; as far as that came where it fails."""
     copy = copy_without_data(model, SMALL_TENSOR_BYTES)
     symbols = _bind_inputs(copy.graph, bound)
@@ -196,7 +196,8 @@ def _inferred(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -> o
     try:
         return shape_inference.infer_shapes(copy, strict_mode=False, data_prop=True)
     except Exception as error:  # the C++ inference raises bare RuntimeErrors and its own InferenceError
-        logger.warning("shape inference failed (%s); convolutions of unknown input size stay dense", error)
+        if warn:
+            logger.warning("shape inference failed (%s); convolutions of unknown input size stay dense", error)
     return copy
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import onnx
 
 from reuse_compiler.passes.layer import Refusal
-from reuse_compiler.reuse.geometry import AutoPad, ConvSpec
+from reuse_compiler.reuse.geometry import LARGEST_EXTENT, AutoPad, ConvSpec
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
@@ -42,6 +42,8 @@ def read_spec(node: onnx.NodeProto, weights: list[int]) -> ConvSpec:
         raise Refusal("it is malformed: strides, dilations and group must be at least 1")
     if auto_pad == "NOTSET" and min(pads) < 0:
         raise Refusal(f"its pads {pads} are negative, which crops the input; put a Slice before it instead")
+    if max(*strides, *dilations, *pads, group) > LARGEST_EXTENT:
+        raise Refusal(f"its strides, dilations, pads or group exceed {LARGEST_EXTENT}, the largest that operators take")
     if weights[0] % group:
         raise Refusal(f"it is malformed: its {weights[0]} output channels cannot be divided into {group} groups")
     return ConvSpec.of([None] * len(weights), weights, strides, pads, dilations, group, cast(AutoPad, auto_pad))

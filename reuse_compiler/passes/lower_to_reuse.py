@@ -129,7 +129,8 @@ class _Builder:
         known = self._known(tensor)
         dims = [getattr(dim, dim.WhichOneof("value") or "", None) for dim in known]
         if len(dims) != rank:
-            dims = [None, channels, *[None] * (rank - 2)]
+            dims = [None] * rank
+        dims[1] = channels
         return [*dims[:HEIGHT_AXIS], 1, *dims[HEIGHT_AXIS:]] if height else dims
 
     def _known(self, tensor: str) -> list[onnx.TensorShapeProto.Dimension]:

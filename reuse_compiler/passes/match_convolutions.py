@@ -96,14 +96,16 @@ def _activation(last: NodeRef, view: GraphView, constants: ConstantFinder) -> Ac
     ref = _only_reader(last, view)
     if ref is None or len(ref.node.outputs) != 1:
         return None
+    found = None
     if ref.proto.op_type == "Relu":
-        return ActivationNode(ref, RELU)
-    if ref.proto.op_type == "LeakyRelu":
-        return ActivationNode(ref, Activation(_float_attribute(ref.proto, "alpha", DEFAULT_LEAKY_RELU_ALPHA)))
-    if ref.proto.op_type == "Clip":
+        found = RELU
+    elif ref.proto.op_type == "LeakyRelu":
+        found = Activation(_float_attribute(ref.proto, "alpha", DEFAULT_LEAKY_RELU_ALPHA))
+    elif ref.proto.op_type == "Clip":
         bounds = _clip_bounds(ref, view, constants)
-        return ActivationNode(ref, Activation(1.0, *bounds)) if bounds else None
-    return None
+        found = Activation(1.0, *bounds) if bounds else None
+    # The operators have no NaN there; what it means is left to the node itself.
+    return None if found is None or any(map(math.isnan, found)) else ActivationNode(ref, found)
 
 
 def _clip_bounds(clip: NodeRef, view: GraphView, constants: ConstantFinder) -> tuple[float, float] | None:

@@ -14,7 +14,12 @@ from reuse_compiler.reuse.config import Metric, Scope
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.families.base import Array, array_module
 from reuse_compiler.reuse.geometry import Blocking
-from reuse_compiler.reuse.int8_tables import LARGEST_INT8_ENTRY, MOST_INT8_ROWS, SMALLEST_INT8_BOUND
+from reuse_compiler.reuse.int8_tables import (
+    LARGEST_INT8_BOUND,
+    LARGEST_INT8_ENTRY,
+    MOST_INT8_ROWS,
+    SMALLEST_INT8_BOUND,
+)
 
 
 @dataclass(frozen=True)
@@ -46,17 +51,17 @@ def _number_clusters(
     finite = np.isfinite(vectors).all(axis=1)
     ids: list[int] = []
     count = guarded = shared = 0
-    known: dict[Any, int] = {}
+    known: dict[int, tuple[int, bytes]] = {}  # the cluster of a code, and the bits that its members must have
     for index in range(len(codes)):
         if index % vectors_per_unit == 0:
             known, shared = {}, 0
-        key = (int(codes[index]), vectors[index].tobytes() if verify else b"")
+        code, bits = int(codes[index]), vectors[index].tobytes() if verify else b""
         sharable = verify or bool(finite[index])
-        if sharable and key in known:
-            ids.append(known[key])
+        if sharable and code in known and known[code][1] == bits:
+            ids.append(known[code][0])
             continue
-        if sharable and shared < limit:
-            known[key] = count
+        if sharable and code not in known and shared < limit:
+            known[code] = (count, bits)
             shared += 1
         else:
             guarded += 1
@@ -122,6 +127,8 @@ def cluster_vectors(
 def centroid_gemm(centroids: Array, counts: Array, weights: Array, blocking: Blocking) -> Array:
     """Operator CentroidGemm: returns the table [B, Cmax, T]."""
     xp = array_module(centroids)
+    if bool(((counts < 0) | (counts > centroids.shape[1])).any()):
+        raise IndexError(f"counts must be 0 to {centroids.shape[1]}, the rows that centroids have per block")
     used = xp.arange(centroids.shape[1])[None, :] < xp.asarray(counts)[:, None]
     table = xp.matmul(centroids, block_weights(weights, blocking))
     return xp.where(used[:, :, None], table, xp.float32(0))
@@ -141,10 +148,9 @@ def quantise_table(centroids: Array, counts: Array, weights: Array, blocking: Bl
         for first in range(begin, begin + blocking.blocks_per_group, blocks_per_scale):
             same = slice(first, min(first + blocks_per_scale, begin + blocking.blocks_per_group))
             bound = bounds[same].max(axis=0)
-            with np.errstate(over="ignore"):
-                scale = (bound / LARGEST_INT8_ENTRY).astype(xp.float32)
-            if not bool(xp.isfinite(scale).all()):
+            if not bool((bound <= LARGEST_INT8_BOUND).all()):  # NaN, too
                 return None
+            scale = (bound / LARGEST_INT8_ENTRY).astype(xp.float32)
             used = bound >= SMALLEST_INT8_BOUND
             inverse = xp.where(used, LARGEST_INT8_ENTRY / xp.where(used, bound, 1.0), 0.0).astype(xp.float32)
             entries[same] = xp.rint(entries[same] * inverse) * xp.where(used, scale, xp.float32(0))

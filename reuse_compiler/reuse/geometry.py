@@ -13,6 +13,8 @@ Layout = Literal["patch", "channel"]
 ElementType = Literal["float32"]
 ELEMENT_BYTES: dict[ElementType, int] = {"float32": 4}
 AutoPad = Literal["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]
+LARGEST_EXTENT = 2**30
+"""Largest attribute of a convolution, so that the kernels' products of them are in range of 64 bits."""
 DataOrder = Literal["nchw", "nhwc"]
 """Order of an image tensor: [N, channels, H, W] or pixel-major [N, H, W, channels]."""
 
@@ -52,8 +54,11 @@ class ConvSpec:
     def __post_init__(self) -> None:
         if self.auto_pad != "NOTSET":
             object.__setattr__(self, "pads", self._automatic_pads())
-        if min(*self.kernel, *self.strides, *self.dilations, self.group) < 1 or min(self.pads) < 0:
-            raise ValueError(f"kernel, strides, dilations and group are at least 1 and pads at least 0, unlike {self}")
+        counts = {"kernel": self.kernel, "strides": self.strides, "dilations": self.dilations, "group": (self.group,)}
+        for name, values in {**counts, "pads": self.pads}.items():
+            smallest = 0 if name == "pads" else 1
+            if not all(smallest <= value <= LARGEST_EXTENT for value in values):
+                raise ValueError(f"{name} must be at least {smallest} and at most {LARGEST_EXTENT}, unlike {values}")
         if self.in_channels % self.group or self.out_channels % self.group:
             raise ValueError(f"channels cannot be divided into groups: {self}")
 

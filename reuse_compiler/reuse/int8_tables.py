@@ -6,3 +6,5 @@ MOST_INT8_ROWS = 32767 // 127
 """How many table rows can share scales: an int16 can sum entries of so many."""
 SMALLEST_INT8_BOUND = 2.0**-100
 """A bound below this counts as zero, and its entries are zero."""
+LARGEST_INT8_BOUND = 2.0**126
+"""With a bound above this, products could overflow: tables are float32."""

@@ -1,6 +1,7 @@
 """Finding the user's functions in modules and files."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,19 @@ def test_code_that_ends_the_program_is_an_error_like_another(tmp_path: Path) -> 
     metric = Python(f"{file}:score").start()
     with pytest.raises(ConfigError, match=r"the metric .* raises SystemExit: 0 \(ends\.py, line 12\)"):
         metric.add({}, {}, None)
+
+
+def test_files_of_one_name_may_be_imported_in_several_threads(tmp_path: Path) -> None:
+    """Each looks for its neighbour, and itself up in sys.modules, while the other one is being imported."""
+    code = (
+        "import time\nfrom dataclasses import dataclass\ntime.sleep(0.05)\nfrom neighbour_{0} import NAME\n\n"
+        "@dataclass\nclass Own:\n    name: 'str' = NAME\n\ndef name():\n    import sys\n"
+        "    return NAME, sys.modules[Own.__module__].NAME\n"
+    )
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "metric.py").write_text(code.format(folder))
+        (tmp_path / folder / f"neighbour_{folder}.py").write_text(f"NAME = '{folder}'")
+    with ThreadPoolExecutor(2) as pool:
+        functions = list(pool.map(load_function, [f"{tmp_path / folder}/metric.py:name" for folder in ("a", "b")]))
+    assert [function() for function in functions] == [("a", "a"), ("b", "b")]

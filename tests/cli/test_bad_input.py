@@ -148,7 +148,7 @@ class TestConfigurations:
 
     def test_files_that_cannot_be_read(self, run: Run, model: Path) -> None:
         missing = model.with_name("missing.json")
-        assert_refused(run, USAGE, "missing.json cannot be read", model, "--config", missing)
+        assert_refused(run, USAGE, f"the configuration {missing} cannot be read", model, "--config", missing)
         assert_refused(run, USAGE, "is not a JSON text file", model, "--config", _binary(model.with_name("b.json")))
 
     def test_flags_that_a_configuration_makes_meaningless(self, run: Run, model: Path) -> None:

@@ -102,6 +102,14 @@ def test_interruption_while_the_program_is_loaded(
     assert (*process.communicate(timeout=60), process.returncode) == ("", "", code)
 
 
+def test_a_second_interruption_while_python_ends(tmp_path: Path) -> None:
+    late = f"import atexit, os; atexit.register(lambda: os.kill(os.getpid(), {signal.SIGINT}))"
+    (tmp_path / "sitecustomize.py").write_text(late)
+    process = start("--version", path=str(tmp_path))
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "") and out.startswith("reuse-compiler ")
+
+
 def test_nothing_that_takes_long_is_imported_before_signals_are_heeded() -> None:
     modules = {script.partition(":")[0] for script in SCRIPTS.values()}
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"

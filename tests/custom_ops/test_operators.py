@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from reuse_compiler.reference.operators import block_bounds, cluster_vectors, hash_vectors
 from reuse_compiler.reuse.families import FAMILIES
@@ -99,6 +100,43 @@ def test_int8_tables_give_way_to_float_where_scales_are_not_finite(value: float)
     finite = np.isfinite(expected)
     assert 0 < (~finite).sum() < finite.size
     np.testing.assert_allclose(run_kernels(model, x)[finite], expected[finite], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["patch", "channel"])
+@pytest.mark.parametrize("opposite", [False, True])
+def test_products_that_overflow_are_infinite_with_int8_tables_too(layout: str, opposite: bool) -> None:
+    """The scale of such a table would be finite, but an infinity or a NaN has no byte."""
+    spec = ConvSpec(1, 4, 6, 7, 20, (3, 3), pads=(1, 1, 1, 1))
+    case = Case(spec, layout, 4, "exact", 1, table="int8")  # type: ignore[arg-type]
+    x = np.abs(case.data()[0])
+    x[0, :, 2, 3] = 1e38
+    model = case.model("fused")
+    weights = next(each for each in model.graph.initializer if each.name == "W")
+    w = np.full(spec.weight_shape, 2.0, np.float32)
+    if opposite:  # infinities of both signs may meet
+        w[:, ::2] = -3.0
+    weights.CopyFrom(numpy_helper.from_array(w, "W"))
+    expected = type(model).FromString(model.SerializeToString())
+    table = next(each for each in expected.graph.node[0].attribute if each.name == "table")
+    table.s = b"float"
+    y = run_kernels(model, x)
+    assert 0 < (~np.isfinite(y)).sum() < y.size
+    np.testing.assert_array_equal(y, run_kernels(expected, x))
+    with np.errstate(all="ignore"):
+        reference = run_reference(model, x)
+    np.testing.assert_array_equal(np.isfinite(reference), np.isfinite(y))
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+@pytest.mark.parametrize("table", ["float", "int8"])
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_an_image_without_pixels_gives_the_bias(size: tuple[int, int], table: str, family: str) -> None:
+    spec = ConvSpec(2, 8, *size, 6, (3, 3), pads=(2, 2, 2, 1))
+    case = Case(spec, "channel", 4, family, 3, table=table)
+    x, _, bias = case.data()
+    expected = np.broadcast_to(bias[:, None, None], (2, 6, spec.out_height, spec.out_width))
+    for lowering in ("fused", "staged"):
+        np.testing.assert_array_equal(run_kernels(case.model(lowering), x), expected, err_msg=lowering)
 
 
 @quick

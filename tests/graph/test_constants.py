@@ -180,3 +180,17 @@ def test_depth_is_no_limit(op_type: str, source: str) -> None:
     else:
         with pytest.raises(NotConstantError, match="is computed from 'x', which is fed at run time"):
             find(nodes)
+
+
+def test_a_constant_larger_than_memory_is_not_computed() -> None:
+    nodes = [
+        node("Expand", ["one", "sizes"], ["huge"]),
+        node("ReduceSum", ["huge"], ["k"]),
+        node("Add", ["x", "k"], ["y"]),
+    ]
+    constants = [tensor("one", np.float32(1)), tensor("sizes", np.array([2**20, 2**20]))]
+    model = model_of(nodes, [value("x", [1])], [value("y", None)], constants)
+    view = GraphView(model)
+    ref = view.nodes()[-1]
+    with pytest.raises(NotConstantError, match="through a tensor of over 268435456 elements"):
+        ConstantFinder(view, infer_shapes(model, {})).find(ref.node.inputs[1], ref.scope)

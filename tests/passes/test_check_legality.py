@@ -83,6 +83,7 @@ REFUSALS: list[tuple[str, onnx.ModelProto]] = [
     ("it is depthwise", conv_model(weights=(8, 1, 3, 3), group=4)),
     ("it is depthwise", conv_model(weights=(4, 1, 3), shape=(1, 4, 8), group=4)),
     ("its pads [-1, 0, 0, 0] are negative", conv_model(pads=[-1, 0, 0, 0])),
+    ("exceed 1073741824, the largest", conv_model(dilations=[2**32 + 1, 1])),
     ("kernel_shape [5, 5] is not that of its weights [6, 4, 3, 3]", conv_model(kernel_shape=[5, 5])),
     ("strides, dilations, pads or auto_pad do not fit a 2-D", conv_model(strides=[1])),
     ("strides, dilations, pads or auto_pad do not fit a 2-D", conv_model(pads=[1, 1])),

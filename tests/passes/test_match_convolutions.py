@@ -21,6 +21,7 @@ from tests.passes.test_inline_functions import OTHER_OPSET, function_model
 node = helper.make_node
 SIX = tensor("six", np.float32(6))
 ZERO = tensor("zero", np.float32(0))
+NAN = tensor("nan", np.float32(math.nan))
 
 
 def match(model: onnx.ModelProto) -> list[Layer]:
@@ -56,10 +57,12 @@ def test_activations(activation: onnx.NodeProto, opset: int, function: Activatio
         node("Clip", ["c", "zero", "pair"], ["y"]),
         node("Clip", ["c", "zero", "fed"], ["y"]),
         node("Clip", ["six", "zero", "c"], ["y"]),
+        node("Clip", ["c", "nan", "six"], ["y"]),
+        node("LeakyRelu", ["c"], ["y"], alpha=math.nan),
     ],
 )
 def test_other_consumers_stay(activation: onnx.NodeProto) -> None:
-    model = conv_model(activation=activation, initializers=[SIX, ZERO, tensor("pair", random_array(2))])
+    model = conv_model(activation=activation, initializers=[SIX, ZERO, NAN, tensor("pair", random_array(2))])
     model.opset_import.add(domain="other", version=1)
     model.graph.input.append(value("fed", []))
     (layer,) = match(model)

@@ -35,5 +35,13 @@ def test_weights_without_a_bias_are_refused(tmp_path: Path) -> None:
         load_fitted(CONFIG, tmp_path / "config.json")
 
 
+@pytest.mark.parametrize("value", [2**32 + 3, -(2**31) - 1, 0.5, np.nan])
+def test_coordinates_that_are_no_integers_of_32_bits_are_refused(tmp_path: Path, value: float) -> None:
+    arrays = {"a/conv/thresholds": np.ones((2, 3)), "a/conv/coordinates": np.full((2, 3), value)}
+    np.savez(tmp_path / "p.npz", allow_pickle=False, **arrays)
+    with pytest.raises(ConfigError, match="'a/conv/coordinates' has numbers that are no int32"):
+        load_fitted(CONFIG, tmp_path / "config.json")
+
+
 def test_equal_arrays_give_equal_bytes() -> None:
     assert Fitted({"a/conv": trees()}).to_bytes() == Fitted({"a/conv": trees()}).to_bytes()

@@ -48,6 +48,14 @@ def test_blocks_cover_every_column_once() -> None:
     assert Blocking(spec, "channel", 4).vectors == 50
 
 
+@pytest.mark.parametrize("value", [0, 2**31, 2**63, 2**64 + 1])
+@pytest.mark.parametrize("name", ["kernel", "strides", "dilations"])
+def test_numbers_that_no_operator_takes_are_refused(name: str, value: int) -> None:
+    arguments: dict[str, Any] = {"kernel": (1, 1), name: (1, value)}
+    with pytest.raises(ValueError, match=rf"{name} must be at least 1 and at most 1073741824, unlike \(1, {value}\)"):
+        ConvSpec(1, 1, 5, 5, 1, **arguments)
+
+
 def test_sizes_that_are_not_known_are_zero_until_they_are() -> None:
     spec = ConvSpec.of([None, 4, None, None], [6, 4, 3, 3], auto_pad="SAME_UPPER")
     assert not spec.size_known and (spec.rows, spec.columns, spec.out_channels) == (0, 36, 6)

@@ -64,6 +64,10 @@ def layer_order() -> list[tuple[Goal, int]]:
     return wanted + [(goal, batch) for batch in (16, 1, 128) for goal in GOALS]
 
 
+PARAMETERS_AT = {"ReuseConv": slice(3, 6), "Hash": slice(1, 4)}
+"""Which inputs of an operator are parameters of its hash."""
+
+
 def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the model with float16 images and weights; hash parameters stay float32."""
     changed = onnx.ModelProto()
@@ -72,7 +76,7 @@ def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
         name
         for node in changed.graph.node
         if node.domain == REUSE_DOMAIN
-        for name in node.input[{"ReuseConv": 3, "Hash": 1}.get(node.op_type, len(node.input)) :]
+        for name in node.input[PARAMETERS_AT.get(node.op_type, slice(0))]
     }
     for tensor in changed.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:

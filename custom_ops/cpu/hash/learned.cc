@@ -5,6 +5,7 @@
 
 #include "../simd/kernels.h"
 #include "families.h"
+#include "reuse/checked.h"
 
 namespace reuse {
 namespace {
@@ -132,7 +133,9 @@ class LearnedFamily final : public HashFamily {
     return {-1, s.num_blocks * nodes, s.num_blocks * nodes};
   }
   // The rotation.
-  HashParameterSizes optional(const HashShape& s) const override { return {s.num_blocks * s.length * s.length}; }
+  HashParameterSizes optional(const HashShape& s) const override {
+    return {checked::product({s.num_blocks, s.length, s.length}, "projections")};
+  }
   std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters,
                                    const HashShape& shape) const override {
     return std::make_unique<TreeEncoder>(allocator, parameters, shape);

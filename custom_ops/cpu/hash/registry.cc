@@ -2,6 +2,7 @@
 #include <string>
 
 #include "families.h"
+#include "reuse/text.h"
 
 namespace reuse {
 
@@ -16,7 +17,7 @@ const HashFamily& find_hash_family(const std::string& name) {
     if (name == family->name()) return *family;
     known += std::string(known.empty() ? "" : ", ") + family->name();
   }
-  throw std::invalid_argument("family is '" + name + "', must be one of " + known);
+  throw std::invalid_argument("family is '" + readable(name) + "', must be one of " + known);
 }
 
 void HashFamily::check(const HashParameterSizes& sizes, const HashShape& shape) const {

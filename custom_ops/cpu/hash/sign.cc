@@ -3,6 +3,7 @@
 
 #include "../simd/kernels.h"
 #include "families.h"
+#include "reuse/checked.h"
 
 namespace reuse {
 namespace {
@@ -33,7 +34,7 @@ class SignFamily final : public HashFamily {
  public:
   const char* name() const override { return "sign"; }
   HashParameterSizes required(const HashShape& s) const override {
-    return {s.num_blocks * s.length * s.num_hashes, s.num_blocks * s.num_hashes};
+    return {checked::product({s.num_blocks, s.length, s.num_hashes}, "projections"), s.num_blocks * s.num_hashes};
   }
   std::unique_ptr<Encoder> encoder(Allocator& allocator, const HashParameters& parameters,
                                    const HashShape& shape) const override {

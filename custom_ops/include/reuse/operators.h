@@ -58,8 +58,10 @@ struct BlockClusters {
   int64_t guarded = 0;
 };
 
-// Clusters of all blocks: `ids` is [B, V].
+// Clusters of all blocks, or of the first: `ids` is [B, V].
 struct Clusters {
+  // Of no block yet.
+  Clusters(Allocator& allocator, const Blocking& blocking);
   Buffer<int32_t> ids;
   std::vector<BlockClusters> blocks;
 };
@@ -110,6 +112,11 @@ Clusters cluster(Workspace& workspace, const Blocking& blocking, const ClusterAt
 // Hash and Cluster in one: reads each vector once for both, codes need not be kept.
 Clusters hash_and_cluster(Workspace& workspace, const Blocking& blocking, const Encoder& encoder,
                           const ClusterAttributes& attributes, const float* x);
+
+// The same for some blocks, the next after those whose clusters there are; where that can be done.
+bool can_cluster_some_blocks(const Blocking& blocking, const ClusterAttributes& attributes);
+void hash_and_cluster(Workspace& workspace, const Blocking& blocking, const Encoder& encoder,
+                      const ClusterAttributes& attributes, const float* x, BlockRange blocks, Clusters& clusters);
 
 // CentroidGemm: writes table [B, capacity, T]; `counts` is [B], `weights` [M, Ic/group, kh, kw].
 void centroid_gemm(Workspace& workspace, const Blocking& blocking, const float* weights, const float* centroids,

@@ -38,8 +38,12 @@ class ReusePlan {
   bool is_complete() const { return has_weights() && has_bias() && has_hash(); }
 
   const ReuseAttributes& attributes() const { return attributes_; }
+  // These need the weights, as does the blocking of an input.
   int64_t in_channels() const { return any_size_.geometry.in_channels; }
-  // The blocking of an input; needs the weights.
+  int64_t out_channels() const { return any_size_.geometry.out_channels; }
+  HashShape hash_shape() const {
+    return {any_size_.num_blocks(), any_size_.sub_vector_length(), attributes_.hash.num_hashes};
+  }
   Blocking blocking(int64_t batch, int64_t height, int64_t width) const;
 
   const Encoder& encoder() const { return *encoder_; }

@@ -10,9 +10,10 @@ struct TreeShape {
   int64_t leaves;  // at most so many nodes are leaves that vectors reach
 };
 
-// Fits a tree of each of `num_shapes` shapes to `count` finite row-major `vectors` of `length` elements; together they
-// cost as much as the largest. A squared difference in a coordinate counts `importance[coordinate]`. Writes
-// 2^depth - 1 `coordinates` and `thresholds` per tree, in level order (docs/operators.md, Hash), tree after tree.
+// Fits a tree of each of `num_shapes` shapes to `count` row-major `vectors` of `length` elements, of which those with a
+// NaN or an infinity take no part; together they cost as much as the largest. A squared difference in a coordinate
+// counts `importance[coordinate]`. Writes 2^depth - 1 `coordinates` and `thresholds` per tree, in level order
+// (docs/operators.md, Hash), tree after tree.
 //
 // The leaf whose split reduces the summed error of its members most is split next. A node that is not split sends all
 // vectors left, past a threshold of infinity. Equal inputs give equal trees. Throws std::invalid_argument for sizes

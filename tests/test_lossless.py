@@ -160,5 +160,5 @@ def test_layers_with_fitted_weights_are_not_judged(tmp_path: Path) -> None:
 def test_sums_that_overflow_are_not_judged(tmp_path: Path) -> None:
     """What is infinite in one order of summation is finite in another: the magnitudes are more than float32 holds."""
     prepared, lowered = compiled(two_layers())
-    large = np.tile(np.float32([3e38, -3e38]).reshape(2, 1, 1, 1), (1, 3, 64, 64))
+    large = np.tile(np.array([3e38, -3e38], np.float32).reshape(2, 1, 1, 1), (1, 3, 64, 64))
     check(prepared, damaged(lowered, "v", 1.01), large, tmp_path)

@@ -229,7 +229,7 @@ def _add_measured(report: ModelReport, result: Verification, lowered: Lowered, t
     for layer in report.layers:
         layer.output_error = result.layer_errors.get(layer.name)
         layer.r_c = result.remaining_ratios.get(lowered.rewritten.clustering.get(layer.name, ""))
-    _warn(result, are_lossless(report.layers))
+    _warn(result, are_lossless(lowered))
 
 
 def _warn(result: Verification, lossless: bool) -> None:

@@ -9,7 +9,7 @@ are added up and may cancel.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,6 @@ from reuse_compiler.passes.keep_pixel_major import POOLS
 from reuse_compiler.passes.layer import ConvLayer, Prepared
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
 from reuse_compiler.pipeline import Lowered
-from reuse_compiler.report import LayerReport
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.data import Source
@@ -63,7 +62,7 @@ def check_lossless(
 
     Nothing is run unless an error that verification found is larger than usual.
     """
-    if not are_lossless(lowered.layers):
+    if not are_lossless(lowered):
         return
     errors = {f"layer '{layer}'": error for layer, error in result.layer_errors.items()}
     if result.rel_error is not None:
@@ -87,10 +86,13 @@ def check_lossless(
         )
 
 
-def are_lossless(layers: Iterable[LayerReport]) -> bool:
-    """Tells whether all layers that use reuse give the exact result."""
-    families = [(layer.family, layer.table) for layer in layers if layer.decision == "reuse"]
-    return all(family is not None and FAMILIES[family].lossless and table != "int8" for family, table in families)
+def are_lossless(lowered: Lowered) -> bool:
+    """Tells whether all layers that use reuse give the exact result: with the model's own weights, without int8."""
+    plans = [decision.plan for decision in lowered.decisions if decision.plan is not None]
+    return all(
+        FAMILIES[plan.settings.family].lossless and plan.settings.table != "int8" and plan.weights is None
+        for plan in plans
+    )
 
 
 def _errors_alone(
@@ -134,13 +136,13 @@ def _parts(prepared: Prepared, lowered: Lowered) -> Iterator[_Part]:
 
 
 def _squared_magnitude(part: _Part, x: NDArray[Any], expected: NDArray[Any], threads: int) -> float:
-    """Returns the sum of squares of what is added up for each output: |weights| times |x|, plus |bias|."""
+    """Returns the sum of squares of what is added up for each finite output: |weights| times |x|, plus |bias|."""
     if part.layer is None:
         return float(np.abs(x).max(initial=0.0)) ** 2 * expected.size
     x = np.abs(x if x.ndim == 4 else x[:, :, None])
     session = open_session(_magnitude_model(part.layer), threads, ORIGINAL)
     result = run_session(session, ["y"], {"x": x}, ORIGINAL)[0].astype(np.float64)
-    return float(np.sum(np.square(result[np.isfinite(result)])))
+    return float(np.sum(np.square(result.reshape(-1)[np.isfinite(expected).reshape(-1)])))
 
 
 def _magnitude_model(layer: ConvLayer) -> onnx.ModelProto:
@@ -154,7 +156,12 @@ def _magnitude_model(layer: ConvLayer) -> onnx.ModelProto:
 
 
 def _in_units(part: _Part, difference: Difference, squared_magnitude: float) -> float:
-    """Returns an error as a multiple of what rounding explains; infinite for values that are not finite."""
+    """Returns an error as a multiple of what rounding explains; infinite for values that are not finite.
+
+    Sums whose magnitudes overflow may do so in one order and not in another, so nothing can be said of them.
+    """
+    if not math.isfinite(squared_magnitude):
+        return 0.0
     if difference.broken:
         return math.inf
     columns, slope = 1, 1.0

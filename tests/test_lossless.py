@@ -19,6 +19,7 @@ from reuse_compiler.passes.choose_parameters import choose_parameters
 from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.pipeline import Lowered, carry_out, find_layers
 from reuse_compiler.reuse.fitted import Fitted
+from reuse_compiler.reuse.plan import LayerWeights
 from reuse_compiler.verification.inputs import model_inputs
 from reuse_compiler.verification.sources import open_data
 from reuse_compiler.verification.verify import Verification, Verifier
@@ -142,3 +143,22 @@ def test_layers_that_may_err_are_not_judged(tmp_path: Path) -> None:
     decisions = choose_parameters(prepared.layers, options, None, Fitted(), {})
     result = check(prepared, carry_out(prepared, decisions, options), random_array(2, 3, 64, 64), tmp_path)
     assert result.rel_error is not None and result.rel_error > 0.01
+
+
+def test_layers_with_fitted_weights_are_not_judged(tmp_path: Path) -> None:
+    """A configuration may bring weights for a lossless family, too: the difference is what was asked for."""
+    prepared = find_layers(two_layers())
+    decisions = choose_parameters(prepared.layers, EXACT, None, Fitted(), {})
+    weights = LayerWeights(np.ones((8, 3, 3, 3), np.float32), np.ones(8, np.float32))
+    first = next(each for each in decisions if each.layer.name == "first")
+    assert first.plan is not None
+    fitted = [replace(first, plan=replace(first.plan, weights=weights)) if e is first else e for e in decisions]
+    result = check(prepared, carry_out(prepared, fitted, EXACT), random_array(2, 3, 64, 64), tmp_path)
+    assert result.rel_error is not None and result.rel_error > 0.01
+
+
+def test_sums_that_overflow_are_not_judged(tmp_path: Path) -> None:
+    """What is infinite in one order of summation is finite in another: the magnitudes are more than float32 holds."""
+    prepared, lowered = compiled(two_layers())
+    large = np.tile(np.array([3e38, -3e38], np.float32).reshape(2, 1, 1, 1), (1, 3, 64, 64))
+    check(prepared, damaged(lowered, "v", 1.01), large, tmp_path)

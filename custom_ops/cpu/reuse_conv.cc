@@ -236,7 +236,8 @@ void reuse_conv(const ReusePlan& plan, const Blocking& blocking, Workspace& work
   const ReuseAttributes& attributes = plan.attributes();
   const ConvGeometry& g = blocking.geometry;
   const int64_t bytes_per_cluster = blocking.sub_vector_length() * static_cast<int64_t>(sizeof(float));
-  const int64_t room = choose_centroid_bytes(g.batch * g.in_channels * g.in_pixels() * sizeof(float));
+  const int64_t room =
+      choose_centroid_bytes(g.batch * g.in_channels * g.in_pixels() * static_cast<int64_t>(sizeof(float)));
   const bool can_be_cut =
       plan.weights().table() == TableType::kFloat && can_cluster_some_blocks(blocking, attributes.cluster);
   const int64_t all = blocking.num_blocks();

@@ -79,6 +79,7 @@ class Fit {
   // halfway between values that occur: the same vectors, computed with other rounding, must not change sides together.
   void find_bins(int64_t l) {
     std::vector<float> sorted;
+    sorted.reserve(order_.size());
     for (const int64_t i : order_) sorted.push_back(vectors_[i * length_ + l]);
     std::sort(sorted.begin(), sorted.end());
     const auto count = static_cast<int64_t>(sorted.size());

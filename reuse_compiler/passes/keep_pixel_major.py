@@ -67,7 +67,7 @@ class _Regions:
     def find(self) -> list[gs.Tensor]:
         """Returns the tensors that a pool connects with others, in graph order."""
         for ref in self._view.nodes():
-            if _is_reuse_conv(ref) or _is_pool(ref) or self._is_elementwise(ref):
+            if ref.node.outputs and (_is_reuse_conv(ref) or _is_pool(ref) or self._is_elementwise(ref)):
                 self._inside[id(ref.node.outputs[0])] = ref.node.outputs[0]
         waiting = list(self._inside.values())
         while waiting:

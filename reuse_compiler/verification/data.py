@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +55,10 @@ class Source(ABC):
 
     def __iter__(self) -> Iterator[Feed]:
         return (self[index] for index in range(len(self)))
+
+
+LARGEST_RANDOM = 2**28
+"""Values of an input that are made at most: they take 2 GiB before they have their type."""
 
 
 class RandomSource(Source):
@@ -241,6 +246,11 @@ def _random_array(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, .
     if shape is None:
         raise DataError(
             f"the input {spec} declares no shape: give its sizes with --shape, or --verify-data, or --no-verify"
+        )
+    if prod(shape) > LARGEST_RANDOM:
+        raise DataError(
+            f"the input {spec} of shape {list(shape)} is too large for random data (over {LARGEST_RANDOM} values): give "
+            "its sizes with --shape, or --verify-data, or --no-verify"
         )
     if spec.dtype.kind in "iub":
         return rng.integers(0, 2, shape).astype(spec.dtype)

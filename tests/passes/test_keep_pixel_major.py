@@ -274,3 +274,9 @@ def test_other_nodes_stay_byte_for_byte() -> None:
     assert operators(result.graph) == ["ReuseConv", "MaxPool", "Relu", "MaxPool", "ReuseConv"]
     assert node_bytes(result.graph)[2] == node_bytes(model.graph)[2]
     assert list(result.graph.output) == list(model.graph.output)
+
+
+def test_a_node_that_computes_nothing_is_passed_over() -> None:
+    model = chain()
+    model.graph.node.append(helper.make_node("Relu", ["x"], []))
+    assert lower(model, EXACT).modified

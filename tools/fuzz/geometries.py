@@ -74,7 +74,12 @@ def check(rng: Rng, folder: Path) -> None:
     except Exception:  # onnxruntime refuses some inputs without elements; the compiled model may do so, too
         assert spec.rows == 0
         return
-    actual = _run(lowered.model, x, rng)
+    try:
+        actual = _run(lowered.model, x, rng)
+    except Exception:  # for our operators, an input without rows or columns is an error (docs/operators.md, Errors)
+        if 0 not in x.shape[2:] or not lowered.modified:
+            raise
+        return
     exact, bound = _oracle(spec, x, constants, chained)
     assert_near(dense, exact, bound, "onnxruntime's Conv against the oracle")
     lossless = chained or (FAMILIES[settings.family].lossless and settings.table == "float")

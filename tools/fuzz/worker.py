@@ -104,6 +104,7 @@ def _serve(check: Check, seed: int, folder: Path, log: Path, cpu_seconds: int, c
             return
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
+        os.chdir(folder)  # where a relative name that the case makes up does no harm
         os.ftruncate(2, 0)
         # Beyond the limit the system ends the process with SIGXCPU.
         resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + cpu_seconds, resource.RLIM_INFINITY))

@@ -249,8 +249,8 @@ def _random_array(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, .
         )
     if prod(shape) > LARGEST_RANDOM:
         raise DataError(
-            f"the input {spec} of shape {list(shape)} is too large for random data (over {LARGEST_RANDOM} values): give "
-            "its sizes with --shape, or --verify-data, or --no-verify"
+            f"the input {spec} of shape {list(shape)} is too large for random data (over {LARGEST_RANDOM} values): "
+            "give its sizes with --shape, or --verify-data, or --no-verify"
         )
     if spec.dtype.kind in "iub":
         return rng.integers(0, 2, shape).astype(spec.dtype)

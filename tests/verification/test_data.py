@@ -207,5 +207,5 @@ def test_places_without_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(1, 3, 2**20, 2**20), (2**62, 2**62), (2**29,)])
 def test_random_data_is_bounded(shape: tuple[int, ...]) -> None:
     spec = InputSpec("x", np.dtype(np.float32), shape)
-    with pytest.raises(DataError, match="too large for random data .* --shape"):
+    with pytest.raises(DataError, match=r"too large for random data .* --shape"):
         RandomSource([spec], {"x": shape}, 0)

@@ -27,6 +27,8 @@ INFLATE_LIMIT = "REUSE_INFLATE_LIMIT"
 DEFAULT_INFLATE_LIMIT = 4 * 2**30
 _LOCAL_HEADER = 30
 """Bytes of a zip member's own header before its name; the lengths of name and extra field are its last two words."""
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How NumPy stores members; `zipfile` inflates other kinds without regard to the size that is asked for."""
 _HEADER_READERS: dict[tuple[int, int], Callable[..., tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
     (1, 0): npy.read_array_header_1_0,
     (2, 0): npy.read_array_header_2_0,
@@ -63,6 +65,8 @@ def read_named_arrays(file: Path) -> dict[str, NDArray[Any]]:
 def _read_archive(file: Path) -> dict[str, NDArray[Any]]:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
+        if any(info.compress_type not in _BOUNDED for info in members):
+            raise ValueError("its members are compressed in a way that NumPy does not write: save it with NumPy")
         inflated = sum(info.file_size for info in members if info.compress_type != zipfile.ZIP_STORED)
         limit = int(os.environ.get(INFLATE_LIMIT) or DEFAULT_INFLATE_LIMIT)
         if inflated > limit:

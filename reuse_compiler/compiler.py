@@ -23,7 +23,7 @@ from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.choose_parameters import choose_parameters
 from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.passes.take_back import take_back
-from reuse_compiler.paths import AnyPath, real_path
+from reuse_compiler.paths import AnyPath, are_same
 from reuse_compiler.pipeline import Lowered, carry_out, find_layers
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.report import ModelReport
@@ -145,11 +145,8 @@ def _or_missing(find: Callable[[], str]) -> str:
 
 def check_result_path(model_path: AnyPath, output_path: Path, overwrite: bool) -> None:
     """Refuses an impossible output before any work is done."""
-    model_path = Path(model_path)
-    if real_path(output_path) == real_path(model_path):
+    if are_same(output_path, model_path):
         raise ConfigError(f"the output {output_path} is the model itself: give another name with -o")
-    if model_path.exists() and output_path.exists() and output_path.samefile(model_path):
-        raise ConfigError(f"the output {output_path} is the model itself by another name: give another one with -o")
     check_output(output_path, overwrite)
 
 

@@ -14,3 +14,13 @@ def real_path(path: AnyPath) -> Path:
     `Path.resolve` raises RuntimeError for such links before Python 3.13.
     """
     return Path(os.path.realpath(path))
+
+
+def are_same(path: AnyPath, other: AnyPath) -> bool:
+    """Tells whether two names are of one file, or of the place where it would be."""
+    if real_path(path) == real_path(other):
+        return True
+    try:
+        return Path(path).samefile(other)
+    except OSError:  # one of them is not there, or cannot be
+        return False

@@ -79,12 +79,23 @@ class TestExternalData:
             ("location", "w\0.bin", "location is no file name"),
             ("location", "..", "outside the model's folder"),
             ("location", "", "location is no file name"),
+            ("location", ".", "not a regular file"),
+            ("location", "x" * 5000, "is missing"),
         ],
     )
     def test_entries_that_do_not_fit(self, external: Path, key: str, value: str, message: str) -> None:
         self.change(external, key, value)
         with pytest.raises(ModelError, match=message):
             load_model(external)
+
+    def test_a_location_that_is_no_text(self, external: Path) -> None:
+        external.write_bytes(external.read_bytes().replace(b"w.bin", b"w\xffbin"))
+        with pytest.raises(ModelError, match="location is no file name"):
+            load_model(external)
+
+    def test_a_name_that_begins_with_dots_lies_beside_the_model(self, tmp_path: Path) -> None:
+        report = compile_file(save_with_data(conv_model(), tmp_path / "m.onnx", "..w.bin"), options=EXACT)
+        assert report.layers[0].decision == "reuse"
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
     def test_a_pipe_is_not_waited_for(self, external: Path) -> None:
@@ -206,6 +217,33 @@ def test_an_archive_that_would_inflate_without_bound(tmp_path: Path, monkeypatch
     monkeypatch.setenv(INFLATE_LIMIT, str(2**20))
     with pytest.raises(DataError, match=f"would take .* bytes, more than .* set {INFLATE_LIMIT}"):
         read_arrays(tmp_path / "bomb.npz")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_cannot_be_inflated_by_and_by(kind: int, tmp_path: Path) -> None:
+    """Python inflates them whole, whatever size is declared: 450 bytes took 600 MB."""
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(8, np.uint8))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", kind) as archive:
+        archive.writestr("a.npy", stream.getvalue())
+    with pytest.raises(DataError, match="NumPy does not write"):
+        read_arrays(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("name", ["p\0.npz", "p\ud800.npz", "x" * 5000])
+def test_a_parameters_file_of_no_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(conv_model().SerializeToString())
+    (tmp_path / "c.json").write_text(json.dumps({"layers": {"conv": LAYER}, "parameters_file": name}))
+    (tmp_path / "out.onnx").touch()
+    options = CompileOptions(config=tmp_path / "c.json")
+    with pytest.raises(ReuseError, match=r"parameters_file: |named by"):
+        compile_file(tmp_path / "m.onnx", tmp_path / "out.onnx", options, overwrite=True)
+
+
+def test_an_output_whose_name_is_too_long(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(conv_model().SerializeToString())
+    with pytest.raises(OutputError, match="cannot write"):
+        compile_file(tmp_path / "m.onnx", tmp_path / ("x" * 5000))
 
 
 def test_a_header_that_declares_more_than_there_is(tmp_path: Path) -> None:

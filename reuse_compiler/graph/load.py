@@ -56,15 +56,16 @@ def _locate_external_data(model: onnx.ModelProto, path: Path) -> None:
         data = external_data(tensor)
         # A link may lead anywhere, as in the cache of a model hub; a location may not.
         inside = os.path.normpath(data.file)
-        if data.file.is_absolute() or inside.startswith(os.pardir):
+        if data.file.is_absolute() or Path(inside).parts[:1] == (os.pardir,):
             raise ModelError(
                 f"{path}: the external data '{data.file}' of tensor '{tensor.name}' lies outside the model's folder, "
                 "which onnxruntime refuses; put the data file beside the model"
             )
         file = real_path(path.parent / inside)
-        if file.exists() and not file.is_file():
+        # os.path answers for names that are too long, too, for which methods of Path raise.
+        if os.path.exists(file) and not file.is_file():  # noqa: PTH110
             raise ModelError(f"{path}: the external data '{data.file}' of tensor '{tensor.name}' is not a regular file")
-        if not file.is_file():
+        if not os.path.isfile(file):  # noqa: PTH113
             raise ModelError(
                 f"{path}: the external data file '{data.file}' of tensor '{tensor.name}' is missing; "
                 "put it beside the model, where the exporter wrote it"

@@ -31,7 +31,7 @@ from reuse_compiler.graph.tensors import (
     set_external_data,
     tensors_of,
 )
-from reuse_compiler.paths import AnyPath, real_path
+from reuse_compiler.paths import AnyPath, are_same, real_path
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ ALIGNMENT = 4096
 def refuse_read(path: Path, read: Iterable[Path]) -> None:
     """Raises OutputError if `path` is one of the files that are read, by whatever name."""
     for file in read:
-        if real_path(path) == real_path(file) or (path.exists() and file.exists() and path.samefile(file)):
+        if are_same(path, file):
             raise OutputError(f"{path} is {file}, which is read: give another name for the output")
 
 
@@ -57,6 +57,10 @@ def check_output(path: AnyPath, overwrite: bool = False, read: Iterable[Path] = 
     """
     path = Path(path)
     refuse_read(path, read)
+    try:
+        path.exists()
+    except OSError as error:  # its name is too long, or a folder above it is closed
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:

@@ -120,7 +120,8 @@ def external_data(tensor: TensorProto) -> ExternalData:
         length = int(external_entry(tensor, "length") or data_bytes(tensor))
     except ValueError as error:
         raise ModelError(f"tensor '{tensor.name}' has a malformed external data entry: {error}") from error
-    if not location or "\0" in location or offset < 0 or length < 0:
+    # Of bytes that are no UTF-8, protobuf makes no str.
+    if not location or not isinstance(location, str) or "\0" in location or offset < 0 or length < 0:
         raise ModelError(
             f"tensor '{tensor.name}' has external data whose location is no file name, or whose offset is negative"
         )

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.json_files import JsonError, read_json
@@ -63,6 +64,13 @@ class ReuseConfig(BaseModel):
     layers: dict[str, LayerSettings] = Field(default_factory=dict)
     parameters_file: str | None = None
     """An .npz beside the configuration file with arrays `<layer>/<name>` (`reuse.fitted`): trees, weights."""
+
+    @field_validator("parameters_file")
+    @classmethod
+    def _names_a_file(cls, name: str | None) -> str | None:
+        if name is not None and b"\0" in os.fsencode(name):  # which raises a ValueError for other odd characters
+            raise ValueError(f"{name!r} is no file name")
+        return name
 
     @staticmethod
     def load(path: AnyPath) -> ReuseConfig:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reuse_compiler.calibration.calibrate import calibrate_file
+from reuse_compiler.calibration.calibrate import calibrate_file, files_calibrated_on
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import is_reader
-from reuse_compiler.compiler import check_result_path, compile_file, default_output
-from reuse_compiler.configuration import configuration_of
+from reuse_compiler.compiler import check_result_path, compile_file, default_output, files_read
+from reuse_compiler.configuration import configuration_of, parameters_path
 from reuse_compiler.flags import refuse
 from reuse_compiler.graph import load_model
+from reuse_compiler.graph.save import refuse_read
 from reuse_compiler.options import FOUND_OUT, CompileOptions
 from reuse_compiler.paths import AnyPath
 from reuse_compiler.progress import ProgressCallback, silent
@@ -45,14 +46,18 @@ def calibrate_and_compile(
     refuse(options, FOUND_OUT)
     output_path = Path(output_path or default_output(model_path))
     check_result_path(model_path, output_path, overwrite)
+    model, config = load_model(model_path), configuration_of(output_path)
+    calibration = _calibration_options(calibration or CalibrationOptions(threads=threads), options)
+    read = files_read(model, model_path, options, verify_data) | files_calibrated_on(data, labels, calibration.metric)
+    for place in (output_path, config, parameters_path(config)):
+        refuse_read(place, read)
     if verify and verify_data is not None:
-        open_data(verify_data, model_inputs(load_model(model_path)), options.shapes)
-    config = configuration_of(output_path)
+        open_data(verify_data, model_inputs(model), options.shapes)
     found = calibrate_file(
         model_path,
         data,
         config,
-        _calibration_options(calibration or CalibrationOptions(threads=threads), options),
+        calibration,
         labels=labels,
         overwrite=overwrite,
         progress=progress,

@@ -35,7 +35,7 @@ from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
 from reuse_compiler.verification.layer_shapes import measure_shapes
 from reuse_compiler.verification.ratios import measure_ratios
 from reuse_compiler.verification.sessions import LoadError, RunError
-from reuse_compiler.verification.sources import open_data
+from reuse_compiler.verification.sources import data_files, open_data
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
 logger = logging.getLogger(__name__)
@@ -116,11 +116,11 @@ def files_read(
     model: onnx.ModelProto, model_path: AnyPath, options: CompileOptions, verify_data: AnyPath | None = None
 ) -> set[Path]:
     """Returns the files that a compilation reads, which no result may replace."""
-    files = files_of(model, model_path)
+    files = files_of(model, model_path) | set(options.custom_op_libraries)
     if options.config is not None:
         config = ReuseConfig.load(options.config)
         files |= {options.config} | fitted_files(config, options.config)
-    return files | ({Path(verify_data)} if verify_data is not None else set())
+    return files | (data_files(verify_data) if verify_data is not None else set())
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +13,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from typer.testing import CliRunner
 
 import reuse_compiler
 from reuse_compiler.array_files import INFLATE_LIMIT, read_arrays
+from reuse_compiler.calibrated import calibrate_and_compile
 from reuse_compiler.calibration.calibrate import calibrate_file
 from reuse_compiler.calibration.labels import read_labels
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.cli.bench import app as bench_app
+from reuse_compiler.cli.compile import app as compile_app
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.errors import DataError, ModelError, OutputError, ReuseError
 from reuse_compiler.graph import load_model
@@ -159,6 +164,75 @@ class TestNothingThatIsReadIsReplaced:
         for output in ("w.bin", "x.npy", "m.onnx"):
             with pytest.raises(OutputError, match=r"would replace|which is read"):
                 calibrate_file(external, external.parent / "x.npy", external.parent / output, overwrite=True)
+
+    @pytest.mark.parametrize("output", ["data/x.npy", "score.py", "labels.npy", "read.py"])
+    def test_data_in_folders_labels_and_the_user_s_code(self, output: str, external: Path) -> None:
+        folder = external.parent
+        (folder / "data").mkdir()
+        np.save(folder / "data" / "x.npy", random_array(48, 8, 16, 16))
+        np.save(folder / "labels.npy", np.zeros(48, np.int64))
+        for name in ("score.py", "read.py"):
+            (folder / name).write_text("raise RuntimeError('this is read before places are checked')")
+        data = f"{folder / 'read.py'}:load" if output == "read.py" else folder / "data"
+        metric, labels = f"python:{folder / 'score.py'}:f1", folder / "labels.npy"
+        options = CalibrationOptions(metric=metric)
+        before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        with pytest.raises(OutputError, match="which is read"):
+            calibrate_file(external, data, folder / output, options, labels=labels, overwrite=True)
+        with pytest.raises(OutputError, match="which is read"):
+            calibrate_and_compile(
+                external, os.fspath(data), folder / output, calibration=options, labels=labels, overwrite=True
+            )
+        assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+    def test_a_metric_s_module_of_the_current_folder(self, external: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(external.parent)
+        Path("score.py").write_text("")
+        np.save("x.npy", random_array(48, 8, 16, 16))
+        with pytest.raises(OutputError, match="which is read"):
+            calibrate_file(external, "x.npy", "score.py", CalibrationOptions(metric="python:score:f1"), overwrite=True)
+
+    @pytest.mark.parametrize(
+        "report", ["data/x.npy", "score.py", "labels.npy", "w.bin", "c.reuse.json", "c.reuse.npz", "other.so"]
+    )
+    def test_the_report_of_a_compilation(self, report: str, external: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(external.parent)
+        Path("data").mkdir()
+        np.save("data/x.npy", random_array(48, 8, 16, 16))
+        Path(report).touch()
+        before = Path(report).read_bytes()
+        arguments = ["m.onnx", "-o", "c.reuse.onnx", "--overwrite", "--report", report, "--calibration-data", "data"]
+        arguments += ["--labels", "labels.npy", "--calibration-metric", "python:score.py:f1"]
+        result = CliRunner().invoke(compile_app, [*arguments, "--custom-op-library", "other.so"])
+        assert result.exit_code and re.search("which is read|would replace", result.stderr)
+        assert Path(report).read_bytes() == before
+
+    @pytest.mark.parametrize("report", ["w.bin", "data/x.npy", "other.so"])
+    def test_the_report_of_a_comparison(self, report: str, external: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(external.parent)
+        Path("data").mkdir()
+        Path(report).touch()
+        arguments = ["model", "m.onnx", "m.onnx", "--data", "data", "--custom-op-library", "other.so"]
+        result = CliRunner().invoke(bench_app, [*arguments, "--json", report])
+        assert result.exit_code and "which is read" in result.stderr
+
+    @pytest.mark.parametrize(
+        ("output", "report", "message"),
+        [
+            ("c.json", "file/report", "cannot be made: .* is a file"),
+            ("c.json", "nowhere", "must be a folder"),
+            ("report.json", ".", "would replace the configuration"),
+            ("new/c.json", "new", "does not exist"),
+        ],
+    )
+    def test_a_place_for_the_page_is_found_impossible_at_once(
+        self, output: str, report: str, message: str, external: Path
+    ) -> None:
+        folder = external.parent
+        (folder / "file").touch()
+        (folder / "nowhere").symlink_to("missing")
+        with pytest.raises(OutputError, match=message):
+            calibrate_file(external, folder / "no.npy", folder / output, report=folder / report, overwrite=True)
 
     def test_the_output_s_own_data_file_is_no_link_to_the_original_s(self, tmp_path: Path) -> None:
         """The result's weights go to `out.onnx.data`, which here is the name of what the original reads."""

@@ -13,19 +13,22 @@ from numpy.typing import NDArray
 
 from reuse_compiler.calibration.calibration import Calibration, layer_lines
 from reuse_compiler.calibration.layers import examine
+from reuse_compiler.calibration.metric_kinds import PYTHON
 from reuse_compiler.calibration.metrics import Metric, check_metric, check_wish, make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.pictures import cluster_pictures
 from reuse_compiler.calibration.report import CalibrationReport
-from reuse_compiler.calibration.samples import Samples, from_reader, open_samples, split
+from reuse_compiler.calibration.samples import Samples, from_reader, is_reader, open_samples, split
 from reuse_compiler.calibration.state import State, state_path
+from reuse_compiler.calibration.user_code import function_file
 from reuse_compiler.compiler import default_output, versions
 from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
 from reuse_compiler.errors import DataError, ModelError, OutputError
 from reuse_compiler.graph import load_model
+from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.load import files_of
 from reuse_compiler.graph.save import check_output, refuse_read
-from reuse_compiler.paths import AnyPath, real_path
+from reuse_compiler.paths import AnyPath, are_same, real_path
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reports.calibration_page import write_html
 from reuse_compiler.reports.json_file import write_report
@@ -33,6 +36,7 @@ from reuse_compiler.reports.page import check_extra
 from reuse_compiler.runtime import Provider, running_on, with_libraries
 from reuse_compiler.verification.inputs import InputSpec, model_inputs
 from reuse_compiler.verification.sessions import ORIGINAL, open_session, run_session
+from reuse_compiler.verification.sources import data_files
 
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 
@@ -64,7 +68,9 @@ def calibrate_file(
     _check_places(model_path, output, report, overwrite)
     progress("reading the model", 0, 0)
     model = load_model(model_path)
-    _check_unread(files_of(model, model_path), data, labels, output, report)
+    read = files_of(model, model_path) | files_calibrated_on(data, labels, options.metric)
+    for place in _places(output, report):
+        refuse_read(place, read | set(options.custom_op_libraries))
     if not any(node.op_type == "Conv" for node in model.graph.node) and not model.functions:
         raise ModelError(f"{model_path} has no Conv in its main graph, so there is nothing to calibrate")
     specs, outputs = model_inputs(model), model_outputs(model)
@@ -108,27 +114,47 @@ def calibrate_file(
 
 def _check_places(model_path: AnyPath, output: Path, report: Path | None, overwrite: bool) -> None:
     """Refuses impossible places for results before any work is done."""
-    for path in (output, parameters_path(output)):
+    configuration = _places(output, None)
+    for path in configuration:
         if real_path(path) == real_path(model_path):
             raise OutputError(f"the configuration {path} would replace the model: give another name with -o")
         check_output(path, overwrite)
     if report is None:
         return
     check_extra()
-    if report.exists() and not report.is_dir():
-        raise OutputError(f"the report {report} must be a folder, but it is a file")
-    for name in (REPORT_JSON, REPORT_HTML):
+    _check_folder(report)
+    for path in (report / REPORT_JSON, report / REPORT_HTML):
+        if any(are_same(path, other) for other in configuration):
+            raise OutputError(f"the report {path} would replace the configuration: give another folder with --report")
         if report.is_dir():
-            check_output(report / name, overwrite)
+            check_output(path, overwrite)
 
 
-def _check_unread(read: set[Path], data: Any, labels: Any, output: Path, report: Path | None) -> None:
-    """Refuses places of files that are read."""
-    read = read | {Path(each) for each in (data, labels) if isinstance(each, str | os.PathLike)}
-    places = [output, parameters_path(output)]
-    places += [report / name for name in (REPORT_JSON, REPORT_HTML)] if report is not None else []
-    for place in places:
-        refuse_read(place, read)
+def _places(output: Path, report: Path | None) -> list[Path]:
+    """Returns the files that are written."""
+    reports = [report / name for name in (REPORT_JSON, REPORT_HTML)] if report is not None else []
+    return [output, parameters_path(output), *reports]
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises OutputError if `folder` is none, or cannot be made."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise OutputError(f"the report {folder} must be a folder, but it is a file")
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise OutputError(f"the report's folder cannot be made: {folder} is a file")
+    FileTransaction.check_folder(folder)
+
+
+def files_calibrated_on(data: AnyPath | Any, labels: AnyPath | Any, metric: str | None) -> set[Path]:
+    """Returns the files beside the model that a calibration reads, which no result may replace."""
+    files = {Path(labels)} if isinstance(labels, str | os.PathLike) else set()
+    if isinstance(data, str | os.PathLike):
+        files |= {function_file(os.fspath(data))} if is_reader(data) else data_files(data)
+    if metric is not None and metric.startswith(PYTHON):
+        files.add(function_file(metric.removeprefix(PYTHON)))
+    return files
 
 
 def _open(

@@ -47,6 +47,12 @@ def split_name(name: str) -> tuple[str, str | None]:
     return (module, function) if colon else (name, None)
 
 
+def function_file(name: str) -> Path:
+    """Returns the file that `load_function` reads; of a module, where it lies if it is one of the current folder."""
+    module, _ = split_name(name)
+    return Path(module if module.endswith(".py") else f"{module.replace('.', '/')}.py")
+
+
 def describe_exception(error: BaseException) -> str:
     """Returns a user's exception in one line: its type, its message and the line of code that raised it."""
     text = " ".join(str(error).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -182,7 +183,7 @@ def model(
     from reuse_compiler.benchmark.printing import print_comparison
     from reuse_compiler.runtime import with_libraries
 
-    check_json(json_file, first, second)
+    check_json(json_file, first, second, data=data, libraries=custom_op_libraries)
     console = stderr_console()
     with (
         logging_to(console, log_level),
@@ -203,19 +204,22 @@ def _running_on(provider: ProviderName, tf32: bool) -> AbstractContextManager[No
     return running_on(Provider(provider, tf32=tf32))
 
 
-def check_json(path: Path | None, *models: Path) -> None:
+def check_json(path: Path | None, *models: Path, data: Path | None = None, libraries: Sequence[Path] = ()) -> None:
     """Refuses an impossible place for the report before any work is done."""
     if path is None:
         return
     from reuse_compiler.errors import ConfigError
     from reuse_compiler.graph import load_model
     from reuse_compiler.graph.load import files_of
-    from reuse_compiler.graph.save import check_output
+    from reuse_compiler.graph.save import check_output, refuse_read
+    from reuse_compiler.verification.sources import data_files
 
     if real_path(path) in {real_path(each) for each in models}:
         raise ConfigError(f"the report {path} would replace a model: give another name with --json")
-    read = {file for each in models if path.exists() for file in files_of(load_model(each), each)}
-    check_output(path, True, read)
+    check_output(path, True)
+    if path.exists():
+        read = {file for each in models for file in files_of(load_model(each), each)} | set(libraries)
+        refuse_read(path, read | (data_files(data) if data is not None else set()))
 
 
 def write_json(report: Any, path: Path | None) -> None:

@@ -130,7 +130,7 @@ def compile_model(
     if report is not None:
         _check_report(report, model, output, calibration.calibration_data is not None, overwrite)
         if report.exists():  # and so --overwrite is given
-            _check_unread(report, model, options, verify_data)
+            _check_unread(report, model, options, verify_data, calibration)
 
     console = stderr_console()
     found: CalibrationReport | None = None
@@ -175,23 +175,31 @@ def compile_model(
 def _check_report(report: Path, model: Path, output: Path | None, calibrates: bool, overwrite: bool) -> None:
     """Refuses an impossible place for the report before any work is done."""
     from reuse_compiler.compiler import default_output
-    from reuse_compiler.configuration import configuration_of
+    from reuse_compiler.configuration import configuration_of, parameters_path
     from reuse_compiler.graph.save import check_output
 
     if real_path(report) in {real_path(model), real_path(output or default_output(model))}:
         raise ConfigError(f"the report {report} would replace the model: give another name with --report")
-    if calibrates and real_path(report) == real_path(configuration_of(output or default_output(model))):
+    config = configuration_of(output or default_output(model))
+    if calibrates and real_path(report) in {real_path(config), real_path(parameters_path(config))}:
         raise ConfigError(f"the report {report} would replace the configuration: give another name with --report")
     check_output(report, overwrite)
 
 
-def _check_unread(report: Path, model: Path, options: CompileOptions, verify_data: Path | None) -> None:
+def _check_unread(
+    report: Path, model: Path, options: CompileOptions, verify_data: Path | None, calibration: Calibration
+) -> None:
     """Refuses to write the report over a file that is read."""
     from reuse_compiler.compiler import files_read
     from reuse_compiler.graph import load_model
-    from reuse_compiler.graph.save import check_output
+    from reuse_compiler.graph.save import refuse_read
 
-    check_output(report, True, files_read(load_model(model), model, options, verify_data))
+    read = files_read(load_model(model), model, options, verify_data)
+    if calibration.calibration_data is not None:
+        from reuse_compiler.calibration.calibrate import files_calibrated_on
+
+        read |= files_calibrated_on(calibration.calibration_data, calibration.labels, calibration.calibration_metric)
+    refuse_read(report, read)
 
 
 def _finish(result: ModelReport, report: Path | None, overwrite: bool) -> None:

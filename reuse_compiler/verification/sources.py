@@ -8,8 +8,17 @@ from reuse_compiler.array_files import ARRAY_SUFFIXES
 from reuse_compiler.errors import DataError
 from reuse_compiler.paths import AnyPath
 from reuse_compiler.verification.data import Shapes, Source, open_arrays
-from reuse_compiler.verification.images import EXAMPLE, FILE_NAME, ImageSource, has_images
+from reuse_compiler.verification.images import EXAMPLE, FILE_NAME, SUFFIXES, ImageSource, has_images
 from reuse_compiler.verification.inputs import InputSpec
+
+
+def data_files(path: AnyPath) -> set[Path]:
+    """Returns the files that `open_data` reads."""
+    path = Path(path)
+    if not path.is_dir():
+        return {path}
+    suffixes = SUFFIXES if (path / FILE_NAME).exists() else ARRAY_SUFFIXES
+    return {file for file in path.iterdir() if file.suffix.lower() in suffixes or file.name == FILE_NAME}
 
 
 def open_data(path: AnyPath, specs: list[InputSpec], shapes: Shapes) -> Source:

@@ -11,12 +11,12 @@ class JsonError(Exception):
     """Why a file cannot be read, as the end of a sentence that begins with its name."""
 
 
-def read_json(path: Path) -> Any:
-    """Returns what a file holds; raises JsonError for one that cannot be read, and for NaN and infinity."""
+def read_json(path: Path, *, finite: bool = True) -> Any:
+    """Returns what a file holds; raises JsonError for one that cannot be read, and for NaN and infinity if `finite`."""
     if path.exists() and not path.is_file():
         raise JsonError("is not a regular file")
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse if finite else float)
     except OSError as error:
         raise JsonError(f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -83,7 +83,7 @@ class State:
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        content = read_json(path)
+        content = read_json(path, finite=False)  # an error may be infinite
     except JsonError:
         return {}
     if not isinstance(content, dict):

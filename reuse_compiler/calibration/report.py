@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from reuse_compiler.reuse.config import LayerSettings
 
+Measured = Annotated[float, Field(ge=0)]
+"""A time or a ratio; a file may hold any number, and choices would follow from a negative one."""
 CONFIG = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 """In JSON, numbers that are infinite or not a number are the strings of that name: they read back as what they were."""
 
@@ -19,15 +21,15 @@ class Measurement(BaseModel):
     model_config = CONFIG
 
     settings: LayerSettings
-    r_c: float
+    r_c: Measured
     output_error: float
     """Relative L2 error of the layer's result, activation included, against the dense layer's."""
     error_bound: float | None = None
     """The inference paper's bound (Eq. 2) for it, relative likewise; of chosen settings only."""
-    dense_ms: float
-    reuse_ms: float
+    dense_ms: Measured
+    reuse_ms: Measured
     """Medians of interleaved runs of the layer alone, activation included."""
-    operations: float
+    operations: Measured
     """Operations as the papers count them (`reuse.cost.counted_operations`), relative to the dense layer."""
 
 
@@ -80,8 +82,8 @@ class Score(BaseModel):
     drop: float
     output_error: float
     """Relative L2 error of the model's outputs, the largest of them."""
-    dense_ms: float
-    reuse_ms: float
+    dense_ms: Measured
+    reuse_ms: Measured
     """Medians of interleaved runs."""
     flips: Flips | None = None
     """Of metrics that count right rows."""

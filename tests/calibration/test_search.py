@@ -11,7 +11,7 @@ from reuse_compiler.calibration.report import Measurement, Trial
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, Step, choice_after, path_of, settings_of
 from reuse_compiler.reuse.config import make_settings
 
-DENSE_MS = 10.0
+DENSE_MS = 32.0
 
 
 def measurement(saved: float, error: float, hashes: int = 1, operations: float = 0.5) -> Measurement:

@@ -124,3 +124,15 @@ class TestPath:
         assert path().parent == tmp_path / "calibration"
         monkeypatch.delenv("REUSE_CACHE")
         assert path().parent == Path.home() / ".cache" / "reuse-compiler" / "calibration"
+
+
+@pytest.mark.parametrize("field", ["dense_ms", "reuse_ms", "r_c", "operations"])
+@pytest.mark.parametrize("number", ["-1.0", '"-Infinity"', '"NaN"'])
+def test_a_measurement_that_cannot_be_is_made_again(field: str, number: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    State(path, resume=False).remember("layers", "key", list[Measurement], lambda: [MEASUREMENT])
+    content = json.loads(path.read_text())
+    content["layers"]["key"][0][field] = json.loads(number)
+    path.write_text(json.dumps(content))
+    again = State(path, resume=True).remember("layers", "key", list[Measurement], lambda: [MEASUREMENT])
+    assert again == [MEASUREMENT]

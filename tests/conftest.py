@@ -1,5 +1,6 @@
 """Fixtures of tests on real networks: sample data and packaged models, skipped with a reason where they are missing."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,21 @@ ReadImages = Callable[..., Images]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "network: downloads packages (or needs them in the cache)")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many tests were skipped and why, so that nobody takes a run for a whole one."""
+    reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    if not reasons:
+        return
+    terminalreporter.section(f"{reasons.total()} tests were skipped")
+    for reason, count in reasons.most_common():
+        terminalreporter.line(f"{count:5} {reason}")
+
+
+def _reason(report: pytest.TestReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ").splitlines()[0]
 
 
 @pytest.fixture

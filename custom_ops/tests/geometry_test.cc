@@ -81,8 +81,9 @@ TEST(numbers_that_are_large_together_do_not_wrap_around) {
   padded.pad_top = padded.pad_left = padded.pad_bottom = padded.pad_right = kLarge;
   expect_throw<std::invalid_argument>("the output is too large", [&] { ConvGeometry::make(padded, 1, 1, 1, 1, 1); });
   expect_throw<std::invalid_argument>("the output is too large", [&] { ConvGeometry::make(padded, 0, 1, 1, 1, 1); });
-  ConvAttributes wide = padded;
+  ConvAttributes wide;  // one output pixel, of all the padding
   wide.kernel_h = wide.kernel_w = kLarge;
+  wide.pad_top = wide.pad_left = kLarge - 1;
   wide.layout = Layout::kPatch;
   expect_throw<std::invalid_argument>("row is too large", [&] { ConvGeometry::make(wide, 1, 16, 1, 1, 1); });
   EXPECT(checked::product({kLarge, kLarge, kLarge, 0}, "nothing") == 0);

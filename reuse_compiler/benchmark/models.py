@@ -29,7 +29,7 @@ from reuse_compiler.paths import AnyPath
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.runtime import current_provider, reset_statistics, statistics
 from reuse_compiler.verification.compare import Difference
-from reuse_compiler.verification.data import RandomSource, Shapes, Source
+from reuse_compiler.verification.data import NoisySource, RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
 from reuse_compiler.verification.sessions import open_session, run_session, runner
 from reuse_compiler.verification.sources import open_data
@@ -65,14 +65,18 @@ def compare_models(
     threads: int = 1,
     repeats: int = 9,
     seed: int = 0,
+    noise: float = 0.0,
     progress: ProgressCallback = silent,
 ) -> ModelComparison:
     """Runs both models on every feed of `data` (random numbers without), each at least `repeats` times in turn.
 
-    Raises ModelError if the models do not take the same inputs or share no output, RunError if one does not run.
+    `noise` is added to the data, relative to its standard deviation: nothing repeats then. Raises ModelError if the
+    models do not take the same inputs or share no output, RunError if one does not run.
     """
     files = [ModelFile.read(Path(path)) for path in (first, second)]
     source = _open_source(files, data, shapes or {}, seed)
+    if noise:
+        source = NoisySource(source, noise, seed)
     opened = [file.open(threads) for file in files]
     names = _shared_outputs(files, opened)
     turns = Turns({str(i): runner(opened[i], names, str(file.path)) for i, file in enumerate(files)})

@@ -12,8 +12,9 @@ from reuse_compiler.benchmark.report import (
     ModelTimes,
     StageTimes,
     Timing,
+    WorstCase,
 )
-from reuse_compiler.reports.table import Row, numbers, print_lines, print_table, words
+from reuse_compiler.reports.table import Row, number, numbers, print_lines, print_table, words
 
 STAGES = tuple(StageTimes.model_fields)
 STAGED_OPERATORS = ("Hash", "Cluster", "CentroidGemm", "Gather")
@@ -75,6 +76,23 @@ def print_comparison(report: ModelComparison, console: Console) -> None:
             console.print()
             _print_reuse_nodes(label, times, console)
     print_machine(report.machine, console)
+
+
+def print_worst(report: WorstCase, console: Console) -> None:
+    """Prints the times of two models on data as it is and without repeats, and r_c of every layer on both."""
+    rows = []
+    for label, each in (("as given", report.as_given), ("without repeats", report.without_repeats)):
+        first, second = each.first.timing, each.second.timing
+        ratio = f"{second.median_ms / first.median_ms:.2f}"
+        rows.append(Row([label, f"{first.median_ms:.3g}", f"{second.median_ms:.3g}", ratio]))
+    print_table([*words("data"), *numbers("A ms", "B ms", "B / A")], rows, console)
+    console.print()
+    worst = {node.node: node.r_c for node in report.without_repeats.second.reuse_nodes}
+    layers = [node for node in report.as_given.second.reuse_nodes if node.r_c is not None]
+    rows = [Row([node.node, number(node.r_c), number(worst.get(node.node))]) for node in layers]
+    print_table([*words("node of B"), *numbers("r_c as given", "without repeats")], rows, console)
+    print_line(console, f"measured on {report.as_given.measured_on}; {thread_count(report.as_given.threads)}")
+    print_machine(report.as_given.machine, console)
 
 
 def _print_forms(r: ConvReport, console: Console) -> None:

@@ -218,6 +218,14 @@ class ModelComparison(Report):
     machine: Machine
 
 
+class WorstCase(Report):
+    """Two models on data as it is, and on the same data where nothing repeats."""
+
+    version: Literal[1] = 1
+    as_given: ModelComparison
+    without_repeats: ModelComparison
+
+
 class ThreadTimes(Report):
     """Median times by the number of threads, of both forms in turn."""
 

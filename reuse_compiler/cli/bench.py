@@ -198,6 +198,57 @@ def model(
     print_comparison(report, stdout_console())
 
 
+@app.command(cls=Command)
+@with_flags
+def worst(
+    first: Annotated[Path, typer.Argument(metavar="A.onnx", help="The original.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B.onnx", help="The compiled model.", show_default=False)],
+    data: Annotated[
+        Path | None, Flag("Inputs to measure on, as for `reuse-bench model`.", metavar="PATH", default="random numbers")
+    ] = None,
+    noise: Annotated[
+        float, Field(gt=0.0, le=1.0), Flag("What is added so that nothing repeats, in standard deviations of the data.")
+    ] = 1e-3,
+    shapes: Shapes = {},  # noqa: B006 (the function gets a copy)
+    custom_op_libraries: CustomOpLibraries = [],  # noqa: B006 (likewise)
+    threads: Threads = 1,
+    repeats: Repeats = 9,
+    seed: Seed = 0,
+    json_file: JsonFile = None,
+    log_level: Logging = "warning",
+) -> None:
+    """Measure what a compiled model costs on inputs that do not repeat, beside those that it was made for.
+
+    Reuse is decided when a model is compiled. Where the vectors of a run's input are all different, it pays for hashing
+    and gains nothing: this says how much.
+    """
+    from reuse_compiler.benchmark.models import compare_models
+    from reuse_compiler.benchmark.printing import print_worst
+    from reuse_compiler.benchmark.report import WorstCase
+    from reuse_compiler.runtime import with_libraries
+
+    check_json(json_file, first, second)
+    console = stderr_console()
+    with logging_to(console, log_level), ProgressBars(console) as progress, with_libraries(custom_op_libraries):
+        given, noisy = (
+            compare_models(
+                first,
+                second,
+                data=data,
+                shapes=shapes,
+                threads=threads,
+                repeats=repeats,
+                seed=seed,
+                noise=each,
+                progress=progress,
+            )
+            for each in (0.0, noise)
+        )
+    report = WorstCase(as_given=given, without_repeats=noisy)
+    write_json(report, json_file)
+    print_worst(report, stdout_console())
+
+
 def _running_on(provider: ProviderName, tf32: bool) -> AbstractContextManager[None]:
     from reuse_compiler.runtime import Provider, running_on
 

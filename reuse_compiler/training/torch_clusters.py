@@ -231,7 +231,8 @@ def _learned(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
 
 def _exact(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
     """Numbers in place of fingerprints: equal vectors, and only those, have equal ones."""
-    bits = vectors[:, :length].contiguous().view(torch.int32)
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[vectors.element_size()]
+    bits = vectors[:, :length].contiguous().view(integers)
     return torch.unique(bits, dim=0, return_inverse=True)[1]
 
 

@@ -86,6 +86,37 @@ class RandomSource(Source):
         return self._feed
 
 
+class NoisySource(Source):
+    """The feeds of another source with normal noise on its floats, so that no two vectors are equal."""
+
+    def __init__(self, source: Source, noise: float, seed: int) -> None:
+        """`noise` is relative to the standard deviation of each input."""
+        self._source, self._noise, self._seed = source, noise, seed
+        self.is_random = source.is_random
+        self.description = f"{source.description}, with noise of {noise:g}"
+
+    @property
+    def num_samples(self) -> int:
+        return self._source.num_samples
+
+    def rows(self, index: int) -> range:
+        return self._source.rows(index)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Feed:
+        rng = np.random.default_rng([self._seed, index])
+        return {name: self._noisy(array, rng) for name, array in self._source[index].items()}
+
+    def _noisy(self, array: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+        if array.dtype.kind != "f" or not array.size:
+            return array
+        scale = self._noise * (float(np.std(array, dtype=np.float64)) or 1.0)
+        noisy: NDArray[Any] = (array + scale * rng.standard_normal(array.shape)).astype(array.dtype)
+        return noisy
+
+
 class Batches(NamedTuple):
     """What a file's arrays were cut into: feeds of `rows` samples each, and how many samples there were."""
 

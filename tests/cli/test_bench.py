@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
-from reuse_compiler.benchmark.report import ConvReport, ModelComparison
+from reuse_compiler.benchmark.report import ConvReport, ModelComparison, WorstCase
 from reuse_compiler.cli.bench import app
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
@@ -162,12 +163,36 @@ class TestModel:
         assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
+class TestWorst:
+    def test_nothing_repeats_where_all_did(self, bench: Run, model: Path, network: onnx.ModelProto) -> None:
+        other, report, data = model.with_name("reuse.onnx"), model.with_name("r.json"), model.with_name("x.npy")
+        onnx.save(lower(network, CompileOptions(family="exact", force=True)).model, other)
+        np.save(data, np.full((2, 3, 12, 12), 0.5, np.float32))
+        result = bench("worst", model, other, "--data", data, "--repeats", 2, "--json", report)
+        assert result.exit_code == 0, result.stderr
+        read = WorstCase.model_validate_json(report.read_text())
+        given, noisy = (
+            {node.node: node.r_c for node in each.second.reuse_nodes} for each in (read.as_given, read.without_repeats)
+        )
+        assert given["conv1"] is not None and given["conv1"] < 0.05
+        assert noisy["conv1"] is not None and noisy["conv1"] >= 1.0
+        assert all(each.relative_error < 1e-5 for each in read.without_repeats.differences)
+        assert "with noise of 0.001" in read.without_repeats.measured_on
+        lines = [line.split() for line in result.stdout.splitlines()]
+        assert [line[0] for line in lines if line[:1] in (["as"], ["without"])] == ["as", "without"]
+        assert any(line[:1] == ["conv1"] for line in lines)
+
+    def test_noise_must_be_some(self, bench: Run, model: Path) -> None:
+        result = bench("worst", model, model, "--noise", 0)
+        assert result.exit_code == 2 and "--noise" in result.stderr
+
+
 def test_no_command_is_one_sentence(bench: Run) -> None:
     result = bench()
     assert result.exit_code == 2 and result.stderr == "error: Missing command (see --help)\n"
 
 
-@pytest.mark.parametrize("command", ["conv", "model"])
+@pytest.mark.parametrize("command", ["conv", "model", "worst"])
 def test_help(bench: Run, command: str) -> None:
     result = bench(command, "--help")
     assert result.exit_code == 0 and "--json" in result.stdout

@@ -14,6 +14,7 @@ from reuse_compiler.errors import ConfigError, DataError  # noqa: E402
 from reuse_compiler.reuse.config import LayerSettings, make_settings  # noqa: E402
 from reuse_compiler.reuse.families import FAMILIES, HashParameters  # noqa: E402
 from reuse_compiler.training.layer import ReuseConv2d  # noqa: E402
+from reuse_compiler.training.torch_clusters import _exact  # noqa: E402
 from tests.comparison import relative_error  # noqa: E402
 from tests.training.networks import random_trees, smooth_images  # noqa: E402
 
@@ -137,6 +138,14 @@ def test_a_layer_is_made_ready_once_for_inputs_of_any_size(monkeypatch: pytest.M
     assert parameters not in library_clusters._plans
     layer(smooth_images(1, 16, 9))
     assert calls.count("reuse_plan_create") == 2
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32", "float64"])
+def test_exact_codes_of_any_precision_and_odd_lengths(precision: str) -> None:
+    vectors = torch.tensor([[1, 2, 3, 9], [1, 2, 3, 8], [1, 2, 4, 9]]).to(getattr(torch, precision))
+    no_parameters: Any = None
+    first, second, third = _exact(vectors, no_parameters, 3).tolist()  # the fourth is padding
+    assert first == second != third
 
 
 def test_under_autocast_it_computes_in_float32() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reuse_compiler.errors import DataError
-from reuse_compiler.verification.data import RandomSource, Source
+from reuse_compiler.verification.data import NoisySource, RandomSource, Source
 from reuse_compiler.verification.inputs import InputSpec
 from reuse_compiler.verification.sources import open_data
 
@@ -202,6 +202,19 @@ def test_places_without_data(tmp_path: Path) -> None:
         open_data(tmp_path / "d.csv", [FREE], {})
     with pytest.raises(DataError, match="the model has no inputs"):
         open_data(tmp_path / "d.csv", [], {})
+
+
+def test_noise_makes_all_different_and_is_the_same_each_time(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.ones((2, 3, 4), np.float32), n=np.arange(2, dtype=np.int64))
+    specs = [FREE, InputSpec("n", np.dtype(np.int64), ("N",))]
+    plain = open_data(tmp_path / "d.npz", specs, {})
+    noisy = NoisySource(plain, 1e-3, seed=1)
+    assert len(noisy) == len(plain) and noisy.num_samples == plain.num_samples and noisy.rows(0) == plain.rows(0)
+    first, again = noisy[0], noisy[0]
+    assert len(np.unique(first["x"])) == first["x"].size and first["x"].dtype == np.float32
+    assert np.abs(first["x"] - 1).max() < 0.01
+    np.testing.assert_array_equal(first["x"], again["x"])
+    np.testing.assert_array_equal(first["n"], plain[0]["n"])
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 2**20, 2**20), (2**62, 2**62), (2**29,)])

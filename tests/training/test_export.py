@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from reuse_compiler.compiler import compile_file  # noqa: E402
 from reuse_compiler.errors import ModelError, OutputError  # noqa: E402
 from reuse_compiler.options import CompileOptions  # noqa: E402
 from reuse_compiler.reuse.config import ReuseConfig  # noqa: E402
+from reuse_compiler.reuse.fitted import Fitted  # noqa: E402
 from reuse_compiler.training import convert, export_onnx, make_strategy  # noqa: E402
 from reuse_compiler.training.conversion import reuse_layers  # noqa: E402
 from tests.comparison import relative_error  # noqa: E402
@@ -135,3 +138,21 @@ def test_exported_outputs_are_float32(tmp_path: Path) -> None:
     assert [value.type.tensor_type.elem_type for value in values] == [
         onnx.helper.np_dtype_to_tensor_dtype(np.dtype("float32"))
     ]
+
+
+def test_an_export_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk is full when the last file comes, the first ones are as they were."""
+    model, x = small_network(), smooth_images(2, 3, 12)
+    convert(model, x, family="sign")
+    export_onnx(model, tmp_path / "net.onnx", x)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    with torch.no_grad():
+        next(model.parameters()).add_(1.0)  # the model's file would be another one
+
+    def full_disk(fitted: Fitted) -> bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Fitted, "to_bytes", full_disk)
+    with pytest.raises(OutputError, match="cannot write"):
+        export_onnx(model, tmp_path / "net.onnx", x, overwrite=True)
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before

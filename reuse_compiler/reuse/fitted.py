@@ -97,6 +97,8 @@ def _as_numbers(array: npt.NDArray[Any], name: str, where: str) -> npt.NDArray[A
         raise ConfigError(f"{where} holds {array.dtype}, and must hold {wanted}")
     with np.errstate(over="ignore", invalid="ignore"):
         converted = array.astype(wanted)
+    if np.isnan(converted).any():  # unlike infinity, which a threshold may be: all vectors lie below it
+        raise ConfigError(f"{where} holds NaN, which no vector can be compared with")
     if wanted.kind == "i" and not np.array_equal(converted, array):
         raise ConfigError(f"{where} has numbers that are no {wanted}")
     return converted

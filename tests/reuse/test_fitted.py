@@ -45,3 +45,12 @@ def test_coordinates_that_are_no_integers_of_32_bits_are_refused(tmp_path: Path,
 
 def test_equal_arrays_give_equal_bytes() -> None:
     assert Fitted({"a/conv": trees()}).to_bytes() == Fitted({"a/conv": trees()}).to_bytes()
+
+
+@pytest.mark.parametrize("name", ["thresholds", "projections"])
+def test_parameters_that_are_no_number_are_refused(name: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", allow_pickle=False, **{f"a/conv/{name}": np.array([0.5, np.nan])})
+    with pytest.raises(ConfigError, match=f"'a/conv/{name}' holds NaN"):
+        load_fitted(CONFIG, tmp_path / "config.json")
+    np.savez(tmp_path / "p.npz", allow_pickle=False, **{f"a/conv/{name}": np.array([0.5, np.inf])})
+    assert load_fitted(CONFIG, tmp_path / "config.json").parameters

@@ -58,7 +58,7 @@ CustomOpLibraries = Annotated[
 class CompileOptions(BaseModel):
     """Choices for one compilation; None means that the compiler chooses."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     config: Annotated[
         Path | None,

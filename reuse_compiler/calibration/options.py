@@ -42,7 +42,7 @@ MaxDrop = Annotated[
 class CalibrationOptions(BaseModel):
     """Choices for one calibration; None means that the calibration chooses."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     metric: Annotated[MetricName, BUDGET] = None
     max_drop: Annotated[MaxDrop, BUDGET] = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from reuse_compiler.benchmark.case import BenchFamily, Order, Pads, Pair, Shape, make_case
 from reuse_compiler.cli.command import (
@@ -80,6 +80,8 @@ def _four(name: str, metavar: str, help_text: str, example: str) -> Flag:
 
 class Case(BaseModel):
     """What `make_case` takes."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     input_shape: Annotated[Shape, _four("--input", "NxCxHxW", "Shape of the layer's input", "1x256x56x56")]
     weight_shape: Annotated[

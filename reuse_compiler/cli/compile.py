@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from reuse_compiler.calibration.options import CalibrationOptions, MaxDrop
@@ -67,6 +67,8 @@ NEEDS_SAMPLES = Conflict("without --calibration-data")
 
 class Calibration(BaseModel):
     """A calibration before the compilation."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     calibration_data: Annotated[
         str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,8 +108,8 @@ class ReuseConv2d(nn.Conv2d):
     ) -> None:
         if refusal := refusal_of(self):
             raise ConfigError(f"layer '{name}': {refusal}")
-        if soft_hash is not None and (settings.family != "sign" or not soft_hash > 0.0):
-            raise ConfigError("soft_hash is a temperature above 0, and needs family 'sign'")
+        if soft_hash is not None and (settings.family != "sign" or not 0.0 < soft_hash < math.inf):
+            raise ConfigError("soft_hash is a finite temperature above 0, and needs family 'sign'")
         self.layer_name, self.seed, self.gradient, self.soft_hash = name, seed, gradient, soft_hash
         self.reuse = True
         self.counts = ReuseCounts()

@@ -9,6 +9,7 @@ normalisation keeps its statistics.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -52,8 +53,10 @@ class TuneOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.rate <= 0.0 or self.features < 0.0 or self.refit_every < 0:
-            raise ConfigError(f"steps, features and refit_every must not be below 0, rate must be above it: {self}")
+        if self.steps < 0 or not 0.0 < self.rate < math.inf or self.refit_every < 0:
+            raise ConfigError(f"steps and refit_every must not be below 0, rate must be finite and above it: {self}")
+        if not 0.0 <= self.features < math.inf:
+            raise ConfigError(f"features must be finite and not below 0: {self}")
         if self.reconstruction_batches < 1 or self.held_out < 1:
             raise ConfigError(f"reconstruction_batches and held_out must be at least 1: {self}")
 

@@ -27,7 +27,7 @@ class Preprocessing(BaseModel):
     Pixels are 0..255; mean and std are one number or one per channel in that order.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     size: tuple[int, int] | None = None
     """Height and width; None: those of the model's input."""

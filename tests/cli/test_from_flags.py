@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import inf, nan
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 import typer
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from typer.testing import CliRunner, Result
 
 from reuse_compiler.calibration.options import CalibrationOptions
@@ -229,6 +230,24 @@ def test_every_option_is_one_flag_of_its_command(options: type[BaseModel], app: 
     ]
     for option, field in options.model_fields.items():
         assert sum(flag_name(option, field) in words for words in shown) == 1
+
+
+def kinds(hint: Any) -> set[Any]:
+    """All that a type is made of."""
+    return {hint, get_origin(hint)}.union(*map(kinds, get_args(hint)))
+
+
+@pytest.mark.parametrize("options", [options for options, *_ in COMMANDS])
+@pytest.mark.parametrize("number", [nan, inf, -inf])
+def test_no_option_takes_a_number_that_is_none(options: type[BaseModel], number: float) -> None:
+    """Every comparison with NaN is false: a bound that is one holds for all results, or for none."""
+    fields = {name: field for name, field in options.model_fields.items() if float in kinds(field.annotation)}
+    assert fields
+    for name, field in fields.items():
+        value = (number,) if tuple in kinds(field.annotation) else number
+        with pytest.raises(ValidationError) as caught:
+            options.model_validate({name: value})
+        assert (name, "finite_number") in [(error["loc"][0], error["type"]) for error in caught.value.errors()]
 
 
 def test_shapes_take_names_with_colons() -> None:

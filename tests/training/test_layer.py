@@ -215,6 +215,8 @@ def test_new_settings_draw_new_hashes_the_same_ones_for_the_same_name_and_seed()
         ({"settings": make_settings(family="learned", layout="channel", L=8, H=4)}, "needs trees"),
         ({"settings": EXACT, "soft_hash": 1.0}, "needs family 'sign'"),
         ({"soft_hash": 0.0}, "temperature above 0"),
+        ({"soft_hash": float("nan")}, "temperature above 0"),
+        ({"soft_hash": float("inf")}, "temperature above 0"),
     ],
 )
 def test_what_it_cannot_compute_is_refused(options: dict[str, Any], message: str) -> None:

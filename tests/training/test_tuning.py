@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from math import nan
 from typing import Any
 
 import pytest
@@ -110,7 +111,9 @@ def test_wrong_data_and_teachers_are_refused(
         tune(student, data[:batches], teacher or own)
 
 
-@pytest.mark.parametrize("options", [{"steps": -1}, {"rate": 0.0}, {"held_out": 0}])
+@pytest.mark.parametrize(
+    "options", [{"steps": -1}, {"rate": 0.0}, {"rate": nan}, {"features": nan}, {"features": -1.0}, {"held_out": 0}]
+)
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         TuneOptions(**options)

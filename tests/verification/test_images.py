@@ -81,6 +81,8 @@ def test_integer_inputs_get_pixels(tmp_path: Path) -> None:
         ({"order": "RBG"}, "order: Input should be 'RGB', 'BGR' or 'GRAY'"),
         ({"mean": [1, 2]}, "mean must have 1 or 3 numbers for order RGB"),
         ({"std": [1, 0, 1]}, "std must not be 0"),
+        ({"std": [1, "nan", 1]}, "std.1: Input should be a finite number"),
+        ('{"scale": 1e999}', "scale: Input should be a finite number"),
         ({"size": [0, 8]}, "size must be"),
         ({"size": [8]}, "size"),
         ({}, 'has no fixed height and width: write "size"'),

@@ -23,7 +23,7 @@ PAPER_SUB_VECTOR_LENGTH = 25
 class SimilarityOptions(BaseModel):
     """Choices for one study of the similarity of neuron vectors; all combinations are measured."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     layers: Annotated[
         RegularExpression,

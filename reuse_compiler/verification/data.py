@@ -58,7 +58,7 @@ class Source(ABC):
 
 
 LARGEST_RANDOM = 2**28
-"""Values of an input that are made at most: they take 2 GiB before they have their type."""
+"""Values of all inputs that are made at most: they take 2 GiB before they have their type."""
 
 
 class RandomSource(Source):
@@ -67,6 +67,7 @@ class RandomSource(Source):
     is_random = True
 
     def __init__(self, specs: list[InputSpec], shapes: Shapes, seed: int) -> None:
+        _check_size(specs, shapes)
         rng = np.random.default_rng(seed)
         self._feed = {spec.name: _random_array(rng, spec, shapes.get(spec.name)) for spec in specs}
         sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in self._feed.items())
@@ -273,15 +274,22 @@ def _only_input(specs: list[InputSpec], file: Path) -> str:
     return specs[0].name
 
 
+def _check_size(specs: list[InputSpec], shapes: Shapes) -> None:
+    """Raises DataError, naming the largest input, if random data for all of them would be too large."""
+    values = {spec: prod(shapes[spec.name]) for spec in specs if spec.name in shapes}
+    if sum(values.values()) > LARGEST_RANDOM:
+        spec = max(values, key=values.__getitem__)
+        others = f", with {len(specs) - 1} more," if len(specs) > 1 else ""
+        raise DataError(
+            f"the input {spec} of shape {list(shapes[spec.name])}{others} is too large for random data (over "
+            f"{LARGEST_RANDOM} values): give sizes with --shape, or --verify-data, or --no-verify"
+        )
+
+
 def _random_array(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...] | None) -> NDArray[Any]:
     if shape is None:
         raise DataError(
             f"the input {spec} declares no shape: give its sizes with --shape, or --verify-data, or --no-verify"
-        )
-    if prod(shape) > LARGEST_RANDOM:
-        raise DataError(
-            f"the input {spec} of shape {list(shape)} is too large for random data (over {LARGEST_RANDOM} values): "
-            "give its sizes with --shape, or --verify-data, or --no-verify"
         )
     if spec.dtype.kind in "iub":
         return rng.integers(0, 2, shape).astype(spec.dtype)

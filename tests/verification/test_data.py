@@ -222,3 +222,11 @@ def test_random_data_is_bounded(shape: tuple[int, ...]) -> None:
     spec = InputSpec("x", np.dtype(np.float32), shape)
     with pytest.raises(DataError, match=r"too large for random data .* --shape"):
         RandomSource([spec], {"x": shape}, 0)
+
+
+def test_random_data_of_all_inputs_together_is_bounded() -> None:
+    """Each would do alone; nothing is made before all are counted, else this took gigabytes."""
+    shapes = {"a": (2**27,), "b": (2**27, 1), "c": (3,)}
+    specs = [InputSpec(name, np.dtype(np.float32), shape) for name, shape in shapes.items()]
+    with pytest.raises(DataError, match=r"the input 'a' .*, with 2 more, is too large for random data .* --shape"):
+        RandomSource(specs, shapes, 0)

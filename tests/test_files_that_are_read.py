@@ -207,12 +207,15 @@ class TestNothingThatIsReadIsReplaced:
         assert result.exit_code and re.search("which is read|would replace", result.stderr)
         assert Path(report).read_bytes() == before
 
+    @pytest.mark.parametrize("command", ["model", "worst"])
     @pytest.mark.parametrize("report", ["w.bin", "data/x.npy", "other.so"])
-    def test_the_report_of_a_comparison(self, report: str, external: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_report_of_a_comparison(
+        self, report: str, command: str, external: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.chdir(external.parent)
         Path("data").mkdir()
         Path(report).touch()
-        arguments = ["model", "m.onnx", "m.onnx", "--data", "data", "--custom-op-library", "other.so"]
+        arguments = [command, "m.onnx", "m.onnx", "--data", "data", "--custom-op-library", "other.so"]
         result = CliRunner().invoke(bench_app, [*arguments, "--json", report])
         assert result.exit_code and "which is read" in result.stderr
 

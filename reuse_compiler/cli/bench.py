@@ -229,7 +229,7 @@ def worst(
     from reuse_compiler.benchmark.report import WorstCase
     from reuse_compiler.runtime import with_libraries
 
-    check_json(json_file, first, second)
+    check_json(json_file, first, second, data=data, libraries=custom_op_libraries)
     console = stderr_console()
     with logging_to(console, log_level), ProgressBars(console) as progress, with_libraries(custom_op_libraries):
         given, noisy = (

@@ -26,7 +26,7 @@ def make_session(model: onnx.ModelProto, threads: int = 1) -> onnxruntime.Infere
 
 
 def run_kernels(model: onnx.ModelProto, x: Array, threads: int = 1) -> Array:
-    """Returns the output Y for the input X, computed by the operator library.
+    """Returns the only output for the input X, computed by the operator library.
 
     The second of two runs writes to memory filled with NaN, which would show where a kernel wrote nothing.
     """
@@ -37,7 +37,7 @@ def run_kernels(model: onnx.ModelProto, x: Array, threads: int = 1) -> Array:
     poisoned = np.full_like(result, np.nan)
     binding = session.io_binding()
     binding.bind_cpu_input("X", np.ascontiguousarray(x))
-    binding.bind_output("Y", "cpu", 0, poisoned.dtype, poisoned.shape, poisoned.ctypes.data)
+    binding.bind_output(session.get_outputs()[0].name, "cpu", 0, poisoned.dtype, poisoned.shape, poisoned.ctypes.data)
     session.run_with_iobinding(binding)
     return poisoned
 

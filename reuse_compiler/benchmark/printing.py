@@ -90,7 +90,8 @@ def print_worst(report: WorstCase, console: Console) -> None:
     worst = {node.node: node.r_c for node in report.without_repeats.second.reuse_nodes}
     layers = [node for node in report.as_given.second.reuse_nodes if node.r_c is not None]
     rows = [Row([node.node, number(node.r_c), number(worst.get(node.node))]) for node in layers]
-    print_table([*words("node of B"), *numbers("r_c as given", "without repeats")], rows, console)
+    if rows:
+        print_table([*words("node of B"), *numbers("r_c as given", "without repeats")], rows, console)
     print_line(console, f"measured on {report.as_given.measured_on}; {thread_count(report.as_given.threads)}")
     print_machine(report.as_given.machine, console)
 

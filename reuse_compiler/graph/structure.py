@@ -62,6 +62,9 @@ def _graph_errors(graph: onnx.GraphProto, outer: set[str], where: str) -> Iterat
         for name in node.input:
             if name and name not in outer:
                 yield f"{_label(node)} in {where} reads '{name}', which nothing computes"
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                yield f"{_label(node)} in {where} has '{attribute.name}' from a function, but stands in none"
         for body in subgraphs_of(node):
             yield from _graph_errors(body, outer, f"a body of {_label(node)}")
     for value in graph.output:

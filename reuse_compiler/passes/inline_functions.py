@@ -142,7 +142,7 @@ def _standard_version(opsets: Iterable[onnx.OperatorSetIdProto]) -> int | None:
 def _since_version(op_type: str, opset: int) -> int | None:
     try:
         return int(defs.get_schema(op_type, opset, "").since_version)
-    except defs.SchemaError:
+    except (defs.SchemaError, TypeError):  # the latter for a version that is no 32-bit integer
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import re
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -76,14 +75,8 @@ def statistics(session: onnxruntime.InferenceSession) -> list[NodeStatistics]:
         buffer = ctypes.create_string_buffer(size)
         needed = library.reuse_statistics_json(tag, buffer, size)
         if needed <= size:
-            return _NODES.validate_json(_decoded(buffer.value))
+            return _NODES.validate_json(buffer.value)
         size = needed  # another thread ran the session in between and its numbers grew
-
-
-def _decoded(json: bytes) -> str:
-    """Returns JSON in which bytes that are no UTF-8, as a model's names may have, stand as \\xff inside the strings."""
-    text = json.decode("utf-8", "surrogateescape")
-    return re.sub("[\udc80-\udcff]", lambda byte: rf"\\x{ord(byte[0]) - 0xDC00:02x}", text)
 
 
 def remaining_ratios(session: onnxruntime.InferenceSession) -> dict[str, float]:

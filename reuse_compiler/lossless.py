@@ -9,7 +9,7 @@ are added up and may cancel.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -109,13 +109,14 @@ def _errors_alone(
         alone = cut_model(prepared.model, [part.source], [part.target])
         original = open_session(alone, threads, ORIGINAL, folder=folder)
         wanted = [tensors[name] for name in (part.source, part.target) if name not in inputs]
+        squared_magnitude = _magnitudes(part, threads)
         difference, magnitude = Difference(), 0.0
         for feed in islice(source, MAX_LAYER_FEEDS):
             values = {**feed, **dict(zip(wanted, run_session(compiled, wanted, feed, COMPILED), strict=True))}
             x, actual = (_in_order(values[tensors[name]], name in pixel_major) for name in (part.source, part.target))
             expected = run_session(original, [part.target], {part.source: x}, ORIGINAL)[0]
             difference.add(expected, actual)
-            magnitude += _squared_magnitude(part, x, expected, threads)
+            magnitude += squared_magnitude(x, expected)
         yield part.name, _in_units(part, difference, magnitude)
 
 
@@ -135,14 +136,20 @@ def _parts(prepared: Prepared, lowered: Lowered) -> Iterator[_Part]:
             yield _Part(f"the pool '{node.name}'", originals[node.input[0]], originals[node.output[0]], None)
 
 
-def _squared_magnitude(part: _Part, x: NDArray[Any], expected: NDArray[Any], threads: int) -> float:
-    """Returns the sum of squares of what is added up for each finite output: |weights| times |x|, plus |bias|."""
+def _magnitudes(part: _Part, threads: int) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+    """Returns what tells, of an input and its result, the sum of squares of what is added up for each finite output:
+    |weights| times |x|, plus |bias|.
+    """
     if part.layer is None:
-        return float(np.abs(x).max(initial=0.0)) ** 2 * expected.size
-    x = np.abs(x if x.ndim == 4 else x[:, :, None])
+        return lambda x, expected: float(np.abs(x).max(initial=0.0)) ** 2 * expected.size
     session = open_session(_magnitude_model(part.layer), threads, ORIGINAL)
-    result = run_session(session, ["y"], {"x": x}, ORIGINAL)[0].astype(np.float64)
-    return float(np.sum(np.square(result.reshape(-1)[np.isfinite(expected).reshape(-1)])))
+
+    def of_layer(x: NDArray[Any], expected: NDArray[Any]) -> float:
+        feed = {"x": np.abs(x if x.ndim == 4 else x[:, :, None])}
+        result = run_session(session, ["y"], feed, ORIGINAL)[0].astype(np.float64)
+        return float(np.sum(np.square(result.reshape(-1)[np.isfinite(expected).reshape(-1)])))
+
+    return of_layer
 
 
 def _magnitude_model(layer: ConvLayer) -> onnx.ModelProto:

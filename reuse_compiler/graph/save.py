@@ -44,19 +44,15 @@ ALIGNMENT = 4096
 
 
 def refuse_read(path: Path, read: Iterable[Path]) -> None:
-    """Raises OutputError if `path` is one of the files that are read, by whatever name."""
+    """Raises OutputError if `path` is one of the files that are read, by whatever name: nothing may replace those."""
     for file in read:
         if are_same(path, file):
             raise OutputError(f"{path} is {file}, which is read: give another name for the output")
 
 
-def check_output(path: AnyPath, overwrite: bool = False, read: Iterable[Path] = ()) -> None:
-    """Raises OutputError if `path` cannot be written: it exists, or its folder does not or is write-protected.
-
-    Not even with `overwrite` may it be one of the files that are `read`.
-    """
+def check_output(path: AnyPath, overwrite: bool = False) -> None:
+    """Raises OutputError if `path` cannot be written: it exists, or its folder does not or is write-protected."""
     path = Path(path)
-    refuse_read(path, read)
     try:
         path.exists()
     except OSError as error:  # its name is too long, or a folder above it is closed

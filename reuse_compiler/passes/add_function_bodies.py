@@ -14,16 +14,17 @@ import onnx
 from onnx import AttributeProto, TensorProto, helper
 
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, graphs_of
+from reuse_compiler.passes.keep_pixel_major import POOLS
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
+from reuse_compiler.passes.match_convolutions import CLIP_INPUTS_SINCE_OPSET
 from reuse_compiler.reuse.activation import NO_ACTIVATION
 from reuse_compiler.reuse.geometry import same_padding
 
 IR_VERSION = 8
 """The first with functions in a model."""
-CLIP_INPUTS_SINCE_OPSET, CONSTANT_FLOATS_SINCE_OPSET = 11, 12
+CONSTANT_FLOATS_SINCE_OPSET = 12
 CONVOLUTIONS = ("ReuseConv", "Gather")
 """The operators that give a convolution's result."""
-POOLS = ("MaxPool", "AveragePool")
 STAGES = {
     "Hash": {"codes": TensorProto.INT64},
     "Cluster": {"ids": TensorProto.INT32, "centroids": TensorProto.FLOAT, "counts": TensorProto.INT32},

@@ -22,20 +22,20 @@ from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.layer import ConvLayer, Prepared
 from reuse_compiler.reuse.activation import NO_ACTIVATION
 from reuse_compiler.reuse.config import Lowering
-from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.fitted import HASH_PARAMETERS
 from reuse_compiler.reuse.plan import LayerPlan, Plan
 
 DOMAIN = "ai.reuse"
 DOMAIN_VERSION = 1
 CLUSTERING = ("ReuseConv", "Cluster")
 """The operators that cluster."""
-PARAMETERS = [name for name, _ in HashParameters().items()]
 INPUTS = {
-    "Hash": ["X", *PARAMETERS],
+    "Hash": ["X", *HASH_PARAMETERS],
     "Cluster": ["X", "codes"],
     "CentroidGemm": ["centroids", "counts", "W", "dense_weights"],
     "Gather": ["table", "ids", "X", "bias", "dense_bias"],
-    "ReuseConv": ["X", "W", "bias", *PARAMETERS, "dense_weights", "dense_bias"],
+    "ReuseConv": ["X", "W", "bias", *HASH_PARAMETERS, "dense_weights", "dense_bias"],
     "MaxPool": ["X"],
     "AveragePool": ["X"],
 }

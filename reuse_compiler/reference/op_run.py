@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, cast
 
 from onnx.reference.op_run import OpRun
@@ -11,11 +10,11 @@ from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, g
 from reuse_compiler.reference.pool import Pooling, PoolMode, pool
 from reuse_compiler.reuse.activation import NO_ACTIVATION, Activation
 from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.fitted import HASH_PARAMETERS
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
 DOMAIN = "ai.reuse"
 NCHW = (0, 1, 2, 3)
-PARAMETERS = fields(HashParameters)
 
 
 def present(value: Any) -> Any:
@@ -95,7 +94,7 @@ class ReuseConv(ReuseOp):
     """Y = ReuseConv(X, W, bias?, projections?, thresholds?, coordinates?, dense_weights?, dense_bias?)"""
 
     def _run(self, x: Any, weights: Any, bias: Any = None, *others: Any, **_: Any) -> tuple[Any]:
-        parameters = others[: len(PARAMETERS)]
+        parameters = others[: len(HASH_PARAMETERS)]
         x = x.transpose(self.attribute("input_perm", NCHW))
         blocking = self.blocking(x, weights.shape[0])
         codes = hash_vectors(x, blocking, self.attribute("family"), HashParameters(*map(present, parameters)))

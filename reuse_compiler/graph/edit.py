@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import onnx_graphsurgeon as gs
 
-from reuse_compiler.graph.structure import graph_at
+from reuse_compiler.graph.structure import graph_at, reads_of
 from reuse_compiler.graph.view import GraphView, NodeRef
 
 INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
@@ -63,7 +63,7 @@ class ModelEdit:
         for ref in (first, *rest):
             self._removed[id(ref)] = ref
         for node in new:
-            self._read.update(node.input)
+            self._read.update(reads_of(node))
             self._written.update(node.output)
 
     def result(self) -> onnx.ModelProto:

@@ -21,6 +21,20 @@ GONE = inf
 """The place of what is deleted: behind all that stays."""
 
 
+def raise_ir_version(model: onnx.ModelProto, version: int) -> None:
+    """Gives a model at least that IR version.
+
+    What is an initializer and an input may be overridden from IR 4 on, so that runtimes do not take it for a constant;
+    initializers of older models are inputs because they had to be, and are so no longer.
+    """
+    if model.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE_IR <= version:
+        initialized = {tensor.name for tensor in model.graph.initializer}
+        kept = [value for value in model.graph.input if value.name not in initialized]
+        del model.graph.input[:]
+        model.graph.input.extend(kept)
+    model.ir_version = max(model.ir_version, version)
+
+
 @dataclass
 class _ScopeEdit:
     """What changes in one graph; indices are those of the nodes before any change."""

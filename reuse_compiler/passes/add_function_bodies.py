@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, TensorProto, helper
 
+from reuse_compiler.graph.edit import raise_ir_version
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, graphs_of
 from reuse_compiler.passes.keep_pixel_major import POOLS
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
@@ -58,7 +59,7 @@ def add_function_bodies(model: onnx.ModelProto) -> None:
     opset = next(opset.version for opset in model.opset_import if opset.domain in STANDARD_DOMAINS)
     for op, own in sorted(nodes.items()):
         model.functions.append(_function(op, _complete(own), opset))
-    model.ir_version = max(model.ir_version, IR_VERSION)
+    raise_ir_version(model, IR_VERSION)
 
 
 def _complete(nodes: list[onnx.NodeProto]) -> dict[str, AttributeProto.AttributeType]:

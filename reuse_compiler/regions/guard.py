@@ -13,7 +13,7 @@ import onnx
 from onnx import helper
 
 from reuse_compiler.graph.cut import cut_model
-from reuse_compiler.graph.edit import ModelEdit
+from reuse_compiler.graph.edit import INITIALIZERS_ARE_INPUTS_BEFORE_IR, ModelEdit, raise_ir_version
 from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.structure import graphs_of
 from reuse_compiler.graph.view import NodeRef
@@ -53,9 +53,9 @@ class Test:
 def guard(prepared: Prepared, lowered: onnx.ModelProto, tests: Sequence[Test], stop: int) -> onnx.ModelProto:
     """Returns the model with two forms of the nodes from the first segment to `stop`: of `lowered`, and its own.
 
-    `lowered` is the same model with layers of the segments rewritten, all tensors in their order. A run whose input does
-    not repeat enough for the first segment takes the original nodes, all of them; otherwise each further segment has
-    its own two forms.
+    `lowered` is the same model with layers of the segments rewritten, all tensors in their order. A run whose input
+    does not repeat enough for the first segment takes the original nodes, all of them; otherwise each further segment
+    has its own two forms.
     """
     return _Guard(prepared, lowered).build(tests, stop)
 
@@ -74,10 +74,10 @@ class _Guard:
         position = first.segment.stop
         for test in others:
             self._add(reuse, self._prepared.model, position, test.segment.start)
-            forms = [_Body(), _Body()]
-            for form, model in zip(forms, (self._lowered, self._prepared.model), strict=True):
-                self._add(form, model, test.segment.start, test.segment.stop)
-            reuse.nodes += self._if(test, *forms, test.segment.stop)
+            inner_reuse, inner_dense = _Body(), _Body()
+            self._add(inner_reuse, self._lowered, test.segment.start, test.segment.stop)
+            self._add(inner_dense, self._prepared.model, test.segment.start, test.segment.stop)
+            reuse.nodes += self._if(test, inner_reuse, inner_dense, test.segment.stop)
             position = test.segment.stop
         self._add(reuse, self._prepared.model, position, stop)
         dense = _Body()
@@ -87,6 +87,7 @@ class _Guard:
         # Constants stay where others read them, and go otherwise.
         edit.replace([ref for ref in self._main()[start:stop] if self._varies(ref)], nodes, [])
         model = edit.result()
+        raise_ir_version(model, INITIALIZERS_ARE_INPUTS_BEFORE_IR)  # bodies have no inputs
         if all(opset.domain != DOMAIN for opset in model.opset_import):
             model.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
         return model
@@ -129,7 +130,11 @@ class _Guard:
         graph.value_info.extend(value for name, value in body.values.items() if name not in outputs)
         for name in outputs:
             graph.output.append(self._declared.get(name, onnx.ValueInfoProto(name=name)))
-        own = {name for node in graph.node for name in node.output if name} | body.initializers.keys() | body.sparse.keys()
+        own = (
+            {name for node in graph.node for name in node.output if name}
+            | body.initializers.keys()
+            | body.sparse.keys()
+        )
         renamed = {name: self._names.new_tensor(f"{name}/{form}") for name in sorted(own)}
         _rename(graph, renamed)
         return graph

@@ -7,7 +7,7 @@ are known from the cost model; better, they are measured on this machine.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,14 @@ import onnx
 
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.passes.keep_pixel_major import keep_pixel_major
-from reuse_compiler.passes.layer import ConvLayer, Prepared
+from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.passes.lower_to_reuse import Rewritten
 from reuse_compiler.regions.segments import Flow, Segment
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.plan import LayerPlan, Plan
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
+from reuse_compiler.verification.data import make_repeating
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, RunError, open_session, run_session
 from reuse_compiler.verification.timing import Turns
@@ -35,8 +36,6 @@ LEAST_SAVING = 0.1
 """Of the dense time, that a segment saves at least where everything repeats; for less it does not get two forms."""
 ROUNDS, MOST_ROUNDS, SECONDS = 3, 15, 0.2
 """Timed rounds: so many, and more within the seconds."""
-RANDOM_SHARE = 4
-"""One row of so many is random in the input that repeats; in the rest, all values are equal."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,9 @@ def expected_saving(prepared: Prepared, segment: Segment, plan: Plan) -> Saving:
     layers = {name: prepared.convolutions[name] for name in segment.windows if name in plan}
     stands = range(segment.start, segment.stop)
     dense = sum(
-        layer.spec.multiply_adds for layer in prepared.convolutions.values() if layer.in_main and layer.ref.index in stands
+        layer.spec.multiply_adds
+        for layer in prepared.convolutions.values()
+        if layer.in_main and layer.ref.index in stands
     )
     gains, loss = {}, 0.0
     for name, layer in layers.items():
@@ -101,7 +102,7 @@ def measured_saving(
     names, outputs = flow.inputs(segment.start, segment.stop), flow.outputs(segment.start, segment.stop)
     try:
         parts = [cut_model(model, names, outputs) for model in (prepared.model, rewritten.model)]
-        feeds = [_feed(parts[0], prepared, random) for random in (1, RANDOM_SHARE)]
+        feeds = [_feed(parts[0], prepared, repeating) for repeating in (False, True)]
         dense = open_session(parts[0], threads, ORIGINAL, folder=folder)
         reuse = open_session(keep_pixel_major(parts[1])[0], threads, COMPILED, folder=folder)
         runs = {
@@ -131,9 +132,9 @@ def measured_saving(
     )
 
 
-def _times(runs: Mapping[str, object]) -> dict[str, float]:
+def _times(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     """Returns the shortest time of each: what disturbs a run only makes it longer."""
-    turns = Turns(runs)  # type: ignore[arg-type]
+    turns: Turns[object] = Turns(runs)
     turns.round()
     turns.forget_times()
     for index in range(MOST_ROUNDS):
@@ -155,17 +156,15 @@ def _distinct(
     return shares
 
 
-def _feed(part: onnx.ModelProto, prepared: Prepared, random_rows: int) -> Feed:
-    """Returns inputs of a part of the model: one row of `random_rows` is random, the others are zero."""
+def _feed(part: onnx.ModelProto, prepared: Prepared, repeating: bool) -> Feed:
+    """Returns random inputs of a part of the model, which may repeat."""
     rng, feed = np.random.default_rng(0), {}
     for value in part.graph.input:
         shape = prepared.shapes[value.name]
         if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT or None in shape:
             raise ValueError(f"'{value.name}' is no tensor of floats of a known size")
-        array = np.zeros([size or 0 for size in shape], np.float32)
-        rows = array[..., : -(-array.shape[-1] // random_rows)] if array.ndim == 3 else array
-        if array.ndim == 4:
-            rows = array[:, :, : -(-array.shape[2] // random_rows)]
-        rows[...] = rng.standard_normal(rows.shape)
+        array = rng.standard_normal([size or 0 for size in shape]).astype(np.float32)
+        if repeating:
+            make_repeating(array)
         feed[value.name] = array
     return feed

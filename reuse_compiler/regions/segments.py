@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import onnx
 
-from reuse_compiler.graph.shapes import Shape
 from reuse_compiler.graph.structure import reads_of
 from reuse_compiler.passes.keep_pixel_major import BINARY, UNARY
 from reuse_compiler.passes.layer import ConvLayer, Layer, Prepared
@@ -16,13 +16,20 @@ from reuse_compiler.regions.windows import Window, windows_of
 
 ELEMENT_BYTES = 4
 MULTIPLY_ADDS_PER_BYTE = 25.0
-"""What a byte at a border costs, in multiply-adds of a dense convolution: onnxruntime rearranges it to its blocked order
-and back (measured on CRAFT with five borders: 0.4 ns for each byte, beside 55e9 multiply-adds a second)."""
+"""What a byte at a border costs, in multiply-adds of a dense convolution: onnxruntime rearranges it to its blocked
+order and back (measured on CRAFT with five borders: 0.4 ns for each byte, beside 55e9 multiply-adds a second)."""
 LARGEST_SHARE = 0.05
 """Of the work of the segments on both sides of a border, what the border may cost."""
 MOST_SEGMENTS = 6
 LARGEST_WINDOW = 32
-"""The side of the largest window that is looked at: larger ones take too long, and seldom repeat."""
+"""The side of the largest window that is looked at: larger ones seldom repeat."""
+TEST_SHARE = 0.01
+"""Of a segment's work, what deciding about it may cost."""
+MULTIPLY_ADDS_PER_TEST = 1.5e6
+MULTIPLY_ADDS_PER_VALUE = 20.0
+"""What deciding costs, in multiply-adds: the nodes themselves (30 us), and each sampled value."""
+SAMPLES, SAMPLED_CHANNELS = 256, 8
+"""Windows in a sample, and channels that are looked at: the operator's defaults."""
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Add")
 """What onnxruntime joins with an elementwise operator behind it; no border may come between."""
 ELEMENTWISE = (*UNARY, *BINARY, "BatchNormalization")
@@ -39,8 +46,11 @@ class Segment:
     """The tensor in whose sample repetitions are counted."""
     windows: Mapping[str, Window]
     """By layer: the pixels of the source that decide about a neuron vector."""
-    shape: tuple[int, ...]
-    """Of the source, at the sizes for which the model is compiled."""
+
+    @property
+    def nodes(self) -> range:
+        """The indices of its nodes."""
+        return range(self.start, self.stop)
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,7 @@ class _Cutter:
     def cut(self) -> Segments | None:
         stop = self._stop()
         borders = self._borders(stop)
-        segments = [self._segment(*ends) for ends in zip(borders, borders[1:], strict=False)]
+        segments = [self._segment(*ends) for ends in pairwise(borders)]
         found = [segment for segment in segments if segment is not None]
         return Segments(found, stop) if found else None
 
@@ -179,12 +189,22 @@ class _Cutter:
             shape = self._shapes.get(source)
             if shape is None or len(shape) not in (3, 4) or None in shape or 0 in shape:
                 continue
-            all_windows = windows_of(nodes, source, self._flow.fixed, self._shapes)
-            windows = {layer.name: all_windows[layer.input] for layer in layers if layer.input in all_windows}
-            windows = {name: window for name, window in windows.items() if window.side <= LARGEST_WINDOW}
+            known = windows_of(nodes, source, self._flow.fixed, self._shapes)
+            windows = {layer.name: known[layer.input] for layer in layers if layer.input in known}
+            windows = self._affordable(windows, min(SAMPLED_CHANNELS, shape[1] or 1), sum(self._work[start:stop]))
             if windows and (best is None or len(windows) > len(best.windows)):
-                best = Segment(start, stop, source, windows, tuple(size or 0 for size in shape))
+                best = Segment(start, stop, source, windows)
         return best
+
+    def _affordable(self, windows: Mapping[str, Window], channels: int, work: float) -> dict[str, Window]:
+        """Returns the windows, small ones first, that can be sampled for a small share of the segment's work."""
+        left, kept = TEST_SHARE * work - MULTIPLY_ADDS_PER_TEST, {}
+        for name, window in sorted(windows.items(), key=lambda item: item[1].side):
+            left -= MULTIPLY_ADDS_PER_VALUE * SAMPLES * channels * window.side**2
+            if left < 0 or window.side > LARGEST_WINDOW:
+                break
+            kept[name] = window
+        return {name: kept[name] for name in windows if name in kept}
 
 
 def _last_joined(flow: Flow) -> dict[str, int]:

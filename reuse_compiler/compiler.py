@@ -129,7 +129,7 @@ def compile_model(
     decisions = choose_parameters(prepared.layers, options, config, fitted, ratios)
     measuring, measured = Measuring(threads, folder, progress), None
     with with_libraries(options.custom_op_libraries):
-        result = _carry_out(prepared, decisions, options, measuring if verify else None)
+        result = _carry_out(prepared, decisions, options, measuring if verify else None, on_data=source is not None)
         if verify and result.lowered.modified:
             source = source or RandomSource(model_inputs(model), prepared.bound, options.seed)
             with _advice(source, model, prepared.bound, options):
@@ -238,12 +238,19 @@ class _Result:
 
 
 def _carry_out(
-    prepared: Prepared, decisions: Sequence[Decision], options: CompileOptions, measuring: Measuring | None
+    prepared: Prepared,
+    decisions: Sequence[Decision],
+    options: CompileOptions,
+    measuring: Measuring | None,
+    *,
+    on_data: bool,
 ) -> _Result:
-    if not options.guarded:
-        return _Result(carry_out(prepared, decisions, options))
-    decisions, regions = find_regions(prepared, decisions, options, measuring)
-    return _Result(carry_out_guarded(prepared, decisions, regions, options), regions)
+    """Carries decisions out, in regions where they can be; those on measured data are carried out anyway."""
+    if options.guarded:
+        in_regions, regions = find_regions(prepared, decisions, measuring)
+        if regions is not None or not on_data:
+            return _Result(carry_out_guarded(prepared, in_regions, regions, options), regions)
+    return _Result(carry_out(prepared, decisions, options))
 
 
 def _verify(
@@ -256,6 +263,7 @@ def _verify(
     logger.info("verifying on %s", source.description)
     # Random inputs tell nothing of how the user's repeat themselves, so a time on them is only told. Regions are as
     # fast as the original on them, too.
+    on_data = not source.is_random
     binding = options.guarded or not (source.is_random or options.force or options.config)
     threads, folder, progress = measuring.threads, measuring.folder, measuring.progress
     while result.lowered.modified:
@@ -271,7 +279,7 @@ def _verify(
             result = _Result(carry_out_guarded(prepared, lowered.decisions, wider, options), wider)
             continue
         times = f"the model took {measured.reuse_ms:.3g} ms with it, the original {measured.dense_ms:.3g} ms"
-        result = _carry_out(prepared, take_back(lowered.decisions, times), options, measuring)
+        result = _carry_out(prepared, take_back(lowered.decisions, times), options, measuring, on_data=on_data)
     return result, None
 
 

@@ -156,4 +156,5 @@ class CompileOptions(BaseModel):
     def guarded(self) -> bool:
         """Whether layers use reuse only in runs whose input repeats enough: what nobody measured nor demanded."""
         lossless = self.family is None or FAMILIES[self.family].lossless
-        return lossless and not (self.single or self.force or self.config or self.lowering == "staged")
+        lossless &= self.table != "int8" and self.lowering == "fused"
+        return lossless and not (self.single or self.force or self.config)

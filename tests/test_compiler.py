@@ -158,7 +158,7 @@ class TestUnknownSizes:
 class TestSlowerThanTheOriginal:
     """What was measured slower on the user's data is not written, unless the user demands it."""
 
-    OPTIONS = CompileOptions(num_hashes=6)
+    OPTIONS = CompileOptions(family="sign", num_hashes=6)
 
     @pytest.fixture
     def deep(self, wide: Path) -> Path:

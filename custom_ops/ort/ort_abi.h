@@ -32,7 +32,7 @@ struct OrtAllocatorHandle;
 struct MemoryInfo;
 
 enum ErrorCode : int { kOk = 0, kFail = 1, kInvalidArgument = 2, kRuntimeException = 6 };
-enum ElementType : int { kUndefined = 0, kFloat = 1, kInt32 = 6, kInt64 = 7, kFloat16 = 10 };
+enum ElementType : int { kUndefined = 0, kFloat = 1, kInt32 = 6, kInt64 = 7, kBool = 9, kFloat16 = 10 };
 enum AttributeType : int {
   kAttributeInt = 1,
   kAttributeInts = 2,

@@ -24,6 +24,7 @@ struct Signature {
   std::vector<ElementType> inputs;
   size_t required_inputs;
   std::vector<ElementType> outputs;
+  size_t optional_outputs = 0;  // the last ones
 };
 
 // An operator as the runtime sees it: function pointers first, so that a CustomOp* is an Operator*.
@@ -61,7 +62,10 @@ std::unique_ptr<Operator> make_operator(OperatorName name, Signature signature, 
   op->get_input_characteristic = [](const CustomOp* o, size_t i) {
     return i < self(o).signature.required_inputs ? kRequired : kOptional;
   };
-  op->get_output_characteristic = [](const CustomOp*, size_t) { return kRequired; };
+  op->get_output_characteristic = [](const CustomOp* o, size_t i) {
+    const Signature& own = self(o).signature;
+    return i + own.optional_outputs < own.outputs.size() ? kRequired : kOptional;
+  };
   op->get_input_memory_type = [](const CustomOp*, size_t) { return kMemoryDefault; };
   op->create_kernel_v2 = [](const CustomOp* o, const Api*, const KernelInfo* info, void** kernel) -> Status* {
     return guarded([&] {
@@ -112,7 +116,10 @@ void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>&
 // `stages_timed`: whether CUDA's ReuseConv times its stages, whatever the environment says.
 std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session, [[maybe_unused]] bool stages_timed) {
   std::vector<std::unique_ptr<Operator>> ops;
-  add_operators({kFloat, nullptr, std::make_shared<CpuKernelSource>(session)}, ops);
+  const KernelSet on_cpu{kFloat, nullptr, std::make_shared<CpuKernelSource>(session)};
+  add_operators(on_cpu, ops);
+  ops.push_back(make_operator<infer_redundancy>(OperatorName::kRedundancy,
+                                                {"Redundancy", {kFloat}, 1, {kBool, kFloat}, 1}, on_cpu));
 #ifdef REUSE_HAVE_CUDA
   const auto scratch = std::make_shared<SharedScratch>();
   const auto add_cuda = [&](ElementType type, cuda::Element element) {

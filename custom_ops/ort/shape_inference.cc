@@ -213,4 +213,10 @@ void infer_pool(ShapeInferContext* context) {
   set_output(context, 0, element_type(context), shape);
 }
 
+void infer_redundancy(ShapeInferContext* context) {
+  const RedundancyAttributes attributes = read_redundancy_attributes(InferenceAttributes(context));
+  set_output(context, 0, kBool, {});
+  set_output(context, 1, kFloat, {{static_cast<int64_t>(attributes.windows.size()), ""}});  // fails where it is absent
+}
+
 }  // namespace reuse::ort

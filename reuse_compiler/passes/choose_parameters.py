@@ -152,8 +152,10 @@ def _configured(layer: ConvLayer, config: ReuseConfig) -> LayerSettings:
 
 
 def _default_settings(spec: ConvSpec, options: CompileOptions) -> LayerSettings:
-    """Options where given; else the papers' choices without samples: L = channels, H by Policy 2, family sign."""
+    """Options where given; else L = channels, H by Policy 2 of the papers, and a family that loses nothing."""
     family = options.family or DEFAULT_FAMILY
+    if FAMILIES[family].lossless and options.num_hashes is not None:
+        raise ConfigError(f"the family {family} has no hash functions to count: give --family sign with -H")
     length = options.sub_vector_length or spec.group_in_channels
     layout: Layout = "channel" if options.layout == "auto" else options.layout
     if options.layout == "auto" and spec.group_in_channels % length:

@@ -77,7 +77,7 @@ class Regions:
 
 
 def find_regions(
-    prepared: Prepared, decisions: Sequence[Decision], options: CompileOptions, measuring: Measuring | None
+    prepared: Prepared, decisions: Sequence[Decision], measuring: Measuring | None
 ) -> tuple[list[Decision], Regions | None]:
     """Returns the regions for the layers that were chosen, and the decisions with those in none of them left dense.
 

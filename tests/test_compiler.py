@@ -120,9 +120,12 @@ class TestMeasuredRatios:
             assert [layer.decision for layer in report.layers] == ["dense", "dense"]
             assert "r_c measured 1;" in report.layers[1].reason.replace(")", "")
 
-    def test_without_data_the_bound_stands(self, wide: Path) -> None:
-        report = compile_file(wide, options=CompileOptions(family="exact"))
-        assert report.layers[1].decision == "dense" and "r_c at most 1" in report.layers[1].reason
+    def test_without_data_nothing_is_assumed(self, wide: Path) -> None:
+        report = compile_file(wide)
+        assert report.layers[1].decision == "dense" and "a small sample cannot tell" in report.layers[1].reason
+        assert not report.regions
+        alone = compile_file(wide, options=CompileOptions(single=True), overwrite=True)
+        assert alone.layers[1].decision == "reuse" and "r_c at best 0" in alone.layers[1].reason
 
 
 class TestUnknownSizes:

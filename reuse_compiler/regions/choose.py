@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +15,17 @@ from reuse_compiler.passes.lower_to_reuse import lower_to_reuse
 from reuse_compiler.passes.record_settings import record_settings
 from reuse_compiler.pipeline import Lowered, carry_out
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.regions.guard import Test, guard
+from reuse_compiler.regions.guard import Guards, Question, TwoForms, guard
 from reuse_compiler.regions.saving import LEAST_SAVING, Saving, expected_saving, measured_saving
-from reuse_compiler.regions.segments import Flow, Segment, cut_into_segments
+from reuse_compiler.regions.segments import Flow, Segment, Segments, cut_into_segments
+from reuse_compiler.regions.windows import Window
 from reuse_compiler.report import RegionReport
 from reuse_compiler.reuse.plan import Plan
 
+MARGIN = 0.03
+"""Of the dense time, that is to be saved at least: a sample may be wrong by about as much."""
+ENTRY_MARGIN = 0.1
+"""The same, where borders between segments and those behind the last come with it."""
 SINGLE = "--single rewrites it all the same"
 
 
@@ -41,13 +46,15 @@ class Region:
         return RegionReport(
             source=self.segment.source,
             layers=list(self.saving.gains),
-            needed=self.saving.needed,
+            needed=self.saving.needed(MARGIN),
             saves=self.saving.most,
             measured=self.saving.measured,
         )
 
-    def test(self) -> Test:
-        return Test(self.segment, self.saving.gains, self.saving.threshold)
+    def test(self, source: str, windows: Mapping[str, Window], margin: float) -> Question | None:
+        """Returns the question to a source, or None if no layer has a window there."""
+        gains = {name: gain for name, gain in self.saving.gains.items() if name in windows}
+        return Question(source, windows, gains, self.saving.loss + margin) if gains else None
 
 
 @dataclass(frozen=True)
@@ -61,19 +68,27 @@ class Measuring:
 
 @dataclass(frozen=True)
 class Regions:
-    """The parts of the main graph with two forms, in order, and the node at which the last one ends."""
+    """The parts of the main graph with two forms, in order."""
 
     parts: Sequence[Region]
-    stop: int
+    segments: Segments
 
     def report(self) -> list[RegionReport]:
         """Returns the lines of the report."""
         return [region.report() for region in self.parts]
 
     def widened(self, prepared: Prepared) -> Regions | None:
-        """Returns the same with all further nodes in both forms of the first region, if they are not yet."""
+        """Returns the same with all further nodes in both forms, if they are not yet."""
         end = len(prepared.model.graph.node)
-        return replace(self, stop=end) if self.stop < end else None
+        return replace(self, segments=replace(self.segments, stop=end)) if self.segments.stop < end else None
+
+    def guards(self) -> Guards:
+        """Returns how runs choose. Entering costs borders, so that more must be saved for it."""
+        source, windows = self.parts[0].segment.source, self.segments.windows
+        entry = [region.test(source, windows, ENTRY_MARGIN) for region in self.parts]
+        own = [region.test(region.segment.source, region.segment.windows, MARGIN) for region in self.parts]
+        forms = [TwoForms(region.segment, test) for region, test in zip(self.parts, own, strict=True) if test]
+        return Guards([test for test in entry if test], forms, self.segments.stop)
 
 
 def find_regions(
@@ -95,7 +110,7 @@ def find_regions(
         by_layer = {name: region for region in regions for name in region.segment.windows}
         left = [_told(each, by_layer[each.layer.name]) if each.plan is not None else each for each in left]
         if all(region.saves_enough for region in regions):
-            return left, Regions(regions, segments.stop)
+            return left, Regions(regions, segments)
         # Nodes whose own region is gone belong to another now, which changes its borders and where it looks.
 
 
@@ -132,7 +147,7 @@ def carry_out_guarded(
         return lowered
     plan = plan_of(decisions)
     reuse = lower_to_reuse(prepared, plan, dense_inputs=options.fallback).model
-    model = guard(prepared, reuse, [region.test() for region in regions.parts], regions.stop)
+    model = guard(prepared, reuse, regions.guards())
     if options.fallback:
         add_function_bodies(model)
     record_settings(model, plan, options)
@@ -156,6 +171,6 @@ def _told(decision: Decision, region: Region) -> Decision:
     if not region.saves_enough:
         why = f"even where all repeats, its region saves {max(0.0, saving.most):.0%} of the time ({how})"
         return replace(decision, plan=None, reason=f"{why}; {SINGLE}")
-    where = f"in runs in which {saving.needed:.0%} of '{region.segment.source}' repeats"
+    where = f"in runs in which {saving.needed(MARGIN):.0%} of '{region.segment.source}' repeats"
     why = f"{where}, to save up to {saving.most:.0%} of the time ({how})"
     return replace(decision, reason=why)

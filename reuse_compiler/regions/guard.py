@@ -21,25 +21,27 @@ from reuse_compiler.passes.keep_pixel_major import keep_pixel_major
 from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, DOMAIN_VERSION
 from reuse_compiler.regions.segments import Flow, Segment
+from reuse_compiler.regions.windows import Window
 
 
 @dataclass(frozen=True)
-class Test:
-    """When a segment takes its form with reuse: if what it expects to save exceeds the threshold.
+class Question:
+    """A question to a tensor: whether the expected saving exceeds the threshold.
 
-    The expected saving is the sum of `gains`, by layer, each times the share of its vectors that are repeated.
+    It is the sum of `gains`, by layer, each times the share of its vectors that are repeated.
     """
 
-    segment: Segment
+    source: str
+    windows: Mapping[str, Window]
     gains: Mapping[str, float]
     threshold: float
 
     def node(self, name: str, enough: str) -> onnx.NodeProto:
         """Returns the node that computes the boolean `enough`."""
-        windows = [self.segment.windows[layer] for layer in self.gains]
+        windows = [self.windows[layer] for layer in self.gains]
         return helper.make_node(
             "Redundancy",
-            [self.segment.source],
+            [self.source],
             [enough],
             name,
             domain=DOMAIN,
@@ -50,14 +52,31 @@ class Test:
         )
 
 
-def guard(prepared: Prepared, lowered: onnx.ModelProto, tests: Sequence[Test], stop: int) -> onnx.ModelProto:
-    """Returns the model with two forms of the nodes from the first segment to `stop`: of `lowered`, and its own.
+@dataclass(frozen=True)
+class TwoForms:
+    """A segment, and the test by which a run takes its form with reuse."""
 
-    `lowered` is the same model with layers of the segments rewritten, all tensors in their order. A run whose input
-    does not repeat enough for the first segment takes the original nodes, all of them; otherwise each further segment
-    has its own two forms.
+    segment: Segment
+    test: Question
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What a model's two forms are made of."""
+
+    entry: Sequence[Question]
+    """Of the first segment's source: a run for which all fail takes the original nodes from there to `stop`."""
+    segments: Sequence[TwoForms]
+    """In the form that other runs take; a single one needs no test of its own."""
+    stop: int
+
+
+def guard(prepared: Prepared, lowered: onnx.ModelProto, guards: Guards) -> onnx.ModelProto:
+    """Returns the model with two forms of its nodes: of `lowered`, and its own.
+
+    `lowered` is the same model with layers of the segments rewritten, all tensors in their order.
     """
-    return _Guard(prepared, lowered).build(tests, stop)
+    return _Guard(prepared, lowered).build(guards)
 
 
 class _Guard:
@@ -66,31 +85,48 @@ class _Guard:
         self._flow, self._names = Flow(prepared.model), Names(prepared.model)
         self._declared = prepared.declarations[()]
 
-    def build(self, tests: Sequence[Test], stop: int) -> onnx.ModelProto:
-        first, *others = tests
-        start = first.segment.start
-        reuse = _Body()
-        self._add(reuse, self._lowered, start, first.segment.stop)
-        position = first.segment.stop
-        for test in others:
-            self._add(reuse, self._prepared.model, position, test.segment.start)
-            inner_reuse, inner_dense = _Body(), _Body()
-            self._add(inner_reuse, self._lowered, test.segment.start, test.segment.stop)
-            self._add(inner_dense, self._prepared.model, test.segment.start, test.segment.stop)
-            reuse.nodes += self._if(test, inner_reuse, inner_dense, test.segment.stop)
-            position = test.segment.stop
-        self._add(reuse, self._prepared.model, position, stop)
-        dense = _Body()
-        self._add(dense, self._prepared.model, start, stop)
-        nodes = self._if(first, reuse, dense, stop)
+    def build(self, guards: Guards) -> onnx.ModelProto:
+        start, original = guards.segments[0].segment.start, self._prepared.model
+        nodes, enough = self._tests(guards.entry)
+        reuse, dense, position = _Body(), _Body(), start
+        for each in guards.segments:
+            first, last = each.segment.start, each.segment.stop
+            self._add(reuse, original, position, first)
+            if len(guards.segments) == 1:
+                self._add(reuse, self._lowered, first, last)
+            else:
+                forms = [_Body(), _Body()]
+                self._add(forms[0], self._lowered, first, last)
+                self._add(forms[1], original, first, last)
+                tests, repeats = self._tests([each.test])
+                reuse.nodes += [*tests, self._if(repeats, forms, first, last)]
+            position = last
+        self._add(reuse, original, position, guards.stop)
+        self._add(dense, original, start, guards.stop)
+        nodes.append(self._if(enough, [reuse, dense], start, guards.stop))
         edit = ModelEdit(self._prepared.view)
         # Constants stay where others read them, and go otherwise.
-        edit.replace([ref for ref in self._main()[start:stop] if self._varies(ref)], nodes, [])
+        edit.replace([ref for ref in self._main()[start : guards.stop] if self._varies(ref)], nodes, [])
         model = edit.result()
         raise_ir_version(model, INITIALIZERS_ARE_INPUTS_BEFORE_IR)  # bodies have no inputs
         if all(opset.domain != DOMAIN for opset in model.opset_import):
             model.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
         return model
+
+    def _tests(self, tests: Sequence[Question]) -> tuple[list[onnx.NodeProto], str]:
+        """Returns the nodes that ask whether one of the tests succeeds, and the tensor that tells."""
+        nodes: list[onnx.NodeProto] = []
+        result = ""
+        for test in tests:
+            wish = f"{test.source}/repeats"
+            enough = self._names.new_tensor(wish)
+            nodes.append(test.node(self._names.new_node(wish), enough))
+            if result:
+                either = self._names.new_tensor(wish)
+                nodes.append(helper.make_node("Or", [result, enough], [either], self._names.new_node(f"{wish}/or")))
+                enough = either
+            result = enough
+        return nodes, result
 
     def _main(self) -> list[NodeRef]:
         return [ref for ref in self._prepared.view.nodes() if ref.scope.parent is None]
@@ -109,17 +145,14 @@ class _Guard:
             part, _ = keep_pixel_major(part)
         body.add(part.graph)
 
-    def _if(self, test: Test, reuse: _Body, dense: _Body, stop: int) -> list[onnx.NodeProto]:
-        """Returns the node that tests and the one that takes one of the two bodies."""
-        outputs = self._flow.outputs(test.segment.start, stop)
-        wish = f"{test.segment.source}/repeats"
-        enough = self._names.new_tensor(wish)
+    def _if(self, condition: str, forms: Sequence[_Body], start: int, stop: int) -> onnx.NodeProto:
+        """Returns the node that runs the first or the second form of the nodes from `start` to `stop`."""
+        outputs = self._flow.outputs(start, stop)
         bodies = {
-            f"{kind}_branch": self._graph(body, outputs, form)
-            for kind, body, form in (("then", reuse, "reuse"), ("else", dense, "dense"))
+            f"{branch}_branch": self._graph(body, outputs, name)
+            for branch, body, name in zip(("then", "else"), forms, ("reuse", "dense"), strict=True)
         }
-        node = helper.make_node("If", [enough], outputs, self._names.new_node(f"{wish}/if"), **bodies)
-        return [test.node(self._names.new_node(wish), enough), node]
+        return helper.make_node("If", [condition], outputs, self._names.new_node(f"{condition}/if"), **bodies)
 
     def _graph(self, body: _Body, outputs: Sequence[str], form: str) -> onnx.GraphProto:
         """Returns a body whose tensors and nodes have names of their own; `outputs` have them in the graph around."""

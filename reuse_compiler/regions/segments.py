@@ -59,6 +59,8 @@ class Segments:
 
     parts: Sequence[Segment]
     stop: int
+    windows: Mapping[str, Window]
+    """By layer of any part, as far as they are small: the pixels of the first part's source."""
 
 
 class Flow:
@@ -137,7 +139,7 @@ class _Cutter:
         borders = self._borders(stop)
         segments = [self._segment(*ends) for ends in pairwise(borders)]
         found = [segment for segment in segments if segment is not None]
-        return Segments(found, stop) if found else None
+        return Segments(found, stop, self._seen(found[0].source, found[0].start, stop)) if found else None
 
     def _stop(self) -> int:
         """Returns the first border behind all candidates that costs next to nothing, or the end of the graph."""
@@ -183,18 +185,22 @@ class _Cutter:
 
     def _segment(self, start: int, stop: int) -> Segment | None:
         """Returns the segment of these nodes, with the source behind which most of its candidates stand."""
-        layers = [layer for index, layer in self._candidates.items() if start <= index < stop]
-        nodes, best = self._flow.nodes[start:stop], None
+        best = None
         for source in self._flow.inputs(start, stop):
-            shape = self._shapes.get(source)
-            if shape is None or len(shape) not in (3, 4) or None in shape or 0 in shape:
-                continue
-            known = windows_of(nodes, source, self._flow.fixed, self._shapes)
-            windows = {layer.name: known[layer.input] for layer in layers if layer.input in known}
-            windows = self._affordable(windows, min(SAMPLED_CHANNELS, shape[1] or 1), sum(self._work[start:stop]))
+            windows = self._seen(source, start, stop)
             if windows and (best is None or len(windows) > len(best.windows)):
                 best = Segment(start, stop, source, windows)
         return best
+
+    def _seen(self, source: str, start: int, stop: int) -> dict[str, Window]:
+        """Returns the windows of a source by candidate among these nodes, as far as they can be looked at."""
+        shape = self._shapes.get(source)
+        if shape is None or len(shape) not in (3, 4) or None in shape or 0 in shape:
+            return {}
+        known = windows_of(self._flow.nodes[start:stop], source, self._flow.fixed, self._shapes)
+        layers = [layer for index, layer in self._candidates.items() if start <= index < stop]
+        windows = {layer.name: known[layer.input] for layer in layers if layer.input in known}
+        return self._affordable(windows, min(SAMPLED_CHANNELS, shape[1] or 1), sum(self._work[start:stop]))
 
     def _affordable(self, windows: Mapping[str, Window], channels: int, work: float) -> dict[str, Window]:
         """Returns the windows, small ones first, that can be sampled for a small share of the segment's work."""

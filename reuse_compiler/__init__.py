@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reuse_compiler.compiled import CompiledModel, compile
+    from reuse_compiler.environment import Environment, env
     from reuse_compiler.runtime import (
         NodeStatistics,
         get_library_path,
@@ -23,16 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CompiledModel",
+    "Environment",
     "NodeStatistics",
     "__version__",
     "compile",
+    "env",
     "get_library_path",
     "library_path",
     "reset_statistics",
     "session",
     "statistics",
 ]
-_MODULES = {"CompiledModel": "compiled", "compile": "compiled"}
+_MODULES = {"CompiledModel": "compiled", "compile": "compiled", "Environment": "environment", "env": "environment"}
 """Where a name is found if not in `runtime`."""
 
 

@@ -13,6 +13,7 @@ OUTSIDE = {"models", "tests", "tools"}
 """Packages of this repository that the installed one must not know."""
 UPSTAIRS = {
     ("__init__.py", "compiled"),
+    ("__init__.py", "environment"),
     ("calibration/calibrate.py", "reports"),
     ("reuse/families/trees.py", "runtime"),
 }

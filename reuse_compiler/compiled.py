@@ -98,6 +98,7 @@ def compile(
     * a list of such arrays or dicts, each of them the inputs of one run, of exactly their shapes.
 
     Arrays have the inputs' kind of type (floats are converted to the declared width, integers are not made floats).
+    A model with external data is copied into the folder for temporary files (`TMPDIR`) while it is run.
     `progress(what, done, total)` is called now and then; `total` is 0 where it is not known.
 
     Raises a ReuseError whose message says what to do: ConfigError (options), ModelError (the model), DataError

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import onnx
 
-import reuse_compiler
-from reuse_compiler.errors import ConfigError, LibraryError, VerificationError
+from reuse_compiler.environment import versions
+from reuse_compiler.errors import ConfigError, VerificationError
 from reuse_compiler.graph import load_model, save_model
 from reuse_compiler.graph.load import files_of
 from reuse_compiler.graph.save import check_output, refuse_read
@@ -32,7 +29,7 @@ from reuse_compiler.regions.choose import Measuring, Regions, carry_out_guarded,
 from reuse_compiler.report import ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted, fitted_files, load_fitted
-from reuse_compiler.runtime import import_onnxruntime, library_version, with_libraries
+from reuse_compiler.runtime import with_libraries
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
 from reuse_compiler.verification.layer_shapes import measure_shapes
@@ -160,26 +157,6 @@ def files_read(
         config = ReuseConfig.load(options.config)
         files |= {options.config} | fitted_files(config, options.config)
     return files | (data_files(verify_data) if verify_data is not None else set())
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of everything that a result depends on; of a part that is missing, that it is."""
-    return {
-        "reuse-compiler": reuse_compiler.__version__,
-        "operators": _or_missing(library_version),
-        "onnxruntime": _or_missing(lambda: str(import_onnxruntime().__version__)),
-        "onnx": onnx.__version__,
-        "onnx-graphsurgeon": version("onnx-graphsurgeon"),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _or_missing(find: Callable[[], str]) -> str:
-    try:
-        return find()
-    except LibraryError:
-        return "missing"
 
 
 def check_result_path(model_path: AnyPath, output_path: Path, overwrite: bool) -> None:

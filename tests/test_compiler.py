@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from models.builders import SequentialBuilder
-from reuse_compiler.compiler import compile_file, default_output, versions
+from reuse_compiler.compiler import compile_file, default_output
 from reuse_compiler.errors import ConfigError, DataError, ModelError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.reuse.config import FamilyName
@@ -61,12 +61,6 @@ def test_errors_are_raised_and_not_printed(model: Path, capsys: pytest.CaptureFi
     with pytest.raises(ModelError, match="cannot read the model"):
         compile_file(model.with_name("missing.onnx"))
     assert capsys.readouterr() == ("", "")
-
-
-def test_versions_name_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert versions()["operators"][0].isdigit()
-    monkeypatch.setenv("REUSE_LIBRARY", "/no/such/library")
-    assert versions()["operators"] == "missing"
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
-// The entry point that ONNX Runtime looks for, and the table of operators.
+// The entry point that ONNX Runtime looks for in a library of operators, and the table of operators.
+#include "register.h"
+
 #include <memory>
 #include <mutex>
-#include <string>
+#include <utility>
 #include <vector>
 
 #ifdef REUSE_HAVE_CUDA
@@ -153,23 +155,24 @@ struct Registration {
   CustomOpDomain* domain = nullptr;
 };
 
-void register_operators(SessionOptions* options) {
+}  // namespace
+
+CustomOpDomain* make_domain(const std::string& session, bool stages_timed) {
   instruction_set();  // here, where it can be said, and not in some run, REUSE_ISA is found to make no sense
   static std::mutex mutex;
   static auto* const registrations = new std::vector<Registration>;
   Registration registration;
-  registration.operators =
-      make_operators(config_entry(options, kSessionTagKey), config_entry(options, kStagesKey) == "1");
+  registration.operators = make_operators(session, stages_timed);
   call(kCreateCustomOpDomain, kDomain, &registration.domain);
   for (const auto& op : registration.operators) {
     call(kCustomOpDomainAdd, registration.domain, static_cast<const CustomOp*>(op.get()));
   }
-  call(kAddCustomOpDomain, options, registration.domain);
+  CustomOpDomain* const domain = registration.domain;
   const std::lock_guard<std::mutex> lock(mutex);
   registrations->push_back(std::move(registration));
+  return domain;
 }
 
-}  // namespace
 }  // namespace reuse::ort
 
 extern "C" REUSE_EXPORT reuse::ort::Status* RegisterCustomOps(reuse::ort::SessionOptions* options,
@@ -182,5 +185,9 @@ extern "C" REUSE_EXPORT reuse::ort::Status* RegisterCustomOps(reuse::ort::Sessio
     return nullptr;
   }
   set_api(table);
-  return guarded([&] { register_operators(options); });
+  return guarded([&] {
+    CustomOpDomain* const domain =
+        make_domain(config_entry(options, kSessionTagKey), config_entry(options, kStagesKey) == "1");
+    call(kAddCustomOpDomain, options, domain);
+  });
 }

@@ -259,7 +259,7 @@ class TestHelp:
         assert result.exit_code == 0
         flags = "-o --config --layers --exclude --family -L -H --scope --layout --lowering --capacity --force --dry-run"
         flags += " --overwrite --verify-data --report --log-level --shape --threads --seed --no-verify"
-        flags += " --version --calibration-data --labels --calibration-metric --max-drop"
+        flags += " --version --env --calibration-data --labels --calibration-metric --max-drop"
         assert [flag for flag in flags.split() if flag not in result.stdout] == []
         for words in ("Examples", "Which layers", "Verification", "Exit codes", "reuse-compile net.onnx --dry-run"):
             assert words in result.stdout

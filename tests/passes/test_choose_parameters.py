@@ -93,7 +93,7 @@ def test_by_default_nothing_is_lost_and_the_best_case_decides() -> None:
 def test_exact_needs_no_hashes() -> None:
     (layer,) = choose(conv_model(**WIDE), family="exact", force=True)
     assert settings_of(layer).num_hashes == 1
-    with pytest.raises(ConfigError, match="family exact has no hash functions.*--family sign with -H"):
+    with pytest.raises(ConfigError, match=r"family exact has no hash functions.*--family sign with -H"):
         choose(conv_model(**WIDE), family="exact", num_hashes=9)
 
 

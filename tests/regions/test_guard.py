@@ -89,8 +89,8 @@ def test_every_form_computes_what_the_original_does(name: str, entry: float, inn
     mask = {"mask": np.ones((1, 1, models.SIZE, models.SIZE), np.float32)} if name == "two inputs" else {}
     for kind, x in models.images().items():
         expected: list[Array] = original.run(None, {"x": x, **mask})
-        for session in (ours, stock):
-            for actual, wanted in zip(session.run(None, {"x": x, **mask}), expected, strict=True):
+        for opened in (ours, stock):
+            for actual, wanted in zip(opened.run(None, {"x": x, **mask}), expected, strict=True):
                 assert_close(actual, wanted, what=f"{name} on {kind}")
     layers = {layer.name for layer in find_layers(model).layers}
     if entry == NEVER or (inner == NEVER and len(segments) > 1):

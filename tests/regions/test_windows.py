@@ -47,7 +47,7 @@ def conv(source: str, result: str, **attributes: Any) -> onnx.NodeProto:
 
 
 W = tensor("w", np.ones((2, 2, 3, 3), np.float32))
-POOL = {"kernel_shape": [2, 2], "strides": [2, 2]}
+POOL: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,8 @@ TEST(redundancy_sees_every_bit) {
       std::memcpy(&p.x[i], &bits, sizeof(bits));
     }
     const std::vector<float> shares = shares_of(p);
-    // Alternately a and 0. Windows of 3 at both ends hang over, the last one over what is 0 there anyway.
-    EXPECT(shares[0] == 1.0f - 2.0f / 64 && shares[1] == 1.0f - 2.0f / 64 && shares[2] == 1.0f - 2.0f / 64,
+    // Alternately a and 0, and in the last window of 3 two zeros.
+    EXPECT(shares[0] == 1.0f - 2.0f / 64 && shares[1] == 1.0f - 2.0f / 64 && shares[2] == 1.0f - 3.0f / 64,
            << "bit " << bit << ": " << shares[0] << " " << shares[1] << " " << shares[2]);
   }
 }

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+import reuse_compiler
 from reuse_compiler.reference import REFERENCE_OPS
 from reuse_compiler.reference.op_run import DOMAIN
 from reuse_compiler.reference.redundancy import sampled_positions
@@ -151,6 +152,15 @@ def test_shares_may_be_left_off_and_shapes_are_inferred_at_load() -> None:
     assert alone.run(None, {"X": np.ones((1, 3, 9, 9), np.float32)}) == [True]
     both = make_session(redundancy_model(attributes, ["N", 3, "H", "W"])).get_outputs()
     assert [(output.type, output.shape) for output in both] == [("tensor(bool)", []), ("tensor(float)", [2])]
+
+
+def test_runs_are_counted_and_are_no_clusters() -> None:
+    model = redundancy_model({"windows": [3], "gains": [1.0]}, [1, 3, 40, 40])
+    session = reuse_compiler.session(model.SerializeToString())
+    session.run(None, {"X": noise(1, 3, 40, 40)})
+    (counts,) = reuse_compiler.statistics(session)
+    assert (counts.node, counts.op, counts.runs, counts.remaining_ratio) == ("redundancy", "Redundancy", 1, None)
+    assert counts.seconds.hash > 0 and counts.scratch_bytes > 0
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,9 @@ def valid_node(rng: np.random.Generator, op: str) -> Node:
         pool = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1], "ceil_mode": int(rng.integers(2))}
         return Node(op, pool, {"X": rng.standard_normal((2, 7, 6, 5)).astype(np.float32)}, {"X"})
     if op == "Redundancy":
-        redundancy = {"windows": [3, 4], "strides": [1, 2], "gains": [1.0, 0.5], "threshold": 0.3, "samples": 9}
-        x = rng.integers(0, 2, (2, 5, 7, 6)).astype(np.float32)
-        return Node(op, redundancy | {"channels": 2}, {"X": x}, {"X"})
+        redundancy: dict[str, Any] = {"windows": [3, 4], "strides": [1, 2], "gains": [1.0, 0.5]}
+        redundancy |= {"threshold": 0.3, "samples": 9, "channels": 2}
+        return Node(op, redundancy, {"X": rng.integers(0, 2, (2, 5, 7, 6)).astype(np.float32)}, {"X"})
     case = _draw_case(rng)
     b, rows = case.blocking, 3
     x, w, bias = case.data()

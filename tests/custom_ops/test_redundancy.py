@@ -54,11 +54,14 @@ def noise(*shape: int, seed: int = 0) -> Array:
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[Attributes, Array]:
     kinds = draw(st.integers(1, 3))
-    some = {"min_size": kinds, "max_size": kinds}
+
+    def one_each(values: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(values, min_size=kinds, max_size=kinds))
+
     attributes: Attributes = {
-        "windows": draw(st.lists(st.one_of(st.integers(1, 12), st.just(2**30)), **some)),
-        "gains": draw(st.lists(st.floats(-2, 2, width=32), **some)),
-        "strides": draw(st.lists(st.integers(1, 4), **some)),
+        "windows": one_each(st.one_of(st.integers(1, 12), st.just(2**30))),
+        "gains": one_each(st.floats(-2, 2, width=32)),
+        "strides": one_each(st.integers(1, 4)),
         "threshold": draw(st.floats(-1, 1, width=32)),
         "samples": draw(st.integers(1, 300)),
         "channels": draw(st.integers(1, 9)),
@@ -108,8 +111,8 @@ def test_a_window_is_what_the_attributes_say() -> None:
         return x
 
     def distinct(x: Array, window: int, **attributes: Any) -> int:
-        share = shares_of(x, window, **attributes)[0]
-        return round((1 - share) * -(-9 // attributes.get("strides", [1])[0]))
+        share = float(shares_of(x, window, **attributes)[0])
+        return round((1 - share) * len(range(0, 9, attributes.get("strides", [1])[0])))
 
     # So many windows have the pixel in them, in as many places, and there are others.
     assert [distinct(position(4), window) for window in (1, 2, 3, 4, 8)] == [2, 3, 4, 5, 9]

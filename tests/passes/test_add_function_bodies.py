@@ -161,7 +161,7 @@ def test_nothing_repeats_enough_where_the_library_is_missing(opset: int) -> None
     def branch(*nodes: onnx.NodeProto) -> onnx.GraphProto:
         return helper.make_graph(nodes, nodes[0].op_type, [], [value(nodes[-1].output[0], [None] * 4)])
 
-    kinds = {"windows": [1, 3], "gains": [1.0, 1.0], "domain": "ai.reuse"}
+    kinds: dict[str, Any] = {"windows": [1, 3], "gains": [1.0, 1.0], "domain": "ai.reuse"}
     nodes = [
         node("Redundancy", ["x"], ["condition"], "first", **kinds),
         node("Redundancy", ["x"], ["enough", "shares"], "second", **kinds, strides=[1, 2], samples=9),
@@ -175,7 +175,8 @@ def test_nothing_repeats_enough_where_the_library_is_missing(opset: int) -> None
     add_function_bodies(model)
     onnx.checker.check_model(model)
     x = np.ones((2, 2, 5, 5), np.float32)
-    for y, enough, shares in (run_alone(model, {"x": x}), ReferenceEvaluator(model).run(None, {"x": x})):
+    for results in (run_alone(model, {"x": x}), ReferenceEvaluator(model).run(None, {"x": x})):
+        y, enough, shares = map(np.asarray, results)
         assert (y == 1).all() and not enough and enough.shape == () and shares.shape == (0,)
     y, enough, shares = run(model, {"x": x})
     assert (y == -1).all() and enough and shares.shape == (2,)

@@ -1,7 +1,7 @@
 // Operator Redundancy: counts the different ones among sampled windows of a tensor, by fingerprints of their bits.
 //
-// A fingerprint is made of sums of products with fixed random keys. In such a sum a zero adds nothing, so that only the
-// part of a window that lies inside the image is read: padding needs no work.
+// A fingerprint is made of a sum of products of elements with fixed random keys. In it a zero adds nothing, so that
+// only the part of a window that lies inside the image is read: padding needs no work.
 #include "reuse/redundancy.h"
 
 #include <algorithm>
@@ -20,16 +20,22 @@ using checked::require_extent;
 constexpr uint64_t kGoldenRatio = 0x9E3779B97F4A7C15ull;  // of 2^64
 constexpr int kJitterBits = 20;
 
-// Images [N, C, H, W], and how many of their channels are looked at.
+// Images [N, C, H, W], and those of their channels that are looked at.
 struct Images {
   int64_t batch, channels, height, width;
   const float* x;
-  int64_t looked_at;
+  std::vector<int64_t> looked_at;
+};
+
+// A pixel.
+struct Place {
+  int64_t image, row, column;
 };
 
 // A window's pixels on one axis: so many before its centre, and so many from the centre on.
 struct Reach {
   int64_t before, after;
+  int64_t size() const { return before + after; }
 };
 
 // Pixels that are further from a centre inside the image than any pixel of it make no difference.
@@ -48,62 +54,88 @@ struct Windows {
         positions(images.batch * rows * columns),
         taken(std::min(samples, positions)) {}
 
-  // The position that is taken as the k-th: somewhere in the k-th of `taken` equal stretches of all positions, which
-  // are numbered by image, row and column. Multiples of the golden ratio spread over the stretches, and so over
-  // columns.
-  int64_t position(int64_t k) const {
+  // The centre of the k-th window: somewhere in the k-th of `taken` equal stretches of all positions, which are
+  // numbered by image, row and column. Multiples of the golden ratio spread over the stretches, and so over columns.
+  Place place(int64_t k) const {
     const int64_t begin = k * positions / taken, end = (k + 1) * positions / taken;
     const auto jitter = static_cast<int64_t>(static_cast<uint64_t>(k) * kGoldenRatio >> (64 - kJitterBits));
-    return begin + (jitter * (end - begin) >> kJitterBits);
+    const int64_t position = begin + (jitter * (end - begin) >> kJitterBits);
+    return {position / columns / rows, position / columns % rows * stride, position % columns * stride};
   }
+
+  // Elements have a key by two.
+  int64_t pairs() const { return (horizontal.size() + 1) / 2; }
 
   Reach vertical, horizontal;
   int64_t stride, rows, columns, positions, taken;
 };
 
-// Bijective, and leaves 0 alone.
+// Mixes all bits.
 uint64_t scramble(uint64_t value) {
   value = (value ^ value >> 32) * 0xBF58476D1CE4E5B9ull;
   value = (value ^ value >> 29) * 0x94D049BB133111EBull;
   return value ^ value >> 32;
 }
 
-// Odd numbers without a pattern: products with them lose nothing, and sums are equal by chance only.
+// Numbers without a pattern, so that sums of products with them are equal by chance only.
 void draw_keys(Buffer<uint64_t>& keys) {
-  for (size_t i = 0; i < keys.size(); ++i) keys[i] = scramble((i + 1) * kGoldenRatio) | 1;
+  for (size_t i = 0; i < keys.size(); ++i) keys[i] = scramble((i + 1) * kGoldenRatio);
 }
 
-uint64_t sum_of_row(const float* values, const uint64_t* keys, int64_t count) {
-  uint64_t sum = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, values + i, sizeof(bits));
-    // Values often differ in their high bits only, of which a product would keep as few.
-    bits ^= bits >> 16;
-    sum += bits * keys[i];
+// Of products with keys. As wide as a product, so that it keeps all of values that differ in their highest bits only.
+using Sum = unsigned __int128;
+
+// The first of two elements is in the low half: the machines of ONNX Runtime are little-endian.
+uint64_t bits_of_two(const float* values) {
+  uint64_t bits;
+  std::memcpy(&bits, values, sizeof(bits));
+  return bits;
+}
+
+uint64_t bits_of(const float* value) {
+  uint32_t bits;
+  std::memcpy(&bits, value, sizeof(bits));
+  return bits;
+}
+
+// The part of a window that lies inside the image.
+struct Part {
+  int64_t rows, columns;
+  bool begins_in_pair;  // the first column is the second one of a pair
+  int64_t row_length;   // of the image
+  int64_t pairs;        // of the window, whether inside or not
+};
+
+// Of the products of a part's pairs in one channel with their keys.
+Sum sum_of_products(const Part& part, const float* values, const uint64_t* keys) {
+  const int64_t odd = part.begins_in_pair ? 1 : 0, pairs = (part.columns - odd) / 2;
+  const bool ends_in_pair = (part.columns - odd) % 2 != 0;
+  Sum sum = 0;
+  for (int64_t row = 0; row < part.rows; ++row, values += part.row_length, keys += part.pairs) {
+    const float* own = values + odd;
+    const uint64_t* own_keys = keys + odd;
+    if (odd != 0) sum += Sum{bits_of(values) << 32} * *keys;
+    for (int64_t i = 0; i < pairs; ++i) sum += Sum{bits_of_two(own + 2 * i)} * own_keys[i];
+    if (ends_in_pair) sum += Sum{bits_of(own + 2 * pairs)} * own_keys[pairs];
   }
   return sum;
 }
 
-uint64_t fingerprint(const Images& images, const Windows& windows, int64_t position, const uint64_t* keys) {
-  const int64_t column = position % windows.columns * windows.stride;
-  const int64_t row = position / windows.columns % windows.rows * windows.stride;
-  const int64_t image = position / windows.columns / windows.rows;
-  const int64_t top = row - windows.vertical.before, left = column - windows.horizontal.before;
+uint64_t fingerprint(const Images& images, const Windows& windows, const Place& centre, const uint64_t* keys) {
+  const int64_t top = centre.row - windows.vertical.before, left = centre.column - windows.horizontal.before;
   const int64_t first_row = std::max<int64_t>(top, 0), first_column = std::max<int64_t>(left, 0);
-  const int64_t end_row = std::min(row + windows.vertical.after, images.height);
-  const int64_t count = std::min(column + windows.horizontal.after, images.width) - first_column;
-  uint64_t sum = 0;
-  for (int64_t i = 0; i < images.looked_at; ++i) {
-    const int64_t channel = i * images.channels / images.looked_at;
-    const float* values = images.x + ((image * images.channels + channel) * images.height + first_row) * images.width;
-    uint64_t of_channel = 0;
-    for (int64_t r = first_row; r < end_row; ++r, values += images.width) {
-      of_channel += scramble(sum_of_row(values + first_column, keys + (first_column - left), count)) * keys[r - top];
-    }
-    sum += scramble(of_channel) * keys[i];
+  const int64_t end_row = std::min(centre.row + windows.vertical.after, images.height);
+  const int64_t end_column = std::min(centre.column + windows.horizontal.after, images.width);
+  const Part part{end_row - first_row, end_column - first_column, (first_column - left) % 2 != 0, images.width,
+                  windows.pairs()};
+  keys += (first_row - top) * windows.pairs() + (first_column - left) / 2;
+  Sum sum = 0;
+  for (const int64_t channel : images.looked_at) {
+    const int64_t row = (centre.image * images.channels + channel) * images.height + first_row;
+    sum += sum_of_products(part, images.x + row * images.width + first_column, keys);
+    keys += windows.vertical.size() * windows.pairs();
   }
-  return sum;
+  return scramble(static_cast<uint64_t>(sum) ^ scramble(static_cast<uint64_t>(sum >> 64)));
 }
 
 float repeated_share(const Windows& windows, const uint64_t* fingerprints, ClusterTable& known) {
@@ -148,24 +180,29 @@ std::vector<float> repeated_shares(Workspace& workspace, const RedundancyAttribu
   const auto kinds = static_cast<int64_t>(a.windows.size());
   std::vector<float> shares(a.windows.size(), 0.0f);
   if (checked::product({batch, channels, height, width}, "X") == 0) return shares;
-  const Images images{batch, channels, height, width, x, std::min(a.channels, channels)};
+  Images images{batch, channels, height, width, x, {}};
+  const int64_t looked_at = std::min(a.channels, channels);
+  for (int64_t i = 0; i < looked_at; ++i) images.looked_at.push_back(i * channels / looked_at);
   std::vector<Windows> windows;
-  int64_t num_keys = images.looked_at;
+  int64_t num_keys = 0;
   for (size_t kind = 0; kind < a.windows.size(); ++kind) {
     const Windows& own = windows.emplace_back(images, a.windows[kind], a.strides[kind], a.samples);
-    for (const Reach& reach : {own.vertical, own.horizontal}) num_keys = std::max(num_keys, reach.before + reach.after);
+    num_keys = std::max(num_keys, looked_at * own.vertical.size() * own.pairs());
   }
   Buffer<uint64_t> keys(workspace, static_cast<size_t>(num_keys));
   draw_keys(keys);
-  const int64_t taken = std::min(a.samples, batch * height * width), pieces = kinds * taken;
-  Buffer<uint64_t> fingerprints(workspace, static_cast<size_t>(pieces));
-  const int64_t per_task = pieces_per_task(pieces);
-  workspace.parallel.run((pieces + per_task - 1) / per_task, [&](int64_t task) {
-    for (int64_t piece = task * per_task; piece < std::min(pieces, (task + 1) * per_task); ++piece) {
-      const Windows& own = windows[static_cast<size_t>(piece / taken)];
-      const int64_t k = piece % taken;
-      if (k >= own.taken) continue;  // strides leave fewer positions than others have
-      fingerprints[static_cast<size_t>(piece)] = fingerprint(images, own, own.position(k), keys.data());
+  const int64_t taken = std::min(a.samples, batch * height * width), per_task = pieces_per_task(taken);
+  Buffer<uint64_t> fingerprints(workspace, static_cast<size_t>(kinds * taken));
+  workspace.parallel.run((taken + per_task - 1) / per_task, [&](int64_t task) {
+    for (int64_t k = task * per_task; k < std::min(taken, (task + 1) * per_task); ++k) {
+      // All kinds together: they often have the same centres, and what the first has read is in the cache.
+      Place centre{};
+      for (int64_t kind = 0; kind < kinds; ++kind) {
+        const Windows& own = windows[static_cast<size_t>(kind)];
+        if (k >= own.taken) continue;  // strides leave fewer positions than others have
+        if (kind == 0 || own.stride != windows[static_cast<size_t>(kind) - 1].stride) centre = own.place(k);
+        fingerprints[static_cast<size_t>(kind * taken + k)] = fingerprint(images, own, centre, keys.data());
+      }
     }
   });
   ClusterTable known(workspace);

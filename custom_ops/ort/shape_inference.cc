@@ -214,9 +214,9 @@ void infer_pool(ShapeInferContext* context) {
 }
 
 void infer_redundancy(ShapeInferContext* context) {
-  const RedundancyAttributes attributes = read_redundancy_attributes(InferenceAttributes(context));
+  // Nothing is said of the shares: the runtime does not tell whether the node has them, and 1.18 ends the process if
+  // something is said of an output that there is not.
   set_output(context, 0, kBool, {});
-  set_output(context, 1, kFloat, {{static_cast<int64_t>(attributes.windows.size()), ""}});  // fails where it is absent
 }
 
 }  // namespace reuse::ort

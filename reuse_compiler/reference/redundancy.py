@@ -27,10 +27,7 @@ def redundancy(
     picked = min(channels, images.shape[1])
     images = images[:, [i * images.shape[1] // picked for i in range(picked)]]
     steps = [1] * len(windows) if strides is None else strides
-    shares = np.array(
-        [_share(images, *kind, samples) for kind in zip(windows, steps, strict=True)],
-        np.float32,
-    )
+    shares = np.array([_share(images, *kind, samples) for kind in zip(windows, steps, strict=True)], np.float32)
     gain = sum(float(np.float32(gain)) * float(share) for gain, share in zip(gains, shares, strict=True))
     return np.array(gain > float(np.float32(threshold))), shares
 
@@ -42,7 +39,7 @@ def _share(images: npt.NDArray[np.float32], window: int, stride: int, samples: i
     positions = sampled_positions(int(np.prod(grid)), samples)
     if images.size == 0 or not positions:
         return 0.0
-    # Padding that no window lies further in than at the image's last pixel need not be wider than the image.
+    # A window that reaches further than across the image holds nothing more but padding.
     before = [min(window // 2, size) for size in (height, width)]
     after = [min(window - window // 2, size) for size in (height, width)]
     padded = np.pad(images, ((0, 0), (0, 0), *zip(before, after, strict=True)))

@@ -154,7 +154,7 @@ def _onnxruntime_packages() -> str:
 
 
 def _variables() -> str:
-    ours = {name: value for name, value in sorted(os.environ.items()) if name.startswith("REUSE_")}
+    ours = {name: os.environ[name] for name in sorted(os.environ) if name.startswith("REUSE_")}
     return " ".join(f"{name}={shlex.quote(value)}" for name, value in ours.items()) or "none"
 
 

@@ -26,7 +26,7 @@ LARGEST_WINDOW = 32
 TEST_SHARE = 0.01
 """Of a segment's work, what deciding about it may cost."""
 MULTIPLY_ADDS_PER_TEST = 1.5e6
-MULTIPLY_ADDS_PER_VALUE = 20.0
+MULTIPLY_ADDS_PER_VALUE = 60.0
 """What deciding costs, in multiply-adds: the nodes themselves (30 us), and each sampled value."""
 SAMPLES, SAMPLED_CHANNELS = 256, 8
 """Windows in a sample, and channels that are looked at: the operator's defaults."""

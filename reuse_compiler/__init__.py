@@ -8,27 +8,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from reuse_compiler._version import VERSION as __version__
+
 if TYPE_CHECKING:
     from reuse_compiler.runtime import NodeStatistics, library_path, reset_statistics, session, statistics
-
-    __version__: str
 
 __all__ = ["NodeStatistics", "__version__", "library_path", "reset_statistics", "session", "statistics"]
 
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for, and only then: programs heed signals before anything that takes long."""
-    if name == "__version__":
-        return _version()
     if name in __all__:
         return getattr(importlib.import_module("reuse_compiler.runtime"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("reuse-compiler")
-    except PackageNotFoundError:  # the source tree is on the path but was never installed
-        return "0+source"

@@ -1,6 +1,7 @@
 """A standalone check that an installed reuse-compiler works with the installed onnxruntime: `python smoke_test.py`.
 
-Compiles a small network with every family that needs no samples, fused and staged, runs it with dynamic shapes and
+Does what README begins with: `reuse-compile model.onnx` on a small network, and runs the result in plain onnxruntime.
+Then compiles the network with every family that needs no samples, fused and staged, runs it with dynamic shapes and
 several threads, and compares the lossless family with the original; runs each without the library, too, which must
 give what the original does; and looks whether the package brought what it needs beside its modules. Prints one line;
 exits 1 on a failure.
@@ -8,7 +9,9 @@ exits 1 on a failure.
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +78,22 @@ def check(family: str, lowering: str, expected: Any) -> None:
     np.testing.assert_allclose(alone.run(None, {"x": image()})[0], expected, rtol=1e-4, atol=1e-4)
 
 
+def check_command(expected: Any) -> None:
+    """Compiles a file by the command and runs it in plain onnxruntime; raises AssertionError or CalledProcessError."""
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(network(), Path(folder, "model.onnx"))
+        command = Path(sys.executable).with_name("reuse-compile")
+        subprocess.run([command, "model.onnx"], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+        result = str(Path(folder, "model.reuse.onnx"))
+        session = onnxruntime.InferenceSession(result, providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"x": image()})[0], expected, rtol=1e-4, atol=1e-4)
+
+
 def main() -> None:
-    """Checks all variants."""
+    """Checks the command and all variants."""
     dense = onnxruntime.InferenceSession(network().SerializeToString(), providers=["CPUExecutionProvider"])
     expected = dense.run(None, {"x": image()})[0]
+    check_command(expected)
     for family in FAMILIES:
         for lowering in LOWERINGS:
             check(family, lowering, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tarfile
@@ -35,6 +36,18 @@ def test_the_archive_of_the_sources_has_every_file_of_the_repository(
         names = {name.partition("/")[2] for name in packed.getnames()}
     wanted = {name for name in files if (ROOT / name).exists() and not name.startswith(".ci/")}
     assert names - {"PKG-INFO"} == wanted
+
+
+def test_the_changelog_tells_of_this_version_first() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    first, *others = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    dated = r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d"
+    if VERSION.endswith(".dev0"):
+        assert first == "[Unreleased]"
+    else:
+        first, *others = others if first == "[Unreleased]" else [first, *others]
+        assert first.startswith(f"[{VERSION}]") and re.fullmatch(dated, first)
+    assert others and all(re.fullmatch(dated, heading) for heading in others)
 
 
 def wheel(folder: Path, label: str = "", tag: str = "manylinux_2_34_x86_64", **files: bytes) -> Path:

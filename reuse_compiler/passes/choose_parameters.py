@@ -173,7 +173,7 @@ def _default_settings(spec: ConvSpec, options: CompileOptions) -> LayerSettings:
         H=min(num_hashes, FAMILIES[family].max_hashes) if options.num_hashes is None else num_hashes,
         scope=options.scope or "batch",
         capacity=options.capacity or 1.0,
-        metric=options.metric or "euclidean",
+        metric=options.distance or "euclidean",
         table=options.table or "float",
     )
 

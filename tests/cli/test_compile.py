@@ -77,7 +77,7 @@ class TestRewriting:
     def test_every_flag_reaches_the_compiler(self, run: Run, model: Path) -> None:
         report = model.with_name("r.json")
         flags = "--family exact -L 3 -H 7 --scope image --layout patch --lowering staged --capacity 0.5"
-        flags += " --metric angular --seed 9 --force --layers conv[12] --exclude 2 --shape x:2,3,12,12 --threads 2"
+        flags += " --distance angular --seed 9 --force --layers conv[12] --exclude 2 --shape x:2,3,12,12 --threads 2"
         result = run(model, *flags.split(), "--report", report)
         assert result.exit_code == 0, result.stderr
         read = ModelReport.model_validate_json(report.read_text())
@@ -86,8 +86,8 @@ class TestRewriting:
         assert chosen == ("reuse", "exact", "patch", 3, 1, "image", 2 * 12 * 12)
         assert (second.decision, second.reason) == ("dense", "its name matches --exclude '2'")
         assert (third.decision, third.reason) == ("dense", "its name does not match --layers 'conv[12]'")
-        given = {"lowering": "staged", "capacity": 0.5, "metric": "angular", "seed": 9, "shapes": {"x": [2, 3, 12, 12]}}
-        given["num_hashes"] = 7
+        given = {"lowering": "staged", "capacity": 0.5, "distance": "angular", "seed": 9, "num_hashes": 7}
+        given["shapes"] = {"x": [2, 3, 12, 12]}
         assert read.options | given == read.options
         assert read.threads == 2 and read.verified_on == "random normal input x [2, 3, 12, 12], seed 9"
 
@@ -259,7 +259,7 @@ class TestHelp:
         assert result.exit_code == 0
         flags = "-o --config --layers --exclude --family -L -H --scope --layout --lowering --capacity --force --dry-run"
         flags += " --overwrite --verify-data --report --log-level --shape --threads --seed --no-verify"
-        flags += " --version --calibration-data --labels --calibration-metric --max-drop"
+        flags += " --version --calibration-data --labels --metric --max-drop --at-least"
         assert [flag for flag in flags.split() if flag not in result.stdout] == []
         for words in ("Examples", "Which layers", "Verification", "Exit codes", "reuse-compile net.onnx --dry-run"):
             assert words in result.stdout

@@ -187,20 +187,20 @@ class TestConflicts:
         every = CompileOptions.model_validate(
             {
                 "config": "c.json", "family": "exact", "sub_vector_length": 1, "num_hashes": 1, "scope": "batch",
-                "layout": "patch", "capacity": 0.5, "metric": "angular", "table": "int8", "lowering": "staged",
+                "layout": "patch", "capacity": 0.5, "distance": "angular", "table": "int8", "lowering": "staged",
                 "force": True, "layers": "a", "exclude": "b", "seed": 1, "shapes": {"x": (1,)},
             }
         )  # fmt: skip
         with pytest.raises(ConfigError) as caught:
             refuse(every, PER_LAYER)
         assert str(caught.value) == (
-            "--family and -L and -H and --scope and --layout and --capacity and --metric and --table cannot be used "
+            "--family and -L and -H and --scope and --layout and --capacity and --distance and --table cannot be used "
             "with --config, which has settings for each layer"
         )
         with pytest.raises(ConfigError) as caught:
             refuse(every, FOUND_OUT)
         assert str(caught.value) == (
-            "--config and -L and -H and --layout and --capacity and --metric and --table and --lowering and --force "
+            "--config and -L and -H and --layout and --capacity and --distance and --table and --lowering and --force "
             "cannot be used with --calibration-data, which finds out what is best; "
             "reuse-calibrate says more, and reuse-compile --config takes its result"
         )
@@ -230,6 +230,24 @@ def test_every_option_is_one_flag_of_its_command(options: type[BaseModel], app: 
     ]
     for option, field in options.model_fields.items():
         assert sum(flag_name(option, field) in words for words in shown) == 1
+
+
+def choices(hint: Any) -> set[str]:
+    """The words that a type allows, none if it takes any."""
+    own = set(get_args(hint)) if get_origin(hint) is Literal else set()
+    return own.union(*(choices(each) for each in get_args(hint) if not isinstance(each, str)))
+
+
+def test_a_flag_means_the_same_in_all_commands() -> None:
+    """Flags of one name take words of one kind: all of them any, or choices that are the same but for a few."""
+    seen: dict[str, list[set[str]]] = {}
+    for options, *_ in COMMANDS:
+        for option, field in options.model_fields.items():
+            seen.setdefault(flag_name(option, field), []).append(choices(field.annotation))
+    assert len(seen["--metric"]) == len(seen["--at-least"]) == 2
+    for flag, kinds_of_words in seen.items():
+        assert len(set(map(bool, kinds_of_words))) == 1, flag
+        assert not any(kinds_of_words) or set.intersection(*kinds_of_words), flag
 
 
 def kinds(hint: Any) -> set[Any]:

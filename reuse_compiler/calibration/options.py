@@ -26,8 +26,8 @@ DEFAULT_MAX_DROP = 0.0005
 MetricName = Annotated[
     str | None,
     Flag(
-        "What must not suffer: top1, agreement (same class as the original), iou\\[:threshold,channel], psnr, cosine, mse, kl, "
-        "or python:module:function.",
+        "What must not suffer: top1, agreement (same class as the original), iou\\[:threshold,channel], psnr, cosine, "
+        "mse, kl, or python:module:function.",
         metavar="NAME",
         default="top1 with labels, agreement for a classifier, else cosine",
     ),

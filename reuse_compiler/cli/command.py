@@ -48,6 +48,24 @@ class _Sentences:
             raise SystemExit(code or 0)
         return code
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """Returns the option --help, which is a flag and has no value to be shown."""
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.metavar = ""
+        return option
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Writes the help, in which a flag and its opposite are one word: a column of its own would take their room."""
+        flags = [(each, each.opts, each.secondary_opts) for each in self.get_params(ctx) if each.secondary_opts]  # type: ignore[attr-defined]
+        try:
+            for flag, (name, *_), _ in flags:
+                flag.opts, flag.secondary_opts = [f"--[no-]{name.removeprefix('--')}"], []
+            super().format_help(ctx, formatter)  # type: ignore[misc]
+        finally:
+            for flag, *names in flags:
+                flag.opts, flag.secondary_opts = names
+
 
 class CommandGroup(_Sentences, TyperGroup):
     """Several commands behind one name."""

@@ -36,5 +36,5 @@ def _print_version(wanted: bool) -> None:
 
 
 Version = Annotated[
-    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print versions and exit.")
+    bool, typer.Option("--version", is_eager=True, metavar="", callback=_print_version, help="Print versions and exit.")
 ]

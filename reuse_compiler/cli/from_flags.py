@@ -97,11 +97,15 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     default: Any = ... if field.is_required() else field.get_default(call_default_factory=True)
     long, text, words, metavar = flag.name or long_name(name), flag.help, flag.default, flag.metavar
     bounds = {}
-    if kind is bool and default:
-        long = f"{long}/--no-{long.removeprefix('--')}"
+    if kind is bool:
+        long, words = (f"{long}/--no-{long.removeprefix('--')}", words or "yes") if default else (long, words)
+        metavar = ""  # a flag has no value
     elif kind is int:  # bounds of other numbers may exclude themselves, which Typer does not know
         metavar = metavar or "n"
         bounds = {"min": _bound(field, Ge), "max": _bound(field, Le)}
+    elif get_origin(kind) is Literal:  # in the text, which may be broken between words
+        metavar = metavar or long.rpartition("-")[2].upper()
+        text += f" One of {', '.join(get_args(kind))}."
     elif get_origin(kind) is dict:
         kind, default, metavar = list[str], None, metavar or "NAME:SIZES"
     elif get_origin(kind) is list:
@@ -112,8 +116,10 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         kind, metavar = str, metavar or "LIST"
         if not field.is_required():
             words, default = words or ",".join(map(str, default)), None
+    if not field.is_required() and default is not None and kind is not bool:
+        words = words or str(default)
     if words:
-        text += f" [dim]default: {words}[/dim]"
+        text += rf" [dim]\[default: {words}][/dim]"
     option = typer.Option(
         default,
         *([flag.short] if flag.short else []),
@@ -121,7 +127,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         metavar=metavar,
         rich_help_panel=panels[0].title if panels else None,
         help=text.strip(),
-        show_default=not words,
+        show_default=False,
         **bounds,
     )
     hint = kind | None if default is None else kind

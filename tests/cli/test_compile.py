@@ -258,7 +258,7 @@ class TestHelp:
         result = run("--help")
         assert result.exit_code == 0
         flags = "-o --config --layers --exclude --family -L -H --scope --layout --lowering --capacity --force --dry-run"
-        flags += " --overwrite --verify-data --report --log-level --shape --threads --seed --no-verify"
+        flags += " --overwrite --verify-data --report --log-level --shape --threads --seed --[no-]verify"
         flags += " --version --calibration-data --labels --metric --max-drop --at-least"
         assert [flag for flag in flags.split() if flag not in result.stdout] == []
         for words in ("Examples", "Which layers", "Verification", "Exit codes", "reuse-compile net.onnx --dry-run"):

@@ -152,17 +152,33 @@ def test_the_help_says_what_the_options_say(run: Run) -> None:
         return " ".join(line.strip("│ ").split())
 
     assert line_of("--count") == "--count -c n [1<=x<=4] How many. [default: 2]"
-    assert line_of("--share") == "--share s How much. default: half"
-    assert line_of("--colour") == "--colour <red|green> Which colour. [default: red]"
-    assert line_of("--dark") == "--dark <bool> Whether dark."
-    assert line_of("--no-light") == "--light --no-light <bool> Whether light. [default: light]"
-    assert line_of("--numbers") == "--numbers LIST Some numbers. default: 1,2"
+    assert line_of("--share") == "--share s How much. [default: half]"
+    assert line_of("--colour") == "--colour COLOUR Which colour. One of red, green. [default: red]"
+    assert line_of("--dark") == "--dark Whether dark."
+    assert line_of("--[no-]light") == "--[no-]light Whether light. [default: yes]"
+    assert line_of("--help") == "--help Show this message and exit."
+    assert line_of("--numbers") == "--numbers LIST Some numbers. [default: 1,2]"
     assert line_of("--tastes") == "--tastes LIST Tastes. Of sweet, sour."
     assert line_of("--shape") == "--shape NAME:SIZES Sizes."
     assert line_of("--place") == "--place FILE A file."
     assert line_of("--level") == "* --level x Needed. [required]"
     panels = [line.split("─ ")[1].split(" ─")[0] for line in lines if line.startswith("╭")]
     assert panels == ["Arguments", "Options", "First things", "Last things"]
+
+
+@pytest.mark.parametrize(
+    "command", [(compile_command.app,), (calibrate.app,), (bench.app, "conv"), (bench.app, "model")]
+)
+def test_no_word_of_the_help_is_broken_in_80_columns(command: tuple[Any, ...]) -> None:
+    """Words that are too long for their column end at the border and go on in the next line."""
+    app, *name = command
+    broken, whole = (
+        CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": columns}).stdout for columns in ("80", "250")
+    )
+    assert "<bool>" not in whole and "…" not in broken
+    known = set(re.findall(r"\S+", whole))
+    panels = "\n".join(line for line in broken.splitlines() if line.startswith("│"))
+    assert [word for word in re.findall(r"\S+", panels) if word not in known] == []
 
 
 def test_two_models_with_one_option_are_a_defect() -> None:
@@ -224,9 +240,10 @@ def test_every_option_is_one_flag_of_its_command(options: type[BaseModel], app: 
     for option, field in options.model_fields.items():
         assert [parameter.name for parameter in command.params].count(option) == 1
         assert flag_name(option, field) in flags
-    help_text = CliRunner().invoke(app, [*([name] if name else []), "--help"], env={"COLUMNS": "200"}).stdout
+    help_text = CliRunner().invoke(app, [*([name] if name else []), "--help"], env={"COLUMNS": "300"}).stdout
     shown = [
-        re.findall(r"-[-\w]+", found[1]) for found in re.finditer(r"^│ [* ]*((-[-\w]+ +)+)", help_text, re.MULTILINE)
+        re.findall(r"-[-\w]+", found[1].replace("[no-]", ""))
+        for found in re.finditer(r"^│ [* ]*((-[-\w[\]]+ +)+)", help_text, re.MULTILINE)
     ]
     for option, field in options.model_fields.items():
         assert sum(flag_name(option, field) in words for words in shown) == 1

@@ -198,7 +198,7 @@ def _weigh(spec: ConvSpec, settings: LayerSettings, ratio: float | None) -> tupl
         ratio, known = expected_remaining_ratio(blocking, family, settings.num_hashes), "at most"
     cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table)
     parts = ", ".join(f"{part.name} {getattr(cost, part.name):.2f}" for part in fields(cost))
-    return cost, f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.2g})"
+    return cost, f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.3g})"
 
 
 def _random_hash(

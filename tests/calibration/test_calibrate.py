@@ -283,7 +283,7 @@ def test_other_shapes_than_the_first_are_refused(path: Path) -> None:
 
 
 def test_results_are_not_put_in_the_place_of_the_model(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="would replace the model"):
+    with pytest.raises(ConfigError, match="would replace the model"):
         calibrate_file(path, Reader(inputs()), path, CalibrationOptions(**LOOSE), overwrite=True)
     (tmp_path / "report").write_text("precious")
     with pytest.raises(OutputError, match="must be a folder"):

@@ -198,7 +198,10 @@ def _weigh(spec: ConvSpec, settings: LayerSettings, ratio: float | None) -> tupl
         ratio, known = expected_remaining_ratio(blocking, family, settings.num_hashes), "at most"
     cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table)
     parts = ", ".join(f"{part.name} {getattr(cost, part.name):.2f}" for part in fields(cost))
-    return cost, f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.3g})"
+    words = f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.3g})"
+    if known == "at most" and cost.least >= 1.0:
+        words += f", {cost.least:.2f} even if all vectors were equal"
+    return cost, words
 
 
 def _random_hash(

@@ -178,7 +178,8 @@ def _shapes(samples: Samples, specs: list[InputSpec]) -> dict[str, tuple[int, ..
             if shape != first[name]:
                 raise DataError(
                     f"run {number} has an input '{name}' of shape {list(shape)}, the first one of "
-                    f"{list(first[name])}: layers are measured at one size, so all runs must have the same"
+                    f"{list(first[name])}: layers are measured at one size, so all runs must have the same: "
+                    "resize them, or give those of one size"
                 )
     return {spec.name: first[spec.name] for spec in specs if spec.is_dynamic}
 

@@ -32,7 +32,7 @@ def totals(report: CalibrationReport, folder: Path | None = None) -> list[str]:
     lines = ["", layers_words(report)]
     found = bool(rewritten(report))
     if not found:
-        lines.append(f"nothing found {why_nothing(report)}")
+        lines.append(f"why           {why_nothing(report)}")
     if report.check is not None and found:
         lines += _check_lines(report, report.check)
     if len(report.reconstruction) > 1 and found:

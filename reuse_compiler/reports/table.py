@@ -23,8 +23,8 @@ UNLIMITED = 10_000
 RATIO = "r_c"
 """The column, and in reasons the word, that LEGEND explains."""
 LEGEND = (
-    "r_c: clusters per row of the unfolded input, or the share of the multiplications that is left. It is above 1 "
-    "where more vectors are clustered than there are rows, as by strides, or by kernels almost as large as the input."
+    "r_c: clusters per row of the unfolded input, or the share of the multiplications that is left "
+    "(above 1 where a layer has fewer output than input pixels)"
 )
 
 

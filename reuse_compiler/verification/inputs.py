@@ -46,14 +46,15 @@ class InputSpec:
     def accept(self, array: NDArray[Any], where: str) -> NDArray[Any]:
         """Returns the array of one run in the declared type, or raises DataError, naming its source `where`."""
         array = self._converted(array, where)
-        if not self._fits(array.shape):
+        if not self.fits(array.shape):
             orders = permutations(range(1, array.ndim)) if array.ndim <= MOST_AXES else ()
-            right = ((0, *order) for order in orders if self._fits([array.shape[axis] for axis in (0, *order)]))
+            right = ((0, *order) for order in orders if self.fits([array.shape[axis] for axis in (0, *order)]))
             advice = next((f": it would with its axes in the order {axes}" for axes in right), "")
             raise DataError(f"{where}: an array of shape {list(array.shape)} does not fit the input {self}{advice}")
         return array
 
-    def _fits(self, shape: Sequence[int]) -> bool:
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether the input may have that shape."""
         return self.dims is None or (
             len(self.dims) == len(shape)
             and all(isinstance(dim, str) or dim == size for dim, size in zip(self.dims, shape, strict=True))

@@ -59,6 +59,7 @@ def open_data(samples: Samples, specs: list[InputSpec], shapes: Shapes) -> Sourc
             return open_arrays(path, specs, shapes)
         if has_images(path):
             raise _without_preprocessing(path, "holds photos", path)
+        raise DataError(f"the folder {path} holds no sample data: no .npz or .npy file, and no photo")
     raise DataError(
         f"{path} is not sample data: give an .npz or .npy file, a folder of them, a photo or a folder of photos"
     )

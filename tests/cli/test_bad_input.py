@@ -231,7 +231,7 @@ class TestData:
         assert_refused(run, FAILURE, "cannot be read as a NumPy file", model, "--verify-data", broken)
         folder = model.with_name("empty")
         folder.mkdir()
-        assert_refused(run, FAILURE, "is not sample data", model, "--verify-data", folder)
+        assert_refused(run, FAILURE, "holds no sample data", model, "--verify-data", folder)
 
 
 def _binary(path: Path) -> Path:

@@ -143,7 +143,7 @@ class TestBadData:
     def test_folders_without_photos(self, calibrate: Run, model: Path, data: Path) -> None:
         folder = data.parent / "photos"
         folder.mkdir()
-        assert_refused(calibrate(model, "--data", folder), FAILURE, "is not sample data: give an .npz")
+        assert_refused(calibrate(model, "--data", folder), FAILURE, "holds no sample data: no .npz")
         pytest.importorskip("PIL.Image", reason="Pillow (extra `images`) is not installed")
         (folder / "preprocessing.json").write_text("{}")
         assert_refused(calibrate(model, "--data", folder), FAILURE, "has a preprocessing.json but no photo")

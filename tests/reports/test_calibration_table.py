@@ -197,7 +197,7 @@ def trial(value: float, reuse_ms: float, accepted: bool) -> Trial:
 def test_where_nothing_is_found_it_says_what_was_tried_and_the_best_of_it(found: CalibrationReport, words: str) -> None:
     assert why_nothing(found) == words
     lines = totals(found)
-    assert lines[1].startswith("0 of ") and lines[2] == f"nothing found {words}"
+    assert lines[1].startswith("0 of ") and lines[2] == f"why           {words}"
     assert (
         lines[-1] == "written to    net.reuse.json, which names no layer: compiling with it leaves the model as it is"
     )
@@ -208,7 +208,7 @@ def test_totals_of_a_model_in_which_nothing_gains(tmp_path: Any) -> None:
     lines = totals(dense(0, output=None), tmp_path)
     assert lines[1:] == [
         "0 of 2 convolutions use reuse",
-        "nothing found no settings were tried: the reason stands with each layer",
+        "why           no settings were tried: the reason stands with each layer",
         "calibrated    on 50 runs of x [64, 3, 32, 32] from d.npz",
         "              0 choices tried in 95 s",
         "nothing was written",

@@ -135,4 +135,4 @@ def test_totals_of_what_was_not_run() -> None:
 
 def test_a_model_without_convolutions_has_no_table() -> None:
     lines = printed(report(layers=[]))
-    assert lines[1] == "0 of 0 convolutions use reuse"
+    assert lines[1] == "the model has no convolution, so there is nothing to rewrite"

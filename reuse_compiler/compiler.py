@@ -48,7 +48,7 @@ def default_output(model_path: AnyPath) -> Path:
     """Returns where the result goes unless the user says otherwise: `net.onnx` becomes `net.reuse.onnx`."""
     model_path = Path(model_path)
     stem = model_path.stem if model_path.suffix == ".onnx" else model_path.name
-    return model_path.with_name(f"{stem}.reuse.onnx")
+    return model_path.parent / f"{stem}.reuse.onnx"
 
 
 def compile_file(

@@ -109,7 +109,8 @@ def _sentence(error: BaseException) -> str | None:
         case ReuseError():
             return str(error)
         case _UsageError():
-            return f"{error.format_message().rstrip('.')} (see --help)"  # type: ignore[attr-defined]
+            text = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+            return f"{text.replace(': Value error, ', ': ', 1)} (see --help)"  # so pydantic calls a ValueError
         case SystemExit(code=str(message)):
             return message.removeprefix("error: ")
         case BrokenPipeError():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -75,12 +76,12 @@ def make_options(kind: type[Options], values: Mapping[str, object]) -> Options:
 
 
 def parse_shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
-    """Reads shapes such as `name:1,3,224,224`, one for each input; names may have colons."""
+    """Reads shapes such as `name:1,3,224,224` or `name:1x3x224x224`, one for each input; names may have colons."""
     shapes: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, _, sizes = text.rpartition(":")
         try:
-            shape = tuple(int(size) for size in sizes.split(","))
+            shape = tuple(int(size) for size in re.split("[x,]", sizes))
         except ValueError:
             shape = ()
         if not name or not shape or min(shape) < 1:

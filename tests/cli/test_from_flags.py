@@ -114,7 +114,7 @@ def test_every_kind_of_option_is_read(run: Run, seen: Seen) -> None:
         ("--count many", "'-c' / '--count'"),
         ("--share 1", "--share: Input should be less than 1"),
         ("--share nan", "--share: Input should be"),
-        ("--colour blue", "Invalid value for '--colour'"),
+        ("--colour blue", "Invalid value for '--colour': 'blue' is not one of"),
         ("--numbers 1,x", "--numbers: "),
         ("--tastes sweet,bitter", "--tastes: tastes.1: Input should be 'sweet' or 'sour'"),
         ("--two xy", "Invalid value for '--two': 'xy' has no halves"),
@@ -286,7 +286,7 @@ def test_no_option_takes_a_number_that_is_none(options: type[BaseModel], number:
 
 
 def test_shapes_take_names_with_colons() -> None:
-    assert parse_shapes(["a:0:1,2", "b: 3", "a:0:1,2"]) == {"a:0": (1, 2), "b": (3,)}
+    assert parse_shapes(["a:0:1,2", "b: 3", "a:0:1,2", "c:1x3x8"]) == {"a:0": (1, 2), "b": (3,), "c": (1, 3, 8)}
 
 
 def test_defaults_stand_where_nothing_is_given() -> None:

@@ -78,7 +78,7 @@ def choose_parameters(
     """
     if config is not None:
         _check_config(layers, options, config)
-    _warn_if_none_selected(layers, options)
+    warn_if_none_selected(layers, options.layers)
     return [_decide(layer, options, config, fitted, remaining_ratios.get(layer.name)) for layer in layers]
 
 
@@ -95,8 +95,9 @@ def _check_config(layers: Sequence[Layer], options: CompileOptions, config: Reus
             logger.warning("layer '%s' of the configuration stays dense: %s", name, by_name[name].refusal)
 
 
-def _warn_if_none_selected(layers: Sequence[Layer], options: CompileOptions) -> None:
-    pattern, names = options.layers, [layer.name for layer in layers]
+def warn_if_none_selected(layers: Sequence[Layer], pattern: str | None) -> None:
+    """Tells of a pattern of --layers that matches no layer, with the names that there are."""
+    names = [layer.name for layer in layers]
     if pattern is not None and names and not any(re.search(pattern, name) for name in names):
         logger.warning("--layers '%s' matches no convolution; their names are %s", pattern, ", ".join(names[:10]))
 

@@ -105,7 +105,7 @@ def print_layers(
         _print_reasons(layers, console)
     ratios = [row.cells[index] for row in rows for index, column in enumerate(columns) if column.name == RATIO]
     if set(ratios) - {"-"} or any(RATIO in layer.reason for layer in layers):
-        console.print(Text(f"\n{LEGEND}", "dim"))
+        console.print(Text(f"\n{LEGEND}", "dim"), soft_wrap=not _limited(console))
 
 
 def _print_reasons(layers: Sequence[Layer], console: Console) -> None:

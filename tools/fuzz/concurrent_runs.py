@@ -78,7 +78,7 @@ def _session(rng: Rng, path: Path) -> onnxruntime.InferenceSession:
         layout=pick(rng, ["patch", "channel", "auto"]),
         scope=pick(rng, ["batch", "image"]),
         capacity=pick(rng, [1.0, 0.2]),
-        metric=pick(rng, ["euclidean", "angular"]),
+        distance=pick(rng, ["euclidean", "angular"]),
         table=pick(rng, ["float", "int8"]) if fused else "float",
         lowering="fused" if fused else "staged",
         force=True,

@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from models.builders import SequentialBuilder
-from reuse_compiler.compiler import compile_file, default_output, versions
+from reuse_compiler.compiler import compile_file, default_output
 from reuse_compiler.errors import ConfigError, DataError, ModelError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.reuse.config import FamilyName
@@ -63,12 +63,6 @@ def test_errors_are_raised_and_not_printed(model: Path, capsys: pytest.CaptureFi
     with pytest.raises(ModelError, match="cannot read the model"):
         compile_file(model.with_name("missing.onnx"))
     assert capsys.readouterr() == ("", "")
-
-
-def test_versions_name_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert versions()["operators"][0].isdigit()
-    monkeypatch.setenv("REUSE_LIBRARY", "/no/such/library")
-    assert versions()["operators"] == "missing"
 
 
 @pytest.fixture
@@ -134,15 +128,18 @@ class TestMeasuredRatios:
         data = data_for(wide, repeating=False)
         first, second = compile_file(wide, options=CompileOptions(family="exact"), verify_data=data).layers
         assert tried == [[second.name]] and "r_c measured" in second.reason
-        assert first.decision == "dense" and "even if all vectors were equal; --force" in first.reason
+        assert first.decision == "dense" and "r_c at best 0" in first.reason
         compile_file(
             wide, options=CompileOptions(family="exact", sub_vector_length=1), verify_data=data, overwrite=True
         )
         assert len(tried) == 1, "gathering alone costs more than the dense layers"
 
-    def test_without_data_the_bound_stands(self, wide: Path) -> None:
-        report = compile_file(wide, options=CompileOptions(family="exact"))
-        assert report.layers[1].decision == "dense" and "r_c at most 1" in report.layers[1].reason
+    def test_without_data_nothing_is_assumed(self, wide: Path) -> None:
+        report = compile_file(wide)
+        assert report.layers[1].decision == "dense" and "a small sample cannot tell" in report.layers[1].reason
+        assert not report.regions
+        alone = compile_file(wide, options=CompileOptions(single=True), overwrite=True)
+        assert alone.layers[1].decision == "reuse" and "r_c at best 0" in alone.layers[1].reason
 
 
 class TestUnknownSizes:
@@ -178,7 +175,7 @@ class TestUnknownSizes:
 class TestSlowerThanTheOriginal:
     """What was measured slower on the user's data is not written, unless the user demands it."""
 
-    OPTIONS = CompileOptions(num_hashes=6)
+    OPTIONS = CompileOptions(family="sign", num_hashes=6)
 
     @pytest.fixture
     def deep(self, wide: Path) -> Path:

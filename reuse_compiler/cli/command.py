@@ -48,22 +48,22 @@ class _Sentences:
             raise SystemExit(code or 0)
         return code
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Returns the option --help, which is a flag and has no value to be shown."""
-        option = super().get_help_option(ctx)  # type: ignore[misc]
-        if option is not None:
-            option.metavar = ""
-        return option
-
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Writes the help, in which a flag and its opposite are one word: a column of its own would take their room."""
-        flags = [(each, each.opts, each.secondary_opts) for each in self.get_params(ctx) if each.secondary_opts]  # type: ignore[attr-defined]
+        """Writes the help, in which flags have no value, and a flag and its opposite are one word.
+
+        A column of its own for the opposites would take the room of the text.
+        """
+        parameters = self.get_params(ctx)  # type: ignore[attr-defined]
+        for flag in parameters:
+            if getattr(flag, "is_flag", False):
+                flag.metavar = ""
+        pairs = [(each, each.opts, each.secondary_opts) for each in parameters if each.secondary_opts]
         try:
-            for flag, (name, *_), _ in flags:
+            for flag, (name, *_), _ in pairs:
                 flag.opts, flag.secondary_opts = [f"--[no-]{name.removeprefix('--')}"], []
             super().format_help(ctx, formatter)  # type: ignore[misc]
         finally:
-            for flag, *names in flags:
+            for flag, *names in pairs:
                 flag.opts, flag.secondary_opts = names
 
 

@@ -47,7 +47,7 @@ def _print_environment(wanted: bool) -> None:
 
 
 Version = Annotated[
-    bool, typer.Option("--version", is_eager=True, metavar="", callback=_print_version, help="Print versions and exit.")
+    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print versions and exit.")
 ]
 Env = Annotated[
     bool,

@@ -100,7 +100,6 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     bounds = {}
     if kind is bool:
         long, words = (f"{long}/--no-{long.removeprefix('--')}", words or "yes") if default else (long, words)
-        metavar = ""  # a flag has no value
     elif kind is int:  # bounds of other numbers may exclude themselves, which Typer does not know
         metavar = metavar or "n"
         bounds = {"min": _bound(field, Ge), "max": _bound(field, Le)}

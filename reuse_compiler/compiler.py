@@ -303,7 +303,7 @@ def _warn(result: Verification, lossless: bool) -> None:
             result.rel_error,
             f", or --exclude for layers such as '{worst}'" if worst is not None else "",
         )
-    if result.reuse_ms > result.dense_ms:
+    if result.slower:
         logger.warning(
             "the compiled model is slower than the original (%.3g ms, %.3g ms): measure on real inputs with "
             "--verify-data, leave layers as they are with --exclude, see the settings with --dry-run",

@@ -100,8 +100,8 @@ def compile_model(
         CHECK,
         Flag(
             "Inputs to measure on: an .npz keyed by input names, an .npy for a single input, a folder of those, or a "
-            "photo or folder of photos with a preprocessing.json. The first axis counts samples; they are run in batches "
-            "of the model's size, else of that in --shape, else one by one.",
+            "photo or folder of photos with a preprocessing.json. The first axis counts samples; they are run in "
+            "batches of the model's size, else of that in --shape, else one by one.",
             metavar="PATH",
             default="random numbers, of the sizes in --shape",
         ),

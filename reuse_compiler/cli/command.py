@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import typer
@@ -160,6 +161,9 @@ def _let_go_of_stdout() -> None:
 def run_program(app: typer.Typer, name: str) -> None:
     """Runs a command as a program of its own; for its `main`."""
     end_on_signals()
+    if sys.stdout is None or sys.stderr is None:  # closed by who started the program, as with `>&-`
+        nowhere = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the program runs)
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a name may not suit the encoding
     try:

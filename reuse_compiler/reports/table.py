@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reuse_compiler.reports.printable import printable
+from reuse_compiler.verification.timing import NOISE
 
 FOLDED = 12
 """Characters that a folded column of words is left with at least; where that is too wide still, rows are paragraphs."""
@@ -139,8 +140,8 @@ def ratio_words(dense: float, reuse: float) -> str:
 
 
 def speed(dense: float, reuse: float, threads: int | None) -> str:
-    """Returns both times in words, with their ratio."""
-    ratio = ratio_words(dense, reuse)
+    """Returns both times in words, with their ratio, and whether equal runs differ as much."""
+    ratio = ratio_words(dense, reuse) + (" (within the noise)" if abs(reuse - dense) <= NOISE * dense else "")
     return f"{dense:.3g} ms before, {reuse:.3g} ms after: {ratio}, {threads} thread{'' if threads == 1 else 's'}"
 
 

@@ -33,7 +33,7 @@ PATHS = ("config", "verify_data")
 
 @model_handler_registry("ReuseModel")
 class ReuseModelHandler(ONNXModelHandler):
-    """A compiled model, which Olive runs, and measures, with the operator library; an ONNXModel it would run without."""
+    """A compiled model, which Olive runs and measures with the operator library; an ONNXModel it would run without."""
 
     def prepare_session(
         self,

@@ -39,14 +39,25 @@ def test_the_rest_is_quantised(folder: Path) -> None:
     assert_computes(quantised, x, outputs(onnx.load("model.onnx"), x, library=False), rtol=0.2)
 
 
-def test_convolutions_that_were_not_quantised_are_compiled(folder: Path) -> None:
+def quantised_first(choice: str) -> onnx.ModelProto:
+    """Returns the original, quantised by the recipe with another argument."""
     code = recipe("onnxruntime's quantiser").replace("model.reuse.onnx", "model.onnx")
-    exec(code.replace("reader)", "reader, nodes_to_exclude=['second'])"), {"reader": Reader()})
-    lowered, x = lower(onnx.load("quantised.onnx"), EXACT), images()
-    assert own_nodes(lowered.model) == ["ReuseConv"]
-    declined = [layer.reason for layer in lowered.layers if layer.name == "first"]
-    assert "is quantised" in declined[0]
-    assert_computes(lowered.model, x, outputs(onnx.load("quantised.onnx"), x, library=False), rtol=0.05)
+    exec(code.replace("reader)", f"reader, {choice})"), {"reader": Reader()})
+    return onnx.load("quantised.onnx")
+
+
+def test_convolutions_with_nothing_quantised_around_them_are_compiled(folder: Path) -> None:
+    quantised, x = quantised_first("op_types_to_quantize=['MatMul']"), images()
+    compiled = lower(quantised, EXACT).model
+    assert own_nodes(compiled) == ["ReuseConv", "MaxPool", "ReuseConv"]
+    assert_computes(compiled, x, outputs(quantised, x, library=False), rtol=0.05)
+
+
+def test_convolutions_that_onnxruntime_quantises_itself_stay(folder: Path) -> None:
+    quantised = quantised_first("nodes_to_exclude=['second']")
+    lowered = lower(quantised, EXACT)
+    assert lowered.model is quantised
+    assert any("computes its input, so onnxruntime runs it in integers" in layer.reason for layer in lowered.layers)
 
 
 @pytest.mark.parametrize("package", ["onnxruntime.transformers", "onnxconverter_common"])

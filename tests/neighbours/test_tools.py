@@ -41,7 +41,7 @@ def optimised_by(package: str, function: str) -> Tool:
 
     def tool(model: onnx.ModelProto) -> onnx.ModelProto:
         module = pytest.importorskip(package, reason=f"{package} is not installed")
-        result = getattr(module, function)(model)
+        result: onnx.ModelProto | tuple[onnx.ModelProto, bool] = getattr(module, function)(model)
         return result[0] if isinstance(result, tuple) else result  # onnxsim tells, too, whether it has compared
 
     return tool

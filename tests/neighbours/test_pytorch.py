@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -14,7 +15,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the exporters' own
 
 
-def network() -> torch.nn.Module:
+def network() -> Any:
     """Every activation that we fuse, batch normalizations with numbers of their own, and two ways of padding."""
     torch.manual_seed(0)
     layers = torch.nn

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -26,7 +26,11 @@ from tests.neighbours.recipes import images, outputs, own_nodes, run_recipe, sec
 
 Tool = Callable[[onnx.ModelProto], onnx.ModelProto | None]
 SOURCE, RESULT = "model.reuse.onnx", "changed.onnx"
+PACKAGES = ("onnxslim", "onnxsim", "onnxoptimizer", "onnxscript", "onnx_graphsurgeon", "onnx.")
+"""Whose tools are called by their name; the others are onnxruntime's."""
 ROW = re.compile(r"^\| (.+?) \| (stay|inlined) \| (stay|gone|broken) \|$", re.MULTILINE)
+HEADING = "What tools make of a compiled model"
+WORDS = section(HEADING)
 QUANTISED = 0.2
 """Error of the quantiser's 8 bits, relative to the largest output; others are as exact as float32."""
 
@@ -87,11 +91,18 @@ TOOLS: dict[str, Tool] = {
     "`onnxruntime.transformers.optimizer` with `opt_level=1`": by_transformers(1),
     "`optimized_model_filepath` of a session without our library": saved_by_a_session(False),
 }
-TABLE = {tool: tuple(words) for tool, *words in ROW.findall(section("What tools make of a compiled model"))}
+TABLE = {tool: tuple(words) for tool, *words in ROW.findall(WORDS)}
 
 
 def test_the_table_has_every_tool() -> None:
     assert list(TABLE) == list(TOOLS)
+
+
+def as_seen(name: str) -> bool:
+    """Tells whether the tool's package has the version that the page names: others may do better."""
+    package = next((each for each in PACKAGES if each in name.lower()), "onnxruntime").rstrip(".")
+    [seen] = re.findall(rf"\b{package} ([\d.]+\d)", WORDS.replace("\n", " "), re.IGNORECASE)
+    return f"{version(package)}.".startswith(f"{seen}.")
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -101,18 +112,19 @@ def test_tools(name: str, folder: Path) -> None:
     made = TOOLS[name](onnx.load(SOURCE))
     changed = onnx.load(RESULT) if made is None else made
     tolerances: dict[str, Any] = {"rtol": QUANTISED if name.startswith("`quantize_") else 1e-4}
+    assert_close(outputs(changed, x, library=True), expected, **tolerances)
 
     operators, functions = TABLE[name]
-    assert own_nodes(changed) == (own_nodes(compiled) if operators == "stay" else [])
-    kept = {function.name for function in changed.functions if function.domain == "ai.reuse"}
-    assert kept == (set() if functions == "gone" else {"MaxPool", "ReuseConv"})
-    assert_close(outputs(changed, x, library=True), expected, **tolerances)
-    needs_library = operators == "stay" and functions != "stay"
-    if needs_library:
-        with pytest.raises((Fail, InvalidGraph), match=r"is not a registered function/op|Type 'tensor\(int32\)'"):
-            outputs(changed, x, library=False)
+    if as_seen(name):
+        assert own_nodes(changed) == (own_nodes(compiled) if operators == "stay" else [])
+        kept = {function.name for function in changed.functions if function.domain == "ai.reuse"}
+        assert kept == (set() if functions == "gone" else {"MaxPool", "ReuseConv"})
+        if operators == "stay" and functions != "stay":
+            with pytest.raises((Fail, InvalidGraph), match=r"is not a registered function/op|Type 'tensor\(int32\)'"):
+                outputs(changed, x, library=False)
+    if functions != "stay":
         onnx.save(changed, RESULT)
-        run_recipe("What tools make of a compiled model")
+        run_recipe(HEADING)
         changed = onnx.load(RESULT)
-        np.testing.assert_array_equal(outputs(changed, x, library=True), outputs(compiled, x, library=True))
+        assert_close(outputs(changed, x, library=True), expected, **tolerances)
     assert_close(outputs(changed, x, library=False), expected, **tolerances)

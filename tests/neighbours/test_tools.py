@@ -20,6 +20,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 from onnxruntime.transformers import optimizer
 
+import reuse_compiler
 from reuse_compiler.runtime.library import library_path
 from tests.comparison import assert_close
 from tests.neighbours.recipes import images, outputs, own_nodes, run_recipe, section
@@ -106,7 +107,7 @@ def as_seen(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_tools(name: str, folder: Path) -> None:
+def test_tools(name: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     compiled, x = onnx.load(SOURCE), images()
     expected = outputs(onnx.load("model.onnx"), x, library=False)
     made = TOOLS[name](onnx.load(SOURCE))
@@ -119,6 +120,8 @@ def test_tools(name: str, folder: Path) -> None:
         assert own_nodes(changed) == (own_nodes(compiled) if operators == "stay" else [])
         kept = {function.name for function in changed.functions if function.domain == "ai.reuse"}
         assert kept == (set() if functions == "gone" else {"MaxPool", "ReuseConv"})
+        reuse_compiler.session(changed.SerializeToString())
+        assert ("nothing is reused" in caplog.text) == (operators == "inlined")
         if operators == "stay" and functions != "stay":
             with pytest.raises((Fail, InvalidGraph), match=r"is not a registered function/op|Type 'tensor\(int32\)'"):
                 outputs(changed, x, library=False)

@@ -15,11 +15,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from reuse_compiler.pipeline import lower
 from reuse_compiler.runtime.library import library_path
 from tests.comparison import assert_close
-from tests.neighbours.recipes import network, outputs, recipe
-from tests.passes.models import EXACT
+from tests.neighbours.recipes import SIZE, compiled, network, outputs, own_nodes, recipe
 from tools.cpp_build import ROOT
 
 
@@ -43,13 +41,14 @@ def test_the_program(folder: Path) -> None:
     (folder / "run_model.cc").write_text(recipe("C++", "cpp"), encoding="utf-8")
     (folder / "libreuse_ops.so").symlink_to(library_path())
     # Without functions in it, the model runs with the library only.
-    onnx.save(lower(network(), EXACT.model_copy(update={"fallback": False})).model, "model.reuse.onnx")
+    onnx.save(compiled(network(), fallback=False), "model.reuse.onnx")
+    assert own_nodes(onnx.load("model.reuse.onnx"))
     (folder / "release").mkdir()
     environment = os.environ | release(folder / "release")
     done = subprocess.run(
         ["bash", "-e", "-c", recipe("C++", "sh")], env=environment, check=True, stdout=subprocess.PIPE, text=True
     )
     printed = np.array([done.stdout.split()], np.float32)
-    assert_close(printed, outputs(network(), np.full((1, 3, 16, 16), 0.5, np.float32), library=False))
+    assert_close(printed, outputs(network(), np.full((1, 3, SIZE, SIZE), 0.5, np.float32), library=False))
     wrong = subprocess.run(["./run_model", "./nowhere.so", "model.reuse.onnx"], env=environment, stderr=subprocess.PIPE)
     assert wrong.returncode == 1 and b"nowhere.so" in wrong.stderr

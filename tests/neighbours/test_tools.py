@@ -21,8 +21,10 @@ from onnxruntime.transformers import optimizer
 
 import reuse_compiler
 from reuse_compiler.passes.add_function_bodies import add_function_bodies
+from reuse_compiler.pipeline import lower
 from reuse_compiler.runtime.library import library_path
 from tests.neighbours.recipes import assert_computes, compiled, functions, network, own_nodes, run_recipe, section
+from tests.passes.models import EXACT
 
 Tool = Callable[[onnx.ModelProto], onnx.ModelProto | None]
 HEADING = "What tools make of a compiled model"
@@ -116,6 +118,13 @@ def tolerance(name: str) -> float:
 
 def test_the_table_has_every_tool() -> None:
     assert list(TABLE) == list(TOOLS)
+
+
+@pytest.mark.parametrize("name", [name for name in TOOLS if name != "`quantize_dynamic`"])
+def test_before_compiling(name: str, folder: Path) -> None:
+    lowered = lower(apply(name, network()), EXACT).model
+    assert own_nodes(lowered) == ["MaxPool", "ReuseConv", "ReuseConv", "ReuseConv"]
+    assert_computes(lowered, network())
 
 
 @pytest.mark.parametrize("name", TOOLS)

@@ -12,9 +12,8 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from reuse_compiler.compiler import compile_file
+import reuse_compiler
 from reuse_compiler.graph.structure import graphs_of
-from reuse_compiler.options import CompileOptions
 from reuse_compiler.runtime.library import library_path
 from tests.comparison import assert_close
 from tests.passes.models import model_of, random_array, tensor, value
@@ -22,7 +21,7 @@ from tools.cpp_build import ROOT
 
 Array = npt.NDArray[Any]
 PAGE = (ROOT / "docs" / "neighbours.md").read_text(encoding="utf-8")
-CHANNELS, SIZE = 64, 96
+CHANNELS, SIZE = 64, 64
 """Large enough that layers are expected to gain from reuse."""
 node = helper.make_node
 
@@ -44,7 +43,7 @@ def run_recipe(heading: str, names: dict[str, object] | None = None) -> None:
 
 
 def network(seed: int = 0) -> onnx.ModelProto:
-    """Convolutions around a pool, a pool that is not between any, and a matrix; x [N, 3, 96, 96] becomes y [N, 10]."""
+    """Convolutions around a pool, a pool that is not between any, and a matrix; x [N, 3, 64, 64] becomes y [N, 10]."""
     nodes = [
         node("Conv", ["x", "w0", "b0"], ["c0"], "first", pads=[1] * 4), node("Relu", ["c0"], ["r0"], "relu"),
         node("Conv", ["r0", "w1", "b1"], ["c1"], "second", pads=[1] * 4), node("Relu", ["c1"], ["r1"], "relu2"),
@@ -62,12 +61,9 @@ def network(seed: int = 0) -> onnx.ModelProto:
     return model_of(nodes, [value("x", ["N", 3, SIZE, SIZE])], [value("y", ["N", 10])], constants)
 
 
-def compiled(original: onnx.ModelProto, **options: object) -> onnx.ModelProto:
-    """Returns what the compiler makes of a model without measuring anything; leaves files in the current folder."""
-    onnx.save(original, "original.onnx")
-    settings = CompileOptions.model_validate({"shapes": {"x": (1, 3, SIZE, SIZE)}} | options)
-    compile_file("original.onnx", "compiled.onnx", settings, verify=False, overwrite=True)
-    return onnx.load("compiled.onnx")
+def compiled(original: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
+    """Returns what the compiler makes of a model without measuring anything."""
+    return reuse_compiler.compile(original, verify=False, shapes={"x": (1, 3, SIZE, SIZE)}, **options).model
 
 
 def images() -> Sequence[Array]:

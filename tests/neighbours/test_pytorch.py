@@ -50,11 +50,8 @@ def export_and_compile(how: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     """Runs the recipe with these arguments, and with options that have layers of this size rewritten."""
     monkeypatch.chdir(folder)
     code = recipe("PyTorch").replace("dynamo=True", how)
-    code = code.replace('"model.reuse.onnx"', '"model.reuse.onnx", CompileOptions(family="exact", force=True)')
-    exec(
-        f"from reuse_compiler.options import CompileOptions\n{code}",
-        {"network": network(), "x": torch.ones(2, 3, 16, 16)},
-    )
+    code = code.replace('compile("model.onnx")', 'compile("model.onnx", family="exact", force=True)')
+    exec(code, {"network": network(), "x": torch.ones(2, 3, 16, 16)})
     compiled, x = onnx.load("model.reuse.onnx"), random_array(2, 3, 16, 16)
     assert own_nodes(compiled) == ["MaxPool", "ReuseConv", "ReuseConv", "ReuseConv"]
     with torch.no_grad():

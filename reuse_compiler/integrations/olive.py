@@ -28,7 +28,6 @@ from reuse_compiler.runtime import session
 
 MODULE = "reuse_compiler.integrations.olive"
 """This file, under which Olive finds the pass; as a program it has another name."""
-PATHS = ("config", "verify_data")
 
 
 @model_handler_registry("ReuseModel")
@@ -60,20 +59,18 @@ class ReuseCompile(Pass):
 
     @classmethod
     def _default_config(cls, accelerator_spec: AcceleratorSpec) -> dict[str, PassConfigParam]:
-        own = {
-            "verify_data": PassConfigParam(type_=str, description="Inputs for the comparison with the original."),
-            "threads": PassConfigParam(type_=int, default_value=1, description="Threads of the comparison."),
-        }
-        options = {
+        params = {
             name: PassConfigParam(
                 type_=field.annotation,
                 default_value=field.get_default(call_default_factory=True),
+                category=ParamCategory.PATH if name == "config" else ParamCategory.NONE,
                 description=flag_of(field).help,
             )
             for name, field in CompileOptions.model_fields.items()
         }
-        for name, parameter in (params := options | own).items():
-            parameter.category = ParamCategory.PATH if name in PATHS else ParamCategory.NONE
+        inputs = "Inputs that layers are chosen and compared on."
+        params["verify_data"] = PassConfigParam(type_=str, category=ParamCategory.PATH, description=inputs)
+        params["threads"] = PassConfigParam(type_=int, default_value=1, description="Threads that models run with.")
         return params
 
     def _run_for_config(

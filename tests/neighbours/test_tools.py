@@ -131,7 +131,9 @@ def test_before_compiling(name: str, folder: Path) -> None:
 def test_with_functions(name: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = onnx.load("model.reuse.onnx")
     outcome = TABLE[name][0]
-    if outcome.startswith("ends") and as_seen(name):
+    if outcome.startswith("ends"):
+        if not as_seen(name):
+            pytest.skip("the page names another version, which ends with an error")
         with pytest.raises(RecursionError):
             apply(name, model)
         return
@@ -144,7 +146,8 @@ def test_with_functions(name: str, folder: Path, caplog: pytest.LogCaptureFixtur
         if outcome == "loses functions":
             with pytest.raises(Fail, match="is not a registered function/op"):
                 assert_computes(changed, network())
-    add_function_bodies(changed)
+    if outcome == "loses functions":
+        add_function_bodies(changed)
     assert_computes(changed, network(), rtol=tolerance(name))
 
 

@@ -101,6 +101,7 @@ TABLE = {tool: tuple(words) for tool, *words in ROW.findall(WORDS)}
 def as_seen(name: str) -> bool:
     """Tells whether the tool's package has the version that the page names: others may do better."""
     package = next((each for each in PACKAGES if each in name.lower()), "onnxruntime").rstrip(".")
+    pytest.importorskip(package, reason=f"{package} is not installed")
     [seen] = re.findall(rf"\b{package} ([\d.]+\d)", WORDS.replace("\n", " "), re.IGNORECASE)
     return f"{version(package)}.".startswith(f"{seen}.")
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from reuse_compiler.reports.printable import printable
 
 WIDE = 140
-"""Columns of a terminal from which on the reasons stand in the table; in a narrower one those that matter follow it."""
+"""Columns of a terminal from which on the reasons stand in the table; elsewhere those that matter follow it."""
 FOLDED = 12
 """Characters that a folded column of words is left with at least; where that is too wide still, rows are paragraphs."""
 GAP = 2
@@ -86,11 +86,12 @@ def print_layers(
 ) -> None:
     """Prints a row per convolution: its cells and the reason of the decision; nothing without any.
 
-    In a narrow terminal the reasons of the layers that stay dense follow the table instead, each once.
+    In a narrow terminal, and in a pipe, whose lines are read in logs and mails, the reasons of the layers that stay
+    dense follow the table instead, each once.
     """
     if not layers:
         return
-    narrow = _limited(console) and console.width < WIDE
+    narrow = not _limited(console) or console.width < WIDE
     rows = [
         Row([*cells(layer), *([] if narrow else [layer.reason])], "" if layer.decision == "reuse" else "dim")
         for layer in layers

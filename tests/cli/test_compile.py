@@ -260,7 +260,13 @@ class TestHelp:
         flags += " --overwrite --verify-data --report --log-level --shape --threads --seed --no-verify"
         flags += " --version --calibration-data --labels --calibration-metric --max-drop"
         assert [flag for flag in flags.split() if flag not in result.stdout] == []
-        for words in ("Examples", "Which layers", "Verification", "Exit codes", "reuse-compile net.onnx --dry-run"):
+        for words in (
+            "More examples",
+            "Which layers",
+            "Verification",
+            "Exit codes",
+            "reuse-compile net.onnx --dry-run",
+        ):
             assert words in result.stdout
 
     def test_versions(self, run: Run) -> None:

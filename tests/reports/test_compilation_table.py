@@ -65,9 +65,7 @@ def test_a_pipe_gets_one_line_per_layer_however_long() -> None:
         "L",
         "H",
         "r_c",
-        "predicted",
         "cost",
-        "output",
         "error",
     ]
     assert first.split()[:9] == ["conv[1]", "reuse", "channel", "sign", "64", "12", "0.057", "0.31", "0.00012"]

@@ -35,7 +35,7 @@ from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
 from reuse_compiler.verification.layer_shapes import measure_shapes
 from reuse_compiler.verification.ratios import measure_ratios
 from reuse_compiler.verification.sessions import LoadError, RunError
-from reuse_compiler.verification.sources import data_files, open_data
+from reuse_compiler.verification.sources import Samples, data_files, open_data
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def compile_file(
     overwrite: bool = False,
     dry_run: bool = False,
     verify: bool = True,
-    verify_data: AnyPath | None = None,
+    verify_data: Samples | None = None,
     threads: int = 1,
     progress: ProgressCallback = silent,
 ) -> ModelReport:
@@ -77,8 +77,42 @@ def compile_file(
     model = load_model(model_path)
     if not dry_run:
         refuse_read(output_path, files_read(model, model_path, options, verify_data))
+    compiled, report = compile_model(
+        model,
+        options,
+        name=os.fspath(model_path),
+        folder=output_path.parent,
+        verify=verify and not dry_run,
+        verify_data=verify_data if verify else None,
+        threads=threads,
+        progress=progress,
+    )
+    if dry_run:
+        return report
+    progress("writing the result", 0, 0)
+    save_model(compiled, output_path, overwrite=overwrite)
+    return report.model_copy(update={"output": str(output_path)})
+
+
+def compile_model(
+    model: onnx.ModelProto,
+    options: CompileOptions,
+    *,
+    name: str,
+    folder: Path,
+    verify: bool = True,
+    verify_data: Samples | None = None,
+    threads: int = 1,
+    progress: ProgressCallback = silent,
+) -> tuple[onnx.ModelProto, ModelReport]:
+    """Compiles a model in memory, as `load_model` returns it; gives the result, and a report without an output.
+
+    `model` is not changed; it is the result itself where nothing was rewritten. The report calls it `name`. `folder` is
+    for temporary copies of a model with external data. Without `verify` the result is not run, and `verify_data` only
+    serves to choose layers and settings. Raises what `compile_file` raises, but for OutputError.
+    """
     source = None
-    if verify and verify_data is not None:
+    if verify_data is not None:
         specs = model_inputs(model)
         source = open_data(verify_data, specs, options.shapes)
         options = options.model_copy(update={"shapes": _shapes_from(source, specs) | options.shapes})
@@ -87,17 +121,16 @@ def compile_file(
     prepared, ratios = find_layers(model, options.shapes), dict[str, float]()
     if source is not None and config is None:
         with with_libraries(options.custom_op_libraries):
-            prepared, ratios = _measure(prepared, options, source, threads, output_path.parent, progress)
+            prepared, ratios = _measure(prepared, options, source, threads, folder, progress)
         progress("rewriting convolutions", 0, 0)
     decisions = choose_parameters(prepared.layers, options, config, fitted, ratios)
     lowered, result = carry_out(prepared, decisions, options), None
-    if verify and lowered.modified and not dry_run:
+    if verify and lowered.modified:
         source = source or RandomSource(model_inputs(model), lowered.bound, options.seed)
         with with_libraries(options.custom_op_libraries), _advice(source, model, lowered.bound, options):
-            lowered, result = _verify(prepared, lowered, options, source, threads, output_path.parent, progress)
+            lowered, result = _verify(prepared, lowered, options, source, threads, folder, progress)
     report = ModelReport(
-        model=os.fspath(model_path),
-        output=None if dry_run else str(output_path),
+        model=name,
         layers=lowered.layers,
         versions=versions(),
         options=options.model_dump(mode="json"),
@@ -105,15 +138,11 @@ def compile_file(
     )
     if result is not None:
         _add_measured(report, result, lowered, threads)
-    if dry_run:
-        return report
-    progress("writing the result", 0, 0)
-    save_model(lowered.model, output_path, overwrite=overwrite)
-    return report
+    return lowered.model, report
 
 
 def files_read(
-    model: onnx.ModelProto, model_path: AnyPath, options: CompileOptions, verify_data: AnyPath | None = None
+    model: onnx.ModelProto, model_path: AnyPath, options: CompileOptions, verify_data: Samples | None = None
 ) -> set[Path]:
     """Returns the files that a compilation reads, which no result may replace."""
     files = files_of(model, model_path) | set(options.custom_op_libraries)

@@ -155,11 +155,7 @@ class ArraySource(Source):
 
     def __getitem__(self, index: int) -> Feed:
         file, feed = self._find(index)
-        # onnxruntime takes plain arrays; a map of an .npz is not aligned.
-        return {
-            name: np.require(np.asarray(part), None, ["C", "A"])
-            for name, part in self._batches(file).feeds[feed].items()
-        }
+        return plain(self._batches(file).feeds[feed])
 
     @property
     def _order(self) -> range:
@@ -178,7 +174,7 @@ class ArraySource(Source):
             self._open.move_to_end(number)
             return self._open[number]
         file = self._files[number]
-        arrays = _by_input(read_arrays(file), self._specs, file)
+        arrays = by_input(read_arrays(file), self._specs, str(file))
         self._open[number] = split(arrays, self._specs, self._shapes, str(file))
         while len(self._open) > 1 and (len(self._open) > KEPT_FILES or self._open_bytes() > KEPT_BYTES):
             self._open.popitem(last=False)
@@ -227,13 +223,16 @@ def split(arrays: dict[str, NDArray[Any]], specs: list[InputSpec], shapes: Shape
     return Batches(feeds, rows, len(arrays[leading.name]) if is_cut else count * rows)
 
 
-def _by_input(
-    loaded: NDArray[Any] | dict[str, NDArray[Any]], specs: list[InputSpec], file: Path
-) -> dict[str, NDArray[Any]]:
-    """The arrays of a file by input name; raises DataError if it has other names."""
-    arrays = {_only_input(specs, file): loaded} if isinstance(loaded, np.ndarray) else loaded
-    check_names(arrays, specs, str(file))
+def by_input(loaded: NDArray[Any] | dict[str, NDArray[Any]], specs: list[InputSpec], where: str) -> Feed:
+    """Returns arrays by input name, a single one being that of the only input; raises DataError for other names."""
+    arrays = {_only_input(specs, where): loaded} if isinstance(loaded, np.ndarray) else loaded
+    check_names(arrays, specs, where)
     return arrays
+
+
+def plain(feed: Feed) -> Feed:
+    """Returns the arrays as onnxruntime takes them, copied where need be: a map of an .npz is not aligned."""
+    return {name: np.require(np.asarray(array), None, ["C", "A"]) for name, array in feed.items()}
 
 
 def _cut(array: NDArray[Any], spec: InputSpec, shapes: Shapes, where: str) -> list[NDArray[Any]]:
@@ -265,12 +264,10 @@ def batch_size(spec: InputSpec, shapes: Shapes, available: int, what: str) -> in
     return fixed
 
 
-def _only_input(specs: list[InputSpec], file: Path) -> str:
+def _only_input(specs: list[InputSpec], where: str) -> str:
     if len(specs) != 1:
         names = [spec.name for spec in specs]
-        raise DataError(
-            f"{file} holds one array, but the model has the inputs {names}: give an .npz keyed by their names"
-        )
+        raise DataError(f"{where} holds one array, but the model has the inputs {names}: give arrays by name (an .npz)")
     return specs[0].name
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -28,6 +28,12 @@ OUTSIDE = {
 SOURCES = {page: source for source, page in OUTSIDE.items()}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 CODE = re.compile(r"^```.*?^```|^    .*?$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Leaves out of the navigation what this checkout has no page for (mkdocs calls this)."""
+    config.nav = [entry for entry in config.nav or [] if not _is_missing(entry)]
+    return config
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -62,3 +68,8 @@ def site_links(markdown: str, page: str, known: set[str]) -> str:
         parts += [LINK.sub(follow, markdown[end : code.start()]), code[0]]
         end = code.end()
     return "".join([*parts, LINK.sub(follow, markdown[end:])])
+
+
+def _is_missing(entry: dict[str, Any]) -> bool:
+    [page] = entry.values()
+    return isinstance(page, str) and not (ROOT / SOURCES.get(page, posixpath.join(DOCS, page))).is_file()

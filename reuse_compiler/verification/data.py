@@ -61,15 +61,24 @@ LARGEST_RANDOM = 2**28
 """Values of all inputs that are made at most: they take 2 GiB before they have their type."""
 
 
+REPEATING_SHARE = 4
+"""One row of so many is random in an image that repeats; the others are blank."""
+
+
 class RandomSource(Source):
-    """One feed: normal floats, zeros and ones for integers (which may be indices) and booleans."""
+    """One feed: normal floats, zeros and ones for integers (which may be indices) and booleans.
+
+    If it is `repeating`, most rows of images are blank.
+    """
 
     is_random = True
 
-    def __init__(self, specs: list[InputSpec], shapes: Shapes, seed: int) -> None:
+    def __init__(self, specs: list[InputSpec], shapes: Shapes, seed: int, *, repeating: bool = False) -> None:
         _check_size(specs, shapes)
         rng = np.random.default_rng(seed)
         self._feed = {spec.name: _random_array(rng, spec, shapes.get(spec.name)) for spec in specs}
+        for array in self._feed.values() if repeating else ():
+            make_repeating(array)
         sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in self._feed.items())
         self.description = f"random normal input {sizes}, seed {seed}" if sizes else "a model without inputs"
 
@@ -85,6 +94,13 @@ class RandomSource(Source):
 
     def __getitem__(self, index: int) -> Feed:
         return self._feed
+
+
+def make_repeating(array: NDArray[Any]) -> None:
+    """Sets all but the first rows of an image to zero: of axis 2 of [N, C, H, W], or the last of [N, C, W]."""
+    if array.ndim in (3, 4):
+        rows = array if array.ndim == 3 else array.swapaxes(2, 3)
+        rows[..., -(-rows.shape[-1] // REPEATING_SHARE) :] = 0
 
 
 class NoisySource(Source):

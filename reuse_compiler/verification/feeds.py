@@ -53,11 +53,13 @@ class FeedSource(Source):
 
 def _by_input(samples: Any, specs: list[InputSpec], where: str) -> Feed:
     """Anything NumPy takes for an array is one, such as a tensor of PyTorch."""
-    if isinstance(samples, Mapping):
-        samples = {str(name): np.asarray(array) for name, array in samples.items()}
-    else:
-        samples = np.asarray(samples)
-    return by_input(samples, specs, where)
+    try:
+        if isinstance(samples, Mapping):
+            arrays = {str(name): np.asarray(array) for name, array in samples.items()}
+            return by_input(arrays, specs, where)
+        return by_input(np.asarray(samples), specs, where)
+    except (RuntimeError, TypeError, ValueError) as error:  # of lists that are no rectangle, tensors of another device
+        raise DataError(f"{where} is not made of arrays: {error}") from error
 
 
 def _one_run(samples: Any, specs: list[InputSpec], where: str) -> Feed:

@@ -257,6 +257,7 @@ class TestInMemory:
             ([{"y": samples(2)}], [FREE], "feed 0 of the data in memory has no array for the input 'x'"),
             (samples(2), [FREE, SCALE], "the data in memory holds one array, but the model has the inputs"),
             ([], [FREE], "the data in memory is empty"),
+            ([[[1.0], [1.0, 2.0]]], [FREE], "feed 0 of the data in memory is not made of arrays: "),
             ({}, [], "the model has no inputs"),
         ]
         for data, specs, message in cases:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 BLOCK = re.compile(
-    r"^(?P<reason><!-- not run: .+ -->\n)?```(?P<language>sh|python)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^(?P<reason><!-- not run: [^\n]+ -->\n)?```(?P<language>sh|python)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 SHOWN = re.compile(r"\n+```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOTHING_GAINS = 3

@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_blocks_run_one_after_another(folder: Path) -> None:
     found = blocks(ROOT / "README.md")
-    assert {block.language for block in found} == {"sh", "python"}
+    assert sum(block.language == "sh" for block in found) > 3 and sum(block.language == "python" for block in found) > 3
     for block in found:
         run(block, folder)
     assert (folder / "report" / "report.html").exists()

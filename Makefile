@@ -9,7 +9,7 @@ ORT_VERSIONS := 1.18.1 1.24.4 newest
 # Instruction sets that the kernels are compiled for; a machine that lacks one runs the baseline in its place.
 ISAS := baseline avx2 avx512
 
-CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake')
+CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake' -o -name '*.map') reuse_compiler/_version.py
 CPP_FORMATTED := $(filter %.cc %.cu %.h,$(CPP_SOURCES))
 # clang-tidy reads what the C++ compiler does: the CUDA kernels through their tests on the host.
 CPP_TIDIED := $(filter-out %ort_abi_test.cc %cuda_kernels.cc,$(filter %.cc,$(CPP_SOURCES)))
@@ -19,7 +19,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # `make gpu-check --dry` (make's --dry-run) says what the check would do.
 GPU_FLAGS := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry)
 
-.PHONY: demo test build lint format cpp-test kernel-bench python-test fuzz compatibility tidy gpu-check gpu-rehearsal site clean help
+.PHONY: demo test build lint format cpp-test kernel-bench python-test fuzz compatibility tidy wheel wheel-cuda gpu-check gpu-rehearsal site clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
@@ -91,6 +91,12 @@ fuzz: $(VENV)/.built  ## 10 minutes of random nodes, geometries, models, files a
 
 site: $(VENV)/.installed  ## the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+wheel: $(VENV)/.installed  ## what is published: the sources and the wheel for the CPU, built, tried and put into dist/
+	$(BIN)/python -m tools.wheels
+
+wheel-cuda: $(VENV)/.installed  ## the same with the CUDA kernels: a wheel alone, of version X.Y.Z+cu13
+	$(BIN)/python -m tools.wheels --cuda
 
 gpu-check:  ## prove and measure the CUDA operators on this machine's GPU, within 5 minutes
 	+$(GPU_PYTHON) -m tools.gpu_check $(GPU_FLAGS)

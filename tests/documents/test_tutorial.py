@@ -46,7 +46,7 @@ def same_word(shown: str, printed: str) -> bool:
         beginning, _, end = shown.partition("...")
         return printed.startswith(beginning) and printed.endswith(end)
     try:
-        return math.isclose(float(shown.rstrip(",:;")), float(printed.rstrip(",:;")), rel_tol=TOLERANCE)
+        return math.isclose(float(shown.rstrip(",:;%")), float(printed.rstrip(",:;%")), rel_tol=TOLERANCE)
     except ValueError:
         return shown == printed
 

@@ -17,12 +17,17 @@ def take_back(decisions: Sequence[Decision], measured: str) -> list[Decision]:
     """
     best_first = sorted((each for each in decisions if each.plan is not None), key=_expected_gain, reverse=True)
     worse = {each.layer.name for each in best_first[len(best_first) // 2 :]}
-    return [
-        replace(each, plan=None, reason=f"taken back, as {measured} ({each.reason}); {FORCE}")
-        if each.layer.name in worse
-        else each
-        for each in decisions
-    ]
+    return [_taken_back(each, measured) if each.layer.name in worse else each for each in decisions]
+
+
+def take_all_back(decisions: Sequence[Decision], measured: str) -> list[Decision]:
+    """Returns the decisions with all rewritten layers left dense, `measured` being the reason."""
+    return [each if each.plan is None else _taken_back(each, measured) for each in decisions]
+
+
+def _taken_back(decision: Decision, measured: str) -> Decision:
+    reason = f"taken back, as {measured} ({decision.reason}); {FORCE}"
+    return replace(decision, plan=None, reason=reason)
 
 
 def _expected_gain(decision: Decision) -> float:

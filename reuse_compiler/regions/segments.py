@@ -23,7 +23,7 @@ LARGEST_SHARE = 0.05
 MOST_SEGMENTS = 6
 LARGEST_WINDOW = 32
 """The side of the largest window that is looked at: larger ones seldom repeat."""
-TEST_SHARE = 0.01
+TEST_SHARE = 0.005
 """Of a segment's work, what deciding about it may cost."""
 MULTIPLY_ADDS_PER_TEST = 1.5e6
 MULTIPLY_ADDS_PER_VALUE = 60.0

@@ -69,6 +69,8 @@ class Verification:
     reuse_ms: float = 0.0
     slower: bool = False
     """Whether the compiled model took longer by more than the noise."""
+    faster: bool = False
+    """Whether the original did."""
     repeating_ms: tuple[float, float] | None = None
     """Times of both on another input, of which most repeats, where that was measured, too."""
     layer_errors: dict[str, float] = field(default_factory=dict)
@@ -122,6 +124,7 @@ class Verifier:
         self.progress(what, total, total)
         result.dense_ms, result.reuse_ms = turns.median_ms(ORIGINAL), turns.median_ms(COMPILED)
         result.slower = is_slower(turns.samples, COMPILED, ORIGINAL)
+        result.faster = is_slower(turns.samples, ORIGINAL, COMPILED)
         _summarize(differences, outputs, result)
 
     def _compare_layers(self, layers: Sequence[LayerTensor], result: Verification) -> None:

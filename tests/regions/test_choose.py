@@ -20,6 +20,7 @@ from reuse_compiler.report import ModelReport
 from reuse_compiler.reports.compilation_table import totals
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.runtime import session, statistics
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL
 from reuse_compiler.verification.verify import Verifier
 from tests.comparison import assert_close
 from tests.passes.models import random_array
@@ -151,10 +152,12 @@ def test_a_model_compiled_without_data(path: Path, images: Mapping[str, np.ndarr
     assert "2 where " in lines and "of 'x' repeats; saves up to " in lines and "--single writes one" in lines
 
 
+IS_SLOWER = "reuse_compiler.verification.verify.is_slower"
+
+
 def test_it_is_verified_in_both_forms(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slower_in: list[bool] = []
     monkeypatch.setattr(saving, "_times", times(10.0, 15.0, 4.0))
-    monkeypatch.setattr("reuse_compiler.verification.verify.is_slower", lambda *_: bool(slower_in and slower_in.pop()))
+    monkeypatch.setattr(IS_SLOWER, lambda samples, name, other: name == ORIGINAL)
     report = compile_file(path)
     assert report.rel_error == 0.0  # random inputs take the original nodes
     assert report.repeating_ms is not None and report.reuse_ms is not None
@@ -164,7 +167,7 @@ def test_it_is_verified_in_both_forms(path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_two_forms_that_are_slower_are_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saving, "_times", times(10.0, 15.0, 4.0))
-    monkeypatch.setattr("reuse_compiler.verification.verify.is_slower", lambda *_: True)
+    monkeypatch.setattr(IS_SLOWER, lambda samples, name, other: name == COMPILED)
     tried: list[int] = []
     run = Verifier.run
 
@@ -177,6 +180,17 @@ def test_two_forms_that_are_slower_are_not_written(path: Path, monkeypatch: pyte
     assert not report.regions and {layer.decision for layer in report.layers} == {"dense"}
     assert any(layer.reason.startswith("taken back, as the model took") for layer in report.layers)
     assert tried[1] < tried[0]  # first the nodes behind were taken in, so that no border is left
+    assert onnx.load(path.with_name("net.reuse.onnx")) == onnx.load(path)
+
+
+def test_two_forms_that_gain_nothing_where_most_repeats_are_not_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "_times", times(10.0, 15.0, 4.0))
+    monkeypatch.setattr(IS_SLOWER, lambda samples, name, other: False)
+    report = compile_file(path)
+    assert not report.regions and report.repeating_ms is None
+    assert "where three quarters of the input were blank" in report.layers[1].reason
     assert onnx.load(path.with_name("net.reuse.onnx")) == onnx.load(path)
 
 

@@ -9,7 +9,7 @@ ORT_VERSIONS := 1.18.1 1.24.4 newest
 # Instruction sets that the kernels are compiled for; a machine that lacks one runs the baseline in its place.
 ISAS := $(if $(filter aarch64 arm64,$(shell uname -m)),neon,baseline avx2 avx512)
 
-CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake')
+CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake' -o -name '*.map') reuse_compiler/_version.py
 CPP_FORMATTED := $(filter %.cc %.cu %.h,$(CPP_SOURCES))
 # clang-tidy reads what the C++ compiler does: the CUDA kernels through their tests on the host.
 CPP_TIDIED := $(filter-out %ort_abi_test.cc %cuda_kernels.cc,$(filter %.cc,$(CPP_SOURCES)))
@@ -19,8 +19,8 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # `make gpu-check --dry` (make's --dry-run) says what the check would do.
 GPU_FLAGS := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry)
 
-.PHONY: demo test build lint format cpp-test test-aarch64 kernel-bench python-test fuzz compatibility tidy gpu-check \
-	gpu-rehearsal clean help
+.PHONY: demo test build lint format cpp-test test-aarch64 kernel-bench python-test fuzz compatibility tidy wheel \
+	wheel-cuda gpu-check gpu-rehearsal clean help
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
@@ -97,6 +97,12 @@ python-test: $(VENV)/.built  ## the Python tests; the operators' once more for e
 fuzz: $(VENV)/.built  ## 10 minutes of random nodes, geometries, models, files and threads, and nodes under sanitizers
 	$(BIN)/python -m tools.cpp_build build/sanitized-ops --target=reuse_ops -DREUSE_SANITIZE=ON -DREUSE_CUDA=OFF
 	failed=0; for run in "$(FUZZ)" 'nodes --sanitized --rounds 5000'; do $(BIN)/python -m tools.fuzz $$run || failed=1; done; exit $$failed
+
+wheel: $(VENV)/.installed  ## what is published: the sources and the wheel for the CPU, built, tried and put into dist/
+	$(BIN)/python -m tools.wheels
+
+wheel-cuda: $(VENV)/.installed  ## the same with the CUDA kernels: a wheel alone, of version X.Y.Z+cu13
+	$(BIN)/python -m tools.wheels --cuda
 
 gpu-check:  ## prove and measure the CUDA operators on this machine's GPU, within 5 minutes
 	+$(GPU_PYTHON) -m tools.gpu_check $(GPU_FLAGS)

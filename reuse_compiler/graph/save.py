@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +18,7 @@ import onnx
 from google.protobuf.message import EncodeError
 from onnx import TensorProto
 
-from reuse_compiler.errors import ModelError, OutputError
+from reuse_compiler.errors import ConfigError, ModelError, OutputError
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.structure import graphs_of
 from reuse_compiler.graph.tensors import (
@@ -44,10 +45,10 @@ ALIGNMENT = 4096
 
 
 def refuse_read(path: Path, read: Iterable[Path]) -> None:
-    """Raises OutputError if `path` is one of the files that are read, by whatever name: nothing may replace those."""
+    """Raises ConfigError if `path` is one of the files that are read, by whatever name: nothing may replace those."""
     for file in read:
         if are_same(path, file):
-            raise OutputError(f"{path} is {file}, which is read: give another name for the output")
+            raise ConfigError(f"{path} is {file}, which is read: give another name for the output")
 
 
 def check_output(path: AnyPath, overwrite: bool = False) -> None:
@@ -109,7 +110,7 @@ class _DataWriter:
         self._model = model
         self._folder = real_path(path.parent)
         self._moved: set[str] = set()
-        self._written: dict[ExternalData, int] = {}
+        self._written: dict[ExternalData | bytes, int] = {}
         self.shared: set[Path] = set()
         """Data files that the output uses where they are."""
         self.data_file: Path | None = None
@@ -163,17 +164,18 @@ class _DataWriter:
             target.CopyFrom(source)
 
     def _append(self, data: ExternalData | bytes, target: TensorProto, stream: BinaryIO | None) -> None:
-        """Writes data behind what is written already and points `target` to it; shared ranges are written once."""
+        """Writes data behind what is written already and points `target` to it; equal data is written once."""
         assert stream is not None and self.data_file is not None
-        offset = self._written.get(data) if isinstance(data, ExternalData) else None
+        key = data if isinstance(data, ExternalData) else sha256(data).digest()
+        offset = self._written.get(key)
         if offset is None:
             offset = -(-stream.tell() // ALIGNMENT) * ALIGNMENT
             stream.seek(offset)
             if isinstance(data, ExternalData):
                 copy_range(data, stream, target.name)
-                self._written[data] = offset
             else:
                 stream.write(data)
+            self._written[key] = offset
         length = data.length if isinstance(data, ExternalData) else len(data)
         set_external_data(target, self.data_file.name, offset, length)
 

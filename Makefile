@@ -7,7 +7,7 @@ SANITIZED := build/sanitized
 # Versions of onnxruntime that the operator library must load in: the oldest supported, one between, the newest.
 ORT_VERSIONS := 1.18.1 1.24.4 newest
 # Instruction sets that the kernels are compiled for; a machine that lacks one runs the baseline in its place.
-ISAS := baseline avx2 avx512
+ISAS := $(if $(filter aarch64 arm64,$(shell uname -m)),neon,baseline avx2 avx512)
 
 CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake' -o -name '*.map') reuse_compiler/_version.py
 CPP_FORMATTED := $(filter %.cc %.cu %.h,$(CPP_SOURCES))
@@ -19,10 +19,11 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # `make gpu-check --dry` (make's --dry-run) says what the check would do.
 GPU_FLAGS := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry)
 
-.PHONY: demo test build lint format cpp-test kernel-bench python-test fuzz compatibility tidy wheel wheel-cuda gpu-check gpu-rehearsal site clean help
+.PHONY: demo test build lint format cpp-test test-aarch64 kernel-bench python-test fuzz compatibility tidy wheel \
+	wheel-cuda gpu-check gpu-rehearsal site clean help
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
 
 demo: $(VENV)/.built  ## compile a real trained network, run it on real images, print the table
 	$(BIN)/python -m tools.demo
@@ -63,9 +64,17 @@ format: $(VENV)/.built  ## format all sources
 cpp-test: $(VENV)/.installed  ## the kernels' own tests under AddressSanitizer and UBSan; CUDA's know no instruction sets
 	$(BIN)/python -m tools.cpp_build $(SANITIZED) --target=kernel_tests --target=symbols -DREUSE_BUILD_TESTS=ON -DREUSE_SANITIZE=ON
 	# Two at a time, each with its output in one piece; those on the host of CUDA's kernels take longest.
-	printf '%s\n' 'baseline cuda_' $(patsubst %,'% -cuda_',$(ISAS)) | xargs -P 2 -L 1 sh -c ' \
+	printf '%s\n' '$(firstword $(ISAS)) cuda_' $(patsubst %,'% -cuda_',$(ISAS)) | xargs -P 2 -L 1 sh -c ' \
 		REUSE_CUDA_CASES=60 REUSE_ISA=$$0 $(SANITIZED)/tests/kernel_tests $$1 > $(SANITIZED)/$$0$$1.log 2>&1 || { cat $(SANITIZED)/$$0$$1.log; exit 255; }; \
 		echo "$$0 $$1: $$(tail -1 $(SANITIZED)/$$0$$1.log)"'
+
+# Debian's cross compiler and QEMU's emulation of one process; nothing of it says how fast the kernels are.
+test-aarch64: $(VENV)/.installed  ## the operator library for 64-bit ARM, its kernels' tests in an emulator; not in `test`
+	@for tool in aarch64-linux-gnu-g++ qemu-aarch64; do command -v $$tool > /dev/null || { \
+		echo "$$tool is missing: on Debian and Ubuntu, apt-get install g++-aarch64-linux-gnu qemu-user" >&2; exit 1; }; done
+	$(BIN)/python -m tools.cpp_build build/aarch64 --target=reuse_ops --target=kernel_tests --target=symbols \
+		-DCMAKE_TOOLCHAIN_FILE=aarch64-toolchain.cmake -DREUSE_BUILD_TESTS=ON -DREUSE_CUDA=OFF
+	cd build/aarch64 && REUSE_CUDA_CASES=5 ctest --output-on-failure
 
 kernel-bench: $(VENV)/.installed  ## time of every innermost loop alone
 	$(BIN)/python -m tools.cpp_build build/bench -DREUSE_BUILD_BENCH=ON -DREUSE_CUDA=OFF
@@ -81,7 +90,7 @@ compatibility: $(VENV)/.installed  ## the wheel in the oldest, a middle and the 
 	$(BIN)/python -m tools.compatibility $(ORT_VERSIONS)
 
 python-test: $(VENV)/.built  ## the Python tests; the operators' once more for every instruction set but the best
-	for isa in $(filter-out avx512,$(ISAS)); do REUSE_ISA=$$isa $(BIN)/python -m pytest -n 2 -q tests/custom_ops --ignore tests/custom_ops/test_cuda_host.py || exit 1; done
+	for isa in $(filter-out avx512 neon,$(ISAS)); do REUSE_ISA=$$isa $(BIN)/python -m pytest -n 2 -q tests/custom_ops --ignore tests/custom_ops/test_cuda_host.py || exit 1; done
 	$(BIN)/python -m pytest -n 2
 
 # Both runs are made whatever the first one finds. FUZZ='files --seconds 60' is a part of it.

@@ -1,5 +1,6 @@
 // The choice of an instruction set.
 #include <cstring>
+#include <iterator>
 #include <stdexcept>
 
 #include "../cpu/simd/kernels.h"
@@ -13,23 +14,43 @@ using simd::choose_kernels;
 
 constexpr uint32_t kAll = 0xFFFFFFFF;
 
+// Those of this kind of processor, best first; all machines of its kind have the last one.
+#if defined(__x86_64__)
+constexpr const char* kNames[] = {"avx512", "avx2", "baseline"};
+constexpr const char* kForeign = "neon";
+constexpr const char* kListed = "set it to baseline, avx2 or avx512";
+#elif defined(__aarch64__)
+constexpr const char* kNames[] = {"neon"};
+constexpr const char* kForeign = "avx2";
+constexpr const char* kListed = "set it to neon, or";
+#else
+constexpr const char* kNames[] = {"baseline"};
+constexpr const char* kForeign = "neon";
+constexpr const char* kListed = "set it to baseline, or";
+#endif
+
 TEST(a_table_is_chosen_only_with_all_extensions_that_it_was_compiled_for) {
-  for (const char* name : {"avx2", "avx512"}) {
+  for (const char* name : kNames) {
     const simd::Kernels& table = choose_kernels(name, kAll);
-    if (std::strcmp(table.name, name) != 0) continue;  // not a build for x86
-    EXPECT((table.extensions & simd::kAvx2) != 0 && (table.extensions & simd::kFma) != 0);
+    EXPECT(std::strcmp(table.name, name) == 0);
+    constexpr uint32_t kLeast = simd::kAvx2 | simd::kFma;
+    EXPECT(std::strncmp(name, "avx", 3) != 0 || (table.extensions & kLeast) == kLeast);
     for (uint32_t bit = 1; bit != 0; bit <<= 1) {
       if ((table.extensions & bit) == 0) continue;
       EXPECT(&choose_kernels(name, kAll & ~bit) != &table, << name << " without extension " << bit);
       EXPECT(&choose_kernels(nullptr, kAll & ~bit) != &table, << name << " without extension " << bit);
     }
   }
-  EXPECT(choose_kernels("baseline", kAll).extensions == 0);
-  EXPECT(std::strcmp(choose_kernels(nullptr, 0).name, "baseline") == 0);
+  const char* every = *(std::end(kNames) - 1);
+  EXPECT(choose_kernels(every, kAll).extensions == 0);
+  EXPECT(std::strcmp(choose_kernels(nullptr, 0).name, every) == 0);
+  EXPECT(std::strcmp(choose_kernels(nullptr, kAll).name, kNames[0]) == 0);
 }
 
 TEST(unknown_instruction_sets_are_refused) {
-  expect_throw<std::invalid_argument>("set it to baseline, avx2 or avx512", [] { choose_kernels("AVX2", kAll); });
+  for (const char* name : {"AVX2", kForeign}) {
+    expect_throw<std::invalid_argument>(kListed, [&] { choose_kernels(name, kAll); });
+  }
   EXPECT(&choose_kernels("", kAll) == &choose_kernels(nullptr, kAll));
   EXPECT(std::strcmp(instruction_set(), simd::kernels().name) == 0);
 }

@@ -12,16 +12,31 @@
 namespace reuse {
 namespace simd {
 
-namespace baseline {
-extern const Kernels kKernels;
-}
-#ifdef REUSE_HAVE_X86_TARGETS
-namespace avx2 {
-extern const Kernels kKernels;
-}
+// The tables that there are for processors of this kind, best first, and their names. All can run the last one.
+#if defined(REUSE_HAVE_X86_TARGETS)
 namespace avx512 {
 extern const Kernels kKernels;
 }
+namespace avx2 {
+extern const Kernels kKernels;
+}
+namespace baseline {
+extern const Kernels kKernels;
+}
+static const Kernels* const kTables[] = {&avx512::kKernels, &avx2::kKernels, &baseline::kKernels};
+constexpr char kNames[] = "baseline, avx2 or avx512";
+#elif defined(__aarch64__)
+namespace neon {
+extern const Kernels kKernels;
+}
+static const Kernels* const kTables[] = {&neon::kKernels};
+constexpr char kNames[] = "neon";
+#else
+namespace baseline {
+extern const Kernels kKernels;
+}
+static const Kernels* const kTables[] = {&baseline::kKernels};
+constexpr char kNames[] = "baseline";
 #endif
 
 uint32_t machine_extensions() {
@@ -44,18 +59,16 @@ uint32_t machine_extensions() {
 
 const Kernels& choose_kernels(const char* wanted, uint32_t extensions) {
   const std::string name = wanted == nullptr ? "" : wanted;
-  if (!name.empty() && name != "baseline" && name != "avx2" && name != "avx512") {
-    refuse_environment("REUSE_ISA", wanted, "baseline, avx2 or avx512");
-  }
-#ifdef REUSE_HAVE_X86_TARGETS
-  for (const Kernels* table : {&avx512::kKernels, &avx2::kKernels}) {
+  const Kernels* last = nullptr;
+  bool is_known = name.empty();
+  for (const Kernels* table : kTables) {
     const bool has_all = (table->extensions & ~extensions) == 0;
     if (has_all && (name.empty() || name == table->name)) return *table;
+    is_known = is_known || name == table->name;
+    last = table;
   }
-#else
-  static_cast<void>(extensions);
-#endif
-  return baseline::kKernels;
+  if (!is_known) refuse_environment("REUSE_ISA", wanted, kNames);
+  return *last;
 }
 
 const Kernels& kernels() {

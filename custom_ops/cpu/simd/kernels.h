@@ -218,8 +218,8 @@ struct Kernels {
 // The kernels of the instruction set that REUSE_ISA of the environment and the machine decide on: see choose_kernels.
 const Kernels& kernels();
 
-// Returns the table named `wanted` (baseline, avx2 or avx512) if `extensions` are enough for it, else the baseline's;
-// without a name the best that they are enough for. Throws std::invalid_argument for another name.
+// Returns the table named `wanted` (see reuse/isa.h) if `extensions` are enough for it, else the one that all machines
+// of the kind can run; without a name the best that they are enough for. Throws std::invalid_argument for another name.
 const Kernels& choose_kernels(const char* wanted, uint32_t extensions);
 uint32_t machine_extensions();
 

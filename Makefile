@@ -9,6 +9,11 @@ ORT_VERSIONS := 1.18.1 1.24.4 newest
 # Instruction sets that the kernels are compiled for; a machine that lacks one runs the baseline in its place.
 ISAS := baseline avx2 avx512
 
+# Where the machine has ccache, what one build of a run has compiled is not compiled again by the others.
+CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
+CMAKE_CUDA_COMPILER_LAUNCHER ?= $(CMAKE_CXX_COMPILER_LAUNCHER)
+export CMAKE_CXX_COMPILER_LAUNCHER CMAKE_CUDA_COMPILER_LAUNCHER
+
 CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake')
 CPP_FORMATTED := $(filter %.cc %.cu %.h,$(CPP_SOURCES))
 # clang-tidy reads what the C++ compiler does: the CUDA kernels through their tests on the host.
@@ -27,17 +32,23 @@ help:  ## this list
 demo: $(VENV)/.built  ## compile a real trained network, run it on real images, print the table
 	$(BIN)/python -m tools.demo
 
-test: lint cpp-test tidy compatibility gpu-rehearsal python-test  ## all that CI checks
+# Parts that leave a core idle run beside each other, each with its output in one piece; pytest's summary comes last.
+test: $(VENV)/.built  ## all that CI checks
+	$(MAKE) --jobs=2 --output-sync=target lint cpp-test tidy compatibility gpu-rehearsal
+	$(MAKE) python-test
 
 build: $(VENV)/.built  ## environment with the operator library (editable install)
+
+# Modules are compiled when they are first imported: pip would compile all of PyTorch and SymPy, on one core.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 
 # PyPI's PyTorch is for CUDA, 3 GB with what it needs: the tests take one for the CPU where pip knows a folder with it.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,images,models,report,test,lint]'
-	$(BIN)/python -m pip install --quiet --no-index --no-deps 'torch>=2.2' 2>/dev/null && \
-		$(BIN)/python -m pip install --quiet filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
+	$(PIP_INSTALL) --upgrade pip
+	$(PIP_INSTALL) --editable '.[cpu,images,models,report,test,lint]'
+	$(PIP_INSTALL) --no-index --no-deps 'torch>=2.2' 2>/dev/null && \
+		$(PIP_INSTALL) filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
 		echo "no PyTorch for the CPU among pip's own wheels (PIP_FIND_LINKS): tests of the training companion skip"
 	touch $@ $(VENV)/.new
 
@@ -45,7 +56,7 @@ $(VENV)/.installed: pyproject.toml
 # environment has just built them.
 $(VENV)/.built: $(VENV)/.installed $(CPP_SOURCES)
 	[ -e $(VENV)/.new ] && [ -z "$$(find $(CPP_SOURCES) -newer $(VENV)/.new)" ] || \
-		$(BIN)/python -m pip install --quiet --no-deps --editable .
+		$(PIP_INSTALL) --no-deps --editable .
 	rm -f $(VENV)/.new
 	touch $@
 

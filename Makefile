@@ -8,6 +8,9 @@ SANITIZED := build/sanitized
 ORT_VERSIONS := 1.18.1 1.24.4 newest
 # Instruction sets that the kernels are compiled for; a machine that lacks one runs the baseline in its place.
 ISAS := baseline avx2 avx512
+ISA_TESTS := $(patsubst %,python-test-%,$(filter-out avx512,$(ISAS)))
+# These tests are not of what the operators compute, or of CUDA: they know no instruction sets.
+OTHER_TESTS := $(patsubst %,tests/custom_ops/test_%.py,binding cuda_host includes instruction_sets malformed_nodes)
 
 # Where the machine has ccache, what one build of a run has compiled is not compiled again by the others.
 CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
@@ -24,7 +27,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # `make gpu-check --dry` (make's --dry-run) says what the check would do.
 GPU_FLAGS := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry)
 
-.PHONY: demo test build lint format cpp-test kernel-bench python-test fuzz compatibility tidy gpu-check gpu-rehearsal clean help
+.PHONY: $(ISA_TESTS) demo test build lint format cpp-test kernel-bench python-test fuzz compatibility tidy gpu-check gpu-rehearsal clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
@@ -34,8 +37,8 @@ demo: $(VENV)/.built  ## compile a real trained network, run it on real images, 
 
 # Parts that leave a core idle run beside each other, each with its output in one piece; pytest's summary comes last.
 test: $(VENV)/.built  ## all that CI checks
-	$(MAKE) --jobs=2 --output-sync=target lint cpp-test tidy compatibility gpu-rehearsal
-	$(MAKE) python-test
+	$(MAKE) --jobs=2 --output-sync=target lint cpp-test tidy compatibility gpu-rehearsal $(ISA_TESTS)
+	$(BIN)/python -m pytest -n 2
 
 build: $(VENV)/.built  ## environment with the operator library (editable install)
 
@@ -91,9 +94,11 @@ tidy: $(VENV)/.installed  ## clang-tidy's bug checks
 compatibility: $(VENV)/.installed  ## the wheel in the oldest, a middle and the newest onnxruntime
 	$(BIN)/python -m tools.compatibility $(ORT_VERSIONS)
 
-python-test: $(VENV)/.built  ## the Python tests; the operators' once more for every instruction set but the best
-	for isa in $(filter-out avx512,$(ISAS)); do REUSE_ISA=$$isa $(BIN)/python -m pytest -n 2 -q tests/custom_ops --ignore tests/custom_ops/test_cuda_host.py || exit 1; done
+python-test: $(VENV)/.built $(ISA_TESTS)  ## the Python tests; those of the kernels also for every instruction set but the best
 	$(BIN)/python -m pytest -n 2
+
+$(ISA_TESTS): $(VENV)/.built
+	REUSE_ISA=$(@:python-test-%=%) $(BIN)/python -m pytest -q tests/custom_ops $(OTHER_TESTS:%=--ignore=%) -k 'not cuda'
 
 # Both runs are made whatever the first one finds. FUZZ='files --seconds 60' is a part of it.
 fuzz: $(VENV)/.built  ## 10 minutes of random nodes, geometries, models, files and threads, and nodes under sanitizers

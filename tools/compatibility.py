@@ -41,8 +41,9 @@ def check(version: str, wheel: Path) -> None:
     folder = ROOT / ".venvs" / f"onnxruntime-{version}"
     python = folder / "bin" / "python"
     if not python.exists():
-        venv.create(folder, with_pip=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        venv.create(folder)
+    # Of what is installed few modules are imported: these are compiled then.
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile"]
     upgrade = ["--upgrade"] if version == "newest" else []
     subprocess.run([*pip, *upgrade, *requirements(version), str(wheel)], check=True)
     subprocess.run([*pip, "--force-reinstall", "--no-deps", str(wheel)], check=True)

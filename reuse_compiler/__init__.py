@@ -1,6 +1,6 @@
 """reuse-compiler: deep reuse of repeated neuron vectors in convolutional networks that plain ONNX Runtime runs.
 
-The compiler is `reuse_compiler.compiler.compile_file` (command: `reuse-compile`); what is here runs compiled models.
+`compile` makes models with reuse (the command is `reuse-compile`), the rest runs them (docs/api.md).
 """
 
 from __future__ import annotations
@@ -9,11 +9,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reuse_compiler.runtime import NodeStatistics, library_path, reset_statistics, session, statistics
+    from reuse_compiler.compiled import CompiledModel, compile
+    from reuse_compiler.environment import Environment, env
+    from reuse_compiler.runtime import (
+        NodeStatistics,
+        get_library_path,
+        library_path,
+        reset_statistics,
+        session,
+        statistics,
+    )
 
     __version__: str
 
-__all__ = ["NodeStatistics", "__version__", "library_path", "reset_statistics", "session", "statistics"]
+__all__ = [
+    "CompiledModel",
+    "Environment",
+    "NodeStatistics",
+    "__version__",
+    "compile",
+    "env",
+    "get_library_path",
+    "library_path",
+    "reset_statistics",
+    "session",
+    "statistics",
+]
+_MODULES = {"CompiledModel": "compiled", "compile": "compiled", "Environment": "environment", "env": "environment"}
+"""Where a name is found if not in `runtime`."""
 
 
 def __getattr__(name: str) -> Any:
@@ -21,8 +44,12 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
     if name in __all__:
-        return getattr(importlib.import_module("reuse_compiler.runtime"), name)
+        return getattr(importlib.import_module(f"reuse_compiler.{_MODULES.get(name, 'runtime')}"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def _version() -> str:

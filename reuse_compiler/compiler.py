@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 
-import reuse_compiler
-from reuse_compiler.errors import ConfigError, LibraryError, VerificationError
+from reuse_compiler.environment import versions
+from reuse_compiler.errors import ConfigError, VerificationError
 from reuse_compiler.graph import load_model, save_model
 from reuse_compiler.graph.load import files_of
 from reuse_compiler.graph.save import check_output, refuse_read
+from reuse_compiler.graph.tensors import data_bytes, tensors_of
 from reuse_compiler.lossless import are_lossless, check_lossless
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.choose_parameters import choose_parameters
+from reuse_compiler.passes.choose_parameters import Decision, choose_parameters
 from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.passes.take_back import take_back
 from reuse_compiler.paths import AnyPath, are_same
 from reuse_compiler.pipeline import Lowered, carry_out, find_layers
 from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.regions.choose import Measuring, Regions, carry_out_guarded, find_regions
 from reuse_compiler.report import ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted, fitted_files, load_fitted
-from reuse_compiler.runtime import import_onnxruntime, library_version, with_libraries
+from reuse_compiler.runtime import with_libraries
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
 from reuse_compiler.verification.layer_shapes import measure_shapes
 from reuse_compiler.verification.ratios import measure_ratios
 from reuse_compiler.verification.sessions import LoadError, RunError
-from reuse_compiler.verification.sources import data_files, open_data
+from reuse_compiler.verification.sources import Samples, data_files, open_data
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def compile_file(
     overwrite: bool = False,
     dry_run: bool = False,
     verify: bool = True,
-    verify_data: AnyPath | None = None,
+    verify_data: Samples | None = None,
     threads: int = 1,
     progress: ProgressCallback = silent,
 ) -> ModelReport:
@@ -77,8 +77,42 @@ def compile_file(
     model = load_model(model_path)
     if not dry_run:
         refuse_read(output_path, files_read(model, model_path, options, verify_data))
+    compiled, report = compile_model(
+        model,
+        options,
+        name=os.fspath(model_path),
+        folder=output_path.parent,
+        verify=verify and not dry_run,
+        verify_data=verify_data if verify else None,
+        threads=threads,
+        progress=progress,
+    )
+    if dry_run:
+        return report
+    progress("writing the result", 0, 0)
+    save_model(compiled, output_path, overwrite=overwrite)
+    return report.model_copy(update={"output": str(output_path)})
+
+
+def compile_model(
+    model: onnx.ModelProto,
+    options: CompileOptions,
+    *,
+    name: str,
+    folder: Path,
+    verify: bool = True,
+    verify_data: Samples | None = None,
+    threads: int = 1,
+    progress: ProgressCallback = silent,
+) -> tuple[onnx.ModelProto, ModelReport]:
+    """Compiles a model in memory, as `load_model` returns it; gives the result, and a report without an output.
+
+    `model` is not changed; it is the result itself where nothing was rewritten. The report calls it `name`. `folder` is
+    for temporary copies of a model with external data. Without `verify` the result is not run, and `verify_data` only
+    serves to choose layers and settings. Raises what `compile_file` raises, but for OutputError.
+    """
     source = None
-    if verify and verify_data is not None:
+    if verify_data is not None:
         specs = model_inputs(model)
         source = open_data(verify_data, specs, options.shapes)
         options = options.model_copy(update={"shapes": _shapes_from(source, specs) | options.shapes})
@@ -87,33 +121,35 @@ def compile_file(
     prepared, ratios = find_layers(model, options.shapes), dict[str, float]()
     if source is not None and config is None:
         with with_libraries(options.custom_op_libraries):
-            prepared, ratios = _measure(prepared, options, source, threads, output_path.parent, progress)
+            prepared, ratios = _measure(prepared, options, source, threads, folder, progress)
         progress("rewriting convolutions", 0, 0)
     decisions = choose_parameters(prepared.layers, options, config, fitted, ratios)
-    lowered, result = carry_out(prepared, decisions, options), None
-    if verify and lowered.modified and not dry_run:
-        source = source or RandomSource(model_inputs(model), lowered.bound, options.seed)
-        with with_libraries(options.custom_op_libraries), _advice(source, model, lowered.bound, options):
-            lowered, result = _verify(prepared, lowered, options, source, threads, output_path.parent, progress)
+    measuring, measured = Measuring(threads, folder, progress), None
+    with with_libraries(options.custom_op_libraries):
+        result = _carry_out(prepared, decisions, options, measuring if verify else None, on_data=source is not None)
+        if verify and result.lowered.modified:
+            source = source or RandomSource(model_inputs(model), prepared.bound, options.seed)
+            with _advice(source, model, prepared.bound, options):
+                result, measured = _verify(prepared, result, options, source, measuring)
+            if measured is not None and result.regions and source.is_random:
+                _measure_repeating(prepared, result, options, measuring, measured)
+    lowered = result.lowered
     report = ModelReport(
-        model=os.fspath(model_path),
-        output=None if dry_run else str(output_path),
+        model=name,
         layers=lowered.layers,
         versions=versions(),
         options=options.model_dump(mode="json"),
         fallback=options.fallback and lowered.modified,
+        regions=result.regions.report() if result.regions else [],
+        added_bytes=_weight_bytes(lowered.model) - _weight_bytes(model) if result.regions else 0,
     )
-    if result is not None:
-        _add_measured(report, result, lowered, threads)
-    if dry_run:
-        return report
-    progress("writing the result", 0, 0)
-    save_model(lowered.model, output_path, overwrite=overwrite)
-    return report
+    if measured is not None:
+        _add_measured(report, measured, lowered, threads)
+    return lowered.model, report
 
 
 def files_read(
-    model: onnx.ModelProto, model_path: AnyPath, options: CompileOptions, verify_data: AnyPath | None = None
+    model: onnx.ModelProto, model_path: AnyPath, options: CompileOptions, verify_data: Samples | None = None
 ) -> set[Path]:
     """Returns the files that a compilation reads, which no result may replace."""
     files = files_of(model, model_path) | set(options.custom_op_libraries)
@@ -121,26 +157,6 @@ def files_read(
         config = ReuseConfig.load(options.config)
         files |= {options.config} | fitted_files(config, options.config)
     return files | (data_files(verify_data) if verify_data is not None else set())
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of everything that a result depends on; of a part that is missing, that it is."""
-    return {
-        "reuse-compiler": reuse_compiler.__version__,
-        "operators": _or_missing(library_version),
-        "onnxruntime": _or_missing(lambda: str(import_onnxruntime().__version__)),
-        "onnx": onnx.__version__,
-        "onnx-graphsurgeon": version("onnx-graphsurgeon"),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _or_missing(find: Callable[[], str]) -> str:
-    try:
-        return find()
-    except LibraryError:
-        return "missing"
 
 
 def check_result_path(model_path: AnyPath, output_path: Path, overwrite: bool) -> None:
@@ -190,32 +206,70 @@ def _measure(
     return prepared, {layer: by_node[node] for layer, node in probe.rewritten.clustering.items() if node in by_node}
 
 
-def _verify(
-    prepared: Prepared,
-    lowered: Lowered,
-    options: CompileOptions,
-    source: Source,
-    threads: int,
-    folder: Path,
-    progress: ProgressCallback,
-) -> tuple[Lowered, Verification | None]:
-    """Runs both models; takes layers back as long as theirs is slower on the user's data, and nobody demanded them.
+@dataclass(frozen=True)
+class _Result:
+    """A compiled model, and the regions that have two forms in it."""
 
-    Returns the model that is left, and what was measured of it: None where it is the original.
+    lowered: Lowered
+    regions: Regions | None = None
+
+
+def _carry_out(
+    prepared: Prepared,
+    decisions: Sequence[Decision],
+    options: CompileOptions,
+    measuring: Measuring | None,
+    *,
+    on_data: bool,
+) -> _Result:
+    """Carries decisions out, in regions where they can be; those on measured data are carried out anyway."""
+    if options.guarded:
+        in_regions, regions = find_regions(prepared, decisions, measuring)
+        if regions is not None or not on_data:
+            return _Result(carry_out_guarded(prepared, in_regions, regions, options), regions)
+    return _Result(carry_out(prepared, decisions, options))
+
+
+def _verify(
+    prepared: Prepared, result: _Result, options: CompileOptions, source: Source, measuring: Measuring
+) -> tuple[_Result, Verification | None]:
+    """Runs both models; takes layers back as long as theirs is slower, and nobody demanded them.
+
+    Returns what is left, and what was measured of it: None where it is the original.
     """
     logger.info("verifying on %s", source.description)
-    # Random inputs tell nothing of how the user's repeat themselves, so a time on them is only told.
-    binding = not (source.is_random or options.force or options.config)
-    while lowered.modified:
-        result = Verifier(prepared.original, lowered.model, source, threads, folder, progress).run(
-            layer_tensors(lowered)
-        )
-        if not (binding and result.slower):
-            check_lossless(prepared, lowered, result, source, threads, folder)
-            return lowered, result
-        measured = f"the model took {result.reuse_ms:.3g} ms with it, the original {result.dense_ms:.3g} ms"
-        lowered = carry_out(prepared, take_back(lowered.decisions, measured), options)
-    return lowered, None
+    # Random inputs tell nothing of how the user's repeat themselves, so a time on them is only told. Regions are as
+    # fast as the original on them, too.
+    on_data = not source.is_random
+    binding = options.guarded or not (source.is_random or options.force or options.config)
+    threads, folder, progress = measuring.threads, measuring.folder, measuring.progress
+    while result.lowered.modified:
+        lowered = result.lowered
+        alone = lowered.rewritten.model
+        verifier = Verifier(prepared.original, lowered.model, source, threads, folder, progress, alone)
+        measured = verifier.run(layer_tensors(lowered))
+        if not (binding and measured.slower):
+            check_lossless(prepared, lowered, measured, source, threads, folder)
+            return result, measured
+        wider = result.regions.widened(prepared) if result.regions else None
+        if wider is not None:  # without the border behind the last region, the original nodes are all in one body
+            result = _Result(carry_out_guarded(prepared, lowered.decisions, wider, options), wider)
+            continue
+        times = f"the model took {measured.reuse_ms:.3g} ms with it, the original {measured.dense_ms:.3g} ms"
+        result = _carry_out(prepared, take_back(lowered.decisions, times), options, measuring, on_data=on_data)
+    return result, None
+
+
+def _measure_repeating(
+    prepared: Prepared, result: _Result, options: CompileOptions, measuring: Measuring, measured: Verification
+) -> None:
+    """Adds what the model takes on an input of which most repeats: there it uses reuse."""
+    source = RandomSource(model_inputs(prepared.original), prepared.bound, options.seed, repeating=True)
+    threads, folder = measuring.threads, measuring.folder
+    lowered = result.lowered
+    found = Verifier(prepared.original, lowered.model, source, threads, folder, measuring.progress).run([])
+    check_lossless(prepared, lowered, found, source, threads, folder)
+    measured.repeating_ms = (found.dense_ms, found.reuse_ms)
 
 
 def _add_measured(report: ModelReport, result: Verification, lowered: Lowered, threads: int) -> None:
@@ -223,6 +277,7 @@ def _add_measured(report: ModelReport, result: Verification, lowered: Lowered, t
     report.verified_on, report.threads = result.verified_on, threads
     report.max_abs_error, report.rel_error = result.max_abs_error, result.rel_error
     report.dense_ms, report.reuse_ms = result.dense_ms, result.reuse_ms
+    report.repeating_ms = result.repeating_ms
     for layer in report.layers:
         layer.output_error = result.layer_errors.get(layer.name)
         layer.r_c = result.remaining_ratios.get(lowered.rewritten.clustering.get(layer.name, ""))
@@ -252,6 +307,11 @@ def _warn(result: Verification, lossless: bool) -> None:
             result.reuse_ms,
             result.dense_ms,
         )
+
+
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    """Returns what all constants of a model take, as often as they stand in it."""
+    return sum(map(data_bytes, tensors_of(model)))
 
 
 def layer_tensors(lowered: Lowered) -> list[LayerTensor]:

@@ -102,9 +102,9 @@ def _errors_alone(
     pixel_major = lowered.rewritten.pixel_major
     parts = list(_parts(prepared, lowered))
     tensors = {name: pixel_major.get(name, name) for part in parts for name in (part.source, part.target)}
-    inputs = {value.name for value in lowered.model.graph.input}
-    with exposed(lowered.model, dict.fromkeys(name for name in tensors.values() if name not in inputs)):
-        compiled = open_session(lowered.model, threads, COMPILED, folder=folder)
+    inputs = {value.name for value in lowered.rewritten.model.graph.input}
+    with exposed(lowered.rewritten.model, dict.fromkeys(name for name in tensors.values() if name not in inputs)):
+        compiled = open_session(lowered.rewritten.model, threads, COMPILED, folder=folder)
     for part in parts:
         alone = cut_model(prepared.model, [part.source], [part.target])
         original = open_session(alone, threads, ORIGINAL, folder=folder)
@@ -131,7 +131,7 @@ def _parts(prepared: Prepared, lowered: Lowered) -> Iterator[_Part]:
         if name in rewritten and layer.in_main:
             yield _Part(f"layer '{name}'", layer.input, layer.output, layer)
     originals = {renamed: name for name, renamed in lowered.rewritten.pixel_major.items()}
-    for node in lowered.model.graph.node:
+    for node in lowered.rewritten.model.graph.node:
         if node.domain == DOMAIN and node.op_type in POOLS and node.output[0] in originals:
             yield _Part(f"the pool '{node.name}'", originals[node.input[0]], originals[node.output[0]], None)
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from reuse_compiler.flags import Conflict, Flag, Panel
 from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType
+from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Layout
 
 WHICH, HOW, CHECK = Panel("Which layers", 1), Panel("How they are rewritten", 2), Panel("Verification", 4)
@@ -73,8 +74,9 @@ class CompileOptions(BaseModel):
         HOW,
         PER_LAYER,
         Flag(
-            "How neuron vectors are hashed: sign (random hyperplanes), learned (needs --config) or exact (lossless).",
-            default="sign",
+            "How neuron vectors are hashed: exact (lossless), sign (random hyperplanes, as in the papers) or learned "
+            "(needs --config).",
+            default="exact",
         ),
     ] = None
     sub_vector_length: Annotated[
@@ -127,6 +129,15 @@ class CompileOptions(BaseModel):
     lowering: Annotated[Lowering, HOW, FOUND_OUT, Flag("One operator per layer, or its four stages to look into.")] = (
         "fused"
     )
+    single: Annotated[
+        bool,
+        HOW,
+        FOUND_OUT,
+        Flag(
+            "Write the form with reuse alone. Otherwise lossless reuse stands beside the original nodes, and each run "
+            "takes what its input suits: one that does not repeat is as fast as before. Two forms hold weights twice."
+        ),
+    ] = False
     force: Annotated[bool, WHICH, FOUND_OUT, Flag("Also layers that are predicted to become slower.")] = False
     fallback: Annotated[
         bool,
@@ -140,3 +151,10 @@ class CompileOptions(BaseModel):
     seed: Annotated[Seed, HOW] = 0
     shapes: Annotated[Shapes, CHECK] = Field(default_factory=dict)
     custom_op_libraries: Annotated[CustomOpLibraries, CHECK] = Field(default_factory=list)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether layers use reuse only in runs whose input repeats enough: what nobody measured nor demanded."""
+        lossless = self.family is None or FAMILIES[self.family].lossless
+        lossless &= self.table != "int8" and self.lowering == "fused"
+        return lossless and not (self.single or self.force or self.config)

@@ -41,6 +41,8 @@ class Lowered:
     modified: bool
     bound: dict[str, tuple[int, ...]]
     """Concrete input shapes for which parameters were chosen."""
+    guarded: onnx.ModelProto | None = None
+    """The model in which regions have two forms, if there are any; `rewritten` is then the form with reuse alone."""
 
     @property
     def layers(self) -> list[LayerReport]:
@@ -49,7 +51,8 @@ class Lowered:
 
     @property
     def model(self) -> onnx.ModelProto:
-        return self.rewritten.model
+        """The result."""
+        return self.guarded or self.rewritten.model
 
 
 def find_layers(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Prepared:

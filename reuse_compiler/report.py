@@ -33,6 +33,23 @@ class LayerReport(BaseModel):
     """Relative L2 error of the layer's output against the original model's, with all earlier layers' reuse on."""
 
 
+class RegionReport(BaseModel):
+    """A part of the model in two forms: with reuse, taken where its input repeats enough, and as it was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str
+    """The tensor of which a sample tells how much repeats."""
+    layers: list[str]
+    """The convolutions that use reuse."""
+    needed: float
+    """The share of repeated vectors from which on the form with reuse is taken, if it is alike in all layers."""
+    saves: float
+    """The share of the part's time that is saved where everything repeats."""
+    measured: bool
+    """Whether the last two were measured on this machine; else they are what the cost model expects."""
+
+
 class ModelReport(BaseModel):
     """A whole compilation."""
 
@@ -41,10 +58,16 @@ class ModelReport(BaseModel):
     model: str
     output: str | None = None
     layers: list[LayerReport]
+    regions: list[RegionReport] = []
+    """The parts in two forms, in order; layers of none of them always run as decided."""
+    added_bytes: int = 0
+    """What the weights of the second forms take, in the file and in memory."""
     max_abs_error: float | None = None
     rel_error: float | None = None
     dense_ms: float | None = None
     reuse_ms: float | None = None
+    repeating_ms: tuple[float, float] | None = None
+    """The same on an input of which three quarters repeat, if the model has regions and nobody gave inputs."""
     verified_on: str | None = None
     """What the verification ran on, in words."""
     fallback: bool = False

@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from models.builders import SequentialBuilder
-from reuse_compiler.compiler import compile_file, default_output, versions
+from reuse_compiler.compiler import compile_file, default_output
 from reuse_compiler.errors import ConfigError, DataError, ModelError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.reuse.config import FamilyName
@@ -61,12 +61,6 @@ def test_errors_are_raised_and_not_printed(model: Path, capsys: pytest.CaptureFi
     with pytest.raises(ModelError, match="cannot read the model"):
         compile_file(model.with_name("missing.onnx"))
     assert capsys.readouterr() == ("", "")
-
-
-def test_versions_name_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert versions()["operators"][0].isdigit()
-    monkeypatch.setenv("REUSE_LIBRARY", "/no/such/library")
-    assert versions()["operators"] == "missing"
 
 
 @pytest.fixture
@@ -120,9 +114,12 @@ class TestMeasuredRatios:
             assert [layer.decision for layer in report.layers] == ["dense", "dense"]
             assert "r_c measured 1;" in report.layers[1].reason.replace(")", "")
 
-    def test_without_data_the_bound_stands(self, wide: Path) -> None:
-        report = compile_file(wide, options=CompileOptions(family="exact"))
-        assert report.layers[1].decision == "dense" and "r_c at most 1" in report.layers[1].reason
+    def test_without_data_nothing_is_assumed(self, wide: Path) -> None:
+        report = compile_file(wide)
+        assert report.layers[1].decision == "dense" and "a small sample cannot tell" in report.layers[1].reason
+        assert not report.regions
+        alone = compile_file(wide, options=CompileOptions(single=True), overwrite=True)
+        assert alone.layers[1].decision == "reuse" and "r_c at best 0" in alone.layers[1].reason
 
 
 class TestUnknownSizes:
@@ -158,7 +155,7 @@ class TestUnknownSizes:
 class TestSlowerThanTheOriginal:
     """What was measured slower on the user's data is not written, unless the user demands it."""
 
-    OPTIONS = CompileOptions(num_hashes=6)
+    OPTIONS = CompileOptions(family="sign", num_hashes=6)
 
     @pytest.fixture
     def deep(self, wide: Path) -> Path:

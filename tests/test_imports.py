@@ -11,7 +11,12 @@ from tools.cpp_build import ROOT
 PACKAGE = "reuse_compiler"
 OUTSIDE = {"models", "tests", "tools"}
 """Packages of this repository that the installed one must not know."""
-UPSTAIRS = {("calibration/calibrate.py", "reports"), ("reuse/families/trees.py", "runtime")}
+UPSTAIRS = {
+    ("__init__.py", "compiled"),
+    ("__init__.py", "environment"),
+    ("calibration/calibrate.py", "reports"),
+    ("reuse/families/trees.py", "runtime"),
+}
 """What may import a room of a floor above: the picture's own exceptions."""
 WALLED = re.compile(r"^ *\|(.+)\|", re.MULTILINE)
 ROOM = re.compile(r"\b(\w+)(?:/|\.py)")

@@ -217,7 +217,7 @@ def test_a_bias_that_is_computed_from_the_type_of_the_input_is_constant() -> Non
 @LOWERINGS
 def test_lossy_layers_are_those_of_the_reference(lowering: Lowering) -> None:
     model = conv_model(shape=["N", 4, 9, 8], activation=node("Relu", ["c"], ["y"]), pads=[1] * 4)
-    options = CompileOptions(sub_vector_length=2, num_hashes=3, force=True, lowering=lowering)
+    options = CompileOptions(family="sign", sub_vector_length=2, num_hashes=3, force=True, lowering=lowering)
     lowered = lower(model, options)
     (expected,) = ReferenceEvaluator(lowered.model, new_ops=REFERENCE_OPS).run(None, {"x": X})
     assert isinstance(expected, np.ndarray)
@@ -226,13 +226,13 @@ def test_lossy_layers_are_those_of_the_reference(lowering: Lowering) -> None:
 
 
 def test_fused_and_staged_share_their_parameters() -> None:
-    options = CompileOptions(num_hashes=3, force=True, fallback=False)
+    options = CompileOptions(family="sign", num_hashes=3, force=True, fallback=False)
     models = [lower(conv_model(), options.model_copy(update={"lowering": kind})).model for kind in ("fused", "staged")]
     assert list(models[0].graph.initializer) == list(models[1].graph.initializer)
 
 
 def test_the_same_call_gives_the_same_bytes() -> None:
-    options = CompileOptions(num_hashes=3, force=True, seed=5)
+    options = CompileOptions(family="sign", num_hashes=3, force=True, seed=5)
     first, second = (lower(conv_model(), options).model.SerializeToString() for _ in range(2))
     assert first == second
 

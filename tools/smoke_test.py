@@ -2,8 +2,8 @@
 
 Compiles a small network with every family that needs no samples, fused and staged, runs it with dynamic shapes and
 several threads, and compares the lossless family with the original; runs each without the library, too, which must
-give what the original does; and looks whether the package brought what it needs beside its modules. Prints one line;
-exits 1 on a failure.
+give what the original does; runs a choice between two branches; and looks whether the package brought what it needs
+beside its modules. Prints one line; exits 1 on a failure.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import reuse_compiler
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.add_function_bodies import add_function_bodies
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reports.page import TEMPLATES
 from reuse_compiler.reuse import families
@@ -75,6 +76,24 @@ def check(family: str, lowering: str, expected: Any) -> None:
     np.testing.assert_allclose(alone.run(None, {"x": image()})[0], expected, rtol=1e-4, atol=1e-4)
 
 
+def check_choice() -> None:
+    """Runs an If on whether the input repeats, with the library and without."""
+    output = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    branches = [helper.make_graph([helper.make_node(op, ["x"], ["z"])], op, [], [output]) for op in ("Neg", "Identity")]
+    nodes = [
+        helper.make_node("Redundancy", ["x"], ["enough"], domain="ai.reuse", windows=[1], gains=[1.0], threshold=0.5),
+        helper.make_node("If", ["enough"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, "H", "W"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("ai.reuse", 1)]
+    model = helper.make_model(helper.make_graph(nodes, "choice", [x], [y]), opset_imports=opsets, ir_version=8)
+    add_function_bodies(model)
+    chosen = reuse_compiler.session(model.SerializeToString()).run(None, {"x": image()})[0]
+    alone = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert np.array_equal(chosen, -image()) and np.array_equal(alone.run(None, {"x": image()})[0], image())
+
+
 def main() -> None:
     """Checks all variants."""
     dense = onnxruntime.InferenceSession(network().SerializeToString(), providers=["CPUExecutionProvider"])
@@ -82,6 +101,7 @@ def main() -> None:
     for family in FAMILIES:
         for lowering in LOWERINGS:
             check(family, lowering, expected)
+    check_choice()
     assert (TEMPLATES / "base.html").is_file(), "the package has no templates for the pages of reports"
     library = Path(reuse_compiler.library_path()).name
     print(f"onnxruntime {onnxruntime.__version__}: {len(FAMILIES) * len(LOWERINGS)} variants passed with {library}")

@@ -46,6 +46,7 @@ std::string to_string(const std::vector<int64_t>& shape);
 
 TensorView view_of(const Value* value);
 TensorView input(KernelContext* context, size_t index);
+// Null if the node lacks this optional output.
 template <typename T>
 T* output(KernelContext* context, size_t index, const std::vector<int64_t>& shape);
 size_t input_count(const KernelContext* context);
@@ -114,6 +115,7 @@ T* output(KernelContext* context, size_t index, const std::vector<int64_t>& shap
   checked::product(shape, "the output");
   Value* value = nullptr;
   call(kKernelContextGetOutput, context, index, shape.data(), shape.size(), &value);
+  if (value == nullptr) return nullptr;
   void* data = nullptr;
   call(kGetTensorMutableData, value, &data);
   return static_cast<T*>(data);

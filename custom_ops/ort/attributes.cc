@@ -153,6 +153,9 @@ std::optional<std::string> KernelAttributes::text(const char* name) const {
 std::optional<std::vector<int64_t>> KernelAttributes::integers(const char* name) const {
   return read_kernel_array<int64_t>(kKernelInfoGetAttributeArrayInt64, info_, name, "integers");
 }
+std::optional<std::vector<float>> KernelAttributes::reals(const char* name) const {
+  return read_kernel_array<float>(kKernelInfoGetAttributeArrayFloat, info_, name, "numbers");
+}
 
 std::optional<int64_t> InferenceAttributes::integer(const char* name) const {
   return read_inference_value<int64_t>(kAttributeInt, context_, name);
@@ -167,6 +170,9 @@ std::optional<std::string> InferenceAttributes::text(const char* name) const {
 }
 std::optional<std::vector<int64_t>> InferenceAttributes::integers(const char* name) const {
   return read_inference_array<int64_t>(kAttributeInts, context_, name);
+}
+std::optional<std::vector<float>> InferenceAttributes::reals(const char* name) const {
+  return read_inference_array<float>(kAttributeFloats, context_, name);
 }
 
 Layout read_layout(const AttributeSource& source) { return parse_layout(required(source.text("layout"), "layout")); }
@@ -203,6 +209,18 @@ PoolAttributes read_pool_attributes(const AttributeSource& source, PoolMode mode
   a.mode = mode;
   a.ceil_mode = source.integer("ceil_mode").value_or(0) != 0;
   a.count_include_pad = source.integer("count_include_pad").value_or(0) != 0;
+  a.check();
+  return a;
+}
+
+RedundancyAttributes read_redundancy_attributes(const AttributeSource& source) {
+  RedundancyAttributes a;
+  a.windows = required(source.integers("windows"), "windows");
+  a.strides = source.integers("strides").value_or(std::vector<int64_t>(a.windows.size(), 1));
+  a.gains = required(source.reals("gains"), "gains");
+  a.threshold = source.real("threshold").value_or(a.threshold);
+  a.samples = source.integer("samples").value_or(a.samples);
+  a.channels = source.integer("channels").value_or(a.channels);
   a.check();
   return a;
 }

@@ -9,6 +9,7 @@
 #include "ort_abi.h"
 #include "reuse/operators.h"
 #include "reuse/pool.h"
+#include "reuse/redundancy.h"
 
 namespace reuse::ort {
 
@@ -21,6 +22,7 @@ class AttributeSource {
   virtual std::optional<float> real(const char* name) const = 0;
   virtual std::optional<std::string> text(const char* name) const = 0;
   virtual std::optional<std::vector<int64_t>> integers(const char* name) const = 0;
+  virtual std::optional<std::vector<float>> reals(const char* name) const = 0;
 };
 
 class KernelAttributes final : public AttributeSource {
@@ -30,6 +32,7 @@ class KernelAttributes final : public AttributeSource {
   std::optional<float> real(const char* name) const override;
   std::optional<std::string> text(const char* name) const override;
   std::optional<std::vector<int64_t>> integers(const char* name) const override;
+  std::optional<std::vector<float>> reals(const char* name) const override;
 
  private:
   const KernelInfo* info_;
@@ -42,6 +45,7 @@ class InferenceAttributes final : public AttributeSource {
   std::optional<float> real(const char* name) const override;
   std::optional<std::string> text(const char* name) const override;
   std::optional<std::vector<int64_t>> integers(const char* name) const override;
+  std::optional<std::vector<float>> reals(const char* name) const override;
 
  private:
   const ShapeInferContext* context_;
@@ -56,6 +60,7 @@ Layout read_layout(const AttributeSource& source);
 int64_t read_group(const AttributeSource& source);
 // Reads input_perm and output_perm, which ReuseConv alone has.
 void read_data_orders(const AttributeSource& source, ConvAttributes& attributes);
+RedundancyAttributes read_redundancy_attributes(const AttributeSource& source);
 PoolAttributes read_pool_attributes(const AttributeSource& source, PoolMode mode);
 
 }  // namespace reuse::ort

@@ -348,6 +348,8 @@ std::unique_ptr<Kernel> CudaKernelSource::make(OperatorName name, const KernelIn
       return std::make_unique<CudaPool>(info, setup, PoolMode::kMax);
     case OperatorName::kAveragePool:
       return std::make_unique<CudaPool>(info, setup, PoolMode::kAverage);
+    case OperatorName::kRedundancy:
+      break;  // on the CPU alone
   }
   return nullptr;
 }

@@ -16,7 +16,7 @@
 
 namespace reuse::ort {
 
-enum class OperatorName { kHash, kCluster, kCentroidGemm, kGather, kReuseConv, kMaxPool, kAveragePool };
+enum class OperatorName { kHash, kCluster, kCentroidGemm, kGather, kReuseConv, kMaxPool, kAveragePool, kRedundancy };
 
 // Calls `body`; what it finds wrong with the node's attributes or tensors is told with the operator and the node.
 template <typename Body>

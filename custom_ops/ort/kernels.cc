@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "attributes.h"
+#include "reuse/checked.h"
 #include "reuse/plan.h"
 
 namespace reuse::ort {
@@ -210,6 +211,28 @@ class PoolKernel final : public Kernel {
   PoolAttributes pool_;
 };
 
+class RedundancyKernel final : public Kernel {
+ public:
+  RedundancyKernel(const KernelInfo* info, std::string session)
+      : Kernel(info, "Redundancy", std::move(session)),
+        redundancy_(read_redundancy_attributes(KernelAttributes(info))) {}
+
+ private:
+  void run(KernelContext* tensors, Workspace& workspace) const override {
+    const TensorView x = input(tensors, 0);
+    const std::vector<int64_t>& s = x.shape;
+    checked::require(s.size() == 3 || s.size() == 4, "X has shape " + to_string(s) + ", needs rank 3 or 4");
+    const int64_t height = s.size() == 4 ? s[2] : 1;
+    const std::vector<float> shares =
+        repeated_shares(workspace, redundancy_, s[0], s[1], height, s.back(), x.as<float>());
+    *output<bool>(tensors, 0, {}) = redundancy_.are_enough(shares);
+    float* given = output<float>(tensors, 1, {static_cast<int64_t>(shares.size())});
+    if (given != nullptr) std::copy(shares.begin(), shares.end(), given);
+  }
+
+  RedundancyAttributes redundancy_;
+};
+
 }  // namespace
 
 std::unique_ptr<Kernel> CpuKernelSource::make(OperatorName name, const KernelInfo* info) const {
@@ -228,6 +251,8 @@ std::unique_ptr<Kernel> CpuKernelSource::make(OperatorName name, const KernelInf
       return std::make_unique<PoolKernel>(info, session_, PoolMode::kMax);
     case OperatorName::kAveragePool:
       return std::make_unique<PoolKernel>(info, session_, PoolMode::kAverage);
+    case OperatorName::kRedundancy:
+      return std::make_unique<RedundancyKernel>(info, session_);
   }
   return nullptr;
 }

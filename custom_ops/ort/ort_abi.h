@@ -17,6 +17,8 @@
 namespace reuse::ort {
 
 constexpr uint32_t kApiVersion = 18;
+// The version that plugin.cc needs, whose libraries of execution providers may bring operators.
+constexpr uint32_t kPluginApiVersion = 24;
 
 // Opaque types of the runtime.
 struct Status;
@@ -30,9 +32,18 @@ struct OpAttribute;
 struct CustomOpDomain;
 struct OrtAllocatorHandle;
 struct MemoryInfo;
+struct Logger;
+struct Graph;
+struct HardwareDevice;
+struct EpDevice;
+struct KeyValuePairs;
+struct SupportInfo;
+struct MemoryDevice;
+struct DataTransfer;
+struct SyncStream;
 
 enum ErrorCode : int { kOk = 0, kFail = 1, kInvalidArgument = 2, kRuntimeException = 6 };
-enum ElementType : int { kUndefined = 0, kFloat = 1, kInt32 = 6, kInt64 = 7, kFloat16 = 10 };
+enum ElementType : int { kUndefined = 0, kFloat = 1, kInt32 = 6, kInt64 = 7, kBool = 9, kFloat16 = 10 };
 enum AttributeType : int {
   kAttributeInt = 1,
   kAttributeInts = 2,
@@ -42,6 +53,7 @@ enum AttributeType : int {
 };
 enum Characteristic : int { kRequired = 0, kOptional = 1, kVariadic = 2 };
 enum MemoryType : int { kMemoryDefault = 0 };
+enum HardwareDeviceType : int { kHardwareCpu = 0 };
 
 // Slot numbers of OrtApi.
 enum Slot : size_t {
@@ -89,6 +101,9 @@ enum Slot : size_t {
   kReadOpAttr = 272,
   kKernelContextParallelFor = 274,
   kKernelInfoGetAllocator = 278,
+  // From version 22 on.
+  kHardwareDeviceGetType = 307,
+  kGetEpApi = 317,
 };
 
 // OrtApi: a table of function pointers.
@@ -135,6 +150,50 @@ struct CustomOp {
   void(REUSE_ORT_CALL* release_may_inplace)(int* inputs, int* outputs);
   size_t(REUSE_ORT_CALL* get_alias_map)(int** inputs, int** outputs);
   void(REUSE_ORT_CALL* release_alias_map)(int* inputs, int* outputs);
+};
+
+// The first function of OrtEpApi.
+struct EpFactory;
+struct EpApi {
+  Status*(REUSE_ORT_CALL* create_ep_device)(EpFactory* factory, const HardwareDevice* device,
+                                            const KeyValuePairs* metadata, const KeyValuePairs* options,
+                                            EpDevice** ep_device);
+};
+
+// OrtEp of version 24, in the runtime's member order: an execution provider in a session.
+struct Ep {
+  uint32_t version;
+  const char*(REUSE_ORT_CALL* get_name)(const Ep* ep);
+  Status*(REUSE_ORT_CALL* get_capability)(Ep* ep, const Graph* graph, SupportInfo* info);
+  void (*not_used[12])();  // what a provider need not have
+};
+
+// OrtEpFactory of version 24, likewise: what a library of an execution provider offers.
+struct EpFactory {
+  uint32_t version;
+  const char*(REUSE_ORT_CALL* get_name)(const EpFactory* factory);
+  const char*(REUSE_ORT_CALL* get_vendor)(const EpFactory* factory);
+  Status*(REUSE_ORT_CALL* get_supported_devices)(EpFactory* factory, const HardwareDevice* const* devices,
+                                                 size_t num_devices, EpDevice** ep_devices, size_t max_ep_devices,
+                                                 size_t* num_ep_devices);
+  Status*(REUSE_ORT_CALL* create_ep)(EpFactory* factory, const HardwareDevice* const* devices,
+                                     const KeyValuePairs* const* metadata, size_t num_devices,
+                                     const SessionOptions* options, const Logger* logger, Ep** ep);
+  void(REUSE_ORT_CALL* release_ep)(EpFactory* factory, Ep* ep);
+  uint32_t(REUSE_ORT_CALL* get_vendor_id)(const EpFactory* factory);
+  const char*(REUSE_ORT_CALL* get_version)(const EpFactory* factory);
+  Status*(REUSE_ORT_CALL* validate_compiled_model)(EpFactory* factory, const HardwareDevice* const* devices,
+                                                   size_t num_devices, const char* info, int* compatibility);
+  Status*(REUSE_ORT_CALL* create_allocator)(EpFactory* factory, const MemoryInfo* info, const KeyValuePairs* options,
+                                            OrtAllocatorHandle** allocator);
+  void(REUSE_ORT_CALL* release_allocator)(EpFactory* factory, OrtAllocatorHandle* allocator);
+  Status*(REUSE_ORT_CALL* create_data_transfer)(EpFactory* factory, DataTransfer** transfer);
+  bool(REUSE_ORT_CALL* is_stream_aware)(const EpFactory* factory);
+  Status*(REUSE_ORT_CALL* create_sync_stream)(EpFactory* factory, const MemoryDevice* device,
+                                              const KeyValuePairs* options, SyncStream** stream);
+  void (*not_used[2])();
+  Status*(REUSE_ORT_CALL* get_num_custom_op_domains)(EpFactory* factory, size_t* num_domains);
+  Status*(REUSE_ORT_CALL* get_custom_op_domains)(EpFactory* factory, CustomOpDomain** domains, size_t num_domains);
 };
 
 }  // namespace reuse::ort

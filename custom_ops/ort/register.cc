@@ -1,7 +1,9 @@
-// The entry point that ONNX Runtime looks for, and the table of operators.
+// The entry point that ONNX Runtime looks for in a library of operators, and the table of operators.
+#include "register.h"
+
 #include <memory>
 #include <mutex>
-#include <string>
+#include <utility>
 #include <vector>
 
 #ifdef REUSE_HAVE_CUDA
@@ -24,6 +26,7 @@ struct Signature {
   std::vector<ElementType> inputs;
   size_t required_inputs;
   std::vector<ElementType> outputs;
+  size_t optional_outputs = 0;  // the last ones
 };
 
 // An operator as the runtime sees it: function pointers first, so that a CustomOp* is an Operator*.
@@ -61,7 +64,10 @@ std::unique_ptr<Operator> make_operator(OperatorName name, Signature signature, 
   op->get_input_characteristic = [](const CustomOp* o, size_t i) {
     return i < self(o).signature.required_inputs ? kRequired : kOptional;
   };
-  op->get_output_characteristic = [](const CustomOp*, size_t) { return kRequired; };
+  op->get_output_characteristic = [](const CustomOp* o, size_t i) {
+    const Signature& own = self(o).signature;
+    return i + own.optional_outputs < own.outputs.size() ? kRequired : kOptional;
+  };
   op->get_input_memory_type = [](const CustomOp*, size_t) { return kMemoryDefault; };
   op->create_kernel_v2 = [](const CustomOp* o, const Api*, const KernelInfo* info, void** kernel) -> Status* {
     return guarded([&] {
@@ -112,7 +118,10 @@ void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>&
 // `stages_timed`: whether CUDA's ReuseConv times its stages, whatever the environment says.
 std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session, [[maybe_unused]] bool stages_timed) {
   std::vector<std::unique_ptr<Operator>> ops;
-  add_operators({kFloat, nullptr, std::make_shared<CpuKernelSource>(session)}, ops);
+  const KernelSet on_cpu{kFloat, nullptr, std::make_shared<CpuKernelSource>(session)};
+  add_operators(on_cpu, ops);
+  ops.push_back(make_operator<infer_redundancy>(OperatorName::kRedundancy,
+                                                {"Redundancy", {kFloat}, 1, {kBool, kFloat}, 1}, on_cpu));
 #ifdef REUSE_HAVE_CUDA
   const auto scratch = std::make_shared<SharedScratch>();
   const auto add_cuda = [&](ElementType type, cuda::Element element) {
@@ -146,23 +155,24 @@ struct Registration {
   CustomOpDomain* domain = nullptr;
 };
 
-void register_operators(SessionOptions* options) {
+}  // namespace
+
+CustomOpDomain* make_domain(const std::string& session, bool stages_timed) {
   instruction_set();  // here, where it can be said, and not in some run, REUSE_ISA is found to make no sense
   static std::mutex mutex;
   static auto* const registrations = new std::vector<Registration>;
   Registration registration;
-  registration.operators =
-      make_operators(config_entry(options, kSessionTagKey), config_entry(options, kStagesKey) == "1");
+  registration.operators = make_operators(session, stages_timed);
   call(kCreateCustomOpDomain, kDomain, &registration.domain);
   for (const auto& op : registration.operators) {
     call(kCustomOpDomainAdd, registration.domain, static_cast<const CustomOp*>(op.get()));
   }
-  call(kAddCustomOpDomain, options, registration.domain);
+  CustomOpDomain* const domain = registration.domain;
   const std::lock_guard<std::mutex> lock(mutex);
   registrations->push_back(std::move(registration));
+  return domain;
 }
 
-}  // namespace
 }  // namespace reuse::ort
 
 extern "C" REUSE_EXPORT reuse::ort::Status* RegisterCustomOps(reuse::ort::SessionOptions* options,
@@ -175,5 +185,9 @@ extern "C" REUSE_EXPORT reuse::ort::Status* RegisterCustomOps(reuse::ort::Sessio
     return nullptr;
   }
   set_api(table);
-  return guarded([&] { register_operators(options); });
+  return guarded([&] {
+    CustomOpDomain* const domain =
+        make_domain(config_entry(options, kSessionTagKey), config_entry(options, kStagesKey) == "1");
+    call(kAddCustomOpDomain, options, domain);
+  });
 }

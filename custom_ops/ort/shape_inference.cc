@@ -213,4 +213,10 @@ void infer_pool(ShapeInferContext* context) {
   set_output(context, 0, element_type(context), shape);
 }
 
+void infer_redundancy(ShapeInferContext* context) {
+  // Nothing is said of the shares: the runtime does not tell whether the node has them, and 1.18 ends the process if
+  // something is said of an output that there is not.
+  set_output(context, 0, kBool, {});
+}
+
 }  // namespace reuse::ort

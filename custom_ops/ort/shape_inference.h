@@ -13,5 +13,6 @@ void infer_centroid_gemm(ShapeInferContext* context);
 void infer_gather(ShapeInferContext* context);
 void infer_reuse_conv(ShapeInferContext* context);
 void infer_pool(ShapeInferContext* context);
+void infer_redundancy(ShapeInferContext* context);
 
 }  // namespace reuse::ort

@@ -83,8 +83,45 @@ static_assert(abi::kRuntimeException == ORT_RUNTIME_EXCEPTION);
 static_assert(abi::kFloat == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
 static_assert(abi::kInt32 == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32);
 static_assert(abi::kInt64 == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
+static_assert(abi::kBool == ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL);
 static_assert(abi::kFloat16 == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16);
 static_assert(abi::kAttributeInt == ORT_OP_ATTR_INT && abi::kAttributeInts == ORT_OP_ATTR_INTS);
 static_assert(abi::kAttributeFloat == ORT_OP_ATTR_FLOAT && abi::kAttributeFloats == ORT_OP_ATTR_FLOATS);
 static_assert(abi::kAttributeString == ORT_OP_ATTR_STRING);
 static_assert(abi::kOptional == INPUT_OUTPUT_OPTIONAL && abi::kMemoryDefault == OrtMemTypeDefault);
+
+#if ORT_API_VERSION >= 24
+SLOT(kHardwareDeviceGetType, HardwareDevice_Type);
+SLOT(kGetEpApi, GetEpApi);
+
+static_assert(offsetof(OrtEpApi, CreateEpDevice) == offsetof(abi::EpApi, create_ep_device), "CreateEpDevice");
+static_assert(static_cast<int>(abi::kHardwareCpu) == OrtHardwareDeviceType_CPU, "OrtHardwareDeviceType_CPU");
+
+#define EP_MEMBER(ours, theirs) static_assert(offsetof(abi::Ep, ours) == offsetof(OrtEp, theirs), #theirs)
+
+EP_MEMBER(version, ort_version_supported);
+EP_MEMBER(get_name, GetName);
+EP_MEMBER(get_capability, GetCapability);
+EP_MEMBER(not_used, Compile);
+static_assert(sizeof(abi::Ep) == offsetof(OrtEp, IsConcurrentRunSupported) + sizeof(void*), "the last of version 24");
+
+#define FACTORY_MEMBER(ours, theirs) \
+  static_assert(offsetof(abi::EpFactory, ours) == offsetof(OrtEpFactory, theirs), #theirs)
+
+FACTORY_MEMBER(version, ort_version_supported);
+FACTORY_MEMBER(get_name, GetName);
+FACTORY_MEMBER(get_vendor, GetVendor);
+FACTORY_MEMBER(get_supported_devices, GetSupportedDevices);
+FACTORY_MEMBER(create_ep, CreateEp);
+FACTORY_MEMBER(release_ep, ReleaseEp);
+FACTORY_MEMBER(get_vendor_id, GetVendorId);
+FACTORY_MEMBER(get_version, GetVersion);
+FACTORY_MEMBER(validate_compiled_model, ValidateCompiledModelCompatibilityInfo);
+FACTORY_MEMBER(create_allocator, CreateAllocator);
+FACTORY_MEMBER(release_allocator, ReleaseAllocator);
+FACTORY_MEMBER(create_data_transfer, CreateDataTransfer);
+FACTORY_MEMBER(is_stream_aware, IsStreamAware);
+FACTORY_MEMBER(create_sync_stream, CreateSyncStreamForDevice);
+FACTORY_MEMBER(get_num_custom_op_domains, GetNumCustomOpDomains);
+FACTORY_MEMBER(get_custom_op_domains, GetCustomOpDomains);
+#endif

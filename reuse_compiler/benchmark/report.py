@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 import statistics
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from reuse_compiler.environment import processor, versions
 from reuse_compiler.runtime import ProviderName
-
-CPU_INFO = Path("/proc/cpuinfo")
 
 
 class Report(BaseModel):
@@ -248,20 +245,9 @@ def summarize(samples: list[float], dense_ms: float, multiply_adds: int | None =
 
 def describe_machine() -> Machine:
     """Returns where this process runs."""
-    from reuse_compiler.compiler import versions
-
     return Machine(
-        processor=_processor(),
+        processor=processor(),
         processors=os.cpu_count() or 1,
         forced_isa=os.environ.get("REUSE_ISA") or None,
         versions=versions(),
     )
-
-
-def _processor() -> str:
-    """The processor's name where the system tells it, else its architecture."""
-    if CPU_INFO.is_file():
-        for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()

@@ -21,8 +21,9 @@ from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import Samples, from_reader, is_reader, open_samples, split
 from reuse_compiler.calibration.state import State, state_path
 from reuse_compiler.calibration.user_code import function_file
-from reuse_compiler.compiler import default_output, versions
+from reuse_compiler.compiler import default_output
 from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
+from reuse_compiler.environment import versions
 from reuse_compiler.errors import DataError, ModelError, OutputError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.files import FileTransaction

@@ -12,7 +12,7 @@ from rich.console import Console
 from reuse_compiler.calibration.options import CalibrationOptions, MaxDrop
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console
-from reuse_compiler.cli.flags import WRITE, Labels, Logging, Overwrite, Version
+from reuse_compiler.cli.flags import WRITE, Env, Labels, Logging, Overwrite, Version
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.errors import ConfigError
@@ -123,6 +123,7 @@ def compile_model(
     ] = None,
     log_level: Logging = "warning",
     version: Version = False,
+    env: Env = False,
 ) -> None:
     """Has the model compiled and prints the report (help text: HELP)."""
     if calibration.calibration_data is None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from reuse_compiler.cli.command import LogLevel
 from reuse_compiler.flags import Flag, Panel
@@ -29,12 +30,31 @@ Logging = Annotated[
 def _print_version(wanted: bool) -> None:
     """Prints the versions of everything that a result depends on, and ends the program."""
     if wanted:
-        from reuse_compiler.compiler import versions
+        from reuse_compiler.environment import versions
 
         typer.echo("\n".join(f"{name} {version}" for name, version in versions().items()))
         raise typer.Exit()
 
 
+def _print_environment(wanted: bool) -> None:
+    """Prints all that a report of a defect should say of this machine, and ends the program."""
+    if wanted:
+        from reuse_compiler.environment import env
+        from reuse_compiler.reports.environment_table import print_environment
+
+        print_environment(env(), Console())
+        raise typer.Exit()
+
+
 Version = Annotated[
     bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print versions and exit.")
+]
+Env = Annotated[
+    bool,
+    typer.Option(
+        "--env",
+        is_eager=True,
+        callback=_print_environment,
+        help="Print versions, processor, providers and the operator library, for reports of defects, and exit.",
+    ),
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.shapes import infer_values
-from reuse_compiler.graph.structure import subgraphs_of
+from reuse_compiler.graph.structure import reads_of
 
 
 def cut_model(
@@ -74,19 +74,8 @@ def _needed(
         node = producers.get(name)
         if node is not None and id(node) not in nodes:
             nodes.add(id(node))
-            waiting.extend(_reads(node))
+            waiting.extend(reads_of(node))
     return tensors, nodes
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Yields the tensors that a node reads from its own graph or those around it, in its bodies too."""
-    yield from filter(None, node.input)
-    for body in subgraphs_of(node):
-        own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
-        own |= {tensor.values.name for tensor in body.sparse_initializer}
-        own |= {name for inner in body.node for name in inner.output}
-        read = {name for inner in body.node for name in _reads(inner)} | {value.name for value in body.output}
-        yield from read - own
 
 
 def _rename_outputs(graph: onnx.GraphProto, inputs: Sequence[str], names: Names) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import onnx_graphsurgeon as gs
 
-from reuse_compiler.graph.structure import graph_at
+from reuse_compiler.graph.structure import graph_at, reads_of
 from reuse_compiler.graph.view import GraphView, NodeRef
 
 INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
@@ -19,6 +19,20 @@ INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
 
 GONE = inf
 """The place of what is deleted: behind all that stays."""
+
+
+def raise_ir_version(model: onnx.ModelProto, version: int) -> None:
+    """Gives a model at least that IR version.
+
+    What is an initializer and an input may be overridden from IR 4 on, so that runtimes do not take it for a constant;
+    initializers of older models are inputs because they had to be, and are so no longer.
+    """
+    if model.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE_IR <= version:
+        initialized = {tensor.name for tensor in model.graph.initializer}
+        kept = [value for value in model.graph.input if value.name not in initialized]
+        del model.graph.input[:]
+        model.graph.input.extend(kept)
+    model.ir_version = max(model.ir_version, version)
 
 
 @dataclass
@@ -63,7 +77,7 @@ class ModelEdit:
         for ref in (first, *rest):
             self._removed[id(ref)] = ref
         for node in new:
-            self._read.update(node.input)
+            self._read.update(reads_of(node))
             self._written.update(node.output)
 
     def result(self) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Reading an ONNX file, with its external data found and checked but not read."""
+"""Reading an ONNX file, with its external data found and checked but not read; the same checks of a model in memory."""
 
 from __future__ import annotations
 
@@ -20,31 +20,57 @@ def load_model(path: AnyPath) -> onnx.ModelProto:
     Raises ModelError if the file cannot be read, is not ONNX, is truncated, or misses (part of) its external data.
     """
     path = Path(path)
-    model = _parse(path)
-    if not model.HasField("graph") or not model.ir_version or not model.graph.output:
-        raise ModelError(f"{path} is not an ONNX model, or a truncated one: it holds no graph with outputs")
-    for error in structure_errors(model):
-        raise ModelError(f"{path} is not a valid ONNX model: {error}")
+    model = _parse(_read(path), str(path))
+    _check_structure(model, str(path))
     _locate_external_data(model, path)
     return model
 
 
-def _parse(path: Path) -> onnx.ModelProto:
-    model = onnx.ModelProto()
+def model_in_memory(model: onnx.ModelProto | bytes) -> onnx.ModelProto:
+    """Returns the model that a caller has in memory, or its serialized form, after the checks that a file gets.
+
+    Raises ModelError if it is not valid, or if external data belongs to it: in memory it has no folder to look in.
+    """
+    where = "the given model"
+    if isinstance(model, bytes):
+        model = _parse(model, where)
+    _check_structure(model, where)
+    for tensor in tensors_of(model):
+        if is_external(tensor):
+            raise ModelError(
+                f"{where} leaves the data of tensor '{tensor.name}' in another file: give the path of the model, or "
+                "read it with onnx.load, which reads such files, too"
+            )
+        check_data(tensor, where)
+    return model
+
+
+def _read(path: Path) -> bytes:
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ModelError(f"{path} is not a regular file: give the name of an .onnx file")
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+
+
+def _parse(content: bytes, where: str) -> onnx.ModelProto:
+    model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
     except (DecodeError, ValueError) as error:
         raise ModelError(
-            f"{path} is not an ONNX model, or a truncated one ({error}); "
+            f"{where} is not an ONNX model, or a truncated one ({error}); "
             "give an .onnx file as written by an exporter, in binary form"
         ) from error
     return model
+
+
+def _check_structure(model: onnx.ModelProto, where: str) -> None:
+    if not model.HasField("graph") or not model.ir_version or not model.graph.output:
+        raise ModelError(f"{where} is not an ONNX model, or a truncated one: it holds no graph with outputs")
+    for error in structure_errors(model):
+        raise ModelError(f"{where} is not a valid ONNX model: {error}")
 
 
 def _locate_external_data(model: onnx.ModelProto, path: Path) -> None:

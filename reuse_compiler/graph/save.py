@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -109,7 +110,7 @@ class _DataWriter:
         self._model = model
         self._folder = real_path(path.parent)
         self._moved: set[str] = set()
-        self._written: dict[ExternalData, int] = {}
+        self._written: dict[ExternalData | bytes, int] = {}
         self.shared: set[Path] = set()
         """Data files that the output uses where they are."""
         self.data_file: Path | None = None
@@ -163,17 +164,18 @@ class _DataWriter:
             target.CopyFrom(source)
 
     def _append(self, data: ExternalData | bytes, target: TensorProto, stream: BinaryIO | None) -> None:
-        """Writes data behind what is written already and points `target` to it; shared ranges are written once."""
+        """Writes data behind what is written already and points `target` to it; equal data is written once."""
         assert stream is not None and self.data_file is not None
-        offset = self._written.get(data) if isinstance(data, ExternalData) else None
+        key = data if isinstance(data, ExternalData) else sha256(data).digest()
+        offset = self._written.get(key)
         if offset is None:
             offset = -(-stream.tell() // ALIGNMENT) * ALIGNMENT
             stream.seek(offset)
             if isinstance(data, ExternalData):
                 copy_range(data, stream, target.name)
-                self._written[data] = offset
             else:
                 stream.write(data)
+            self._written[key] = offset
         length = data.length if isinstance(data, ExternalData) else len(data)
         set_external_data(target, self.data_file.name, offset, length)
 

@@ -32,6 +32,17 @@ def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
             yield from graphs_of(body)
 
 
+def reads_of(node: onnx.NodeProto) -> Iterator[str]:
+    """Yields the tensors that a node reads from its own graph or those around it, in its bodies too."""
+    yield from filter(None, node.input)
+    for body in subgraphs_of(node):
+        own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+        own |= {tensor.values.name for tensor in body.sparse_initializer}
+        own |= {name for inner in body.node for name in inner.output}
+        read = {name for inner in body.node for name in reads_of(inner)} | {value.name for value in body.output}
+        yield from read - own
+
+
 def structure_errors(model: onnx.ModelProto) -> list[str]:
     """Returns a sentence for everything that is wrong with the structure of the main graph and its bodies."""
     errors = list(_graph_errors(model.graph, set(), "the graph"))

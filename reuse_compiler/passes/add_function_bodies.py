@@ -6,6 +6,7 @@ operator library is registered, its kernels run, and the bodies are not used (do
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, TensorProto, helper
 
+from reuse_compiler.graph.edit import raise_ir_version
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, graphs_of
 from reuse_compiler.passes.keep_pixel_major import POOLS
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
@@ -57,8 +59,8 @@ def add_function_bodies(model: onnx.ModelProto) -> None:
     model.functions.extend(others)
     opset = next(opset.version for opset in model.opset_import if opset.domain in STANDARD_DOMAINS)
     for op, own in sorted(nodes.items()):
-        model.functions.append(_function(op, _complete(own), opset))
-    model.ir_version = max(model.ir_version, IR_VERSION)
+        model.functions.append(_redundancy(own, opset) if op == "Redundancy" else _function(op, _complete(own), opset))
+    raise_ir_version(model, IR_VERSION)
 
 
 def _complete(nodes: list[onnx.NodeProto]) -> dict[str, AttributeProto.AttributeType]:
@@ -108,11 +110,29 @@ def _function(op: str, attributes: dict[str, AttributeProto.AttributeType], opse
         nodes = [helper.make_node("Identity", ["dense_weights"], outputs)]
     else:
         # Before opset 9 there are constants of floating point only.
-        empty = helper.make_tensor("", TensorProto.FLOAT, [0], [])
-        nodes = [helper.make_node("Constant", [], ["empty"], value=empty)]
+        nodes = [_zeros("empty", 0)]
         nodes += [helper.make_node("Cast", ["empty"], [name], to=element) for name, element in STAGES[op].items()]
     opsets = [helper.make_opsetid("", opset)]
     return helper.make_function(DOMAIN, op, INPUTS[op], outputs, nodes, opsets, sorted(attributes))
+
+
+def _redundancy(own: list[onnx.NodeProto], opset: int) -> onnx.FunctionProto:
+    """Returns the function by which nothing repeats enough, so that the original's nodes run.
+
+    Its attributes are not read. onnxruntime wants the nodes to have all outputs of their function: it has `shares` only
+    where one of them has it.
+    """
+    nodes = [_zeros("zero"), helper.make_node("Cast", ["zero"], ["enough"], to=TensorProto.BOOL), _zeros("shares", 0)]
+    outputs = ["enough", "shares"][: max(len(node.output) for node in own)]
+    for node in own:
+        node.output.extend([""] * (len(outputs) - len(node.output)))
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_function(DOMAIN, "Redundancy", INPUTS["Redundancy"], outputs, nodes[: len(outputs) + 1], opsets)
+
+
+def _zeros(name: str, *shape: int) -> onnx.NodeProto:
+    value = helper.make_tensor("", TensorProto.FLOAT, shape, [0.0] * math.prod(shape))
+    return helper.make_node("Constant", [], [name], value=value)
 
 
 class _Body:

@@ -13,7 +13,7 @@ from reuse_compiler.flags import refuse
 from reuse_compiler.options import PER_LAYER, CompileOptions
 from reuse_compiler.passes.layer import ConvLayer, Layer, Refusal
 from reuse_compiler.report import LayerReport
-from reuse_compiler.reuse.config import LayerSettings, ReuseConfig, make_settings
+from reuse_compiler.reuse.config import FamilyName, LayerSettings, ReuseConfig, make_settings
 from reuse_compiler.reuse.cost import Cost, expected_remaining_ratio, predicted_cost
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted
@@ -24,7 +24,9 @@ from reuse_compiler.reuse.seeds import layer_generator
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_FAMILY = "sign"
+DEFAULT_FAMILY: FamilyName = "exact"
+LARGEST_COST_AT_BEST = 0.7
+"""What a lossless layer of which nothing was measured may cost where everything repeats, to be tried."""
 SIZE_HELP = "give the sizes of the model's inputs with --shape, or inputs to measure it on with --verify-data"
 FORCE = "--force rewrites it all the same"
 
@@ -120,8 +122,9 @@ def _decide(
         settings = _default_settings(layer.spec, options) if config is None else _configured(layer, config)
     except Refusal as refused:
         return Decision(layer, str(refused))
-    cost, numbers = _weigh(layer.spec, settings, ratio)
-    pays = cost is not None and cost.total < 1.0
+    at_best = ratio is None and (options.guarded or options.single) and FAMILIES[settings.family].lossless
+    cost, numbers = _weigh(layer.spec, settings, 0.0 if at_best else ratio, "at best" if at_best else "measured")
+    pays = cost is not None and cost.total < (LARGEST_COST_AT_BEST if at_best else 1.0)
     if config is not None:
         reason = "the configuration names it"
     elif not pays and not options.force:
@@ -149,8 +152,10 @@ def _configured(layer: ConvLayer, config: ReuseConfig) -> LayerSettings:
 
 
 def _default_settings(spec: ConvSpec, options: CompileOptions) -> LayerSettings:
-    """Options where given; else the papers' choices without samples: L = channels, H by Policy 2, family sign."""
+    """Options where given; else L = channels, H by Policy 2 of the papers, and a family that loses nothing."""
     family = options.family or DEFAULT_FAMILY
+    if FAMILIES[family].lossless and options.num_hashes is not None:
+        raise ConfigError(f"the family {family} has no hash functions to count: give --family sign with -H")
     length = options.sub_vector_length or spec.group_in_channels
     layout: Layout = "channel" if options.layout == "auto" else options.layout
     if options.layout == "auto" and spec.group_in_channels % length:
@@ -188,12 +193,14 @@ def _too_long(length: int, layout: Layout, spec: ConvSpec) -> str | None:
     return f"L={length} is larger than the {width} {what}{per_group} that layout '{layout}' cuts"
 
 
-def _weigh(spec: ConvSpec, settings: LayerSettings, ratio: float | None) -> tuple[Cost | None, str]:
-    """Returns the expected cost, None for an input of unknown size, and a sentence about it."""
+def _weigh(spec: ConvSpec, settings: LayerSettings, ratio: float | None, known: str) -> tuple[Cost | None, str]:
+    """Returns the expected cost, None for an input of unknown size, and a sentence about it.
+
+    `known` says in words how `ratio` is known; where it is not, the largest possible is taken.
+    """
     if not spec.size_known:
         return None, f"its input size is unknown, and so is its cost: {SIZE_HELP}"
     blocking, family = settings.blocking(spec), FAMILIES[settings.family]
-    known = "measured"
     if ratio is None:
         ratio, known = expected_remaining_ratio(blocking, family, settings.num_hashes), "at most"
     cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table)

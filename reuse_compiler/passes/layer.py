@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.graph.constants import Constant
-from reuse_compiler.graph.shapes import ScopePath, infer_declarations
+from reuse_compiler.graph.shapes import ScopePath, Shape, infer_declarations, tensor_shapes
 from reuse_compiler.graph.view import GraphView, NodeRef
 from reuse_compiler.reuse.activation import Activation
 from reuse_compiler.reuse.geometry import ConvSpec
@@ -135,6 +135,11 @@ class Prepared:
     def declarations(self) -> dict[ScopePath, dict[str, onnx.ValueInfoProto]]:
         """Type and shape of the model's tensors by the path of their graph, whatever sizes the inputs have."""
         return infer_declarations(self.model)
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """The shapes of the main graph's tensors for the sizes of `bound`."""
+        return tensor_shapes(self.model, self.bound)
 
     @property
     def convolutions(self) -> dict[str, ConvLayer]:

@@ -38,6 +38,7 @@ INPUTS = {
     "ReuseConv": ["X", "W", "bias", *HASH_PARAMETERS, "dense_weights", "dense_bias"],
     "MaxPool": ["X"],
     "AveragePool": ["X"],
+    "Redundancy": ["X"],
 }
 """The inputs of every operator (docs/operators.md)."""
 AXES_ARE_INPUTS_SINCE_OPSET = 13

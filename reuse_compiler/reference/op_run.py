@@ -8,6 +8,7 @@ from onnx.reference.op_run import OpRun
 
 from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, gather_rows, hash_vectors, quantise_table
 from reuse_compiler.reference.pool import Pooling, PoolMode, pool
+from reuse_compiler.reference.redundancy import redundancy
 from reuse_compiler.reuse.activation import NO_ACTIVATION, Activation
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.fitted import HASH_PARAMETERS
@@ -140,4 +141,22 @@ class AveragePool(MaxPool):
     mode = "average"
 
 
-REFERENCE_OPS = cast("list[type[OpRun]]", [Hash, Cluster, CentroidGemm, Gather, ReuseConv, MaxPool, AveragePool])
+class Redundancy(ReuseOp):
+    """enough, shares? = Redundancy(X)"""
+
+    def _run(self, x: Any, **_: Any) -> tuple[Any, ...]:
+        results = redundancy(
+            x,
+            self.attribute("windows"),
+            self.attribute("gains"),
+            strides=self.attribute("strides"),
+            threshold=self.attribute("threshold", 0.0),
+            samples=self.attribute("samples", 256),
+            channels=self.attribute("channels", 8),
+        )
+        return results[: len(self.onnx_node.output)]
+
+
+REFERENCE_OPS = cast(
+    "list[type[OpRun]]", [Hash, Cluster, CentroidGemm, Gather, ReuseConv, MaxPool, AveragePool, Redundancy]
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from reuse_compiler.report import LayerReport, ModelReport
+from reuse_compiler.report import LayerReport, ModelReport, RegionReport
 from reuse_compiler.reports.table import number, numbers, print_layers, print_lines, speed, words
 
 COLUMNS = [
@@ -22,19 +22,31 @@ def print_report(report: ModelReport, console: Console) -> None:
 def totals(report: ModelReport) -> list[str]:
     """Returns the summary: how many layers were rewritten, the error, the times, what they were measured on."""
     rewritten = sum(layer.decision == "reuse" for layer in report.layers)
-    lines = ["", f"{rewritten} of {len(report.layers)} convolutions use reuse"]
+    where = ", in runs whose input repeats enough:" if report.regions else ""
+    lines = ["", f"{rewritten} of {len(report.layers)} convolutions use reuse{where}", *map(_region, report.regions)]
     if report.rel_error is not None:
         lines.append(f"output error  relative {number(report.rel_error)}, largest {number(report.max_abs_error)}")
     if report.dense_ms is not None and report.reuse_ms is not None:
         lines.append(f"time          {speed(report.dense_ms, report.reuse_ms, report.threads)}")
+    if report.repeating_ms is not None:
+        lines.append(f"  if repeating  {speed(*report.repeating_ms, report.threads)} (three quarters are blank)")
     if report.verified_on is not None:
         lines.append(f"measured on   {report.verified_on}")
         if report.verified_on.startswith("random"):
             lines.append("              (on real data r_c and the errors differ: give some with --verify-data)")
+    if report.added_bytes:
+        lines.append(f"memory        {report.added_bytes / 1e6:.3g} MB more, for two forms (--single writes one)")
     if report.fallback:
         lines.append("runs          with the operator library, and as the original where that is missing")
     lines.append(f"written to    {report.output}" if report.output else "nothing was written")
     return lines
+
+
+def _region(region: RegionReport) -> str:
+    """Returns the line of a part with two forms."""
+    how = "measured" if region.measured else "expected"
+    saves = f"saves up to {region.saves:.0%} of their time ({how})"
+    return f"  {len(region.layers)} where {region.needed:.0%} of '{region.source}' repeats; {saves}"
 
 
 def _cells(layer: LayerReport) -> list[str]:

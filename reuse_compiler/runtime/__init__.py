@@ -4,7 +4,7 @@ Compiled models need nothing of this in production: `SessionOptions.register_cus
 """
 
 from reuse_compiler.runtime.engine import import_onnxruntime
-from reuse_compiler.runtime.library import has_cuda, library_path, library_version
+from reuse_compiler.runtime.library import get_library_path, has_cuda, library_path, library_version
 from reuse_compiler.runtime.providers import Provider, ProviderName, current_provider, running_on
 from reuse_compiler.runtime.sessions import register_others, session, with_libraries
 from reuse_compiler.runtime.statistics import (
@@ -21,6 +21,7 @@ __all__ = [
     "ProviderName",
     "StageSeconds",
     "current_provider",
+    "get_library_path",
     "has_cuda",
     "import_onnxruntime",
     "library_path",

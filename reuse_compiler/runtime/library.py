@@ -20,6 +20,11 @@ def library_path() -> str:
     return str(library_file())
 
 
+def get_library_path() -> str:
+    """Returns `library_path()`, under the name that it has in onnxruntime-extensions."""
+    return library_path()
+
+
 def library_file() -> Path:
     """Returns where the operator library is; raises LibraryError where there is none."""
     override = os.environ.get(OVERRIDE)

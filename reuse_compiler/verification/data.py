@@ -61,15 +61,24 @@ LARGEST_RANDOM = 2**28
 """Values of all inputs that are made at most: they take 2 GiB before they have their type."""
 
 
+REPEATING_SHARE = 4
+"""One row of so many is random in an image that repeats; the others are blank."""
+
+
 class RandomSource(Source):
-    """One feed: normal floats, zeros and ones for integers (which may be indices) and booleans."""
+    """One feed: normal floats, zeros and ones for integers (which may be indices) and booleans.
+
+    If it is `repeating`, most rows of images are blank.
+    """
 
     is_random = True
 
-    def __init__(self, specs: list[InputSpec], shapes: Shapes, seed: int) -> None:
+    def __init__(self, specs: list[InputSpec], shapes: Shapes, seed: int, *, repeating: bool = False) -> None:
         _check_size(specs, shapes)
         rng = np.random.default_rng(seed)
         self._feed = {spec.name: _random_array(rng, spec, shapes.get(spec.name)) for spec in specs}
+        for array in self._feed.values() if repeating else ():
+            make_repeating(array)
         sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in self._feed.items())
         self.description = f"random normal input {sizes}, seed {seed}" if sizes else "a model without inputs"
 
@@ -85,6 +94,13 @@ class RandomSource(Source):
 
     def __getitem__(self, index: int) -> Feed:
         return self._feed
+
+
+def make_repeating(array: NDArray[Any]) -> None:
+    """Sets all but the first rows of an image to zero: of axis 2 of [N, C, H, W], or the last of [N, C, W]."""
+    if array.ndim in (3, 4):
+        rows = array if array.ndim == 3 else array.swapaxes(2, 3)
+        rows[..., -(-rows.shape[-1] // REPEATING_SHARE) :] = 0
 
 
 class NoisySource(Source):
@@ -155,11 +171,7 @@ class ArraySource(Source):
 
     def __getitem__(self, index: int) -> Feed:
         file, feed = self._find(index)
-        # onnxruntime takes plain arrays; a map of an .npz is not aligned.
-        return {
-            name: np.require(np.asarray(part), None, ["C", "A"])
-            for name, part in self._batches(file).feeds[feed].items()
-        }
+        return plain(self._batches(file).feeds[feed])
 
     @property
     def _order(self) -> range:
@@ -178,7 +190,7 @@ class ArraySource(Source):
             self._open.move_to_end(number)
             return self._open[number]
         file = self._files[number]
-        arrays = _by_input(read_arrays(file), self._specs, file)
+        arrays = by_input(read_arrays(file), self._specs, str(file))
         self._open[number] = split(arrays, self._specs, self._shapes, str(file))
         while len(self._open) > 1 and (len(self._open) > KEPT_FILES or self._open_bytes() > KEPT_BYTES):
             self._open.popitem(last=False)
@@ -227,13 +239,16 @@ def split(arrays: dict[str, NDArray[Any]], specs: list[InputSpec], shapes: Shape
     return Batches(feeds, rows, len(arrays[leading.name]) if is_cut else count * rows)
 
 
-def _by_input(
-    loaded: NDArray[Any] | dict[str, NDArray[Any]], specs: list[InputSpec], file: Path
-) -> dict[str, NDArray[Any]]:
-    """The arrays of a file by input name; raises DataError if it has other names."""
-    arrays = {_only_input(specs, file): loaded} if isinstance(loaded, np.ndarray) else loaded
-    check_names(arrays, specs, str(file))
+def by_input(loaded: NDArray[Any] | dict[str, NDArray[Any]], specs: list[InputSpec], where: str) -> Feed:
+    """Returns arrays by input name, a single one being that of the only input; raises DataError for other names."""
+    arrays = {_only_input(specs, where): loaded} if isinstance(loaded, np.ndarray) else loaded
+    check_names(arrays, specs, where)
     return arrays
+
+
+def plain(feed: Feed) -> Feed:
+    """Returns the arrays as onnxruntime takes them, copied where need be: a map of an .npz is not aligned."""
+    return {name: np.require(np.asarray(array), None, ["C", "A"]) for name, array in feed.items()}
 
 
 def _cut(array: NDArray[Any], spec: InputSpec, shapes: Shapes, where: str) -> list[NDArray[Any]]:
@@ -265,12 +280,10 @@ def batch_size(spec: InputSpec, shapes: Shapes, available: int, what: str) -> in
     return fixed
 
 
-def _only_input(specs: list[InputSpec], file: Path) -> str:
+def _only_input(specs: list[InputSpec], where: str) -> str:
     if len(specs) != 1:
         names = [spec.name for spec in specs]
-        raise DataError(
-            f"{file} holds one array, but the model has the inputs {names}: give an .npz keyed by their names"
-        )
+        raise DataError(f"{where} holds one array, but the model has the inputs {names}: give arrays by name (an .npz)")
     return specs[0].name
 
 

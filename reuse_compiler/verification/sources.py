@@ -1,34 +1,51 @@
-"""Chooses the reader for what `--verify-data`, `--data` or `--calibration-data` names."""
+"""Chooses the reader for what `--verify-data`, `--data` or `--calibration-data` names, or a caller has in memory."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from reuse_compiler.array_files import ARRAY_SUFFIXES
 from reuse_compiler.errors import DataError
 from reuse_compiler.paths import AnyPath
 from reuse_compiler.verification.data import Shapes, Source, open_arrays
+from reuse_compiler.verification.feeds import FeedSource
 from reuse_compiler.verification.images import EXAMPLE, FILE_NAME, SUFFIXES, ImageSource, has_images
 from reuse_compiler.verification.inputs import InputSpec
 
+Samples = AnyPath | NDArray[Any] | Mapping[str, NDArray[Any]] | Sequence[NDArray[Any] | Mapping[str, NDArray[Any]]]
+"""Sample data: a file or folder; arrays as such a file holds them; or a sequence of what single runs take."""
 
-def data_files(path: AnyPath) -> set[Path]:
-    """Returns the files that `open_data` reads."""
-    path = Path(path)
+
+def data_files(samples: Samples) -> set[Path]:
+    """Returns the files that `open_data` reads: none for arrays."""
+    if not isinstance(samples, str | os.PathLike):
+        return set()
+    path = Path(samples)
     if not path.is_dir():
         return {path}
     suffixes = SUFFIXES if (path / FILE_NAME).exists() else ARRAY_SUFFIXES
     return {file for file in path.iterdir() if file.suffix.lower() in suffixes or file.name == FILE_NAME}
 
 
-def open_data(path: AnyPath, specs: list[InputSpec], shapes: Shapes) -> Source:
-    """Opens a file or folder for the inputs `specs`; `shapes` are the user's, for batch sizes and photo sizes."""
-    path = Path(path)
+def open_data(samples: Samples, specs: list[InputSpec], shapes: Shapes) -> Source:
+    """Opens samples for the inputs `specs`; `shapes` are the user's, for batch sizes and photo sizes.
+
+    One array (for the only input) or arrays by input name are cut into batches along their first axis, as those of a
+    file are; of a sequence, each item is one run. Raises DataError for samples that do not fit.
+    """
+    specs = [spec.ranked(shapes) for spec in specs]
+    if not isinstance(samples, str | os.PathLike):
+        return FeedSource(samples, specs, shapes)
+    path = Path(samples)
     if not path.exists():
         raise DataError(f"there is no sample data at {path}")
     if not specs:
         raise DataError(f"the model has no inputs, so {path} cannot be used")
-    specs = [spec.ranked(shapes) for spec in specs]
     if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         return open_arrays(path, specs, shapes)
     if path.is_dir():

@@ -69,6 +69,8 @@ class Verification:
     reuse_ms: float = 0.0
     slower: bool = False
     """Whether the compiled model took longer by more than the noise."""
+    repeating_ms: tuple[float, float] | None = None
+    """Times of both on another input, of which most repeats, where that was measured, too."""
     layer_errors: dict[str, float] = field(default_factory=dict)
     remaining_ratios: dict[str, float] = field(default_factory=dict)
     """r_c by the name of the node that clusters."""
@@ -85,6 +87,9 @@ class Verifier:
     folder: Path
     """Where temporary copies of models with external data may lie."""
     progress: ProgressCallback = silent
+    alone: onnx.ModelProto | None = None
+    """The compiled model with its layers in the main graph, where the results of layers are compared; None: it is that
+    itself."""
 
     def run(self, layers: Sequence[LayerTensor]) -> Verification:
         """Measures everything; raises VerificationError if a model does not run or the compiled one breaks."""
@@ -96,7 +101,7 @@ class Verifier:
 
     def _compare(self, result: Verification) -> None:
         """Compares all outputs on all feeds and times both models, each going first in turn."""
-        dense, reuse = self._open_both([], [])
+        dense, reuse = self._open(self.original, [], ORIGINAL), self._open(self.compiled, [], COMPILED)
         outputs = comparable_outputs(dense)
         names = list(outputs)
         differences = {name: Difference() for name in names}
@@ -124,7 +129,8 @@ class Verifier:
         # Tensors that several layers name are compared once.
         tensors = {item.tensor: item for item in layers}
         names, compiled = list(tensors), [item.compiled for item in tensors.values()]
-        dense, reuse = self._open_both(names, compiled)
+        dense = self._open(self.original, names, ORIGINAL)
+        reuse = self._open(self.alone or self.compiled, compiled, COMPILED)
         differences = {name: Difference() for name in names}
         count = min(len(self.source), MAX_LAYER_FEEDS)
         what = f"measuring {layers[0].layer}" + (f" to {layers[-1].layer}" if len(layers) > 1 else "")
@@ -135,15 +141,10 @@ class Verifier:
                 in_order = np.moveaxis(actual, -1, 1) if item.pixel_major else actual
                 _add(differences, name, expected, in_order)
         self.progress(what, count, count)
+        result.remaining_ratios = remaining_ratios(reuse) | result.remaining_ratios
         result.layer_errors |= {
             item.layer: differences[item.tensor].rel_error for item in layers if item.tensor in differences
         }
-
-    def _open_both(
-        self, original: Sequence[str], compiled: Sequence[str]
-    ) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
-        """Opens both models, each with further tensors as outputs."""
-        return self._open(self.original, original, ORIGINAL), self._open(self.compiled, compiled, COMPILED)
 
     def _open(self, model: onnx.ModelProto, tensors: Sequence[str], label: str) -> onnxruntime.InferenceSession:
         with exposed(model, tensors):

@@ -163,7 +163,7 @@ class TestPlaces:
         output.write_text("precious")
         assert_refused(run, FAILURE, "pass --overwrite", model)
         assert output.read_text() == "precious"
-        assert run(model, "--overwrite").exit_code == 0
+        assert run(model, "--overwrite", "--force").exit_code == 0
         assert onnx.load(output).graph.name == "small"
 
     @pytest.mark.parametrize("flags", [[], ["--overwrite"]])

@@ -32,7 +32,14 @@ def operators(path: Path) -> list[str]:
 
 class TestRewriting:
     def test_the_first_run_needs_no_flag(self, run: Run, model: Path) -> None:
+        # Convolutions as small as these take less time than looking whether their input repeats.
         result = run(model)
+        assert result.exit_code == 3, result.stderr
+        assert "0 of 3 convolutions use reuse" in result.stdout
+        assert files(model.parent) == ["net.onnx", "net.reuse.onnx"]
+
+    def test_the_papers_setting_is_one_flag_away(self, run: Run, model: Path) -> None:
+        result = run(model, "--family", "sign")
         assert result.exit_code == 0, result.stderr
         assert files(model.parent) == ["net.onnx", "net.reuse.onnx"]
         output = model.with_name("net.reuse.onnx")
@@ -42,7 +49,7 @@ class TestRewriting:
         assert "dynamic dimensions are assumed: x[0] (N) = 1" in result.stderr
 
     def test_the_table_shows_what_the_report_holds(self, run: Run, model: Path) -> None:
-        result = run(model, "--force", "-H", 6, "--report", model.with_name("r.json"))
+        result = run(model, "--family", "sign", "--force", "-H", 6, "--report", model.with_name("r.json"))
         assert result.exit_code == 0
         report = ModelReport.model_validate_json(model.with_name("r.json").read_text())
         lines = result.stdout.splitlines()
@@ -76,14 +83,14 @@ class TestRewriting:
 
     def test_every_flag_reaches_the_compiler(self, run: Run, model: Path) -> None:
         report = model.with_name("r.json")
-        flags = "--family exact -L 3 -H 7 --scope image --layout patch --lowering staged --capacity 0.5"
+        flags = "--family sign -L 3 -H 7 --scope image --layout patch --lowering staged --capacity 0.5"
         flags += " --metric angular --seed 9 --force --layers conv[12] --exclude 2 --shape x:2,3,12,12 --threads 2"
         result = run(model, *flags.split(), "--report", report)
         assert result.exit_code == 0, result.stderr
         read = ModelReport.model_validate_json(report.read_text())
         first, second, third = read.layers
         chosen = (first.decision, first.family, first.layout, first.L, first.H, first.scope, first.N)
-        assert chosen == ("reuse", "exact", "patch", 3, 1, "image", 2 * 12 * 12)
+        assert chosen == ("reuse", "sign", "patch", 3, 7, "image", 2 * 12 * 12)
         assert (second.decision, second.reason) == ("dense", "its name matches --exclude '2'")
         assert (third.decision, third.reason) == ("dense", "its name does not match --layers 'conv[12]'")
         given = {"lowering": "staged", "capacity": 0.5, "metric": "angular", "seed": 9, "shapes": {"x": [2, 3, 12, 12]}}
@@ -102,7 +109,7 @@ class TestRewriting:
     def test_a_seed_repeats_the_result(self, run: Run, model: Path) -> None:
         outputs = [model.with_name(f"{i}.onnx") for i in range(3)]
         for output, seed in zip(outputs, (1, 1, 2), strict=True):
-            assert run(model, "-o", output, "--force", "--seed", seed, "--no-verify").exit_code == 0
+            assert run(model, "-o", output, "--family", "sign", "--force", "--seed", seed, "--no-verify").exit_code == 0
         same, again, other = (output.read_bytes() for output in outputs)
         assert same == again != other
 
@@ -218,7 +225,7 @@ class TestVerification:
         assert ("times as slow" in result.stdout) == ("--exclude" in result.stderr)
 
     def test_a_large_error_is_said(self, run: Run, model: Path) -> None:
-        result = run(model, "--force", "-H", 1)
+        result = run(model, "--family", "sign", "--force", "-H", 1)
         assert "the output differs much from the original's" in result.stderr and "--exclude" in result.stderr
         assert "differs much" not in run(model, "--force", "--family", "exact", "--overwrite").stderr
 
@@ -259,7 +266,7 @@ class TestHelp:
         assert result.exit_code == 0
         flags = "-o --config --layers --exclude --family -L -H --scope --layout --lowering --capacity --force --dry-run"
         flags += " --overwrite --verify-data --report --log-level --shape --threads --seed --no-verify"
-        flags += " --version --calibration-data --labels --calibration-metric --max-drop"
+        flags += " --version --env --calibration-data --labels --calibration-metric --max-drop"
         assert [flag for flag in flags.split() if flag not in result.stdout] == []
         for words in ("Examples", "Which layers", "Verification", "Exit codes", "reuse-compile net.onnx --dry-run"):
             assert words in result.stdout

@@ -9,14 +9,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import reuse_compiler
 from reuse_compiler.reuse.geometry import ConvSpec
+from reuse_compiler.runtime import Provider
 from tests.cuda.running import DeviceRun, cuda_alone, cuda_session, run_cuda, without_fallback
 from tests.custom_ops.cases import Case
-from tests.running import run_kernels
+from tests.running import make_session, run_kernels
 from tools.gpu_check.models import in_half
 
 GEOMETRY = ConvSpec(4, 32, 28, 30, 70, (3, 3), (1, 1), (1, 1, 1, 1))
@@ -272,3 +274,20 @@ def test_pool_equals_the_cpus(op: str, attributes: dict[str, Any]) -> None:
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     x = np.random.default_rng(0).standard_normal((2, 13, 11, 20)).astype(np.float32)
     np.testing.assert_allclose(run_cuda(model, x), run_kernels(model, x), rtol=1e-6, atol=1e-6)
+
+
+def test_redundancy_runs_on_the_cpu_of_a_session_with_cuda() -> None:
+    nodes = [
+        helper.make_node("MaxPool", ["X"], ["pooled"], "pool", domain="ai.reuse", kernel_shape=[2, 2]),
+        helper.make_node("Redundancy", ["pooled"], ["enough", "shares"], domain="ai.reuse", windows=[3], gains=[1.0]),
+    ]
+    x_info = helper.make_tensor_value_info("X", TensorProto.FLOAT, ["N", "H", "W", 20])
+    outputs = [onnx.ValueInfoProto(name=name) for name in ("enough", "shares")]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.reuse", 1)]
+    model = helper.make_model(helper.make_graph(nodes, "g", [x_info], outputs), opset_imports=opsets, ir_version=9)
+    x = np.random.default_rng(0).integers(0, 2, (2, 13, 11, 20)).astype(np.float32)
+    x[:, :6] = 1
+    session = reuse_compiler.session(model.SerializeToString(), Provider("cuda").for_onnxruntime())
+    enough, shares = session.run(None, {"X": x})
+    expected, expected_shares = make_session(model).run(None, {"X": x})
+    assert enough == expected and 0 < shares[0] == expected_shares[0]

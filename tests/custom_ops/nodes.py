@@ -30,7 +30,8 @@ class Node:
         """Returns a model of this node alone, whose inputs have the tensors' shapes."""
         node = helper.make_node(self.op, list(self.tensors), ["Y", *_MORE_OUTPUTS.get(self.op, [])], "node", "", DOMAIN)
         for name, value in self.attributes.items():
-            kind = onnx.AttributeProto.INTS if isinstance(value, list) else None
+            integers = isinstance(value, list) and all(isinstance(element, int) for element in value)
+            kind = onnx.AttributeProto.INTS if integers else None
             node.attribute.append(helper.make_attribute(name, value, attr_type=kind))
         inputs = [
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
@@ -47,7 +48,7 @@ class Node:
         return {name: array for name, array in self.tensors.items() if name in self.fed}
 
 
-_MORE_OUTPUTS = {"Cluster": ["centroids_out", "counts_out"]}
+_MORE_OUTPUTS = {"Cluster": ["centroids_out", "counts_out"], "Redundancy": ["shares"]}
 
 
 def valid_node(rng: np.random.Generator, op: str) -> Node:
@@ -55,6 +56,10 @@ def valid_node(rng: np.random.Generator, op: str) -> Node:
     if op.endswith("Pool"):
         pool = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1], "ceil_mode": int(rng.integers(2))}
         return Node(op, pool, {"X": rng.standard_normal((2, 7, 6, 5)).astype(np.float32)}, {"X"})
+    if op == "Redundancy":
+        redundancy: dict[str, Any] = {"windows": [3, 4], "strides": [1, 2], "gains": [1.0, 0.5]}
+        redundancy |= {"threshold": 0.3, "samples": 9, "channels": 2}
+        return Node(op, redundancy, {"X": rng.integers(0, 2, (2, 5, 7, 6)).astype(np.float32)}, {"X"})
     case = _draw_case(rng)
     b, rows = case.blocking, 3
     x, w, bias = case.data()
@@ -83,7 +88,7 @@ def valid_node(rng: np.random.Generator, op: str) -> Node:
     return Node(op, attributes, tensors, fed)
 
 
-OPERATORS = ("ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "MaxPool", "AveragePool")
+OPERATORS = ("ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "MaxPool", "AveragePool", "Redundancy")
 
 
 def _draw_case(rng: np.random.Generator) -> Case:
@@ -112,7 +117,7 @@ def _change_attribute(rng: np.random.Generator, node: Node) -> None:
         node.attributes[name] = _pick(rng, (*INTEGERS, *REALS, *TEXTS, [1], [2**63 - 1] * 4))
     elif isinstance(value, list):
         changed = list(value)
-        changed[int(rng.integers(len(value)))] = _pick(rng, INTEGERS)
+        changed[int(rng.integers(len(value)))] = _pick(rng, REALS if isinstance(value[0], float) else INTEGERS)
         node.attributes[name] = changed if rng.random() < 0.8 else changed[1:]
     else:
         node.attributes[name] = _pick(rng, {int: INTEGERS, float: REALS}.get(type(value), TEXTS))

@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 import reuse_compiler
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.add_function_bodies import add_function_bodies
 from reuse_compiler.passes.choose_parameters import choose_parameters, plan_of
 from reuse_compiler.pipeline import apply_plan, find_layers, lower
 from reuse_compiler.reuse.fitted import Fitted
@@ -151,6 +152,43 @@ def test_the_original_weights_are_those_of_the_body(lowering: Any) -> None:
     feeds = {"x": random_array(1, 4, 8, 8)}
     assert_close(run_alone(compiled, feeds)[0], run_alone(model, feeds)[0])
     assert np.abs(run(compiled, feeds)[0] - run_alone(model, feeds)[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_nothing_repeats_enough_where_the_library_is_missing(opset: int) -> None:
+    """The If takes the branch of the original's nodes there, and the other one with the library."""
+
+    def branch(*nodes: onnx.NodeProto) -> onnx.GraphProto:
+        return helper.make_graph(nodes, nodes[0].op_type, [], [value(nodes[-1].output[0], [None] * 4)])
+
+    kinds: dict[str, Any] = {"windows": [1, 3], "gains": [1.0, 1.0], "domain": "ai.reuse"}
+    nodes = [
+        node("Redundancy", ["x"], ["condition"], "first", **kinds),
+        node("Redundancy", ["x"], ["enough", "shares"], "second", **kinds, strides=[1, 2], samples=9),
+        node("If", ["condition"], ["y"],
+             then_branch=branch(node("MaxPool", ["x"], ["a"], "pool", kernel_shape=[1, 1], domain="ai.reuse"),
+                                node("Neg", ["a"], ["b"])),
+             else_branch=branch(node("Identity", ["x"], ["c"]))),
+    ]  # fmt: skip
+    outputs = [value("y", [None] * 4), value("enough", [], onnx.TensorProto.BOOL), value("shares", [None])]
+    model = model_of(nodes, [value("x", ["N", 2, "H", "W"])], outputs, opset=opset, domains=["ai.reuse"])
+    add_function_bodies(model)
+    onnx.checker.check_model(model)
+    x = np.ones((2, 2, 5, 5), np.float32)
+    for results in (run_alone(model, {"x": x}), ReferenceEvaluator(model).run(None, {"x": x})):
+        y, enough, shares = map(np.asarray, results)
+        assert (y == 1).all() and not enough and enough.shape == () and shares.shape == (0,)
+    y, enough, shares = run(model, {"x": x})
+    assert (y == -1).all() and enough and shares.shape == (2,)
+
+
+def test_a_function_has_shares_only_where_a_node_has_them() -> None:
+    redundancy = node("Redundancy", ["x"], ["enough"], windows=[1], gains=[1.0], domain="ai.reuse")
+    model = model_of([redundancy], [value("x", [1, 2, 3, 4])], [value("enough", [], onnx.TensorProto.BOOL)])
+    model.opset_import.add(domain="ai.reuse", version=1)
+    add_function_bodies(model)
+    assert list(model.functions[0].output) == ["enough"] and list(model.graph.node[0].output) == ["enough"]
+    assert run_alone(model, {"x": random_array(1, 2, 3, 4)}) == [False]
 
 
 def test_weights_are_not_kept_twice_without_need() -> None:

@@ -29,7 +29,7 @@ def choose(
     parameters: dict[str, HashParameters] | None = None,
     **options: Any,
 ) -> list[Decision]:
-    chosen = CompileOptions(**options)
+    chosen = CompileOptions(**{"family": "sign" if config is None else None, **options})
     layers = find_layers(model, chosen.shapes).layers
     decisions = choose_parameters(layers, chosen, config, Fitted(parameters or {}), {})
     assert [decision.layer for decision in decisions] == layers
@@ -41,7 +41,7 @@ def settings_of(decision: Decision) -> LayerSettings:
     return decision.plan.settings
 
 
-def test_defaults_are_the_papers() -> None:
+def test_defaults_of_random_hyperplanes_are_the_papers() -> None:
     (layer,) = choose(conv_model(**WIDE))
     settings = settings_of(layer)
     assert (settings.family, settings.layout, settings.sub_vector_length) == ("sign", "channel", 128)
@@ -79,9 +79,22 @@ def test_the_default_length_is_that_of_a_group() -> None:
     assert settings_of(layer).sub_vector_length == 16
 
 
+def test_by_default_nothing_is_lost_and_the_best_case_decides() -> None:
+    (layer,) = choose(conv_model(**WIDE), family=None)
+    settings = settings_of(layer)
+    assert (settings.family, settings.layout, settings.sub_vector_length) == ("exact", "channel", 128)
+    assert "r_c at best 0" in layer.reason
+    (small,) = choose(conv_model(), family=None)
+    assert small.plan is None and "r_c at best 0" in small.reason and "--force" in small.reason
+    (forced,) = choose(conv_model(), family=None, force=True)
+    assert "r_c at most 1" in forced.reason
+
+
 def test_exact_needs_no_hashes() -> None:
-    (layer,) = choose(conv_model(**WIDE), family="exact", num_hashes=9, force=True)
+    (layer,) = choose(conv_model(**WIDE), family="exact", force=True)
     assert settings_of(layer).num_hashes == 1
+    with pytest.raises(ConfigError, match=r"family exact has no hash functions.*--family sign with -H"):
+        choose(conv_model(**WIDE), family="exact", num_hashes=9)
 
 
 def test_a_layer_that_would_lose_is_declined_with_the_numbers_and_force_overrides_that() -> None:

@@ -19,7 +19,7 @@ from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.fitted import Fitted
 from tests.passes.models import conv_model, model_of, node_bytes, operators, random_array, tensor, value
 
-SIGN = CompileOptions(sub_vector_length=2, num_hashes=3, force=True)
+SIGN = CompileOptions(family="sign", sub_vector_length=2, num_hashes=3, force=True)
 EXACT = CompileOptions(family="exact", force=True)
 
 

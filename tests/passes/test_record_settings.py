@@ -18,7 +18,7 @@ def metadata(model: object) -> dict[str, str]:
 def test_settings_can_be_used_as_a_configuration() -> None:
     model = conv_model()
     model.metadata_props.add(key="author", value="A")
-    found = metadata(lower(model, CompileOptions(num_hashes=5, force=True)).model)
+    found = metadata(lower(model, CompileOptions(family="sign", num_hashes=5, force=True)).model)
     assert found["author"] == "A" and found["reuse.version"]
     layers = json.loads(found["reuse.layers"])
     assert layers["conv"] == {

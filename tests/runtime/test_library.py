@@ -21,6 +21,12 @@ def test_is_part_of_the_package_and_has_a_version() -> None:
     assert reuse_compiler.library_path() == library_path() == str(library_file())
 
 
+def test_both_names_of_the_path_suit_onnxruntime() -> None:
+    for path in (reuse_compiler.library_path(), reuse_compiler.get_library_path()):
+        onnxruntime.SessionOptions().register_custom_ops_library(path)
+    assert reuse_compiler.get_library_path() == reuse_compiler.library_path()
+
+
 def test_another_one_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     copy = shutil.copy(library_path(), tmp_path / "other.so")
     monkeypatch.setenv(OVERRIDE, str(copy))

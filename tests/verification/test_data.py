@@ -230,3 +230,36 @@ def test_random_data_of_all_inputs_together_is_bounded() -> None:
     specs = [InputSpec(name, np.dtype(np.float32), shape) for name, shape in shapes.items()]
     with pytest.raises(DataError, match=r"the input 'a' .*, with 2 more, is too large for random data .* --shape"):
         RandomSource(specs, shapes, 0)
+
+
+class TestInMemory:
+    """Arrays of a caller are what a file with them would be; a sequence is of single runs."""
+
+    @pytest.mark.parametrize("by_name", [True, False])
+    def test_arrays_are_cut_as_those_of_a_file(self, tmp_path: Path, by_name: bool) -> None:
+        path = save(tmp_path / "d.npz", x=samples(5))
+        source = open_data({"x": samples(5)} if by_name else samples(5), [FIXED], {})
+        assert firsts(source) == firsts(open_data(path, [FIXED], {})) == [[0, 1], [2, 3]]
+        assert [source.rows(index) for index in range(len(source))] == [range(2), range(2, 4)]
+        assert source.description == "2 runs of x [2, 3, 4] from memory"
+
+    @pytest.mark.parametrize("by_name", [True, False])
+    def test_each_item_of_a_sequence_is_one_run(self, by_name: bool) -> None:
+        feeds = [samples(count, np.float64) for count in (3, 1)]
+        source = open_data([{"x": feed} for feed in feeds] if by_name else feeds, [FREE], {})
+        assert firsts(source) == [[0, 1, 2], [0]] and source[0]["x"].dtype == FLOAT
+        assert source.rows(1) == range(3, 4) and source.num_samples == 4
+
+    def test_what_does_not_fit(self) -> None:
+        cases: list[tuple[Any, list[InputSpec], str]] = [
+            (samples(2).astype(int), [FREE], "data in memory: an array of type int64 does not fit the input 'x'"),
+            ([samples(2), samples(3)], [FIXED], r"feed 1 of the data in memory: an array of shape \[3, 3, 4\]"),
+            ([{"y": samples(2)}], [FREE], "feed 0 of the data in memory has no array for the input 'x'"),
+            (samples(2), [FREE, SCALE], "the data in memory holds one array, but the model has the inputs"),
+            ([], [FREE], "the data in memory is empty"),
+            ([[[1.0], [1.0, 2.0]]], [FREE], "feed 0 of the data in memory is not made of arrays: "),
+            ({}, [], "the model has no inputs"),
+        ]
+        for data, specs, message in cases:
+            with pytest.raises(DataError, match=message):
+                open_data(data, specs, {})

@@ -38,6 +38,17 @@ WORDS = (
     *("euclidean", "angular", "float", "int8"),
     *("", "PATCH", "sign\0", "\N{SNOWMAN}", "a" * 10_000, b"\xff\xfe"),
 )
+OPERATORS = (
+    "ReuseConv",
+    "ReuseConv",
+    "Hash",
+    "Cluster",
+    "CentroidGemm",
+    "Gather",
+    "MaxPool",
+    "AveragePool",
+    "Redundancy",
+)
 TYPES = (np.float16, np.float64, np.int8, np.int32, np.int64, np.uint8, np.bool_, np.float32)
 LEAKED = ("::_M_", "vector::_", "basic_string::", "bad_array_new_length", "bad_function_call", "map::at")
 """What the standard library says of its own errors: no sentence for a user."""
@@ -99,7 +110,9 @@ class Node:
 
 def draw_node(rng: Rng) -> Node:
     """Draws a valid node of any operator."""
-    op = pick(rng, ["ReuseConv", "ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "MaxPool", "AveragePool"])
+    op = pick(rng, OPERATORS)
+    if op == "Redundancy":
+        return _draw_redundancy(rng)
     return _draw_pool(rng, op) if op.endswith("Pool") else _draw_reuse(rng, op)
 
 
@@ -159,6 +172,25 @@ def _draw_pool(rng: Rng, op: str) -> Node:
     node = Node(op, attributes)
     height, width = (size + int(rng.integers(0, 8)) for size in kernel)
     node.add(rng, X=draw_array(rng, (int(rng.integers(1, 4)), height, width, int(rng.integers(1, 71)))))
+    return node
+
+
+def _draw_redundancy(rng: Rng) -> Node:
+    kinds = int(rng.integers(1, 4))
+    attributes: dict[str, Any] = {
+        "windows": [int(side) for side in rng.integers(1, 12, kinds)],
+        "gains": [float(gain) for gain in rng.standard_normal(kinds).astype(np.float32)],
+        "strides": [int(stride) for stride in rng.integers(1, 4, kinds)],
+        "threshold": pick(rng, [0.0, 0.25]),
+        "samples": int(rng.integers(1, 65)),
+        "channels": int(rng.integers(1, 9)),
+    }
+    for name in ("strides", "threshold", "samples", "channels"):
+        if rng.random() < 0.3:
+            del attributes[name]
+    node = Node("Redundancy", attributes, outputs=int(rng.integers(1, 3)))
+    shape = tuple(int(size) for size in rng.integers(1, 10, int(rng.integers(3, 5))))
+    node.add(rng, X=draw_array(rng, shape))
     return node
 
 

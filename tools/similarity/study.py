@@ -15,7 +15,7 @@ import onnx
 
 from reuse_compiler.calibration.metric_kinds import Agreement, Top1
 from reuse_compiler.calibration.samples import Samples, open_samples
-from reuse_compiler.compiler import versions
+from reuse_compiler.environment import versions
 from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.shapes import bind_shapes, tensor_shapes

@@ -10,7 +10,7 @@ ORT_VERSIONS := 1.18.1 1.24.4 newest
 ISAS := baseline avx2 avx512
 ISA_TESTS := $(patsubst %,python-test-%,$(filter-out avx512,$(ISAS)))
 # These tests are not of what the operators compute, or of CUDA: they know no instruction sets.
-OTHER_TESTS := $(patsubst %,tests/custom_ops/test_%.py,binding cuda_host includes instruction_sets malformed_nodes)
+OTHER_TESTS := $(patsubst %,tests/custom_ops/test_%.py,binding cuda_host includes instruction_sets malformed_nodes plugin)
 
 # Where the machine has ccache, what one build of a run has compiled is not compiled again by the others.
 CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)

@@ -17,7 +17,7 @@ CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
 CMAKE_CUDA_COMPILER_LAUNCHER ?= $(CMAKE_CXX_COMPILER_LAUNCHER)
 export CMAKE_CXX_COMPILER_LAUNCHER CMAKE_CUDA_COMPILER_LAUNCHER
 
-CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake')
+CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake' -o -name '*.map') reuse_compiler/_version.py
 CPP_FORMATTED := $(filter %.cc %.cu %.h,$(CPP_SOURCES))
 # clang-tidy reads what the C++ compiler does: the CUDA kernels through their tests on the host.
 CPP_TIDIED := $(filter-out %ort_abi_test.cc %cuda_kernels.cc,$(filter %.cc,$(CPP_SOURCES)))
@@ -27,7 +27,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # `make gpu-check --dry` (make's --dry-run) says what the check would do.
 GPU_FLAGS := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry)
 
-.PHONY: $(ISA_TESTS) demo test build lint format cpp-test kernel-bench python-test fuzz compatibility tidy gpu-check gpu-rehearsal clean help
+.PHONY: $(ISA_TESTS) demo test build lint format cpp-test kernel-bench python-test fuzz compatibility tidy wheel wheel-cuda gpu-check gpu-rehearsal clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
@@ -104,6 +104,12 @@ $(ISA_TESTS): $(VENV)/.built
 fuzz: $(VENV)/.built  ## 10 minutes of random nodes, geometries, models, files and threads, and nodes under sanitizers
 	$(BIN)/python -m tools.cpp_build build/sanitized-ops --target=reuse_ops -DREUSE_SANITIZE=ON -DREUSE_CUDA=OFF
 	failed=0; for run in "$(FUZZ)" 'nodes --sanitized --rounds 5000'; do $(BIN)/python -m tools.fuzz $$run || failed=1; done; exit $$failed
+
+wheel: $(VENV)/.installed  ## what is published: the sources and the wheel for the CPU, built, tried and put into dist/
+	$(BIN)/python -m tools.wheels
+
+wheel-cuda: $(VENV)/.installed  ## the same with the CUDA kernels: a wheel alone, of version X.Y.Z+cu13
+	$(BIN)/python -m tools.wheels --cuda
 
 gpu-check:  ## prove and measure the CUDA operators on this machine's GPU, within 5 minutes
 	+$(GPU_PYTHON) -m tools.gpu_check $(GPU_FLAGS)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from reuse_compiler._version import VERSION as __version__
+
 if TYPE_CHECKING:
     from reuse_compiler.compiled import CompiledModel, compile
     from reuse_compiler.environment import Environment, env
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
         session,
         statistics,
     )
-
-    __version__: str
 
 __all__ = [
     "CompiledModel",
@@ -41,8 +41,6 @@ _MODULES = {"CompiledModel": "compiled", "compile": "compiled", "Environment": "
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for, and only then: programs heed signals before anything that takes long."""
-    if name == "__version__":
-        return _version()
     if name in __all__:
         return getattr(importlib.import_module(f"reuse_compiler.{_MODULES.get(name, 'runtime')}"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
@@ -50,12 +48,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("reuse-compiler")
-    except PackageNotFoundError:  # the source tree is on the path but was never installed
-        return "0+source"

@@ -76,6 +76,6 @@ def calibrate_and_compile(
 
 
 def _calibration_options(calibration: CalibrationOptions, options: CompileOptions) -> CalibrationOptions:
-    """The calibration's options with what both have, as it stands in the compiler's, which have no metric set here."""
+    """The calibration's options with what both have, as it stands in the compiler's."""
     given = {name: getattr(options, name, None) for name in CalibrationOptions.model_fields}
     return calibration.model_copy(update={name: value for name, value in given.items() if value is not None})

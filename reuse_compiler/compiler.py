@@ -48,7 +48,7 @@ def default_output(model_path: AnyPath) -> Path:
     """Returns where the result goes unless the user says otherwise: `net.onnx` becomes `net.reuse.onnx`."""
     model_path = Path(model_path)
     stem = model_path.stem if model_path.suffix == ".onnx" else model_path.name
-    return model_path.with_name(f"{stem}.reuse.onnx")
+    return model_path.parent / f"{stem}.reuse.onnx"
 
 
 def compile_file(
@@ -196,10 +196,13 @@ def _measure(
     folder: Path,
     progress: ProgressCallback,
 ) -> tuple[Prepared, dict[str, float]]:
-    """Returns the layers with the sizes that inference did not find, and r_c by layer with all legal ones rewritten."""
+    """Returns the layers with the sizes that inference did not find, and r_c by layer with all of them rewritten.
+
+    Left out, as running them may take long, are those that would become slower even if all of their vectors were equal.
+    """
     prepared = measure_sizes(prepared, next(iter(source)), threads, folder)
-    forced = options.model_copy(update={"force": True})
-    probe = carry_out(prepared, choose_parameters(prepared.layers, forced, None, Fitted(), {}), forced)
+    all_equal = {layer.name: 0.0 for layer in prepared.layers}
+    probe = carry_out(prepared, choose_parameters(prepared.layers, options, None, Fitted(), all_equal), options)
     if not probe.modified:
         return prepared, {}
     by_node = measure_ratios(probe.model, source, threads, folder, progress)
@@ -300,7 +303,7 @@ def _warn(result: Verification, lossless: bool) -> None:
             result.rel_error,
             f", or --exclude for layers such as '{worst}'" if worst is not None else "",
         )
-    if result.reuse_ms > result.dense_ms:
+    if result.slower:
         logger.warning(
             "the compiled model is slower than the original (%.3g ms, %.3g ms): measure on real inputs with "
             "--verify-data, leave layers as they are with --exclude, see the settings with --dry-run",

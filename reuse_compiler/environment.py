@@ -90,7 +90,7 @@ def env() -> Environment:
 def versions() -> dict[str, str]:
     """Returns the versions of everything that a result depends on; of a part that is missing, that it is."""
     return {
-        PACKAGE: _or_missing(lambda: reuse_compiler.__version__),
+        PACKAGE: reuse_compiler.__version__,
         "operators": _or_missing(library_version),
         "onnxruntime": _or_missing(lambda: str(import_onnxruntime().__version__)),
         "onnx": _installed("onnx"),

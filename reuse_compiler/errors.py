@@ -1,4 +1,9 @@
-"""Errors that a user can act on: each message says what is wrong and what to do about it."""
+"""Errors that a user can act on: each message says what is wrong and what to do about it.
+
+Of a command, a ConfigError ends in exit code 2, as wrong flags do: what was asked for contradicts itself, the model or
+the configuration, whatever else there is on the machine. All others end in 1: what was asked for makes sense, but a
+file, a package or the machine is not as it must be.
+"""
 
 
 class ReuseError(Exception):
@@ -10,11 +15,11 @@ class ModelError(ReuseError):
 
 
 class ConfigError(ReuseError):
-    """A setting or a configuration file is wrong."""
+    """A setting or a configuration file is wrong, or two of them contradict each other."""
 
 
 class OutputError(ReuseError):
-    """The result cannot be written where it was asked for."""
+    """The result cannot be written where it was asked for, as that place is now."""
 
 
 class VerificationError(ReuseError):

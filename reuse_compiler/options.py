@@ -116,8 +116,14 @@ class CompileOptions(BaseModel):
             default="1, no limit",
         ),
     ] = None
-    metric: Annotated[
-        Metric | None, SETTING, Flag("What a centroid keeps of its members.", default="euclidean, their mean")
+    distance: Annotated[
+        Metric | None,
+        SETTING,
+        Flag(
+            "What makes vectors similar, and so what a centroid keeps of them: their mean (euclidean) or their mean "
+            "direction (angular).",
+            default="euclidean",
+        ),
     ] = None
     table: Annotated[
         TableType | None,

@@ -38,6 +38,12 @@ def _reason(report: pytest.TestReport) -> str:
     return text.removeprefix("Skipped: ").splitlines()[0]
 
 
+@pytest.fixture(autouse=True)
+def no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps lines of progress out of what commands say on a machine on which they take long."""
+    monkeypatch.setattr("reuse_compiler.cli.progress.SECONDS", 1e6)
+
+
 @pytest.fixture
 def read_images() -> ReadImages:
     """`datasets.images`, or a skip where the sample data is absent."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from reuse_compiler.compiler import compile_file, default_output
 from reuse_compiler.errors import ConfigError, DataError, ModelError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.reuse.config import FamilyName
+from reuse_compiler.verification.ratios import measure_ratios
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
 
@@ -113,6 +115,24 @@ class TestMeasuredRatios:
             report = compile_file(wide, options=options, verify_data=data, dry_run=dry_run)
             assert [layer.decision for layer in report.layers] == ["dense", "dense"]
             assert "r_c measured 1;" in report.layers[1].reason.replace(")", "")
+
+    def test_layers_that_cannot_pay_are_not_tried(self, wide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One of them may take a hundred times as long with reuse: only those run that may pay on such data."""
+        tried: list[list[str]] = []
+
+        def measured(model: onnx.ModelProto, *rest: Any) -> dict[str, float]:
+            tried.append([node.name for node in model.graph.node if node.domain == "ai.reuse"])
+            return measure_ratios(model, *rest)
+
+        monkeypatch.setattr("reuse_compiler.compiler.measure_ratios", measured)
+        data = data_for(wide, repeating=False)
+        first, second = compile_file(wide, options=CompileOptions(family="exact"), verify_data=data).layers
+        assert tried == [[second.name]] and "r_c measured" in second.reason
+        assert first.decision == "dense" and "r_c at best 0" in first.reason
+        compile_file(
+            wide, options=CompileOptions(family="exact", sub_vector_length=1), verify_data=data, overwrite=True
+        )
+        assert len(tried) == 1, "gathering alone costs more than the dense layers"
 
     def test_without_data_nothing_is_assumed(self, wide: Path) -> None:
         report = compile_file(wide)

@@ -50,7 +50,7 @@ def test_whatever_fails_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(place, fail)
     found = env()
     assert found.platform == found.kernels == found.extras == "unknown: OSError: no such thing here"
-    assert set(found.versions.values()) == {"missing", platform.python_version()}
+    assert set(found.versions.values()) == {"missing", platform.python_version(), reuse_compiler.__version__}
 
 
 def test_processor_and_gpus_as_the_system_tells_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.cli.bench import app as bench_app
 from reuse_compiler.cli.compile import app as compile_app
 from reuse_compiler.compiler import compile_file
-from reuse_compiler.errors import DataError, ModelError, OutputError, ReuseError
+from reuse_compiler.errors import ConfigError, DataError, ModelError, OutputError, ReuseError
 from reuse_compiler.graph import load_model
 from reuse_compiler.json_files import JsonError, read_json
 from reuse_compiler.options import CompileOptions
@@ -162,7 +162,7 @@ class TestNothingThatIsReadIsReplaced:
     def test_calibration(self, external: Path) -> None:
         np.save(external.parent / "x.npy", random_array(48, 8, 16, 16))
         for output in ("w.bin", "x.npy", "m.onnx"):
-            with pytest.raises(OutputError, match=r"would replace|which is read"):
+            with pytest.raises(ConfigError, match=r"would replace|which is read"):
                 calibrate_file(external, external.parent / "x.npy", external.parent / output, overwrite=True)
 
     @pytest.mark.parametrize("output", ["data/x.npy", "score.py", "labels.npy", "read.py"])
@@ -177,9 +177,9 @@ class TestNothingThatIsReadIsReplaced:
         metric, labels = f"python:{folder / 'score.py'}:f1", folder / "labels.npy"
         options = CalibrationOptions(metric=metric)
         before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-        with pytest.raises(OutputError, match="which is read"):
+        with pytest.raises(ConfigError, match="which is read"):
             calibrate_file(external, data, folder / output, options, labels=labels, overwrite=True)
-        with pytest.raises(OutputError, match="which is read"):
+        with pytest.raises(ConfigError, match="which is read"):
             calibrate_and_compile(
                 external, os.fspath(data), folder / output, calibration=options, labels=labels, overwrite=True
             )
@@ -189,7 +189,7 @@ class TestNothingThatIsReadIsReplaced:
         monkeypatch.chdir(external.parent)
         Path("score.py").write_text("")
         np.save("x.npy", random_array(48, 8, 16, 16))
-        with pytest.raises(OutputError, match="which is read"):
+        with pytest.raises(ConfigError, match="which is read"):
             calibrate_file(external, "x.npy", "score.py", CalibrationOptions(metric="python:score:f1"), overwrite=True)
 
     @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ class TestNothingThatIsReadIsReplaced:
         Path(report).touch()
         before = Path(report).read_bytes()
         arguments = ["m.onnx", "-o", "c.reuse.onnx", "--overwrite", "--report", report, "--calibration-data", "data"]
-        arguments += ["--labels", "labels.npy", "--calibration-metric", "python:score.py:f1"]
+        arguments += ["--labels", "labels.npy", "--metric", "python:score.py:f1"]
         result = CliRunner().invoke(compile_app, [*arguments, "--custom-op-library", "other.so"])
         assert result.exit_code and re.search("which is read|would replace", result.stderr)
         assert Path(report).read_bytes() == before
@@ -234,7 +234,7 @@ class TestNothingThatIsReadIsReplaced:
         folder = external.parent
         (folder / "file").touch()
         (folder / "nowhere").symlink_to("missing")
-        with pytest.raises(OutputError, match=message):
+        with pytest.raises((ConfigError, OutputError), match=message):
             calibrate_file(external, folder / "no.npy", folder / output, report=folder / report, overwrite=True)
 
     def test_the_output_s_own_data_file_is_no_link_to_the_original_s(self, tmp_path: Path) -> None:

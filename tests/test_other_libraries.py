@@ -80,7 +80,7 @@ def test_every_command_that_runs_models_takes_the_library(library: Path, model: 
     quick = ["--budget", "quick", "--max-drop", "1", "--metric", "mse", "--overwrite"]
     result = run(calibrate, model, "--data", data, *quick, *named)
     assert result.exit_code in (0, 3), result.stderr
-    samples = ["--calibration-data", data, "--max-drop", "1", "--calibration-metric", "mse", "--overwrite"]
+    samples = ["--calibration-data", data, "--max-drop", "1", "--metric", "mse", "--overwrite"]
     result = run(compile_command, model, *samples, *named)
     assert result.exit_code in (0, 3), result.stderr
     result = run(bench, "model", model, model.with_name("net.reuse.onnx"), "--repeats", "1", *named)

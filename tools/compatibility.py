@@ -2,11 +2,13 @@
 
     python -m tools.compatibility 1.18.1 1.24.4 newest
 
-Each version gets an environment of its own under .venvs/, which is kept and reused.
+Each version gets an environment of its own under .venvs/, which is kept and reused. It has what our package asks for
+and no more, and neither there nor on the path is anything that could compile, as on a user's machine.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,19 +38,27 @@ def requirements(version: str) -> list[str]:
     return [f"onnxruntime=={version}", *numpy]
 
 
-def check(version: str, wheel: Path) -> None:
-    """Runs the smoke test with `wheel` and one version of onnxruntime."""
-    folder = ROOT / ".venvs" / f"onnxruntime-{version}"
+def users_environment(programs: Path) -> dict[str, str]:
+    """Returns this process's environment with the programs of one folder only, and without settings for builds."""
+    ours = ("CC", "CXX", "CUDACXX", "CUDA_HOME", "PYTHONPATH", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("REUSE_")}
+    return kept | {"PATH": str(programs)}
+
+
+def check(version: str, wheel: Path, folder: Path) -> None:
+    """Runs the smoke test with `wheel` and one version of onnxruntime in an environment in `folder`."""
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder)
+    environment = users_environment(python.parent)
     # Of what is installed few modules are imported: these are compiled then.
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile"]
+    pip += ["--disable-pip-version-check", "--only-binary=:all:"]
     upgrade = ["--upgrade"] if version == "newest" else []
-    subprocess.run([*pip, *upgrade, *requirements(version), str(wheel)], check=True)
-    subprocess.run([*pip, "--force-reinstall", "--no-deps", str(wheel)], check=True)
+    subprocess.run([*pip, *upgrade, *requirements(version), str(wheel)], check=True, env=environment)
+    subprocess.run([*pip, "--force-reinstall", "--no-deps", str(wheel)], check=True, env=environment)
     with tempfile.TemporaryDirectory() as elsewhere:  # not in the source tree, so that the wheel is what is tested
-        subprocess.run([str(python), str(SMOKE_TEST)], check=True, cwd=elsewhere)
+        subprocess.run([str(python), str(SMOKE_TEST)], check=True, cwd=elsewhere, env=environment)
 
 
 def main(versions: list[str]) -> None:
@@ -56,7 +66,7 @@ def main(versions: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_wheel(Path(folder))
         for version in versions:
-            check(version, wheel)
+            check(version, wheel, ROOT / ".venvs" / f"onnxruntime-{version}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A standalone check that an installed reuse-compiler works with the installed onnxruntime: `python smoke_test.py`.
 
-Compiles a small network with every family that needs no samples, fused and staged, runs it with dynamic shapes and
+Does what README begins with: compiles the file of a small network by the command, and runs the result in onnxruntime.
+Then compiles the network with every family that needs no samples, fused and staged, runs it with dynamic shapes and
 several threads, and compares the lossless family with the original; runs each without the library, too, which must
 give what the original does; runs a choice between two branches; and looks whether the package brought what it needs
 beside its modules. Prints one line; exits 1 on a failure.
@@ -8,7 +9,9 @@ beside its modules. Prints one line; exits 1 on a failure.
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +31,11 @@ FAMILIES = [name for name, family in families.FAMILIES.items() if not family.nee
 LOWERINGS = ("fused", "staged")
 
 
-def network() -> onnx.ModelProto:
+def network(channels: tuple[int, int, int] = (3, 24, 40)) -> onnx.ModelProto:
     """Returns two convolutions with activations, the second without a bias, on inputs of any size."""
     rng = np.random.default_rng(0)
-    weights = {"w1": (24, 3, 3, 3), "b1": (24,), "w2": (40, 24, 3, 3)}
+    first, between, last = channels
+    weights = {"w1": (between, first, 3, 3), "b1": (between,), "w2": (last, between, 3, 3)}
     nodes = [
         helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
@@ -40,18 +44,23 @@ def network() -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "smoke",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, "H", "W"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", first, "H", "W"])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
-def image() -> Any:
+def image(channels: int = 3, patch: int = 6) -> Any:
     """Returns two pictures of flat patches, so that pixels repeat, in a size that is no multiple of a tile's."""
     rng = np.random.default_rng(1)
-    patches = rng.standard_normal((2, 3, 3, 5)).astype(np.float32)
-    return np.ascontiguousarray(np.kron(patches, np.ones((1, 1, 6, 6), np.float32)))
+    patches = rng.standard_normal((2, channels, 3, 5)).astype(np.float32)
+    return np.ascontiguousarray(np.kron(patches, np.ones((1, 1, patch, patch), np.float32)))
+
+
+def dense(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """Opens a model in plain onnxruntime, without the operator library."""
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def check(family: str, lowering: str, expected: Any) -> None:
@@ -72,8 +81,26 @@ def check(family: str, lowering: str, expected: Any) -> None:
     assert results[0].shape == expected.shape and np.array_equal(results[0], results[1])
     if family == "exact":
         np.testing.assert_allclose(results[0], expected, rtol=1e-3, atol=1e-3)
-    alone = onnxruntime.InferenceSession(lowered.model.SerializeToString(), providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(alone.run(None, {"x": image()})[0], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(dense(lowered.model).run(None, {"x": image()})[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def check_command() -> None:
+    """Compiles a file by the command, with no flag, and runs it in onnxruntime; raises what went wrong.
+
+    Network and image are large enough for reuse to pay; those of the other checks would stay as they are.
+    """
+    wide, x = network((64, 128, 128)), {"x": image(64, patch=18)}
+    for dim, size in zip(wide.graph.input[0].type.tensor_type.shape.dim, x["x"].shape, strict=True):
+        dim.dim_value = size
+    expected = dense(wide).run(None, x)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(wide, Path(folder, "model.onnx"))
+        command = Path(sys.executable).with_name("reuse-compile")
+        subprocess.run([command, "model.onnx"], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+        result = onnx.load(str(Path(folder, "model.reuse.onnx")))
+    assert any(opset.domain == "ai.reuse" for opset in result.opset_import)
+    for session in (dense(result), reuse_compiler.session(result.SerializeToString())):
+        np.testing.assert_allclose(session.run(None, x)[0], expected, rtol=1e-3, atol=1e-3)
 
 
 def check_choice() -> None:
@@ -90,14 +117,13 @@ def check_choice() -> None:
     model = helper.make_model(helper.make_graph(nodes, "choice", [x], [y]), opset_imports=opsets, ir_version=8)
     add_function_bodies(model)
     chosen = reuse_compiler.session(model.SerializeToString()).run(None, {"x": image()})[0]
-    alone = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    assert np.array_equal(chosen, -image()) and np.array_equal(alone.run(None, {"x": image()})[0], image())
+    assert np.array_equal(chosen, -image()) and np.array_equal(dense(model).run(None, {"x": image()})[0], image())
 
 
 def main() -> None:
-    """Checks all variants."""
-    dense = onnxruntime.InferenceSession(network().SerializeToString(), providers=["CPUExecutionProvider"])
-    expected = dense.run(None, {"x": image()})[0]
+    """Checks the command and all variants."""
+    check_command()
+    expected = dense(network()).run(None, {"x": image()})[0]
     for family in FAMILIES:
         for lowering in LOWERINGS:
             check(family, lowering, expected)

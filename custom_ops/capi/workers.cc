@@ -1,10 +1,12 @@
 #include "workers.h"
 
+#ifndef _WIN32
 #include <pthread.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
+#include <new>
 
 namespace reuse {
 namespace {
@@ -13,9 +15,11 @@ std::atomic<Workers*> shared{nullptr};
 
 // Never destroyed: a thread may still be at work when static objects are.
 Workers& shared_workers() {
+#ifndef _WIN32  // there no process forks
   // A forked process has none of the threads, and perhaps a lock that nobody will open: it begins anew.
   static const int registered = pthread_atfork(nullptr, nullptr, [] { shared = nullptr; });
   static_cast<void>(registered);
+#endif
   if (Workers* found = shared.load()) return *found;
   auto* fresh = new Workers;
   Workers* found = nullptr;
@@ -24,18 +28,17 @@ Workers& shared_workers() {
   return *found;
 }
 
+constexpr std::align_val_t kAlignment{64};
+
 }  // namespace
 
 void* AlignedAllocator::allocate(size_t bytes) {
-  constexpr size_t kAlignment = 64;
-  if (bytes > SIZE_MAX - kAlignment) throw std::bad_alloc();
-  const size_t whole = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  void* memory = std::aligned_alloc(kAlignment, whole == 0 ? kAlignment : whole);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
+  // C++ libraries round the size up to the alignment, and not all look whether that overflows.
+  if (bytes > SIZE_MAX - static_cast<size_t>(kAlignment)) throw std::bad_alloc();
+  return ::operator new(bytes, kAlignment);
 }
 
-void AlignedAllocator::release(void* memory, size_t) noexcept { std::free(memory); }
+void AlignedAllocator::release(void* memory, size_t) noexcept { ::operator delete(memory, kAlignment); }
 
 Workers::~Workers() {
   {

@@ -5,6 +5,7 @@
 #include "reuse/redundancy.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "cluster_table.h"
@@ -19,12 +20,15 @@ using checked::require_extent;
 
 constexpr uint64_t kGoldenRatio = 0x9E3779B97F4A7C15ull;  // of 2^64
 constexpr int kJitterBits = 20;
+constexpr int64_t kMostSamples = 65536;
 
-// Images [N, C, H, W], and those of their channels that are looked at.
+// A window has at least so many values, if there are enough channels: a few are often equal without all being so.
+constexpr int64_t kFewestValues = 64;
+
+// Images [N, C, H, W].
 struct Images {
   int64_t batch, channels, height, width;
   const float* x;
-  std::vector<int64_t> looked_at;
 };
 
 // A pixel.
@@ -43,11 +47,17 @@ Reach reach_of(int64_t side, int64_t extent) {
   return {std::min(side / 2, extent - 1), std::min(side - side / 2, extent)};
 }
 
+int64_t channels_of(const Images& images, int64_t side, int64_t most) {
+  const int64_t pixels = side > kFewestValues ? kFewestValues : side * std::min(side, images.height);
+  return std::min(std::max(most, (kFewestValues + pixels - 1) / pixels), images.channels);
+}
+
 // The windows of one kind: where they are taken, and what they reach.
 struct Windows {
-  Windows(const Images& images, int64_t side, int64_t step, int64_t samples)
+  Windows(const Images& images, int64_t side, int64_t step, int64_t samples, int64_t most_channels)
       : vertical(reach_of(side, images.height)),
         horizontal(reach_of(side, images.width)),
+        channels(channels_of(images, side, most_channels)),
         stride(step),
         rows((images.height + step - 1) / step),
         columns((images.width + step - 1) / step),
@@ -66,7 +76,11 @@ struct Windows {
   // Elements have a key by two.
   int64_t pairs() const { return (horizontal.size() + 1) / 2; }
 
+  // Returns the index in the image of one of the channels that are looked at.
+  int64_t channel(const Images& images, int64_t index) const { return index * images.channels / channels; }
+
   Reach vertical, horizontal;
+  int64_t channels;  // that are looked at
   int64_t stride, rows, columns, positions, taken;
 };
 
@@ -130,23 +144,35 @@ uint64_t fingerprint(const Images& images, const Windows& windows, const Place& 
                   windows.pairs()};
   keys += (first_row - top) * windows.pairs() + (first_column - left) / 2;
   Sum sum = 0;
-  for (const int64_t channel : images.looked_at) {
-    const int64_t row = (centre.image * images.channels + channel) * images.height + first_row;
+  for (int64_t i = 0; i < windows.channels; ++i) {
+    const int64_t plane = centre.image * images.channels + windows.channel(images, i);
+    const int64_t row = plane * images.height + first_row;
     sum += sum_of_products(part, images.x + row * images.width + first_column, keys);
     keys += windows.vertical.size() * windows.pairs();
   }
   return scramble(static_cast<uint64_t>(sum) ^ scramble(static_cast<uint64_t>(sum >> 64)));
 }
 
+// The share of all windows that are equal to another before them, as a sample tells: the number of distinct ones is
+// taken to grow with a power of the number of windows, as it grew from the first half of the sample to all of it.
 float repeated_share(const Windows& windows, const uint64_t* fingerprints, ClusterTable& known) {
   if (windows.taken == 0) return 0.0f;
   known.reset();
-  int32_t distinct = 0;
+  int32_t distinct = 0, distinct_in_half = 0;
+  // Every other window first, and then the rest.
+  const int64_t half = (windows.taken + 1) / 2;
   for (int64_t k = 0; k < windows.taken; ++k) {
-    const auto code = static_cast<int64_t>(fingerprints[k]);
+    if (k == half) distinct_in_half = distinct;
+    const auto code = static_cast<int64_t>(fingerprints[k < half ? 2 * k : 2 * (k - half) + 1]);
     if (known.find(code) < 0) known.insert(code, distinct++);
   }
-  return static_cast<float>(1.0 - static_cast<double>(distinct) / static_cast<double>(windows.taken));
+  const auto taken = static_cast<double>(windows.taken);
+  const double in_sample = distinct / taken;
+  if (windows.taken == windows.positions || windows.taken < 2) return static_cast<float>(1.0 - in_sample);
+  const double growth =
+      std::log(static_cast<double>(distinct) / distinct_in_half) / std::log(taken / static_cast<double>(half));
+  const double scale = std::pow(static_cast<double>(windows.positions) / taken, std::min(growth, 1.0) - 1.0);
+  return static_cast<float>(1.0 - in_sample * scale);
 }
 
 }  // namespace
@@ -161,7 +187,8 @@ void RedundancyAttributes::check() const {
   require_values(gains.size(), "gains");
   for (const int64_t window : windows) require_extent(window, 1, "windows");
   for (const int64_t stride : strides) require_extent(stride, 1, "strides");
-  checked::require(samples >= 1 && samples <= 4096, "samples is " + std::to_string(samples) + ", must be 1 to 4096");
+  checked::require(samples >= 1 && samples <= kMostSamples,
+                   "samples is " + std::to_string(samples) + ", must be 1 to " + std::to_string(kMostSamples));
   require_extent(channels, 1, "channels");
 }
 
@@ -180,14 +207,12 @@ std::vector<float> repeated_shares(Workspace& workspace, const RedundancyAttribu
   const auto kinds = static_cast<int64_t>(a.windows.size());
   std::vector<float> shares(a.windows.size(), 0.0f);
   if (checked::product({batch, channels, height, width}, "X") == 0) return shares;
-  Images images{batch, channels, height, width, x, {}};
-  const int64_t looked_at = std::min(a.channels, channels);
-  for (int64_t i = 0; i < looked_at; ++i) images.looked_at.push_back(i * channels / looked_at);
+  const Images images{batch, channels, height, width, x};
   std::vector<Windows> windows;
   int64_t num_keys = 0;
   for (size_t kind = 0; kind < a.windows.size(); ++kind) {
-    const Windows& own = windows.emplace_back(images, a.windows[kind], a.strides[kind], a.samples);
-    num_keys = std::max(num_keys, looked_at * own.vertical.size() * own.pairs());
+    const Windows& own = windows.emplace_back(images, a.windows[kind], a.strides[kind], a.samples, a.channels);
+    num_keys = std::max(num_keys, own.channels * own.vertical.size() * own.pairs());
   }
   Buffer<uint64_t> keys(workspace, static_cast<size_t>(num_keys));
   draw_keys(keys);

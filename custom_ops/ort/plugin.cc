@@ -16,7 +16,8 @@ const char* name_of_ep(const Ep*) { return kName; }
 const char* name_of_factory(const EpFactory*) { return kName; }
 const char* vendor(const EpFactory*) { return "reuse-compiler"; }
 uint32_t vendor_id(const EpFactory*) { return 0; }
-const char* version(const EpFactory*) { return reuse_version(); }
+// The runtime takes three numbers only, without the suffix of a version in development.
+const char* version(const EpFactory*) { return REUSE_RELEASE; }
 
 Status* take_no_nodes(Ep*, const Graph*, SupportInfo*) { return nullptr; }
 

@@ -50,7 +50,8 @@ RedundancyProblem random_redundancy(std::mt19937& random) {
 
 float share_of_sets(const RedundancyProblem& p, size_t kind) {
   const RedundancyAttributes& a = p.attributes;
-  const int64_t stride = a.strides[kind], side = a.windows[kind], picked = std::min(a.channels, p.channels);
+  const int64_t stride = a.strides[kind], side = a.windows[kind], pixels = side * std::min(side, p.height);
+  const int64_t picked = std::min(std::max(a.channels, (64 + pixels - 1) / pixels), p.channels);
   std::vector<std::vector<int64_t>> places;
   for (int64_t n = 0; n < p.batch; ++n) {
     for (int64_t row = 0; row < p.height; row += stride) {
@@ -60,7 +61,7 @@ float share_of_sets(const RedundancyProblem& p, size_t kind) {
   const auto count = static_cast<int64_t>(places.size()), taken = std::min(a.samples, count);
   const int64_t before = std::min(side / 2, std::max(p.height, p.width));
   const int64_t after = std::min(side - side / 2, std::max(p.height, p.width));
-  std::set<std::vector<uint32_t>> distinct;
+  std::set<std::vector<uint32_t>> distinct, distinct_in_half;
   for (int64_t k = 0; k < taken; ++k) {
     const int64_t begin = k * count / taken, end = (k + 1) * count / taken;
     const uint64_t fraction = static_cast<uint64_t>(k) * 0x9E3779B97F4A7C15u >> 44;
@@ -79,8 +80,13 @@ float share_of_sets(const RedundancyProblem& p, size_t kind) {
       }
     }
     distinct.insert(window);
+    if (k % 2 == 0) distinct_in_half.insert(window);
   }
-  return static_cast<float>(1.0 - static_cast<double>(distinct.size()) / static_cast<double>(taken));
+  const double found = static_cast<double>(distinct.size()), all = static_cast<double>(taken);
+  if (taken == count || taken < 2) return static_cast<float>(1.0 - found / all);
+  const double half = static_cast<double>((taken + 1) / 2), of_half = static_cast<double>(distinct_in_half.size());
+  const double growth = std::min(1.0, std::log(found / of_half) / std::log(all / half));
+  return static_cast<float>(1.0 - found / all * std::pow(static_cast<double>(count) / all, growth - 1.0));
 }
 
 std::vector<float> shares_of(const RedundancyProblem& p, int64_t threads = 1) {
@@ -157,8 +163,8 @@ TEST(impossible_redundancies_are_refused) {
   refused("gains has 3 values, needs 2", [](auto& a) { a.gains.push_back(0.0f); });
   refused("windows is 0, must be at least 1", [](auto& a) { a.windows[1] = 0; });
   refused("strides is 1073741825, must be at most", [](auto& a) { a.strides[0] = (1 << 30) + 1; });
-  refused("samples is 0, must be 1 to 4096", [](auto& a) { a.samples = 0; });
-  refused("samples is 4097, must be 1 to 4096", [](auto& a) { a.samples = 4097; });
+  refused("samples is 0, must be 1 to 65536", [](auto& a) { a.samples = 0; });
+  refused("samples is 65537, must be 1 to 65536", [](auto& a) { a.samples = 65537; });
   refused("channels is 0, must be at least 1", [](auto& a) { a.channels = 0; });
 }
 

@@ -119,9 +119,8 @@ def _open_source(files: list[ModelFile], data: AnyPath | None, shapes: Shapes, s
             "the models do not take the same inputs: "
             + ", but ".join(f"{file.path} takes {inputs}" for file, inputs in zip(files, lists, strict=True))
         )
-    if data is not None:
-        return open_data(data, specs, shapes)
-    return RandomSource(specs, bind_shapes(files[0].proto, shapes), seed)
+    bound = bind_shapes(files[0].proto, shapes, warn=data is None)
+    return RandomSource(specs, bound, seed) if data is None else open_data(data, specs, shapes)
 
 
 def _kind(spec: InputSpec) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from reuse_compiler.benchmark.report import (
     Timing,
     WorstCase,
 )
-from reuse_compiler.reports.table import Row, number, numbers, print_lines, print_table, words
+from reuse_compiler.reports.table import LEGEND, Row, number, numbers, print_lines, print_table, words
 
 STAGES = tuple(StageTimes.model_fields)
 STAGED_OPERATORS = ("Hash", "Cluster", "CentroidGemm", "Gather")
@@ -103,6 +103,7 @@ def print_worst(report: WorstCase, console: Console) -> None:
     if rows:
         headings = numbers("r_c as given", "without repeats", "A ms", "B ms as given", "without repeats")
         print_table([*words("layer"), *headings], rows, console)
+        print_line(console, LEGEND, "dim")
     print_line(console, f"measured on {report.as_given.measured_on}; {thread_count(report.as_given.threads)}")
     print_machine(report.as_given.machine, console)
 
@@ -197,6 +198,7 @@ def _print_reuse_nodes(label: str, times: ModelTimes, console: Console) -> None:
         rows.append(Row([node.node, ratio, f"{node.guarded:.0f}", *stages, f"{node.scratch_bytes / 1e6:.1f}"]))
     headings = numbers("r_c", "guarded", *(f"{stage} ms" for stage in STAGES), "scratch MB")
     print_table([*words(f"reuse nodes of {label}"), *headings], rows, console)
+    print_line(console, LEGEND, "dim")
 
 
 def print_peaks(peaks: MachinePeaks, console: Console) -> None:

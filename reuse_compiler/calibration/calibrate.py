@@ -24,7 +24,7 @@ from reuse_compiler.calibration.user_code import function_file
 from reuse_compiler.compiler import default_output
 from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
 from reuse_compiler.environment import versions
-from reuse_compiler.errors import DataError, ModelError, OutputError
+from reuse_compiler.errors import ConfigError, DataError, ModelError, OutputError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.load import files_of
@@ -118,7 +118,7 @@ def _check_places(model_path: AnyPath, output: Path, report: Path | None, overwr
     configuration = _places(output, None)
     for path in configuration:
         if real_path(path) == real_path(model_path):
-            raise OutputError(f"the configuration {path} would replace the model: give another name with -o")
+            raise ConfigError(f"the configuration {path} would replace the model: give another name with -o")
         check_output(path, overwrite)
     if report is None:
         return
@@ -126,7 +126,7 @@ def _check_places(model_path: AnyPath, output: Path, report: Path | None, overwr
     _check_folder(report)
     for path in (report / REPORT_JSON, report / REPORT_HTML):
         if any(are_same(path, other) for other in configuration):
-            raise OutputError(f"the report {path} would replace the configuration: give another folder with --report")
+            raise ConfigError(f"the report {path} would replace the configuration: give another folder with --report")
         if report.is_dir():
             check_output(path, overwrite)
 
@@ -179,7 +179,8 @@ def _shapes(samples: Samples, specs: list[InputSpec]) -> dict[str, tuple[int, ..
             if shape != first[name]:
                 raise DataError(
                     f"run {number} has an input '{name}' of shape {list(shape)}, the first one of "
-                    f"{list(first[name])}: layers are measured at one size, so all runs must have the same"
+                    f"{list(first[name])}: layers are measured at one size, so all runs must have the same: "
+                    "resize them, or give those of one size"
                 )
     return {spec.name: first[spec.name] for spec in specs if spec.is_dynamic}
 

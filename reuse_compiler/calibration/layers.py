@@ -11,7 +11,7 @@ import onnx
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.compiler import measure_sizes
 from reuse_compiler.graph.cut import cut_model
-from reuse_compiler.passes.choose_parameters import not_selected
+from reuse_compiler.passes.choose_parameters import not_selected, warn_if_none_selected
 from reuse_compiler.passes.convolution_operators import is_convolution
 from reuse_compiler.passes.layer import ConvLayer, Layer, Prepared
 from reuse_compiler.pipeline import find_layers
@@ -51,6 +51,7 @@ def examine(
     prepared = find_layers(model, options.shapes)
     if feed is not None:
         prepared = measure_sizes(prepared, feed, options.threads, folder or Path(gettempdir()))
+    warn_if_none_selected(prepared.layers, options.layers)
     reasons = {layer.name: _refusal(layer, options) for layer in prepared.layers}
     return Workpiece(
         prepared,

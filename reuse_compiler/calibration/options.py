@@ -22,12 +22,12 @@ DATA, BUDGET, SEARCH = Panel("Data", 1), Panel("Accuracy budget", 2), Panel("Sea
 DEFAULT_MAX_DROP = 0.0005
 """Half a thousandth of accuracy: what the papers call no loss."""
 
-# Options that reuse-compile has, too.
+# Options that reuse-compile has, too: the accuracy budget.
 MetricName = Annotated[
     str | None,
     Flag(
-        "top1, agreement (same class as the original), iou\\[:threshold,channel], psnr, cosine, mse, kl, or "
-        "python:module:function.",
+        "What must not suffer: top1, agreement (same class as the original), iou\\[:threshold,channel], psnr, cosine, "
+        "mse, kl, or python:module:function.",
         metavar="NAME",
         default="top1 with labels, agreement for a classifier, else cosine",
     ),
@@ -36,6 +36,10 @@ MaxDrop = Annotated[
     float | None,
     Field(ge=0.0),
     Flag("How much worse than the original's the metric may be.", metavar="x", default=f"{DEFAULT_MAX_DROP:g}"),
+]
+AtLeast = Annotated[
+    float | None,
+    Flag("The value it must keep instead (for mse and kl: stay below); psnr needs it.", metavar="x"),
 ]
 
 
@@ -46,11 +50,7 @@ class CalibrationOptions(BaseModel):
 
     metric: Annotated[MetricName, BUDGET] = None
     max_drop: Annotated[MaxDrop, BUDGET] = None
-    at_least: Annotated[
-        float | None,
-        BUDGET,
-        Flag("The value it must keep instead (for mse and kl: stay below); psnr needs it.", metavar="x"),
-    ] = None
+    at_least: Annotated[AtLeast, BUDGET] = None
     objective: Annotated[Objective, SEARCH, Flag("Make the model's time least, or its operations.")] = "latency"
     strategy: Annotated[Strategy, SEARCH, Flag("Search over all layers together, or the papers' choice by layer.")] = (
         "search"

@@ -15,6 +15,10 @@ CONFIG = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 """In JSON, numbers that are infinite or not a number are the strings of that name: they read back as what they were."""
 
 
+LEAST_SPEEDUP = 1.03
+"""Of the whole model: less is within what times vary by, and not worth any accuracy."""
+
+
 class Measurement(BaseModel):
     """One way to rewrite a layer, measured on the layer alone with the original model's input."""
 
@@ -88,6 +92,11 @@ class Score(BaseModel):
     flips: Flips | None = None
     """Of metrics that count right rows."""
 
+    @property
+    def is_faster(self) -> bool:
+        """Whether the model takes less time than the original."""
+        return self.reuse_ms < self.dense_ms
+
 
 class Trial(Score):
     """One choice for the whole model, measured end to end on the samples for selection."""
@@ -143,6 +152,8 @@ class CalibrationReport(BaseModel):
     reconstruction: dict[str, Check]
     """The chosen layers on the held-out data with each way of reconstruction that was asked for; `none` always."""
     check: Check | None = None
+    """The same with the way that was asked for. There may be one without any layer chosen: what the search had come to
+    is not kept if it is no faster on the held-out data."""
     pictures: list[ClusterPicture] = Field(default_factory=list)
     seconds: float
     versions: dict[str, str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -23,6 +24,8 @@ from reuse_compiler.paths import AnyPath
 from reuse_compiler.verification.data import Shapes, Source, count_rows, describe_runs
 from reuse_compiler.verification.inputs import Feed, InputSpec, check_names
 from reuse_compiler.verification.sources import open_data
+
+logger = logging.getLogger(__name__)
 
 READER_FUNCTION = "load_data"
 """The function of a Python file that is called where the user names none."""
@@ -89,12 +92,21 @@ class Samples:
         """Digest and shapes in one pass, as reading may mean decoding pictures."""
         state = hashlib.sha256()
         shapes: list[Shapes] = []
+        unusable: set[str] = set()
         for feed, labels in self:
             shapes.append({name: array.shape for name, array in feed.items()})
             for name, array in sorted(feed.items()):
                 _hash_array(state, name, array)
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
+                    unusable.add(name)
             if labels is not None:
                 _hash_array(state, "labels", labels)
+        if unusable:
+            logger.warning(
+                "there are NaN or infinite values in the samples of %s: results are measured on them all the same, and "
+                "mean nothing unless such values are usual",
+                " and ".join(f"'{name}'" for name in sorted(unusable)),
+            )
         return state.hexdigest(), shapes
 
 

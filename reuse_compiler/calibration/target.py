@@ -66,8 +66,8 @@ def check_wish(metric: Metric, max_drop: float | None, at_least: float | None) -
     if at_least is None:
         if metric.perfect is not None and math.isinf(metric.perfect):
             raise ConfigError(
-                f"the metric {metric.name} has no value of the original to drop from: give reuse-calibrate --at-least, "
-                "as in --at-least 35"
+                f"the metric {metric.name} has no value of the original to drop from: give --at-least, as "
+                "in --at-least 35"
             )
     elif metric.drop(metric.best, at_least) < 0:
         raise ConfigError(

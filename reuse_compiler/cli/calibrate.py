@@ -23,8 +23,9 @@ from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.flags import Flag
 from reuse_compiler.reports.calibration_table import print_calibration
+from reuse_compiler.reports.calibration_words import is_success
 
-NO_LAYER_GAINS = 3
+NOTHING_FASTER = 3
 
 HELP = (
     "Find out, from samples, which convolutions of a model should reuse results, and how.\n\n"
@@ -53,8 +54,8 @@ EXAMPLES = """
   reuse-calibrate net.onnx --data reader.py:load_data --metric python:score.py:f1
       your own data reader (onnxruntime's CalibrationDataReader) and your own metric
 
-[bold]Exit codes[/bold]  0 settings found, 3 no layer gains (the configuration is written all the same),
-            2 wrong usage or configuration, 1 failure, 130 interrupted (--resume goes on)
+[bold]Exit codes[/bold]  0 settings found, 3 nothing that makes the model faster (the configuration is written all
+            the same), 2 wrong usage or configuration, 1 failure, 130 interrupted (--resume goes on)
 """
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -114,8 +115,8 @@ def calibrate(
         print_error("interrupted; the same command with --resume goes on from here")
         raise typer.Exit(INTERRUPTED) from error
     print_calibration(result, Console(), report)
-    if not any(layer.decision == "reuse" for layer in result.layers):
-        raise typer.Exit(NO_LAYER_GAINS)
+    if not is_success(result):
+        raise typer.Exit(NOTHING_FASTER)
 
 
 def _batched(options: CalibrationOptions, batch: int, model: Path) -> CalibrationOptions:

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import typer
@@ -47,6 +48,24 @@ class _Sentences:
         if standalone_mode:
             raise SystemExit(code or 0)
         return code
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Writes the help, in which flags have no value, and a flag and its opposite are one word.
+
+        A column of its own for the opposites would take the room of the text.
+        """
+        parameters = self.get_params(ctx)  # type: ignore[attr-defined]
+        for flag in parameters:
+            if getattr(flag, "is_flag", False):
+                flag.metavar = ""
+        pairs = [(each, each.opts, each.secondary_opts) for each in parameters if each.secondary_opts]
+        try:
+            for flag, (name, *_), _ in pairs:
+                flag.opts, flag.secondary_opts = [f"--[no-]{name.removeprefix('--')}"], []
+            super().format_help(ctx, formatter)  # type: ignore[misc]
+        finally:
+            for flag, *names in pairs:
+                flag.opts, flag.secondary_opts = names
 
 
 class CommandGroup(_Sentences, TyperGroup):
@@ -91,7 +110,8 @@ def _sentence(error: BaseException) -> str | None:
         case ReuseError():
             return str(error)
         case _UsageError():
-            return f"{error.format_message().rstrip('.')} (see --help)"  # type: ignore[attr-defined]
+            text = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+            return f"{text.replace(': Value error, ', ': ', 1)} (see --help)"  # so pydantic calls a ValueError
         case SystemExit(code=str(message)):
             return message.removeprefix("error: ")
         case BrokenPipeError():
@@ -141,6 +161,9 @@ def _let_go_of_stdout() -> None:
 def run_program(app: typer.Typer, name: str) -> None:
     """Runs a command as a program of its own; for its `main`."""
     end_on_signals()
+    if sys.stdout is None or sys.stderr is None:  # closed by who started the program, as with `>&-`
+        nowhere = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the program runs)
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a name may not suit the encoding
     try:

@@ -9,7 +9,7 @@ import typer
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from reuse_compiler.calibration.options import CalibrationOptions, MaxDrop
+from reuse_compiler.calibration.options import AtLeast, CalibrationOptions, MaxDrop, MetricName
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console
 from reuse_compiler.cli.flags import WRITE, Env, Labels, Logging, Overwrite, Version
@@ -80,17 +80,9 @@ class Calibration(BaseModel):
         ),
     ] = None
     labels: Annotated[Labels, CALIBRATION, NEEDS_SAMPLES] = None
-    calibration_metric: Annotated[
-        str | None,
-        CALIBRATION,
-        NEEDS_SAMPLES,
-        Flag(
-            "What must not suffer: top1, agreement, iou, cosine, mse, kl, or python:module:function.",
-            metavar="NAME",
-            default="top1 with labels, agreement for a classifier, else cosine",
-        ),
-    ] = None
+    metric: Annotated[MetricName, CALIBRATION, NEEDS_SAMPLES] = None
     max_drop: Annotated[MaxDrop, CALIBRATION, NEEDS_SAMPLES] = None
+    at_least: Annotated[AtLeast, CALIBRATION, NEEDS_SAMPLES] = None
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -108,8 +100,8 @@ def compile_model(
         CHECK,
         Flag(
             "Inputs to measure on: an .npz keyed by input names, an .npy for a single input, a folder of those, or a "
-            "folder of photos with a preprocessing.json. The first axis counts samples; they are run in batches of the "
-            "model's size, else of that in --shape, else one by one.",
+            "photo or folder of photos with a preprocessing.json. The first axis counts samples; they are run in "
+            "batches of the model's size, else of that in --shape, else one by one.",
             metavar="PATH",
             default="random numbers, of the sizes in --shape",
         ),
@@ -161,7 +153,10 @@ def compile_model(
                 output,
                 options,
                 CalibrationOptions(
-                    metric=calibration.calibration_metric, max_drop=calibration.max_drop, threads=threads
+                    metric=calibration.metric,
+                    max_drop=calibration.max_drop,
+                    at_least=calibration.at_least,
+                    threads=threads,
                 ),
                 labels=calibration.labels,
                 overwrite=overwrite,
@@ -201,7 +196,7 @@ def _check_unread(
     if calibration.calibration_data is not None:
         from reuse_compiler.calibration.calibrate import files_calibrated_on
 
-        read |= files_calibrated_on(calibration.calibration_data, calibration.labels, calibration.calibration_metric)
+        read |= files_calibrated_on(calibration.calibration_data, calibration.labels, calibration.metric)
     refuse_read(report, read)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -75,12 +76,12 @@ def make_options(kind: type[Options], values: Mapping[str, object]) -> Options:
 
 
 def parse_shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
-    """Reads shapes such as `name:1,3,224,224`, one for each input; names may have colons."""
+    """Reads shapes such as `name:1,3,224,224` or `name:1x3x224x224`, one for each input; names may have colons."""
     shapes: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, _, sizes = text.rpartition(":")
         try:
-            shape = tuple(int(size) for size in sizes.split(","))
+            shape = tuple(int(size) for size in re.split("[x,]", sizes))
         except ValueError:
             shape = ()
         if not name or not shape or min(shape) < 1:
@@ -97,11 +98,14 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     default: Any = ... if field.is_required() else field.get_default(call_default_factory=True)
     long, text, words, metavar = flag.name or long_name(name), flag.help, flag.default, flag.metavar
     bounds = {}
-    if kind is bool and default:
-        long = f"{long}/--no-{long.removeprefix('--')}"
+    if kind is bool:
+        long, words = (f"{long}/--no-{long.removeprefix('--')}", words or "yes") if default else (long, words)
     elif kind is int:  # bounds of other numbers may exclude themselves, which Typer does not know
         metavar = metavar or "n"
         bounds = {"min": _bound(field, Ge), "max": _bound(field, Le)}
+    elif get_origin(kind) is Literal:  # in the text, which may be broken between words
+        metavar = metavar or long.rpartition("-")[2].upper()
+        text += f" One of {', '.join(get_args(kind))}."
     elif get_origin(kind) is dict:
         kind, default, metavar = list[str], None, metavar or "NAME:SIZES"
     elif get_origin(kind) is list:
@@ -112,8 +116,10 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         kind, metavar = str, metavar or "LIST"
         if not field.is_required():
             words, default = words or ",".join(map(str, default)), None
+    if not field.is_required() and default is not None and kind is not bool:
+        words = words or str(default)
     if words:
-        text += f" [dim]default: {words}[/dim]"
+        text += rf" [dim]\[default: {words}][/dim]"
     option = typer.Option(
         default,
         *([flag.short] if flag.short else []),
@@ -121,7 +127,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         metavar=metavar,
         rich_help_panel=panels[0].title if panels else None,
         help=text.strip(),
-        show_default=not words,
+        show_default=False,
         **bounds,
     )
     hint = kind | None if default is None else kind

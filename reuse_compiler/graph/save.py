@@ -18,7 +18,7 @@ import onnx
 from google.protobuf.message import EncodeError
 from onnx import TensorProto
 
-from reuse_compiler.errors import ModelError, OutputError
+from reuse_compiler.errors import ConfigError, ModelError, OutputError
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.structure import graphs_of
 from reuse_compiler.graph.tensors import (
@@ -45,10 +45,10 @@ ALIGNMENT = 4096
 
 
 def refuse_read(path: Path, read: Iterable[Path]) -> None:
-    """Raises OutputError if `path` is one of the files that are read, by whatever name: nothing may replace those."""
+    """Raises ConfigError if `path` is one of the files that are read, by whatever name: nothing may replace those."""
     for file in read:
         if are_same(path, file):
-            raise OutputError(f"{path} is {file}, which is read: give another name for the output")
+            raise ConfigError(f"{path} is {file}, which is read: give another name for the output")
 
 
 def check_output(path: AnyPath, overwrite: bool = False) -> None:

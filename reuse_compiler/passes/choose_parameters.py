@@ -80,7 +80,7 @@ def choose_parameters(
     """
     if config is not None:
         _check_config(layers, options, config)
-    _warn_if_none_selected(layers, options)
+    warn_if_none_selected(layers, options.layers)
     return [_decide(layer, options, config, fitted, remaining_ratios.get(layer.name)) for layer in layers]
 
 
@@ -97,8 +97,9 @@ def _check_config(layers: Sequence[Layer], options: CompileOptions, config: Reus
             logger.warning("layer '%s' of the configuration stays dense: %s", name, by_name[name].refusal)
 
 
-def _warn_if_none_selected(layers: Sequence[Layer], options: CompileOptions) -> None:
-    pattern, names = options.layers, [layer.name for layer in layers]
+def warn_if_none_selected(layers: Sequence[Layer], pattern: str | None) -> None:
+    """Tells of a pattern of --layers that matches no layer, with the names that there are."""
+    names = [layer.name for layer in layers]
     if pattern is not None and names and not any(re.search(pattern, name) for name in names):
         logger.warning("--layers '%s' matches no convolution; their names are %s", pattern, ", ".join(names[:10]))
 
@@ -178,7 +179,7 @@ def _default_settings(spec: ConvSpec, options: CompileOptions) -> LayerSettings:
         H=min(num_hashes, FAMILIES[family].max_hashes) if options.num_hashes is None else num_hashes,
         scope=options.scope or "batch",
         capacity=options.capacity or 1.0,
-        metric=options.metric or "euclidean",
+        metric=options.distance or "euclidean",
         table=options.table or "float",
     )
 
@@ -205,7 +206,10 @@ def _weigh(spec: ConvSpec, settings: LayerSettings, ratio: float | None, known: 
         ratio, known = expected_remaining_ratio(blocking, family, settings.num_hashes), "at most"
     cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table)
     parts = ", ".join(f"{part.name} {getattr(cost, part.name):.2f}" for part in fields(cost))
-    return cost, f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.2g})"
+    words = f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.3g})"
+    if known == "at most" and cost.least >= 1.0:
+        words += f", {cost.least:.2f} even if all vectors were equal"
+    return cost, words
 
 
 def _random_hash(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 import onnx
 
+from reuse_compiler._version import VERSION
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.plan import Plan
@@ -22,19 +21,12 @@ def record_settings(model: onnx.ModelProto, plan: Plan, options: CompileOptions)
     layers = ReuseConfig(layers=settings).model_dump_json(by_alias=True, include={"layers"})
     own = options.model_copy(update={"config": options.config and options.config.name})
     values = {
-        "version": _version(),
+        "version": VERSION,
         "layers": layers.removeprefix('{"layers":').removesuffix("}"),
         "options": own.model_dump_json(exclude_defaults=True, warnings=False),
     }
     for key, value in values.items():
         _set_metadata(model, PREFIX + key, value)
-
-
-def _version() -> str:
-    try:
-        return version("reuse-compiler")
-    except PackageNotFoundError:  # run from the source tree
-        return "0+source"
 
 
 def _set_metadata(model: onnx.ModelProto, key: str, value: str) -> None:

@@ -17,14 +17,14 @@ from reuse_compiler.pipeline import Lowered, carry_out
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.regions.guard import Guards, Question, TwoForms, guard
 from reuse_compiler.regions.saving import LEAST_SAVING, Saving, expected_saving, measured_saving
-from reuse_compiler.regions.segments import Flow, Segment, Segments, cut_into_segments
+from reuse_compiler.regions.segments import Flow, Segment, Segments, affordable_samples, cut_into_segments
 from reuse_compiler.regions.windows import Window
 from reuse_compiler.report import RegionReport
 from reuse_compiler.reuse.plan import Plan
 
-MARGIN = 0.03
+MARGIN = 0.06
 """Of the dense time, that is to be saved at least: a sample may be wrong by about as much."""
-ENTRY_MARGIN = 0.1
+ENTRY_MARGIN = 0.15
 """The same, where borders between segments and those behind the last come with it."""
 SINGLE = "--single rewrites it all the same"
 
@@ -51,10 +51,11 @@ class Region:
             measured=self.saving.measured,
         )
 
-    def test(self, source: str, windows: Mapping[str, Window], margin: float) -> Question | None:
-        """Returns the question to a source, or None if no layer has a window there."""
+    def question(self, source: str, channels: int, windows: Mapping[str, Window], margin: float) -> Question:
+        """Returns the question to a source in which some of the layers have a window."""
         gains = {name: gain for name, gain in self.saving.gains.items() if name in windows}
-        return Question(source, windows, gains, self.saving.loss + margin) if gains else None
+        samples = affordable_samples([windows[name].side for name in gains], channels, self.segment.work)
+        return Question(source, windows, gains, self.saving.loss + margin, samples)
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,13 @@ class Regions:
 
     def guards(self) -> Guards:
         """Returns how runs choose. Entering costs borders, so that more must be saved for it."""
-        source, windows = self.parts[0].segment.source, self.segments.windows
-        entry = [region.test(source, windows, ENTRY_MARGIN) for region in self.parts]
-        own = [region.test(region.segment.source, region.segment.windows, MARGIN) for region in self.parts]
-        forms = [TwoForms(region.segment, test) for region, test in zip(self.parts, own, strict=True) if test]
-        return Guards([test for test in entry if test], forms, self.segments.stop)
+        first, seen, entry, forms = self.parts[0].segment, self.segments.windows, [], []
+        for region in self.parts:
+            own = region.segment
+            if seen.keys() & region.saving.gains:
+                entry.append(region.question(first.source, first.channels, seen, ENTRY_MARGIN))
+            forms.append(TwoForms(own, region.question(own.source, own.channels, own.windows, MARGIN)))
+        return Guards(entry, forms, self.segments.stop)
 
 
 def find_regions(

@@ -20,7 +20,7 @@ from reuse_compiler.graph.view import NodeRef
 from reuse_compiler.passes.keep_pixel_major import keep_pixel_major
 from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, DOMAIN_VERSION
-from reuse_compiler.regions.segments import Flow, Segment
+from reuse_compiler.regions.segments import SAMPLES, Flow, Segment
 from reuse_compiler.regions.windows import Window
 
 
@@ -35,6 +35,7 @@ class Question:
     windows: Mapping[str, Window]
     gains: Mapping[str, float]
     threshold: float
+    samples: int = SAMPLES
 
     def node(self, name: str, enough: str) -> onnx.NodeProto:
         """Returns the node that computes the boolean `enough`."""
@@ -49,6 +50,7 @@ class Question:
             strides=[window.stride for window in windows],
             gains=list(self.gains.values()),
             threshold=self.threshold,
+            samples=self.samples,
         )
 
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 LEAST_SAVING = 0.1
 """Of the dense time, that a segment saves at least where everything repeats; for less it does not get two forms."""
-ROUNDS, MOST_ROUNDS, SECONDS = 3, 15, 0.2
+ROUNDS, MOST_ROUNDS, SECONDS = 5, 25, 0.5
 """Timed rounds: so many, and more within the seconds."""
 
 

@@ -28,8 +28,10 @@ TEST_SHARE = 0.01
 MULTIPLY_ADDS_PER_TEST = 1.5e6
 MULTIPLY_ADDS_PER_VALUE = 60.0
 """What deciding costs, in multiply-adds: the nodes themselves (30 us), and each sampled value."""
-SAMPLES, SAMPLED_CHANNELS = 256, 8
-"""Windows in a sample, and channels that are looked at: the operator's defaults."""
+SAMPLES, MOST_SAMPLES, SAMPLED_CHANNELS = 256, 4096, 8
+"""Windows in a sample, at least and at most, and channels that are looked at: the operator's default."""
+SAMPLE_SHARE = 0.003
+"""Of the work, what a sample of more than the fewest windows may cost."""
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Add")
 """What onnxruntime joins with an elementwise operator behind it; no border may come between."""
 ELEMENTWISE = (*UNARY, *BINARY, "BatchNormalization")
@@ -46,6 +48,10 @@ class Segment:
     """The tensor in whose sample repetitions are counted."""
     windows: Mapping[str, Window]
     """By layer: the pixels of the source that decide about a neuron vector."""
+    channels: int
+    """Of the source, that are looked at."""
+    work: float
+    """Multiply-adds of its convolutions."""
 
     @property
     def nodes(self) -> range:
@@ -61,6 +67,12 @@ class Segments:
     stop: int
     windows: Mapping[str, Window]
     """By layer of any part, as far as they are small: the pixels of the first part's source."""
+
+
+def affordable_samples(sides: Sequence[int], channels: int, work: float) -> int:
+    """Returns how many windows of these sides can be looked at for a small share of the work."""
+    values = channels * sum(side**2 for side in sides)
+    return int(min(max(SAMPLE_SHARE * work / (MULTIPLY_ADDS_PER_VALUE * values), SAMPLES), MOST_SAMPLES))
 
 
 class Flow:
@@ -189,7 +201,8 @@ class _Cutter:
         for source in self._flow.inputs(start, stop):
             windows = self._seen(source, start, stop)
             if windows and (best is None or len(windows) > len(best.windows)):
-                best = Segment(start, stop, source, windows)
+                work = sum(self._work[start:stop])
+                best = Segment(start, stop, source, windows, self._channels(source), work)
         return best
 
     def _seen(self, source: str, start: int, stop: int) -> dict[str, Window]:
@@ -200,7 +213,11 @@ class _Cutter:
         known = windows_of(self._flow.nodes[start:stop], source, self._flow.fixed, self._shapes)
         layers = [layer for index, layer in self._candidates.items() if start <= index < stop]
         windows = {layer.name: known[layer.input] for layer in layers if layer.input in known}
-        return self._affordable(windows, min(SAMPLED_CHANNELS, shape[1] or 1), sum(self._work[start:stop]))
+        return self._affordable(windows, self._channels(source), sum(self._work[start:stop]))
+
+    def _channels(self, source: str) -> int:
+        shape = self._shapes[source]
+        return min(SAMPLED_CHANNELS, shape[1] or 1)
 
     def _affordable(self, windows: Mapping[str, Window], channels: int, work: float) -> dict[str, Window]:
         """Returns the windows, small ones first, that can be sampled for a small share of the segment's work."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from reuse_compiler.calibration.report import CalibrationReport, Check, LayerCalibration
+from reuse_compiler.reports.calibration_words import layers_words, rewritten, why_nothing
 from reuse_compiler.reports.table import number, numbers, print_layers, print_lines, speed, words
 
 COLUMNS = [
@@ -28,17 +29,20 @@ def print_calibration(report: CalibrationReport, console: Console, folder: Path 
 
 def totals(report: CalibrationReport, folder: Path | None = None) -> list[str]:
     """Returns the summary: how many layers use reuse, what that costs and gives on data held out, where it was put."""
-    rewritten = sum(layer.decision == "reuse" for layer in report.layers)
-    lines = ["", f"{rewritten} of {len(report.layers)} convolutions use reuse"]
-    if report.check is not None:
+    lines = ["", layers_words(report)]
+    found = bool(rewritten(report))
+    if not found:
+        lines.append(f"why           {why_nothing(report)}")
+    if report.check is not None and found:
         lines += _check_lines(report, report.check)
-    if len(report.reconstruction) > 1:
+    if len(report.reconstruction) > 1 and found:
         values = ", ".join(f"{way} {_value(check.value)}" for way, check in report.reconstruction.items())
         lines.append(f"rebuilt       {report.metric} by reconstruction: {values}")
     lines.append(f"calibrated    on {report.data}")
     tried = len(report.trials)
     lines.append(f"              {tried} choice{'' if tried == 1 else 's'} tried in {report.seconds:.0f} s")
-    lines.append(f"written to    {report.output}" if report.output else "nothing was written")
+    empty = "" if found else ", which names no layer: compiling with it leaves the model as it is"
+    lines.append(f"written to    {report.output}{empty}" if report.output else "nothing was written")
     if folder is not None:
         lines.append(f"report in     {folder}")
     return lines
@@ -51,10 +55,11 @@ def _check_lines(report: CalibrationReport, check: Check) -> list[str]:
     # Only where rows are counted it is known how far the figure depends on which ones were drawn.
     spread = f" (± {number(check.flips.standard_error)})" if check.flips is not None else ""
     values = f"{_value(check.original)} before, {_value(check.value)} after{spread}"
+    slower = "" if check.is_faster else ": NOT FASTER THAN THE ORIGINAL"
     return [
         f"accuracy      {report.metric} {values}, on {runs} held out: {verdict}",
         f"output error  relative {number(check.output_error)}",
-        f"time          {speed(check.dense_ms, check.reuse_ms, report.options.get('threads'))}",
+        f"time          {speed(check.dense_ms, check.reuse_ms, report.options.get('threads'))}{slower}",
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from reuse_compiler.calibration.report import CalibrationReport, Check, LayerCalibration, Trial
+from reuse_compiler.calibration.report import LEAST_SPEEDUP, CalibrationReport, Check, LayerCalibration, Trial
 from reuse_compiler.reports.table import number, ratio_words
 from reuse_compiler.reuse.config import LayerSettings
 
@@ -68,6 +68,8 @@ def verdict(report: CalibrationReport) -> tuple[Verdict, str]:
         return "neutral", "No layer gains from reuse"
     if report.check is None:
         return "neutral", "Not checked on held-out data"
+    if not report.check.is_faster:
+        return "bad", "Slower than the original"
     if report.check.within_budget:
         return "good", "Budget kept on held-out data"
     return "bad", "Budget not kept on held-out data"
@@ -78,7 +80,11 @@ def headline(report: CalibrationReport) -> str:
     if not report.layers:
         return "The model has no convolution, so there is nothing that reuse could make faster."
     if not rewritten(report):
-        return "No layer gains from reuse within the accuracy budget: the model is best left as it is."
+        why = why_nothing(report)
+        return (
+            "No layer gains from reuse within the accuracy budget: the model is best left as it is. "
+            f"{why[0].upper()}{why[1:]}."
+        )
     if report.check is None:
         trial = chosen_trial(report)
         if trial is None:
@@ -90,6 +96,53 @@ def headline(report: CalibrationReport) -> str:
         f"{_speed(check)} On {check.samples} held-out {'run' if check.samples == 1 else 'runs'} {report.metric} goes "
         f"from {metric_value(check.original)} to {metric_value(check.value)}, {kept}."
     )
+
+
+def is_success(report: CalibrationReport) -> bool:
+    """Returns whether layers were chosen with which the model is faster, as far as that was measured."""
+    return bool(rewritten(report)) and (report.check is None or report.check.is_faster)
+
+
+def why_nothing(report: CalibrationReport) -> str:
+    """Returns why no layer was chosen: what was tried, and the best of it. The text begins small and has no full stop.
+
+    A calibration that chose nothing ended at one of these places; each later one has more behind it.
+    """
+    measured = [(layer.name, measurement) for layer in report.layers for measurement in layer.measurements]
+    if not measured:
+        return "no settings were tried: the reason stands with each layer" if report.layers else "no layers"
+    count = len({name for name, _ in measured})
+    tried = f"{_count(len(measured), 'setting')} of {_count(count, 'layer')} {_were(len(measured))} measured"
+    name, best = min(measured, key=lambda pair: pair[1].reuse_ms / pair[1].dense_ms)
+    words = f"{parameters_words(best.settings)} in '{name}' is {ratio_words(best.dense_ms, best.reuse_ms)} alone"
+    if not report.trials:
+        return f"{tried}, and none is worth a trial in the whole model: the fastest, {words}"
+    kept = [trial for trial in report.trials if trial.accepted]
+    choices = f"{_count(len(report.trials), 'choice')} of layers {_were(len(report.trials))} tried in the whole model"
+    if not kept:
+        nearest = (max if report.higher_is_better else min)(report.trials, key=lambda trial: trial.value)
+        return (
+            f"{tried}, {choices}, and none keeps the accuracy budget: the nearest has {report.metric} "
+            f"{nearest.value:.5g}, where {report.target:.5g} is needed, and is "
+            f"{ratio_words(nearest.dense_ms, nearest.reuse_ms)}"
+        )
+    fastest = min(kept, key=lambda trial: trial.reuse_ms / trial.dense_ms)
+    ratio = ratio_words(fastest.dense_ms, fastest.reuse_ms)
+    if report.check is not None:
+        held_out = ratio_words(report.check.dense_ms, report.check.reuse_ms)
+        return f"{tried}, {choices}, and the best of them, {ratio} at first, is {held_out} on the held-out samples"
+    return (
+        f"{tried}, {choices}, and the fastest that keeps the accuracy budget is {ratio}: less than {LEAST_SPEEDUP:g} "
+        "is within what times vary by"
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
 
 
 def errors_words(error: float | None) -> str:

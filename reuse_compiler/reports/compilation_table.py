@@ -12,6 +12,8 @@ COLUMNS = [
     *numbers("L", "H", "r_c", "predicted cost", "output error"),
 ]
 
+NO_CONVOLUTION = "the model has no convolution, so there is nothing to rewrite"
+
 
 def print_report(report: ModelReport, console: Console) -> None:
     """Prints one row per convolution (a dash stands for what does not apply or was not measured) and totals."""
@@ -23,7 +25,8 @@ def totals(report: ModelReport) -> list[str]:
     """Returns the summary: how many layers were rewritten, the error, the times, what they were measured on."""
     rewritten = sum(layer.decision == "reuse" for layer in report.layers)
     where = ", in runs whose input repeats enough:" if report.regions else ""
-    lines = ["", f"{rewritten} of {len(report.layers)} convolutions use reuse{where}", *map(_region, report.regions)]
+    use = f"{rewritten} of {len(report.layers)} convolutions use reuse{where}" if report.layers else NO_CONVOLUTION
+    lines = ["", use, *map(_region, report.regions)]
     if report.rel_error is not None:
         lines.append(f"output error  relative {number(report.rel_error)}, largest {number(report.max_abs_error)}")
     if report.dense_ms is not None and report.reuse_ms is not None:
@@ -36,9 +39,10 @@ def totals(report: ModelReport) -> list[str]:
             lines.append("              (on real data r_c and the errors differ: give some with --verify-data)")
     if report.added_bytes:
         lines.append(f"memory        {report.added_bytes / 1e6:.3g} MB more, for two forms (--single writes one)")
-    if report.fallback:
+    if report.fallback and report.output:
         lines.append("runs          with the operator library, and as the original where that is missing")
-    lines.append(f"written to    {report.output}" if report.output else "nothing was written")
+    same = "" if rewritten else ", which computes as the original does"
+    lines.append(f"written to    {report.output}{same}" if report.output else "nothing was written")
     return lines
 
 

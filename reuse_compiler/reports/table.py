@@ -14,14 +14,19 @@ from rich.table import Table
 from rich.text import Text
 
 from reuse_compiler.reports.printable import printable
+from reuse_compiler.verification.timing import NOISE
 
-WIDE = 140
-"""Columns of a terminal from which on the reasons stand in the table; in a narrower one those that matter follow it."""
 FOLDED = 12
 """Characters that a folded column of words is left with at least; where that is too wide still, rows are paragraphs."""
 GAP = 2
 """Spaces between columns."""
 UNLIMITED = 10_000
+RATIO = "r_c"
+"""The column, and in reasons the word, that LEGEND explains."""
+LEGEND = (
+    "r_c: clusters per row of the unfolded input, or the share of the multiplications that is left "
+    "(above 1 where a layer has fewer output than input pixels)"
+)
 
 
 class Column(NamedTuple):
@@ -56,7 +61,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Row], console: Console
     """
     rows = [row._replace(cells=[*map(printable, row.cells)]) for row in rows]
     table = _table(columns, rows)
-    width = console.measure(table, options=console.options.update(width=UNLIMITED, max_width=UNLIMITED)).maximum
+    width = _width(table, console)
     if not _limited(console):
         console.width = width
     elif width > console.width:
@@ -86,18 +91,26 @@ def print_layers(
 ) -> None:
     """Prints a row per convolution: its cells and the reason of the decision; nothing without any.
 
-    In a narrow terminal the reasons of the layers that stay dense follow the table instead, each once.
+    In a terminal where that is too wide for a line, the reasons of the layers that stay dense follow the table instead,
+    each once.
     """
     if not layers:
         return
-    narrow = _limited(console) and console.width < WIDE
-    rows = [
-        Row([*cells(layer), *([] if narrow else [layer.reason])], "" if layer.decision == "reuse" else "dim")
-        for layer in layers
-    ]
-    print_table(columns if narrow else [*columns, Column("reason")], rows, console)
-    if not narrow:
-        return
+    rows = [Row(cells(layer), "" if layer.decision == "reuse" else "dim") for layer in layers]
+    full = [row._replace(cells=[*row.cells, layer.reason]) for row, layer in zip(rows, layers, strict=True)]
+    with_reasons = [*columns, Column("reason")]
+    if not _limited(console) or _width(_table(with_reasons, full), console) <= console.width:
+        print_table(with_reasons, full, console)
+    else:
+        print_table(columns, rows, console)
+        _print_reasons(layers, console)
+    ratios = [row.cells[index] for row in rows for index, column in enumerate(columns) if column.name == RATIO]
+    if set(ratios) - {"-"} or any(RATIO in layer.reason for layer in layers):
+        console.print(Text(f"\n{LEGEND}", "dim"), soft_wrap=not _limited(console))
+
+
+def _print_reasons(layers: Sequence[Layer], console: Console) -> None:
+    """Prints why layers stay dense, each reason once."""
     dense: dict[str, list[str]] = {}
     for layer in layers:
         if layer.decision == "dense":
@@ -127,8 +140,8 @@ def ratio_words(dense: float, reuse: float) -> str:
 
 
 def speed(dense: float, reuse: float, threads: int | None) -> str:
-    """Returns both times in words, with their ratio."""
-    ratio = ratio_words(dense, reuse)
+    """Returns both times in words, with their ratio, and whether equal runs differ as much."""
+    ratio = ratio_words(dense, reuse) + (" (within the noise)" if abs(reuse - dense) <= NOISE * dense else "")
     return f"{dense:.3g} ms before, {reuse:.3g} ms after: {ratio}, {threads} thread{'' if threads == 1 else 's'}"
 
 
@@ -149,6 +162,11 @@ def _table(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
     for row in rows:
         table.add_row(*map(Text, row.cells), style=row.style or None)
     return table
+
+
+def _width(table: Table, console: Console) -> int:
+    """Returns the width of the table with nothing folded."""
+    return console.measure(table, options=console.options.update(width=UNLIMITED, max_width=UNLIMITED)).maximum
 
 
 def _least_width(columns: Sequence[Column], rows: Sequence[Row]) -> int:

@@ -56,7 +56,12 @@ class Cost:
 
     @property
     def total(self) -> float:
-        return self.hashing + self.centroids + self.gathering + self.passes
+        return self.least + self.centroids
+
+    @property
+    def least(self) -> float:
+        """What is left of it where all vectors are equal."""
+        return self.hashing + self.gathering + self.passes
 
 
 def predicted_cost(

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from reuse_compiler.errors import LibraryError
 
-FILE_NAME = "libreuse_ops.so"
+FILE_NAMES = {"darwin": "libreuse_ops.dylib", "win32": "reuse_ops.dll"}
+FILE_NAME = FILE_NAMES.get(sys.platform, "libreuse_ops.so")
+"""What CMake calls the library here."""
 OVERRIDE = "REUSE_LIBRARY"
 """Environment variable with the path of a library to use instead of the installed one."""
 

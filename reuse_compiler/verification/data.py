@@ -260,7 +260,9 @@ def _cut(array: NDArray[Any], spec: InputSpec, shapes: Shapes, where: str) -> li
         size = batch_size(spec, shapes, len(array), f"{where}: an array of shape {list(array.shape)} is")
         parts = [array[start : start + size] for start in range(0, len(array) - size + 1, size)]
     else:
-        raise DataError(f"{where}: an array of shape {list(array.shape)} does not fit the input {spec}")
+        single = spec.fits((1, *array.shape))
+        advice = "; of a single sample save array[None], as the first axis counts them" if single else ""
+        raise DataError(f"{where}: an array of shape {list(array.shape)} does not fit the input {spec}{advice}")
     if not parts:
         raise DataError(f"{where} has no sample for the input '{spec.name}': its shape is {list(array.shape)}")
     return [spec.accept(part, where) for part in parts]

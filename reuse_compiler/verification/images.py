@@ -72,23 +72,27 @@ class Preprocessing(BaseModel):
 
 
 class ImageSource(Source):
-    """The photos of a folder in order of their names, decoded when their turn comes."""
+    """The photos of a folder in order of their names, decoded when their turn comes; or a single one of them."""
 
-    def __init__(self, folder: Path, specs: list[InputSpec], shapes: Shapes) -> None:
+    def __init__(self, path: Path, specs: list[InputSpec], shapes: Shapes) -> None:
+        folder, files = (path, sorted(filter(is_photo, path.iterdir()))) if path.is_dir() else (path.parent, [path])
         if len(specs) != 1:
             raise DataError(f"{folder} holds photos, but the model has {len(specs)} inputs: give an .npz file instead")
         self._spec = specs[0]
         self._pillow = _import_pillow()
         self._preprocessing = Preprocessing.load(folder / FILE_NAME)
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
         if not files:
             raise DataError(f"{folder} has a {FILE_NAME} but no photo ({', '.join(SUFFIXES)})")
         self._size = self._find_size(shapes, folder)
         self._files = files
-        self._batch = batch_size(self._spec, shapes, len(files), f"{folder} has {len(files)} photos,")
+        self._batch = batch_size(
+            self._spec, shapes, len(files), f"{path}: {len(files)} {'photo is' if len(files) == 1 else 'photos are'}"
+        )
         self.names = [file.name for file in files]
         first = self[0]  # shows a tensor that does not fit before the work starts
-        self.description = f"{describe_runs(len(self), first)} from the photos in {folder.name}"
+        self.description = (
+            f"{describe_runs(len(self), first)} from {'the photos in ' if path.is_dir() else ''}{path.name}"
+        )
 
     @property
     def num_samples(self) -> int:
@@ -137,9 +141,14 @@ class ImageSource(Source):
         )
 
 
+def is_photo(file: Path) -> bool:
+    """Whether a file is a photo by its name."""
+    return file.suffix.lower() in SUFFIXES
+
+
 def has_images(folder: Path) -> bool:
     """Whether a folder holds photos."""
-    return any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
+    return any(map(is_photo, folder.iterdir()))
 
 
 def _import_pillow() -> ModuleType:

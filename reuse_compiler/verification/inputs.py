@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from reuse_compiler.errors import DataError
 
+MOST_AXES = 5
+"""Of an array of which it is looked for the order of axes that fits."""
 Feed = dict[str, NDArray[Any]]
 """Arrays by input name: what one run of the model takes."""
 
@@ -43,26 +46,41 @@ class InputSpec:
     def accept(self, array: NDArray[Any], where: str) -> NDArray[Any]:
         """Returns the array of one run in the declared type, or raises DataError, naming its source `where`."""
         array = self._converted(array, where)
-        dims = self.dims
-        if dims is None:
-            return array
-        fits = len(dims) == array.ndim and all(
-            isinstance(dim, str) or dim == size for dim, size in zip(dims, array.shape, strict=True)
-        )
-        if not fits:
-            raise DataError(f"{where}: an array of shape {list(array.shape)} does not fit the input {self}")
+        if not self.fits(array.shape):
+            orders = permutations(range(1, array.ndim)) if array.ndim <= MOST_AXES else ()
+            right = ((0, *order) for order in orders if self.fits([array.shape[axis] for axis in (0, *order)]))
+            advice = next((f": it would with its axes in the order {axes}" for axes in right), "")
+            raise DataError(f"{where}: an array of shape {list(array.shape)} does not fit the input {self}{advice}")
         return array
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Whether the input may have that shape."""
+        return self.dims is None or (
+            len(self.dims) == len(shape)
+            and all(isinstance(dim, str) or dim == size for dim, size in zip(self.dims, shape, strict=True))
+        )
 
     def _converted(self, array: NDArray[Any], where: str) -> NDArray[Any]:
         """Changes the width of integers and floats, never the kind: pixels in place of scaled floats are a mistake."""
         same_kind = array.dtype.kind == self.dtype.kind or {array.dtype.kind, self.dtype.kind} == {"i", "u"}
         strings = self.dtype.kind == "O" and array.dtype.kind in "US"
         if not (same_kind or strings):
-            raise DataError(f"{where}: an array of type {array.dtype} does not fit the input {self}")
+            raise DataError(
+                f"{where}: an array of type {array.dtype} does not fit the input {self}; {self._advice(array)}"
+            )
         converted = array.astype(self.dtype, copy=False)
         if array.dtype.kind in "iu" and not np.array_equal(converted, array):
             raise DataError(f"{where}: some values do not fit the type of the input {self}")
         return converted
+
+    def _advice(self, array: NDArray[Any]) -> str:
+        """Returns what to do about an array of another kind than the input's."""
+        if self.dtype.kind == "f" and array.dtype.kind in "iu":
+            return (
+                f"save what the model is run on, whose scale is not known here, as in array.astype('{self.dtype}') / "
+                "255 for pixels of a model that takes 0 to 1"
+            )
+        return f"save what the model is run on, as in array.astype('{self.dtype}')"
 
 
 def model_inputs(model: onnx.ModelProto) -> list[InputSpec]:

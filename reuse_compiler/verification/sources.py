@@ -14,7 +14,7 @@ from reuse_compiler.errors import DataError
 from reuse_compiler.paths import AnyPath
 from reuse_compiler.verification.data import Shapes, Source, open_arrays
 from reuse_compiler.verification.feeds import FeedSource
-from reuse_compiler.verification.images import EXAMPLE, FILE_NAME, SUFFIXES, ImageSource, has_images
+from reuse_compiler.verification.images import EXAMPLE, FILE_NAME, SUFFIXES, ImageSource, has_images, is_photo
 from reuse_compiler.verification.inputs import InputSpec
 
 Samples = AnyPath | NDArray[Any] | Mapping[str, NDArray[Any]] | Sequence[NDArray[Any] | Mapping[str, NDArray[Any]]]
@@ -27,7 +27,7 @@ def data_files(samples: Samples) -> set[Path]:
         return set()
     path = Path(samples)
     if not path.is_dir():
-        return {path}
+        return {path} | ({path.parent / FILE_NAME} if is_photo(path) else set())
     suffixes = SUFFIXES if (path / FILE_NAME).exists() else ARRAY_SUFFIXES
     return {file for file in path.iterdir() if file.suffix.lower() in suffixes or file.name == FILE_NAME}
 
@@ -48,11 +48,24 @@ def open_data(samples: Samples, specs: list[InputSpec], shapes: Shapes) -> Sourc
         raise DataError(f"the model has no inputs, so {path} cannot be used")
     if path.is_file() and path.suffix.lower() in ARRAY_SUFFIXES:
         return open_arrays(path, specs, shapes)
+    if path.is_file() and is_photo(path):
+        if not (path.parent / FILE_NAME).exists():
+            raise _without_preprocessing(path, "is a photo", path.parent)
+        return ImageSource(path, specs, shapes)
     if path.is_dir():
         if (path / FILE_NAME).exists():
             return ImageSource(path, specs, shapes)
         if any(file.suffix.lower() in ARRAY_SUFFIXES for file in path.iterdir()):
             return open_arrays(path, specs, shapes)
         if has_images(path):
-            raise DataError(f"{path} holds photos but no {FILE_NAME}, which says what the model expects, as {EXAMPLE}")
-    raise DataError(f"{path} is not sample data: give an .npz or .npy file, a folder of them, or one of photos")
+            raise _without_preprocessing(path, "holds photos", path)
+        raise DataError(f"the folder {path} holds no sample data: no .npz or .npy file, and no photo")
+    raise DataError(
+        f"{path} is not sample data: give an .npz or .npy file, a folder of them, a photo or a folder of photos"
+    )
+
+
+def _without_preprocessing(path: Path, what: str, folder: Path) -> DataError:
+    return DataError(
+        f"{path} {what}, but {folder / FILE_NAME} is missing, which says what the model expects, as {EXAMPLE}"
+    )

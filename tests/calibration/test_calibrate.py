@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from reuse_compiler.calibration.calibrate import calibrate_file
+from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import from_reader, split
+from reuse_compiler.calibration.search import Choice, Search
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.configuration import parameters_path
 from reuse_compiler.errors import ConfigError, DataError, ModelError, OutputError
@@ -137,6 +139,51 @@ def test_a_budget_that_nothing_keeps_leaves_all_dense(path: Path) -> None:
     config = ReuseConfig.load(path.with_name("net.reuse.json"))
     assert config.layers == {} and config.parameters_file is None
     assert not parameters_path(path.with_name("net.reuse.json")).exists()
+
+
+def all_layers(search: Search) -> Choice:
+    """A search that tries all layers together, with the first settings of each."""
+    choice = {layer.name: layer.measurements[0] for layer in search.layers}
+    return choice if search.try_choice("all layers", choice).accepted else {}
+
+
+def test_a_choice_that_is_slower_on_the_held_out_samples_is_dropped(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([(10.0, 8.0), *[(10.0, 11.0)] * 4])  # a trial that gains, then checks that do not, the last one twice
+    monkeypatch.setattr(Evaluator, "_time", lambda *_: next(times))
+    monkeypatch.setattr(Search, "run", all_layers)
+    found = calibrate(path, objective="latency", max_drop=1.0)
+    assert [(trial.accepted, trial.reuse_ms) for trial in found.trials] == [(True, 8.0)]
+    assert found.check is not None and (found.check.dense_ms, found.check.reuse_ms) == (10.0, 11.0)
+    assert [layer.decision for layer in found.layers] == ["dense", "dense"]
+    assert ReuseConfig.load(path.with_name("net.reuse.json")).layers == {}
+
+
+@pytest.mark.parametrize(("last", "chosen"), [(9.0, 1), (9.9, 0)])
+def test_the_best_that_was_tried_is_chosen_where_the_last_is_no_faster(
+    path: Path, monkeypatch: pytest.MonkeyPatch, last: float, chosen: int
+) -> None:
+    def tried(search: Search) -> Choice:
+        layer = search.layers[-1]
+        first, second = ({layer.name: measurement} for measurement in layer.measurements[:2])
+        assert search.try_choice("some", first).accepted and search.try_choice("others", second).accepted
+        return second
+
+    times = iter([(10.0, 8.0), (10.0, last), *[(10.0, 7.0)] * 3])
+    monkeypatch.setattr(Evaluator, "_time", lambda *_: next(times))
+    monkeypatch.setattr(Search, "run", tried)
+    layer = calibrate(path, objective="latency", max_drop=1.0).layers[-1]
+    assert layer.chosen is not None and layer.chosen.settings == layer.measurements[chosen].settings
+
+
+def test_a_check_that_a_busy_machine_delayed_is_made_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([(10.0, 8.0), (10.0, 7.0), (10.0, 7.0), (10.0, 11.0), (10.0, 7.5)])
+    monkeypatch.setattr(Evaluator, "_time", lambda *_: next(times))
+    monkeypatch.setattr(Search, "run", all_layers)
+    found = calibrate(path, objective="latency", max_drop=1.0)
+    assert found.check is not None and found.check.reuse_ms == 7.5
+    assert "reuse" in [layer.decision for layer in found.layers]
 
 
 def test_an_original_that_is_not_good_enough_is_refused_before_the_long_work(path: Path, cache: Path) -> None:
@@ -264,7 +311,7 @@ def test_other_shapes_than_the_first_are_refused(path: Path) -> None:
 
 
 def test_results_are_not_put_in_the_place_of_the_model(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="would replace the model"):
+    with pytest.raises(ConfigError, match="would replace the model"):
         calibrate_file(path, Reader(inputs()), path, CalibrationOptions(**LOOSE), overwrite=True)
     (tmp_path / "report").write_text("precious")
     with pytest.raises(OutputError, match="must be a folder"):

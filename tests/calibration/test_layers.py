@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import pytest
 from onnx import helper
 
 from reuse_compiler.calibration.layers import examine
@@ -141,3 +142,8 @@ def test_sizes_that_inference_loses_are_measured_on_a_sample() -> None:
     measured = examine(model, options, {"x": random_array(2, 3, 8, 8)})
     assert [layer.spec.input_shape for layer in measured.layers][:2] == [(2, 3, 10, 10), (2, 8, 5, 5)]
     assert measured.alone(measured.layers[1]).layers[0].name == "grouped"
+
+
+def test_a_pattern_that_matches_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert examine(network(), CalibrationOptions(layers="no such layer")).layers == []
+    assert "--layers 'no such layer' matches no convolution; their names are " in caplog.text

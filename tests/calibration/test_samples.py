@@ -78,6 +78,14 @@ class TestSamples:
         samples = open_samples(tmp_path / "d.npy", [FREE], {})
         assert not samples.has_labels and samples[1].labels is None
 
+    def test_values_that_are_not_finite_are_told_of_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        feeds = [{"x": np.full((1, 2), value, np.float32)} for value in (1.0, np.nan, np.inf)]
+        samples = from_reader(feeds, [FREE])
+        assert samples.shapes() and samples.digest()
+        assert caplog.text.count("there are NaN or infinite values in the samples of 'x'") == 1
+        caplog.clear()
+        assert from_reader(feeds[:1], [FREE]).digest() and caplog.text == ""
+
     def test_the_digest_tells_contents_order_and_labels_apart(self, opened: Callable[..., Samples]) -> None:
         samples = opened(4)
         digests = {

@@ -52,8 +52,8 @@ def test_absolute_values() -> None:
     [
         ("top1", 0.1, 0.5, "give one of them"),
         ("top1", -0.1, None, "--max-drop must not be negative, as -0.1 is"),
-        ("psnr", None, None, "psnr has no value of the original to drop from: give reuse-calibrate --at-least"),
-        ("psnr", 0.1, None, "give reuse-calibrate --at-least"),
+        ("psnr", None, None, "psnr has no value of the original to drop from: give --at-least, as in"),
+        ("psnr", 0.1, None, "give --at-least, as in"),
         ("top1", None, 1.5, "--at-least 1.5 cannot be had: no model has more than 1 of the metric top1"),
         ("agreement", None, 95.0, "no model has more than 1 of the metric agreement"),
         ("kl", None, -0.1, "no model has less than 0 of the metric kl"),

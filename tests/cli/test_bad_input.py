@@ -88,6 +88,7 @@ class TestModels:
     def test_missing_file_and_folder(self, run: Run, tmp_path: Path) -> None:
         assert_refused(run, FAILURE, "cannot read the model", tmp_path / "missing.onnx")
         assert_refused(run, FAILURE, "cannot read the model", tmp_path)
+        assert_refused(run, FAILURE, "cannot read the model .: ", "")
 
     def test_missing_and_truncated_external_data(self, run: Run, model: Path, network: onnx.ModelProto) -> None:
         copy = onnx.ModelProto()
@@ -231,7 +232,7 @@ class TestData:
         assert_refused(run, FAILURE, "cannot be read as a NumPy file", model, "--verify-data", broken)
         folder = model.with_name("empty")
         folder.mkdir()
-        assert_refused(run, FAILURE, "is not sample data", model, "--verify-data", folder)
+        assert_refused(run, FAILURE, "holds no sample data", model, "--verify-data", folder)
 
 
 def _binary(path: Path) -> Path:

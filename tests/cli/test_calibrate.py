@@ -98,7 +98,7 @@ def test_model_and_data_are_needed(calibrate: Calibrate, model: Path) -> None:
     [
         (["--labels", "l.npy"], "--labels cannot be used without --calibration-data"),
         (["--max-drop", "0.1", "--labels", "l.npy"], "--labels and --max-drop cannot be used without"),
-        (["--calibration-metric", "kl"], "--calibration-metric cannot be used without --calibration-data"),
+        (["--metric", "kl", "--at-least", "1"], "--metric and --at-least cannot be used without --calibration-data"),
         (["--max-drop", "-1"], "--max-drop: "),
         (["--calibration-data", "d.npz", "--dry-run"], "which --dry-run does not"),
         (["--calibration-data", "d.npz", "--report", "net.reuse.json"], "would replace the configuration"),

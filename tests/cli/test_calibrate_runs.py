@@ -117,6 +117,8 @@ class TestFiles:
         flags = ["--calibration-data", data]
         assert_refused(run(model, *flags, "-o", model), USAGE, "is the model itself")
         assert_refused(run(model, *flags, "--verify-data", "missing.npz"), FAILURE, "there is no sample data at")
+        assert_refused(run(model, *flags, "--at-least", 1.5), USAGE, "no model has more than 1 of the metric agreement")
+        assert_refused(run(model, *flags, "--metric", "psnr"), USAGE, "give --at-least, as in --at-least 35")
         assert_refused(run(model, *flags, "-L", 4, "--force"), USAGE, "-L and --force cannot be used with")
         assert_refused(run(model, *flags, "--config", "c.json"), USAGE, "--config cannot be used with")
         assert files(model.parent) == ["net.onnx"]
@@ -141,7 +143,7 @@ class TestBadData:
     def test_folders_without_photos(self, calibrate: Run, model: Path, data: Path) -> None:
         folder = data.parent / "photos"
         folder.mkdir()
-        assert_refused(calibrate(model, "--data", folder), FAILURE, "is not sample data: give an .npz")
+        assert_refused(calibrate(model, "--data", folder), FAILURE, "holds no sample data: no .npz")
         pytest.importorskip("PIL.Image", reason="Pillow (extra `images`) is not installed")
         (folder / "preprocessing.json").write_text("{}")
         assert_refused(calibrate(model, "--data", folder), FAILURE, "has a preprocessing.json but no photo")
@@ -164,7 +166,7 @@ class TestBadData:
         [
             (["--metric", "accuracy"], "there is no metric 'accuracy'"),
             (["--metric", "top1"], "top1 needs the right classes: give --labels"),
-            (["--metric", "psnr"], "give reuse-calibrate --at-least"),
+            (["--metric", "psnr"], "give --at-least, as in --at-least 35"),
             (["--metric", "iou:0.4,70"], "finds no such channel in the output 'logits'"),
             (["--at-least", "1.5"], "no model has more than 1 of the metric agreement"),
             (["--at-least", "0.5", "--max-drop", "0.1"], "give one of them"),

@@ -114,7 +114,7 @@ def test_every_kind_of_option_is_read(run: Run, seen: Seen) -> None:
         ("--count many", "'-c' / '--count'"),
         ("--share 1", "--share: Input should be less than 1"),
         ("--share nan", "--share: Input should be"),
-        ("--colour blue", "Invalid value for '--colour'"),
+        ("--colour blue", "Invalid value for '--colour': 'blue' is not one of"),
         ("--numbers 1,x", "--numbers: "),
         ("--tastes sweet,bitter", "--tastes: tastes.1: Input should be 'sweet' or 'sour'"),
         ("--two xy", "Invalid value for '--two': 'xy' has no halves"),
@@ -152,17 +152,33 @@ def test_the_help_says_what_the_options_say(run: Run) -> None:
         return " ".join(line.strip("│ ").split())
 
     assert line_of("--count") == "--count -c n [1<=x<=4] How many. [default: 2]"
-    assert line_of("--share") == "--share s How much. default: half"
-    assert line_of("--colour") == "--colour <red|green> Which colour. [default: red]"
-    assert line_of("--dark") == "--dark <bool> Whether dark."
-    assert line_of("--no-light") == "--light --no-light <bool> Whether light. [default: light]"
-    assert line_of("--numbers") == "--numbers LIST Some numbers. default: 1,2"
+    assert line_of("--share") == "--share s How much. [default: half]"
+    assert line_of("--colour") == "--colour COLOUR Which colour. One of red, green. [default: red]"
+    assert line_of("--dark") == "--dark Whether dark."
+    assert line_of("--[no-]light") == "--[no-]light Whether light. [default: yes]"
+    assert line_of("--help") == "--help Show this message and exit."
+    assert line_of("--numbers") == "--numbers LIST Some numbers. [default: 1,2]"
     assert line_of("--tastes") == "--tastes LIST Tastes. Of sweet, sour."
     assert line_of("--shape") == "--shape NAME:SIZES Sizes."
     assert line_of("--place") == "--place FILE A file."
     assert line_of("--level") == "* --level x Needed. [required]"
     panels = [line.split("─ ")[1].split(" ─")[0] for line in lines if line.startswith("╭")]
     assert panels == ["Arguments", "Options", "First things", "Last things"]
+
+
+@pytest.mark.parametrize(
+    "command", [(compile_command.app,), (calibrate.app,), (bench.app, "conv"), (bench.app, "model")]
+)
+def test_no_word_of_the_help_is_broken_in_80_columns(command: tuple[Any, ...]) -> None:
+    """Words that are too long for their column end at the border and go on in the next line."""
+    app, *name = command
+    broken, whole = (
+        CliRunner().invoke(app, [*name, "--help"], env={"COLUMNS": columns}).stdout for columns in ("80", "250")
+    )
+    assert "<bool>" not in whole and "…" not in broken
+    known = set(re.findall(r"\S+", whole))
+    panels = "\n".join(line for line in broken.splitlines() if line.startswith("│"))
+    assert [word for word in re.findall(r"\S+", panels) if word not in known] == []
 
 
 def test_two_models_with_one_option_are_a_defect() -> None:
@@ -187,20 +203,20 @@ class TestConflicts:
         every = CompileOptions.model_validate(
             {
                 "config": "c.json", "family": "exact", "sub_vector_length": 1, "num_hashes": 1, "scope": "batch",
-                "layout": "patch", "capacity": 0.5, "metric": "angular", "table": "int8", "lowering": "staged",
+                "layout": "patch", "capacity": 0.5, "distance": "angular", "table": "int8", "lowering": "staged",
                 "force": True, "layers": "a", "exclude": "b", "seed": 1, "shapes": {"x": (1,)},
             }
         )  # fmt: skip
         with pytest.raises(ConfigError) as caught:
             refuse(every, PER_LAYER)
         assert str(caught.value) == (
-            "--family and -L and -H and --scope and --layout and --capacity and --metric and --table cannot be used "
+            "--family and -L and -H and --scope and --layout and --capacity and --distance and --table cannot be used "
             "with --config, which has settings for each layer"
         )
         with pytest.raises(ConfigError) as caught:
             refuse(every, FOUND_OUT)
         assert str(caught.value) == (
-            "--config and -L and -H and --layout and --capacity and --metric and --table and --lowering and --force "
+            "--config and -L and -H and --layout and --capacity and --distance and --table and --lowering and --force "
             "cannot be used with --calibration-data, which finds out what is best; "
             "reuse-calibrate says more, and reuse-compile --config takes its result"
         )
@@ -224,12 +240,31 @@ def test_every_option_is_one_flag_of_its_command(options: type[BaseModel], app: 
     for option, field in options.model_fields.items():
         assert [parameter.name for parameter in command.params].count(option) == 1
         assert flag_name(option, field) in flags
-    help_text = CliRunner().invoke(app, [*([name] if name else []), "--help"], env={"COLUMNS": "200"}).stdout
+    help_text = CliRunner().invoke(app, [*([name] if name else []), "--help"], env={"COLUMNS": "300"}).stdout
     shown = [
-        re.findall(r"-[-\w]+", found[1]) for found in re.finditer(r"^│ [* ]*((-[-\w]+ +)+)", help_text, re.MULTILINE)
+        re.findall(r"-[-\w]+", found[1].replace("[no-]", ""))
+        for found in re.finditer(r"^│ [* ]*((-[-\w[\]]+ +)+)", help_text, re.MULTILINE)
     ]
     for option, field in options.model_fields.items():
         assert sum(flag_name(option, field) in words for words in shown) == 1
+
+
+def choices(hint: Any) -> set[str]:
+    """The words that a type allows, none if it takes any."""
+    own = set(get_args(hint)) if get_origin(hint) is Literal else set()
+    return own.union(*(choices(each) for each in get_args(hint) if not isinstance(each, str)))
+
+
+def test_a_flag_means_the_same_in_all_commands() -> None:
+    """Flags of one name take words of one kind: all of them any, or choices that are the same but for a few."""
+    seen: dict[str, list[set[str]]] = {}
+    for options, *_ in COMMANDS:
+        for option, field in options.model_fields.items():
+            seen.setdefault(flag_name(option, field), []).append(choices(field.annotation))
+    assert len(seen["--metric"]) == len(seen["--at-least"]) == 2
+    for flag, kinds_of_words in seen.items():
+        assert len(set(map(bool, kinds_of_words))) == 1, flag
+        assert not any(kinds_of_words) or set.intersection(*kinds_of_words), flag
 
 
 def kinds(hint: Any) -> set[Any]:
@@ -251,7 +286,7 @@ def test_no_option_takes_a_number_that_is_none(options: type[BaseModel], number:
 
 
 def test_shapes_take_names_with_colons() -> None:
-    assert parse_shapes(["a:0:1,2", "b: 3", "a:0:1,2"]) == {"a:0": (1, 2), "b": (3,)}
+    assert parse_shapes(["a:0:1,2", "b: 3", "a:0:1,2", "c:1x3x8"]) == {"a:0": (1, 2), "b": (3,), "c": (1, 3, 8)}
 
 
 def test_defaults_stand_where_nothing_is_given() -> None:

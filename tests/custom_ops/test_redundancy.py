@@ -89,13 +89,23 @@ def test_a_constant_repeats_and_noise_does_not(shape: tuple[int, ...]) -> None:
     # Windows that hang over the border are of their own, all others are equal.
     assert (shares_of(np.full(shape, 3, np.float32), 1, 2, 5) > 0.75).all()
     # Padding is no different from zeros.
-    assert (shares_of(np.zeros(shape, np.float32), 1, 2, 2**30) == np.float32(1 - 1 / 256)).all()
+    positions = shape[0] * int(np.prod(shape[2:]))
+    assert (shares_of(np.zeros(shape, np.float32), 1, 2, 2**30) == np.float32(1 - 1 / positions)).all()
 
 
 def test_half_a_constant_repeats_by_half() -> None:
     x = noise(2, 5, 40, 60)
     x[..., :30] = 1
     assert (np.abs(shares_of(x, 1, 3, 5) - 0.5) < 0.1).all()
+
+
+def test_what_repeats_seldom_is_known_by_how_the_distinct_ones_grow() -> None:
+    # Each of 2,000 values stands in about 18 of 36,000 places, so that few of 1,000 samples are equal.
+    x = np.random.default_rng(0).integers(0, 2000, (1, 1, 180, 200)).astype(np.float32)
+    distinct_in_sample = len(set(x.reshape(-1)[sampled_positions(x.size, 1000)])) / 1000
+    assert distinct_in_sample > 0.75
+    found = [float(shares_of(x, 1, samples=samples)[0]) for samples in (1000, 4000, 36000)]
+    assert 0.5 < found[0] < found[1] < found[2] == np.float32(1 - 2000 / 36000)
 
 
 def test_images_of_a_batch_are_compared_with_each_other() -> None:
@@ -122,10 +132,15 @@ def test_a_window_is_what_the_attributes_say() -> None:
 
 
 def test_channels_are_spread() -> None:
-    x = np.zeros((1, 10, 6, 6), np.float32)
-    x[:, 5] = noise(6, 6)
-    assert shares_of(x, 1, channels=1)[0] > 0.9  # channel 0
-    assert shares_of(x, 1, channels=2)[0] == 0  # and channel 5
+    x = np.zeros((1, 10, 36, 36), np.float32)
+    x[:, 5] = noise(36, 36)
+    assert shares_of(x, 8, channels=1)[0] > 0.9  # channel 0
+    assert shares_of(x, 8, channels=2)[0] == 0  # and channel 5
+    assert shares_of(x, 7, channels=1)[0] == 0  # so small a window has a second one
+    many = np.zeros((1, 128, 36, 36), np.float32)
+    many[:, [1, 2]] = noise(1, 2, 36, 36)
+    assert shares_of(many, 1)[0] == 0  # every other one is looked at
+    assert shares_of(many[:, [0, *range(2, 128), 1]], 8)[0] > 0.9
 
 
 @pytest.mark.parametrize(("count", "samples"), [(0, 4), (7, 256), (256, 256), (300, 256), (102400, 256), (10**6, 4096)])
@@ -176,7 +191,7 @@ def test_runs_are_counted_and_are_no_clusters() -> None:
         ({"strides": [1, 1, 1]}, "attribute strides has 3 values, needs 2"),
         ({"windows": [3, 0]}, "windows is 0, must be at least 1"),
         ({"strides": [3, 2**31]}, "strides is 2147483648, must be at most 1073741824"),
-        ({"samples": 5000}, "samples is 5000, must be 1 to 4096"),
+        ({"samples": 70000}, "samples is 70000, must be 1 to 65536"),
         ({"channels": 0}, "channels is 0, must be at least 1"),
     ],
 )

@@ -58,7 +58,7 @@ def test_options_override_defaults() -> None:
     expected = LayerSettings(
         family="sign", layout="channel", L=16, H=7, scope="image", capacity=0.5, metric="angular", table="int8"
     )
-    options = expected.model_dump(exclude={"layout"})
+    options = expected.model_dump(exclude={"layout", "metric"}) | {"distance": "angular"}
     (layer,) = choose(conv_model(**WIDE), force=True, **options)
     assert settings_of(layer) == expected
 

@@ -39,7 +39,7 @@ def split(model: onnx.ModelProto, borders: list[str], stop: int | None = None) -
     nodes = list(model.graph.node)
     starts = [0, *(index for index, node in enumerate(nodes) if node.output[0] in borders)]
     ends = [*starts[1:], stop or len(nodes)]
-    return [Segment(first, last, nodes[first].input[0], {}) for first, last in zip(starts, ends, strict=True)]
+    return [Segment(first, last, nodes[first].input[0], {}, 3, 0.0) for first, last in zip(starts, ends, strict=True)]
 
 
 def guarded(

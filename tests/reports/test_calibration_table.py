@@ -8,6 +8,7 @@ from rich.console import Console
 
 from reuse_compiler.calibration.report import CalibrationReport, Check, LayerCalibration, Measurement, Trial
 from reuse_compiler.reports.calibration_table import print_calibration, totals
+from reuse_compiler.reports.calibration_words import is_success, verdict, why_nothing
 from reuse_compiler.reuse.config import LayerSettings
 
 REASON = "no setting is faster than the dense layer: the best takes 1.3 times as long"
@@ -136,10 +137,78 @@ def test_a_broken_budget_stands_out() -> None:
     assert "0.84 after, on 1 run held out: MORE THAN THE BUDGET ALLOWS (0.8433)" in lines[2]
 
 
+def test_what_is_not_faster_stands_out_and_is_no_success() -> None:
+    slower = report(check=check(reuse_ms=11.0))
+    assert (
+        "time          10 ms before, 11 ms after: 1.10 times as slow, 1 thread: NOT FASTER THAN THE ORIGINAL"
+        in totals(slower)
+    )
+    assert verdict(slower) == ("bad", "Slower than the original")
+    assert not is_success(slower) and is_success(report()) and is_success(report(check=None))
+
+
+def dense(measured: int = 2, reuse_ms: float = 2.0, **changes: Any) -> CalibrationReport:
+    """Returns a calibration that chose nothing, of two layers, the first with `measured` settings."""
+    found = [
+        Measurement(
+            settings=SETTINGS, r_c=0.1, output_error=0.3, dense_ms=2.0, reuse_ms=reuse_ms + index, operations=0.1
+        )
+        for index in range(measured)
+    ]
+    layers = [LayerCalibration(name=name, decision="dense", reason=REASON) for name in ("conv1", "conv2")]
+    layers[0].measurements = found
+    return report(**{"layers": layers, "trials": [], "reconstruction": {}, "check": None} | changes)
+
+
+def trial(value: float, reuse_ms: float, accepted: bool) -> Trial:
+    return Trial(
+        step="one", layers={"conv1": SETTINGS}, value=value, drop=0.0, output_error=0.0, dense_ms=10.0,
+        reuse_ms=reuse_ms, accepted=accepted,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (report(layers=[]), "no layers"),
+        (dense(0), "no settings were tried: the reason stands with each layer"),
+        (
+            dense(reuse_ms=2.5),
+            "2 settings of 1 layer were measured, and none is worth a trial in the whole model: the fastest, L=8, H=10 "
+            "in 'conv1' is 1.25 times as slow alone",
+        ),
+        (
+            dense(1, 1.0, trials=[trial(0.5, 6.0, False), trial(0.7, 8.0, False)]),
+            "1 setting of 1 layer was measured, 2 choices of layers were tried in the whole model, and none keeps the "
+            "accuracy budget: the nearest has top1 0.7, where 0.8453 is needed, and is 1.25 times as fast",
+        ),
+        (
+            dense(1, 1.0, trials=[trial(0.5, 6.0, False), trial(0.9, 9.9, True)]),
+            "1 setting of 1 layer was measured, 2 choices of layers were tried in the whole model, and the fastest "
+            "that keeps the accuracy budget is 1.01 times as fast: less than 1.03 is within what times vary by",
+        ),
+        (
+            dense(1, 1.0, trials=[trial(0.9, 9.0, True)], check=check(reuse_ms=12.0), reconstruction={"none": check()}),
+            "1 setting of 1 layer was measured, 1 choice of layers was tried in the whole model, and the best of them, "
+            "1.11 times as fast at first, is 1.20 times as slow on the held-out samples",
+        ),
+    ],
+)
+def test_where_nothing_is_found_it_says_what_was_tried_and_the_best_of_it(found: CalibrationReport, words: str) -> None:
+    assert why_nothing(found) == words
+    lines = totals(found)
+    assert lines[1].startswith("0 of ") and lines[2] == f"why           {words}"
+    assert (
+        lines[-1] == "written to    net.reuse.json, which names no layer: compiling with it leaves the model as it is"
+    )
+    assert not any(line.startswith(("accuracy", "time")) for line in lines) and not is_success(found)
+
+
 def test_totals_of_a_model_in_which_nothing_gains(tmp_path: Any) -> None:
-    lines = totals(report(layers=[], trials=[], reconstruction={}, check=None, output=None), tmp_path)
+    lines = totals(dense(0, output=None), tmp_path)
     assert lines[1:] == [
-        "0 of 0 convolutions use reuse",
+        "0 of 2 convolutions use reuse",
+        "why           no settings were tried: the reason stands with each layer",
         "calibrated    on 50 runs of x [64, 3, 32, 32] from d.npz",
         "              0 choices tried in 95 s",
         "nothing was written",

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from reuse_compiler.report import LayerReport, ModelReport
 from reuse_compiler.reports.compilation_table import print_report, totals
+from reuse_compiler.reports.table import LEGEND
 
 REASON = "the weights are computed at run time, so that they cannot be packed: make them an initializer"
 
@@ -94,6 +95,22 @@ def test_a_wide_terminal_gets_the_reasons_in_the_table() -> None:
     assert lines[0].rstrip().endswith("reason") and lines[2].rstrip().endswith(REASON)
 
 
+def test_reasons_stand_in_the_table_where_no_line_of_it_is_broken() -> None:
+    width = next(len(line) for line in printed(report(), 400) if line.rstrip().endswith(REASON))
+    assert printed(report(), width)[2].rstrip().endswith(REASON)
+    text = " ".join(" ".join(printed(report(), width - 1)).split())
+    assert f"Why layers stay dense: conv2, conv3: {REASON}" in text
+
+
+@pytest.mark.parametrize("width", [60, 90, 400, None])
+def test_r_c_is_explained_where_it_is_shown(width: int | None) -> None:
+    assert " ".join(" ".join(printed(report(), width)).split()).count(LEGEND) == 1
+    unknown = [layer.model_copy(update={"r_c": None, "reason": "none"}) for layer in report().layers]
+    assert "r_c:" not in "".join(printed(report(layers=unknown), width))
+    told = [layer.model_copy(update={"reason": "r_c at most 140"}) for layer in unknown]
+    assert " ".join(" ".join(printed(report(layers=told), width)).split()).count(LEGEND) == 1
+
+
 def test_totals() -> None:
     assert totals(report())[1:] == [
         "1 of 3 convolutions use reuse",
@@ -118,4 +135,4 @@ def test_totals_of_what_was_not_run() -> None:
 
 def test_a_model_without_convolutions_has_no_table() -> None:
     lines = printed(report(layers=[]))
-    assert lines[1] == "0 of 0 convolutions use reuse"
+    assert lines[1] == "the model has no convolution, so there is nothing to rewrite"

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from reuse_compiler.report import LayerReport
-from reuse_compiler.reports.table import Row, number, numbers, print_layers, print_lines, print_table, words
+from reuse_compiler.reports.table import Row, number, numbers, print_layers, print_lines, print_table, speed, words
 
 COLUMNS = [*words("layer", "setting"), *numbers("dense ms", "output error", "r_c")]
 ROWS = [
@@ -67,6 +67,16 @@ def test_a_table_may_have_no_rows() -> None:
     stream = io.StringIO()
     print_table(COLUMNS, [], Console(file=stream, color_system=None))
     assert stream.getvalue().split() == ["layer", "setting", "dense", "ms", "output", "error", "r_c"]
+
+
+def test_times_that_differ_as_those_of_equal_runs_do_are_called_so() -> None:
+    words = [speed(10.0, reuse, 2).partition(": ")[2] for reuse in (10.2, 9.8, 10.4, 9.6)]
+    assert words == [
+        "1.02 times as slow (within the noise), 2 threads",
+        "1.02 times as fast (within the noise), 2 threads",
+        "1.04 times as slow, 2 threads",
+        "1.04 times as fast, 2 threads",
+    ]
 
 
 def test_numbers() -> None:

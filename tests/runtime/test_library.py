@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 import reuse_compiler
+from reuse_compiler._version import VERSION
 from reuse_compiler.errors import LibraryError
 from reuse_compiler.runtime.library import OVERRIDE, library_file, library_path, library_version, load_library
 from reuse_compiler.runtime.sessions import TAG_ENTRY, register
@@ -17,8 +18,20 @@ from reuse_compiler.runtime.sessions import TAG_ENTRY, register
 
 def test_is_part_of_the_package_and_has_a_version() -> None:
     assert library_file().is_file() and library_file().is_absolute()
-    assert library_version()[0].isdigit()
+    assert library_version() == reuse_compiler.__version__ == VERSION
     assert reuse_compiler.library_path() == library_path() == str(library_file())
+
+
+def test_shows_no_more_than_its_c_functions() -> None:
+    """What else it showed could be taken for what another library of the process has under the same name."""
+    if shutil.which("nm") is None:
+        pytest.skip("what a library shows is told by nm of binutils")
+    dynamic = [] if sys.platform == "darwin" else ["--dynamic"]
+    command = ["nm", *dynamic, "--extern-only", "--defined-only", library_path()]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    names = {line.split()[-1].removeprefix("_") for line in lines}
+    entries = {name for name in names if not name.startswith("reuse_")}
+    assert entries == {"CreateEpFactories", "RegisterCustomOps", "ReleaseEpFactory"} and "reuse_version" in names
 
 
 def test_both_names_of_the_path_suit_onnxruntime() -> None:

@@ -155,6 +155,10 @@ class TestFiles:
         [
             ({"x": samples(0)}, r"no sample for the input 'x': its shape is \[0, 3, 4\]"),
             ({"x": samples(2)[:, :2]}, r"shape \[1, 2, 4\] does not fit the input 'x'"),
+            (
+                {"x": samples(1)[0]},
+                r"shape \[3, 4\] does not fit the input 'x'.*; of a single sample save array\[None\]",
+            ),
             ({"x": np.ones(3, np.float32)}, r"shape \[3\] does not fit the input 'x'"),
             ({"x": samples(2, np.uint8)}, "type uint8 does not fit the input 'x' float32"),
             ({"X": samples(2)}, "no array for the input 'x'; it has"),
@@ -195,10 +199,12 @@ class TestFiles:
 def test_places_without_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no sample data at"):
         open_data(tmp_path / "missing.npz", [FREE], {})
-    with pytest.raises(DataError, match=r"give an \.npz or \.npy file, a folder of them, or one of photos"):
+    with pytest.raises(DataError, match=r"the folder .* holds no sample data: no \.npz"):
         open_data(tmp_path, [FREE], {})
     (tmp_path / "d.csv").write_text("1,2")
-    with pytest.raises(DataError, match="is not sample data"):
+    with pytest.raises(
+        DataError, match=r"is not sample data: give an \.npz or \.npy file, a folder of them, a photo or a"
+    ):
         open_data(tmp_path / "d.csv", [FREE], {})
     with pytest.raises(DataError, match="the model has no inputs"):
         open_data(tmp_path / "d.csv", [], {})

@@ -12,7 +12,7 @@ import pytest
 from reuse_compiler.errors import DataError
 from reuse_compiler.verification.images import FILE_NAME, Preprocessing
 from reuse_compiler.verification.inputs import InputSpec
-from reuse_compiler.verification.sources import open_data
+from reuse_compiler.verification.sources import data_files, open_data
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow (extra `images`) is not installed")
 
@@ -95,8 +95,17 @@ def test_wrong_settings(tmp_path: Path, settings: dict[str, Any] | str, message:
 
 
 def test_photos_without_settings_show_an_example(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r'holds photos but no preprocessing.json.*"mean"'):
+    with pytest.raises(DataError, match=r'holds photos, but .*preprocessing.json is missing.*"mean"'):
         open_data(photos(tmp_path, None), [FREE], {})
+    with pytest.raises(DataError, match=r'1.png is a photo, but .*preprocessing.json is missing.*"mean"'):
+        open_data(tmp_path / "1.png", [FREE], {})
+
+
+def test_a_single_photo_is_data_too(tmp_path: Path) -> None:
+    source = open_data(photos(tmp_path, {"scale": 1}) / "2.png", [FIXED], {})
+    assert [feed["images"][0, :, 0, 0].tolist() for feed in source] == [list(COLOURS[2])]
+    assert source.description == "1 run of images [1, 3, 6, 8] from 2.png"
+    assert data_files(tmp_path / "2.png") == {tmp_path / "2.png", tmp_path / FILE_NAME}
 
 
 def test_settings_without_photos(tmp_path: Path) -> None:
@@ -107,7 +116,7 @@ def test_settings_without_photos(tmp_path: Path) -> None:
 
 def test_fewer_photos_than_a_fixed_batch(tmp_path: Path) -> None:
     spec = InputSpec("images", np.dtype(np.float32), (4, 3, 6, 8))
-    with pytest.raises(DataError, match="has 3 photos, less than one batch"):
+    with pytest.raises(DataError, match="3 photos are less than one batch"):
         open_data(photos(tmp_path, {}), [spec], {})
 
 

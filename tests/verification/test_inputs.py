@@ -50,8 +50,13 @@ def test_floats_are_converted(dtype: type) -> None:
     [
         (np.ones((2, 3, 5), np.float32), r"here: an array of shape \[2, 3, 5\] does not fit the input 'x'"),
         (np.ones((3, 4), np.float32), "does not fit the input 'x' float32"),
-        (np.ones((2, 3, 4), np.uint8), "here: an array of type uint8 does not fit"),
-        (np.ones((2, 3, 4), np.complex64), "complex64 does not fit"),
+        (np.ones((2, 4, 3), np.float32), r"does not fit .*: it would with its axes in the order \(0, 2, 1\)$"),
+        (np.ones((2, 5, 3), np.float32), r"does not fit the input 'x' float32 \[[^]]*\]$"),
+        (
+            np.ones((2, 3, 4), np.uint8),
+            r"here: an array of type uint8 does not fit .* as in array\.astype\('float32'\) / 255",
+        ),
+        (np.ones((2, 3, 4), np.complex64), r"complex64 does not fit .* as in array\.astype\('float32'\)$"),
     ],
 )
 def test_arrays_that_do_not_fit(array: np.ndarray, message: str) -> None:

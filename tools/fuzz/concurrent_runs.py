@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import reuse_compiler
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
+from reuse_compiler.reuse.config import FamilyName
 from tools.fuzz.convolutions import Array, Rng, draw_array, pick
 
 RUNS = 40
@@ -71,14 +72,15 @@ def _session(rng: Rng, path: Path) -> onnxruntime.InferenceSession:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     fused = rng.random() < 0.7
+    family: FamilyName = pick(rng, ["sign", "exact"])
     settings = CompileOptions(
-        family=pick(rng, ["sign", "exact"]),
-        num_hashes=int(rng.integers(1, 20)),
+        family=family,
+        num_hashes=int(rng.integers(1, 20)) if family == "sign" else None,
         sub_vector_length=int(rng.integers(1, min(channels, CHANNELS) + 1)),
         layout=pick(rng, ["patch", "channel", "auto"]),
         scope=pick(rng, ["batch", "image"]),
         capacity=pick(rng, [1.0, 0.2]),
-        metric=pick(rng, ["euclidean", "angular"]),
+        distance=pick(rng, ["euclidean", "angular"]),
         table=pick(rng, ["float", "int8"]) if fused else "float",
         lowering="fused" if fused else "staged",
         force=True,

@@ -19,7 +19,7 @@ from tools.cpp_build import ROOT, build
 BUILD = ROOT / "build" / "gpu"
 READY = BUILD / "prebuilt"
 LIBRARY, DEVICE_TESTS, STAMP = "libreuse_ops.so", "cuda_device_tests", "built_from"
-SUFFIXES = (".cc", ".cu", ".h", ".cmake", ".txt")
+SUFFIXES = (".cc", ".cu", ".h", ".cmake", ".map", ".txt")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,10 @@ class SimilarityOptions(BaseModel):
     ] = "."
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1), METHODS, Flag("")] = get_args(MethodName)
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1), METHODS, Flag("")] = get_args(Scope)
-    metrics: Annotated[tuple[Metric, ...], Field(min_length=1), METHODS, Flag("Distances.")] = ("angular", "euclidean")
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1), METHODS, Flag("", name="--distances")] = (
+        "angular",
+        "euclidean",
+    )
     lengths: Annotated[
         tuple[Annotated[int, BeforeValidator(lambda value: 0 if value == "whole" else value)], ...],
         METHODS,

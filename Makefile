@@ -27,7 +27,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # `make gpu-check --dry` (make's --dry-run) says what the check would do.
 GPU_FLAGS := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry)
 
-.PHONY: $(ISA_TESTS) demo test build lint format cpp-test kernel-bench python-test fuzz compatibility tidy wheel wheel-cuda gpu-check gpu-rehearsal clean help
+.PHONY: $(ISA_TESTS) demo test build lint format cpp-test kernel-bench python-test fuzz compatibility tidy wheel wheel-cuda gpu-check gpu-rehearsal site clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
@@ -48,10 +48,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 # PyPI's PyTorch is for CUDA, 3 GB with what it needs: the tests take one for the CPU where pip knows a folder with it.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) --upgrade pip
-	$(PIP_INSTALL) --editable '.[cpu,images,models,report,test,lint]'
-	$(PIP_INSTALL) --no-index --no-deps 'torch>=2.2' 2>/dev/null && \
-		$(PIP_INSTALL) filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,images,models,report,docs,test,lint]'
+	$(BIN)/python -m pip install --quiet --no-index --no-deps 'torch>=2.2' 2>/dev/null && \
+		$(BIN)/python -m pip install --quiet filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
 		echo "no PyTorch for the CPU among pip's own wheels (PIP_FIND_LINKS): tests of the training companion skip"
 	touch $@ $(VENV)/.new
 
@@ -104,6 +104,9 @@ $(ISA_TESTS): $(VENV)/.built
 fuzz: $(VENV)/.built  ## 10 minutes of random nodes, geometries, models, files and threads, and nodes under sanitizers
 	$(BIN)/python -m tools.cpp_build build/sanitized-ops --target=reuse_ops -DREUSE_SANITIZE=ON -DREUSE_CUDA=OFF
 	failed=0; for run in "$(FUZZ)" 'nodes --sanitized --rounds 5000'; do $(BIN)/python -m tools.fuzz $$run || failed=1; done; exit $$failed
+
+site: $(VENV)/.installed  ## the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 wheel: $(VENV)/.installed  ## what is published: the sources and the wheel for the CPU, built, tried and put into dist/
 	$(BIN)/python -m tools.wheels

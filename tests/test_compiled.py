@@ -67,7 +67,7 @@ def test_a_model_with_external_data(tmp_path: Path) -> None:
         compiled.save(place)
         np.testing.assert_allclose(reuse_compiler.session(place).run(None, X), expected, rtol=1e-5, atol=1e-5)
     assert not (folder / "out.onnx.data").exists() and (other / "out.onnx.data").exists()
-    with pytest.raises(OutputError, match=r"net\.bin, which is read"):
+    with pytest.raises(ConfigError, match=r"net\.bin, which is read"):
         compiled.save(folder / "net.bin", overwrite=True)
     for unread in (onnx.load(outside, load_external_data=False), outside.read_bytes()):
         with pytest.raises(ModelError, match=r"leaves the data of tensor '\w+' in another file: give the path"):

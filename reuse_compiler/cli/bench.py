@@ -30,10 +30,24 @@ from reuse_compiler.paths import real_path
 from reuse_compiler.reuse.config import TableType
 from reuse_compiler.runtime import ProviderName
 
-HELP = (
-    "Measure reuse: every time is a median of runs that take turns with those of onnxruntime's own Conv (or of the "
-    "other model), with the same number of threads, and every speed-up stands beside its error."
-)
+HELP = """\
+Measure reuse beside onnxruntime without it.
+
+[bold]For example[/bold]
+
+  reuse-bench model net.onnx net.reuse.onnx --data samples.npz
+      two models, layer by layer
+
+  reuse-bench worst net.onnx net.reuse.onnx --data samples.npz
+      and if nothing in the input repeated itself?
+
+  reuse-bench conv --input 1x64x56x56 --weight 64x64x3x3 -L 16 \\
+      --remaining-ratio 0.1
+      one convolution of those sizes
+
+Every time is a median of runs that take turns with those of onnxruntime's own Conv (or of the other model), with \
+the same number of threads, and every speed-up stands beside its error.
+"""
 
 app = typer.Typer(
     cls=CommandGroup,

@@ -27,23 +27,26 @@ from reuse_compiler.reports.calibration_words import is_success
 
 NOTHING_FASTER = 3
 
-HELP = (
-    "Find out, from samples, which convolutions of a model should reuse results, and how.\n\n"
-    "Every layer is measured on this machine with many settings, beside the layer as it is. The fastest choice for the "
-    "whole model that keeps the accuracy budget is written as a configuration for reuse-compile, and checked on "
-    "samples that took no part. Needs no training, and labels only if accuracy is to be counted by them."
-)
-EXAMPLES = """
-[bold]Examples[/bold]
+HELP = """\
+Find out, from samples, which convolutions of a model should reuse results, and how.
+
+[bold]Most need no more than one of these, and then the last[/bold]
 
   reuse-calibrate net.onnx --data photos/
-      finds settings that change the classes of at most 0.05% of the photos, and writes net.reuse.json
+      writes net.reuse.json, which keeps the class of 99.95% of the photos
+
+  reuse-calibrate net.onnx --data photos/ --labels labels.csv --max-drop 0.005
+      loses at most half a point of top-1 accuracy
 
   reuse-compile net.onnx --config net.reuse.json
       makes the model of it
 
-  reuse-calibrate net.onnx --data images.npz --labels labels.npy --max-drop 0.005
-      at most half a point of top-1 accuracy
+Every layer is measured on this machine with many settings, beside the layer as it is. The fastest choice for the \
+whole model that keeps the accuracy budget is written as a configuration for reuse-compile, and checked on samples \
+that took no part. Needs no training, and labels only if accuracy is to be counted by them.
+"""
+EXAMPLES = """
+[bold]More examples[/bold]
 
   reuse-calibrate text.onnx --data pages/ --metric iou:0.4,0 --at-least 0.95 --report text-report
       a detector: overlap of the regions in channel 0; all that was measured, as a page to look at

@@ -25,32 +25,38 @@ from reuse_compiler.reports.compilation_table import print_report
 
 NOTHING_REWRITTEN = 3
 
-HELP = (
-    "Make the convolutions of an ONNX model reuse results.\n\n"
-    "Similar vectors in a layer's input are clustered at run time and multiplied once per cluster. The result is a "
-    "model that plain onnxruntime runs with the operator library of this package. It is run against the original, and "
-    "the errors and times are printed."
-)
-EXAMPLES = """
-[bold]Examples[/bold]
+HELP = """\
+Make the convolutions of an ONNX model reuse results.
+
+[bold]Most need no more than one of these[/bold]
 
   reuse-compile net.onnx
-      writes net.reuse.onnx and prints what became of every convolution
+      writes net.reuse.onnx, which loses nothing, and prints what was done
+
+  reuse-compile net.onnx --verify-data photos/
+      takes the layers where that is measured to pay on your inputs
+
+  reuse-compile net.onnx --calibration-data photos/ --max-drop 0.005
+      faster: finds settings that lose no more than half a point of accuracy
+
+Similar vectors in a layer's input are clustered at run time and multiplied once per cluster. The result runs in any \
+onnxruntime: with the operator library of this package by reuse, without it as the original did. It is run against \
+the original, and the errors and times are printed.
+"""
+EXAMPLES = """
+[bold]More examples[/bold]
 
   reuse-compile net.onnx --dry-run
       only prints what would be rewritten, and why the rest would not
 
   reuse-compile net.onnx --shape images:8,3,640,640 --verify-data photos/
-      a model with dynamic sizes, measured on real inputs
+      a model with dynamic sizes
 
-  reuse-compile net.onnx --family exact --layers 'block[12]'
-      lossless reuse of identical vectors in some layers
+  reuse-compile net.onnx --layers 'block[12]'
+      some layers only
 
   reuse-compile net.onnx --config net.reuse.json --report report.json
       settings by layer from a file, everything measured into another
-
-  reuse-compile net.onnx --calibration-data photos/ --max-drop 0.005
-      finds the settings out first, within a budget of accuracy, and writes them into net.reuse.json
 
 [bold]To run the result[/bold]
 

@@ -38,11 +38,11 @@ def keep_pixel_major(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str,
 
     Such a tensor comes from a reuse convolution, and everything that reads it, through elementwise operators and
     pooling, ends in reuse convolutions of layout `channel`. It has a new name, so that no name means another tensor
-    than in the original. Graph outputs stay as they are, and so do regions without pooling, where the order was
+    than in the original. Graph outputs stay as they are, and so do parts without pooling, where the order was
     measured to gain nothing (docs/performance.md).
     """
     view = GraphView(model)
-    tensors = _Regions(view).find()
+    tensors = _PixelMajor(view).find()
     if not tensors:
         return model, {}
     names = Names(model)
@@ -57,7 +57,7 @@ def keep_pixel_major(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str,
     return result, {t.name: renamed[id(t)] for t in tensors if id(t) in in_main}
 
 
-class _Regions:
+class _PixelMajor:
     """Finds the tensors that can be pixel-major: the largest set in which every producer and reader agrees."""
 
     def __init__(self, view: GraphView) -> None:
@@ -79,7 +79,7 @@ class _Regions:
         return [tensor for key, tensor in self._inside.items() if key in pooled]
 
     def _neighbours(self, tensor: gs.Tensor) -> Iterator[gs.Tensor]:
-        """Yields the tensors that can only be pixel-major if `tensor` is, and those that a pool shares its region with.
+        """Yields the tensors that can only be pixel-major if `tensor` is, and those that a pool connects it with.
 
         A convolution can change the order, so that what it reads and what it computes are no neighbours.
         """
@@ -90,7 +90,7 @@ class _Regions:
                 yield from (t for t in (*ref.node.inputs, *ref.node.outputs) if id(t) in self._inside)
 
     def _pooled(self) -> set[int]:
-        """Returns the tensors of regions with a pool."""
+        """Returns the tensors of parts with a pool."""
         waiting = [t for ref in self._view.nodes() if _is_pool(ref) for t in (*ref.node.inputs, *ref.node.outputs)]
         pooled: set[int] = set()
         while waiting:

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 LEAST_SAVING = 0.1
 """Of the dense time, that a segment saves at least where everything repeats; for less it does not get two forms."""
+LARGEST_SAVING = 0.95
+"""Of the dense time, that can be saved: a line drawn further than that was measured beside something else."""
 ROUNDS, MOST_ROUNDS, SECONDS = 5, 25, 0.5
 """Timed rounds: so many, and more within the seconds."""
 
@@ -121,7 +123,8 @@ def measured_saving(
     dense_time = times["dense"]
     # Whoever computes all vectors gains nothing by looking for equal ones, whatever disturbed the clock.
     loss = max(0.0, all_distinct / dense_time - 1.0)
-    return Saving({name: gain / dense_time for name, gain in gains.items()}, loss, measured=True)
+    most = min(sum(gains.values()) / dense_time, loss + LARGEST_SAVING)
+    return Saving({name: most * gain / sum(gains.values()) for name, gain in gains.items()}, loss, measured=True)
 
 
 def _times(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:

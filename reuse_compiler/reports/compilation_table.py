@@ -9,7 +9,7 @@ from reuse_compiler.reports.table import number, numbers, print_layers, print_li
 
 COLUMNS = [
     *words("layer", "decision", "layout", "family"),
-    *numbers("L", "H", "r_c", "predicted cost", "output error"),
+    *numbers("L", "H", "r_c", "cost", "error"),
 ]
 
 NO_CONVOLUTION = "the model has no convolution, so there is nothing to rewrite"

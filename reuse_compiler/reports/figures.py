@@ -45,15 +45,20 @@ class Picture(NamedTuple):
 
 def draw(width: float, height: float, paint: Callable[[Figure], None], alt: str) -> Picture:
     """Returns what `paint` draws into a figure of that size, in CSS pixels at a font size of 11."""
+    return Picture(_url("image/svg+xml", svg(width, height, paint)), alt)
+
+
+def svg(width: float, height: float, paint: Callable[[Figure], None], surface: str = "none") -> bytes:
+    """Returns the same as the text of an SVG file, on a surface of that colour."""
     import matplotlib
     from matplotlib.figure import Figure
 
     stream = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+        figure = Figure(figsize=(width / 72, height / 72), layout="constrained", facecolor=surface)
         paint(figure)
         figure.savefig(stream, format="svg", metadata={"Date": None})
-    return Picture(_url("image/svg+xml", stream), alt)
+    return stream.getvalue()
 
 
 def make_logarithmic(axes: Axes, which: str, values: Sequence[float]) -> None:
@@ -77,7 +82,7 @@ def pixels(picture: NDArray[np.uint8], alt: str) -> Picture:
 
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "PNG")
-    return Picture(_url("image/png", stream), alt)
+    return Picture(_url("image/png", stream.getvalue()), alt)
 
 
 def cluster_colours(count: int) -> NDArray[np.uint8]:
@@ -91,5 +96,5 @@ def cluster_colours(count: int) -> NDArray[np.uint8]:
     return colours
 
 
-def _url(kind: str, stream: io.BytesIO) -> str:
-    return f"data:{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+def _url(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -91,15 +91,15 @@ def print_layers(
 ) -> None:
     """Prints a row per convolution: its cells and the reason of the decision; nothing without any.
 
-    In a terminal where that is too wide for a line, the reasons of the layers that stay dense follow the table instead,
-    each once.
+    In a terminal where that is too wide for a line, and in a pipe, whose lines are read in logs and mails, the reasons
+    of the layers that stay dense follow the table instead, each once.
     """
     if not layers:
         return
     rows = [Row(cells(layer), "" if layer.decision == "reuse" else "dim") for layer in layers]
     full = [row._replace(cells=[*row.cells, layer.reason]) for row, layer in zip(rows, layers, strict=True)]
     with_reasons = [*columns, Column("reason")]
-    if not _limited(console) or _width(_table(with_reasons, full), console) <= console.width:
+    if _limited(console) and _width(_table(with_reasons, full), console) <= console.width:
         print_table(with_reasons, full, console)
     else:
         print_table(columns, rows, console)

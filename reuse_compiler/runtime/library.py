@@ -40,8 +40,8 @@ def library_file() -> Path:
         if path.is_file():
             return path.resolve()
     raise LibraryError(
-        f"the operator library {FILE_NAME} is not built: run `pip install .` in the repository of reuse-compiler, "
-        f"or set {OVERRIDE} to the path of a built one"
+        f"the operator library {FILE_NAME} is not built: run `pip install .` in the repository of reuse-compiler and "
+        f"start Python outside of it, where it finds what was installed, or set {OVERRIDE} to the path of a built one"
     )
 
 

@@ -35,6 +35,8 @@ STAGES_ENTRY = "ai.reuse.stages"
 """With "1" in it when the library is registered, CUDA kernels of these sessions time their stages."""
 OTHERS_ENTRY = "ai.reuse.other_libraries"
 """The same of others' libraries, which `register_others` has put there, a line each."""
+COMPILED = "reuse.layers"
+"""Key of metadata that compiled models have; tools that put functions in the place of our operators leave it there."""
 _others: ContextVar[tuple[AnyPath, ...]] = ContextVar("other_libraries", default=())
 
 
@@ -65,8 +67,9 @@ def session(
         chosen = list(providers or current_provider().for_onnxruntime())
         if CUDA in names(chosen):
             # `running_on` names one provider: the CPU is in its list for nodes that CUDA does not know.
-            return _session_on_cuda(model, options, chosen, cpu_will_do=bool(providers) and CPU in names(chosen))
-        return runtime.InferenceSession(model, options, providers=chosen)
+            made = _session_on_cuda(model, options, chosen, cpu_will_do=bool(providers) and CPU in names(chosen))
+        else:
+            made = runtime.InferenceSession(model, options, providers=chosen)
     except Exception as error:
         if REGISTERED_TWICE in str(error):
             raise LibraryError(
@@ -74,6 +77,24 @@ def session(
                 "make the session with onnxruntime.InferenceSession"
             ) from error
         raise
+    _warn_if_nothing_is_reused(made, options)
+    return made
+
+
+def _warn_if_nothing_is_reused(made: onnxruntime.InferenceSession, options: onnxruntime.SessionOptions) -> None:
+    """Tells of a compiled model that has none of our operators any more, which computes as right as ever."""
+    no_nodes = load_library().reuse_statistics_json(b"no session", None, 0)
+    if load_library().reuse_statistics_json(tag_of(options).encode(), None, 0) > no_nodes:
+        return
+    try:
+        compiled = COMPILED in made.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError:  # of a name anywhere in the metadata
+        return
+    if compiled:
+        logger.warning(
+            "the model was compiled, but none of its operators is left, so that nothing is reused: another tool has "
+            "put what they stand for in their place. Use that tool before reuse-compile (docs/neighbours.md)"
+        )
 
 
 def _session_on_cuda(

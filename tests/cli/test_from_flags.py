@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
@@ -291,3 +292,12 @@ def test_shapes_take_names_with_colons() -> None:
 
 def test_defaults_stand_where_nothing_is_given() -> None:
     assert make_options(Sample, {"count": None, "share": 0.5}) == Sample(share=0.5)
+
+
+@pytest.mark.parametrize("module", [compile_command, calibrate, bench], ids=lambda module: module.__name__)
+def test_the_help_begins_with_three_commands_that_fit_a_terminal(module: ModuleType) -> None:
+    text = CliRunner().invoke(module.app, ["--help"], env={"COLUMNS": "80"}).stdout
+    beginning = [line.strip() for line in text.partition("╭")[0].splitlines()]
+    written = [line.strip() for line in module.HELP.splitlines() if line.startswith("  ")]
+    assert [line for line in beginning if line in written] == written, "no line is broken"
+    assert sum(line.startswith("reuse-") for line in written) == 3

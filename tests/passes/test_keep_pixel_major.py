@@ -179,12 +179,12 @@ def test_a_patch_layer_may_write_pixel_major() -> None:
     assert_close(run(lowered.model, feeds)[0], run(model, feeds)[0])
 
 
-def test_a_residual_block_is_one_region() -> None:
+def test_a_residual_block_is_one_part() -> None:
     between = [conv(3, "a", "c"), node("Add", ["a", "c"], ["s"]), node("Relu", ["s"], ["b"])]
     assert set(rewritten(chain(between))) == {"a", "c", "s", "b"}
 
 
-def test_a_region_ends_where_one_of_its_readers_does_not_agree() -> None:
+def test_a_part_ends_where_one_of_its_readers_does_not_agree() -> None:
     """The pool's result is also a graph output, so neither it nor what it is made from can change."""
     between = [
         node("MaxPool", ["a"], ["p"], kernel_shape=[2, 2]),
@@ -194,7 +194,7 @@ def test_a_region_ends_where_one_of_its_readers_does_not_agree() -> None:
     assert set(rewritten(chain(between, outputs=["y", "p"]))) == {"c", "b"}
 
 
-def test_regions_without_pooling_keep_the_order() -> None:
+def test_parts_without_pooling_keep_the_order() -> None:
     """Tensors d and b lie between two convolutions with an elementwise operator only."""
     between = [
         node("Sigmoid", ["a"], ["s"]),

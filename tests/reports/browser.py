@@ -66,6 +66,10 @@ class Browser(NamedTuple):
         assert result is not None, f"no answer from the page: {run.stderr[-2000:]}"
         return json.loads(unquote(result[1])), "\n".join(line for line in run.stderr.splitlines() if "CONSOLE" in line)
 
+    def dump(self, page: Path, milliseconds: int = 20_000) -> str:
+        """Returns what a page is after that time, which passes as fast as its scripts allow."""
+        return self._run("--dump-dom", page, f"--virtual-time-budget={milliseconds}").stdout
+
     def screenshot(self, page: Path, image: Path, width: int, height: int) -> None:
         """Writes a picture of the page's beginning as PNG: light at the left, dark at the right."""
         both = page.with_name("both.html")

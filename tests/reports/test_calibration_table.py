@@ -97,11 +97,9 @@ def test_a_pipe_gets_one_line_per_layer_however_long() -> None:
         "reuse",
         "ms",
         "error",
-        "reason",
     ]
     assert first.split()[:10] == ["conv[1]", "reuse", "learned", "8", "10", "int8", "0.057", "2.5", "0.81", "0.12"]
-    assert second.split()[:10] == ["conv2", "dense", "-", "-", "-", "-", "-", "0.5", "-", "-"]
-    assert first.rstrip().endswith("saves 1.7 ms") and second.rstrip().endswith(REASON)
+    assert second.split() == ["conv2", "dense", "-", "-", "-", "-", "-", "0.5", "-", "-"]
 
 
 @pytest.mark.parametrize(("errors", "shown"), [((None, 0.2), "0.2"), ((None, None), "0.3")])
@@ -111,8 +109,9 @@ def test_the_error_is_the_latest_one_that_was_measured(errors: tuple[float | Non
     assert printed(whole)[1].split()[9] == shown
 
 
-def test_a_narrow_terminal_gets_the_reasons_of_dense_layers_once_below() -> None:
-    lines = printed(report(), width=80)
+@pytest.mark.parametrize("width", [80, None])
+def test_a_narrow_terminal_and_a_pipe_get_the_reasons_of_dense_layers_once_below(width: int | None) -> None:
+    lines = printed(report(), width)
     assert all(len(line) <= 80 for line in lines[:4]) and "reason" not in lines[0]
     text = " ".join(" ".join(lines).split())
     assert text.count(REASON) == 1 and f"Why layers stay dense: conv2, conv3: {REASON}" in text

@@ -55,7 +55,9 @@ def test_tf32_has_three_values(text: str | None, tf32: bool | None) -> None:
 
 
 def test_the_staged_form_counts_in_its_own_nodes(compiled: Compiled, images: np.ndarray) -> None:
-    fused, staged = (reuse_compiler.session(compiled(num_hashes=6, lowering=name)) for name in ("fused", "staged"))
+    fused, staged = (
+        reuse_compiler.session(compiled(family="sign", num_hashes=6, lowering=name)) for name in ("fused", "staged")
+    )
     for session in (fused, staged):
         session.run(None, {"x": images})
     nodes = {node.node: node for node in reuse_compiler.statistics(staged)}

@@ -132,6 +132,8 @@ def test_the_page_shows_what_the_json_says(measured: tuple[NetworkResult, Path],
     assert "| sign (1 of 2 convolutions) |" in text
     assert "| learned | statistics |" in text
     assert "Only a trial" not in text
+    picture = (tmp_path / "calibration.svg").read_text(encoding="utf-8")
+    assert all(f">{text}</text>" in picture for text in ("First", "Second")) and "times as fast" in picture
     trial = result.model_copy(update={"limit": 3})
     result_path(tmp_path, "craft").write_text(trial.model_dump_json(), encoding="utf-8")
     assert "Only a trial of the tool, with 3 pictures" in write_page(tmp_path).read_text(encoding="utf-8")

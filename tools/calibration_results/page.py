@@ -1,4 +1,4 @@
-"""The results of all networks as one Markdown page, made from the JSON files that are there."""
+"""The results of all networks as one Markdown page and one picture, made from the JSON files that are there."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from reuse_compiler.reports.table import number
 from tools import pages
 from tools.calibration_results.measure import INT8
 from tools.calibration_results.networks import NETWORKS
+from tools.calibration_results.picture import write_picture
 from tools.calibration_results.results import NetworkResult, VariantResult, result_path
 
 
 def write_page(folder: Path) -> Path:
-    """Writes the page from the results in the folder, networks in the order of NETWORKS; returns its path."""
-    paths = [result_path(folder, network) for network in NETWORKS]
+    """Writes page and picture from the results in the folder, in the order of NETWORKS; returns the page's path."""
+    paths = [path for path in (result_path(folder, network) for network in NETWORKS) if path.is_file()]
+    results = [NetworkResult.model_validate_json(path.read_bytes()) for path in paths]
+    write_picture(folder, results)
     return pages.write_page(
         folder / "calibration.md",
         Path(__file__).with_name("page.md.j2"),
-        results=[NetworkResult.model_validate_json(path.read_bytes()) for path in paths if path.is_file()],
+        results=results,
         variants=_variants,
         layers=_layers,
         checks=_checks,

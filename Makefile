@@ -48,10 +48,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 # PyPI's PyTorch is for CUDA, 3 GB with what it needs: the tests take one for the CPU where pip knows a folder with it.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,images,models,report,docs,test,lint]'
-	$(BIN)/python -m pip install --quiet --no-index --no-deps 'torch>=2.2' 2>/dev/null && \
-		$(BIN)/python -m pip install --quiet filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
+	$(PIP_INSTALL) --upgrade pip
+	$(PIP_INSTALL) --editable '.[cpu,images,models,report,docs,test,lint]'
+	$(PIP_INSTALL) --no-index --no-deps 'torch>=2.2' 2>/dev/null && \
+		$(PIP_INSTALL) filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
 		echo "no PyTorch for the CPU among pip's own wheels (PIP_FIND_LINKS): tests of the training companion skip"
 	touch $@ $(VENV)/.new
 

@@ -8,6 +8,14 @@ SANITIZED := build/sanitized
 ORT_VERSIONS := 1.18.1 1.24.4 newest
 # Instruction sets that the kernels are compiled for; a machine that lacks one runs the baseline in its place.
 ISAS := $(if $(filter aarch64 arm64,$(shell uname -m)),neon,baseline avx2 avx512)
+ISA_TESTS := $(patsubst %,python-test-%,$(filter-out avx512 neon,$(ISAS)))
+# These tests are not of what the operators compute, or of CUDA: they know no instruction sets.
+OTHER_TESTS := $(patsubst %,tests/custom_ops/test_%.py,binding cuda_host includes instruction_sets malformed_nodes plugin)
+
+# Where the machine has ccache, what one build of a run has compiled is not compiled again by the others.
+CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
+CMAKE_CUDA_COMPILER_LAUNCHER ?= $(CMAKE_CXX_COMPILER_LAUNCHER)
+export CMAKE_CXX_COMPILER_LAUNCHER CMAKE_CUDA_COMPILER_LAUNCHER
 
 CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake' -o -name '*.map') reuse_compiler/_version.py
 CPP_FORMATTED := $(filter %.cc %.cu %.h,$(CPP_SOURCES))
@@ -19,7 +27,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # `make gpu-check --dry` (make's --dry-run) says what the check would do.
 GPU_FLAGS := $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry)
 
-.PHONY: demo test build lint format cpp-test test-aarch64 kernel-bench python-test fuzz compatibility tidy wheel \
+.PHONY: $(ISA_TESTS) demo test build lint format cpp-test test-aarch64 kernel-bench python-test fuzz compatibility tidy wheel \
 	wheel-cuda gpu-check gpu-rehearsal site clean help
 
 help:  ## this list
@@ -28,17 +36,23 @@ help:  ## this list
 demo: $(VENV)/.built  ## compile a real trained network, run it on real images, print the table
 	$(BIN)/python -m tools.demo
 
-test: lint cpp-test tidy compatibility gpu-rehearsal python-test  ## all that CI checks
+# Parts that leave a core idle run beside each other, each with its output in one piece; pytest's summary comes last.
+test: $(VENV)/.built  ## all that CI checks
+	$(MAKE) --jobs=2 --output-sync=target lint cpp-test tidy compatibility gpu-rehearsal $(ISA_TESTS)
+	$(BIN)/python -m pytest -n 2
 
 build: $(VENV)/.built  ## environment with the operator library (editable install)
+
+# Modules are compiled when they are first imported: pip would compile all of PyTorch and SymPy, on one core.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 
 # PyPI's PyTorch is for CUDA, 3 GB with what it needs: the tests take one for the CPU where pip knows a folder with it.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,images,models,report,docs,test,lint]'
-	$(BIN)/python -m pip install --quiet --no-index --no-deps 'torch>=2.2' 2>/dev/null && \
-		$(BIN)/python -m pip install --quiet filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
+	$(PIP_INSTALL) --upgrade pip
+	$(PIP_INSTALL) --editable '.[cpu,images,models,report,docs,test,lint]'
+	$(PIP_INSTALL) --no-index --no-deps 'torch>=2.2' 2>/dev/null && \
+		$(PIP_INSTALL) filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
 		echo "no PyTorch for the CPU among pip's own wheels (PIP_FIND_LINKS): tests of the training companion skip"
 	touch $@ $(VENV)/.new
 
@@ -46,7 +60,7 @@ $(VENV)/.installed: pyproject.toml
 # environment has just built them.
 $(VENV)/.built: $(VENV)/.installed $(CPP_SOURCES)
 	[ -e $(VENV)/.new ] && [ -z "$$(find $(CPP_SOURCES) -newer $(VENV)/.new)" ] || \
-		$(BIN)/python -m pip install --quiet --no-deps --editable .
+		$(PIP_INSTALL) --no-deps --editable .
 	rm -f $(VENV)/.new
 	touch $@
 
@@ -89,9 +103,11 @@ tidy: $(VENV)/.installed  ## clang-tidy's bug checks
 compatibility: $(VENV)/.installed  ## the wheel in the oldest, a middle and the newest onnxruntime
 	$(BIN)/python -m tools.compatibility $(ORT_VERSIONS)
 
-python-test: $(VENV)/.built  ## the Python tests; the operators' once more for every instruction set but the best
-	for isa in $(filter-out avx512 neon,$(ISAS)); do REUSE_ISA=$$isa $(BIN)/python -m pytest -n 2 -q tests/custom_ops --ignore tests/custom_ops/test_cuda_host.py || exit 1; done
+python-test: $(VENV)/.built $(ISA_TESTS)  ## the Python tests; those of the kernels also for every instruction set but the best
 	$(BIN)/python -m pytest -n 2
+
+$(ISA_TESTS): $(VENV)/.built
+	REUSE_ISA=$(@:python-test-%=%) $(BIN)/python -m pytest -q tests/custom_ops $(OTHER_TESTS:%=--ignore=%) -k 'not cuda'
 
 # Both runs are made whatever the first one finds. FUZZ='files --seconds 60' is a part of it.
 fuzz: $(VENV)/.built  ## 10 minutes of random nodes, geometries, models, files and threads, and nodes under sanitizers

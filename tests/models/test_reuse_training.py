@@ -23,7 +23,7 @@ def data(tmp_path: Path) -> Path:
     from PIL import Image
 
     random = np.random.default_rng(0)
-    for name, count in (("cifar10_train", 96), ("cifar10_test", 500)):
+    for name, count in (("cifar10_train", 96), ("cifar10_test", 100)):
         files = []
         for _ in range(count):
             picture = Image.fromarray(random.integers(0, 255, (8, 8, 3), np.uint8)).resize((32, 32))

@@ -91,8 +91,10 @@ def test_lossless_reuse_keeps_the_top_1_of_every_image(
     model, x = network(name), photos(name, 200 if name == "cifarnet" else 24)
     compiled, rewritten = compile_with(model, tmp_path, x[:8], family="exact", force=True)
     assert rewritten >= 2
+    sessions = [reuse_compiler.session(path) for path in (model, compiled)]
     for start in range(0, len(x), 8):
-        expected, actual = run(model, x[start : start + 8]), run(compiled, x[start : start + 8])
+        feeds = {sessions[0].get_inputs()[0].name: x[start : start + 8]}
+        expected, actual = (session.run(None, feeds)[0] for session in sessions)
         assert_close(actual, expected, rtol=1e-3, what=f"{name} from image {start}")
         np.testing.assert_array_equal(actual.argmax(axis=1), expected.argmax(axis=1))
 

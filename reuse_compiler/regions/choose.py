@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from reuse_compiler.graph.save import LARGEST_MODEL_BYTES as MOST_BYTES
+from reuse_compiler.graph.tensors import data_bytes, is_external, tensors_of
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.add_function_bodies import add_function_bodies
 from reuse_compiler.passes.check_result import check_result
@@ -26,6 +28,8 @@ MARGIN = 0.06
 """Of the dense time, that is to be saved at least: a sample may be wrong by about as much."""
 ENTRY_MARGIN = 0.15
 """The same, where borders between segments and those behind the last come with it."""
+FORMS = 3
+"""How often the same weights stand in a model at most: in its form with reuse, and twice in original nodes."""
 SINGLE = "--single rewrites it all the same"
 
 
@@ -88,8 +92,9 @@ class Regions:
         first, seen, entry, forms = self.parts[0].segment, self.segments.windows, [], []
         for region in self.parts:
             own = region.segment
-            if seen.keys() & region.saving.gains:
-                entry.append(region.question(first.source, first.channels, seen, ENTRY_MARGIN))
+            windows = own.windows if own is first else seen
+            if windows.keys() & region.saving.gains:
+                entry.append(region.question(first.source, first.channels, windows, ENTRY_MARGIN))
             forms.append(TwoForms(own, region.question(own.source, own.channels, own.windows, MARGIN)))
         return Guards(entry, forms, self.segments.stop)
 
@@ -102,6 +107,9 @@ def find_regions(
     Savings are measured on this machine, or else by the cost model. None: no layer is in a region.
     """
     left, flow = list(decisions), Flow(prepared.model)
+    if FORMS * sum(data_bytes(tensor) for tensor in tensors_of(prepared.model) if not is_external(tensor)) > MOST_BYTES:
+        why = f"weights of two forms are too large for a file of 2 GB: save the model's as external data, or {SINGLE}"
+        return [replace(each, plan=None, reason=why) if each.plan is not None else each for each in left], None
     while True:
         plan = plan_of(left)
         segments = cut_into_segments(prepared, _candidates(prepared, plan), flow)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.passes.keep_pixel_major import keep_pixel_major
 from reuse_compiler.passes.layer import Prepared
@@ -63,12 +64,8 @@ class Saving:
 def expected_saving(prepared: Prepared, segment: Segment, plan: Plan) -> Saving:
     """Returns the saving by the cost model."""
     layers = {name: prepared.convolutions[name] for name in segment.windows if name in plan}
-    stands = range(segment.start, segment.stop)
-    dense = sum(
-        layer.spec.multiply_adds
-        for layer in prepared.convolutions.values()
-        if layer.in_main and layer.ref.index in stands
-    )
+    inside = (layer for layer in prepared.convolutions.values() if layer.in_main)
+    dense = sum(layer.spec.multiply_adds for layer in inside if layer.ref.index in segment.nodes)
     gains, loss = {}, 0.0
     for name, layer in layers.items():
         least, most = (_cost(plan[name], distinct) for distinct in (0.0, 1.0))
@@ -110,7 +107,7 @@ def measured_saving(
             run_session(reuse, None, feed, COMPILED)
             distinct[name] = _distinct(prepared, rewritten, remaining_ratios(reuse), segment, plan)
         times = _times(runs)
-    except (RunError, ValueError, KeyError) as error:
+    except (ModelError, RunError, ValueError, KeyError) as error:
         logger.info("the nodes behind '%s' are weighed by the cost model: %s", segment.source, error)
         return None
     work = {name: prepared.convolutions[name].spec.multiply_adds for name in distinct["distinct"]}

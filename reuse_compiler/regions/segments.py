@@ -136,6 +136,8 @@ class _Cutter:
     def __init__(self, prepared: Prepared, candidates: Sequence[ConvLayer], flow: Flow) -> None:
         self._flow = flow
         self._shapes = prepared.shapes
+        declared = prepared.declarations[()]
+        self._elements = {name: value.type.tensor_type.elem_type for name, value in declared.items()}
         self._spans = [_span(layer) for layer in prepared.layers if layer.in_main]
         self._candidates = {layer.ref.index: layer for layer in candidates}
         self._work = [0.0] * len(flow.nodes)
@@ -207,13 +209,18 @@ class _Cutter:
 
     def _seen(self, source: str, start: int, stop: int) -> dict[str, Window]:
         """Returns the windows of a source by candidate among these nodes, as far as they can be looked at."""
-        shape = self._shapes.get(source)
-        if shape is None or len(shape) not in (3, 4) or None in shape or 0 in shape:
+        if not self._is_image(source):
             return {}
         known = windows_of(self._flow.nodes[start:stop], source, self._flow.fixed, self._shapes)
         layers = [layer for index, layer in self._candidates.items() if start <= index < stop]
         windows = {layer.name: known[layer.input] for layer in layers if layer.input in known}
         return self._affordable(windows, self._channels(source), sum(self._work[start:stop]))
+
+    def _is_image(self, source: str) -> bool:
+        shape = self._shapes.get(source)
+        if shape is None or self._elements.get(source) != onnx.TensorProto.FLOAT:
+            return False
+        return len(shape) in (3, 4) and all(shape)
 
     def _channels(self, source: str) -> int:
         shape = self._shapes[source]

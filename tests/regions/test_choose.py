@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.graph.structure import graphs_of
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.choose_parameters import Decision, choose_parameters
 from reuse_compiler.pipeline import find_layers
-from reuse_compiler.regions import saving
+from reuse_compiler.regions import choose, saving
 from reuse_compiler.regions.choose import Measuring, Regions, find_regions
 from reuse_compiler.report import ModelReport
 from reuse_compiler.reports.compilation_table import totals
@@ -23,7 +24,7 @@ from reuse_compiler.runtime import session, statistics
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL
 from reuse_compiler.verification.verify import Verifier
 from tests.comparison import assert_close
-from tests.passes.models import random_array
+from tests.passes.models import random_array, value
 from tests.regions.models import Net
 
 SIDE = 192
@@ -84,6 +85,24 @@ def test_nodes_in_another_order_are_left_as_they_are() -> None:
     del model.graph.node[:]
     model.graph.node.extend(reversed(nodes))
     assert found(model)[1] is None
+
+
+def test_what_cannot_stand_in_a_file_twice_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = sum(4 * int(np.prod(t.dims)) for t in deep().graph.initializer)
+    monkeypatch.setattr(choose, "MOST_BYTES", 3 * weights)
+    assert found(deep())[1] is not None
+    monkeypatch.setattr(choose, "MOST_BYTES", 3 * weights - 1)
+    decisions, regions = found(deep())
+    assert regions is None
+    assert "save the model's as external data" in decisions["two"].reason and decisions["one"].plan is None
+
+
+def test_a_segment_of_another_type_is_not_looked_at() -> None:
+    model = deep()
+    model.graph.node.insert(0, helper.make_node("Cast", ["bytes"], ["x"], to=TensorProto.FLOAT))
+    model.graph.input[0].CopyFrom(value("bytes", [1, 3, SIDE, SIDE], TensorProto.UINT8))
+    _, regions = found(model)
+    assert regions is not None and regions.parts[0].segment.source == "x"  # and not the bytes
 
 
 def times(dense: float, distinct: float, repeated: float) -> object:

@@ -41,8 +41,8 @@ def test_a_line_for_each_kind_of_images() -> None:
 def test_images_repeat_as_their_names_say() -> None:
     images = images_of(Network("small", chain, preprocessing.HED, SIZE))
     pixels = {kind: len(np.unique(x.reshape(3, -1), axis=1).T) for kind, x in images.items()}
-    assert pixels["page with noise"] == pixels["photo"] == 24 * 24
-    assert pixels["letterboxed photo"] == 13 * 24 + 1
+    assert pixels["page with noise"] == 24 * 24 and pixels["photo"] > 0.9 * 24 * 24
+    assert 0.9 * 13 * 24 < pixels["letterboxed photo"] <= 13 * 24 + 1
     assert pixels["page"] < 24 * 24
 
 

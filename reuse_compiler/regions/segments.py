@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import prod
 
 import onnx
@@ -20,6 +20,8 @@ MULTIPLY_ADDS_PER_BYTE = 25.0
 order and back (measured on CRAFT with five borders: 0.4 ns for each byte, beside 55e9 multiply-adds a second)."""
 LARGEST_SHARE = 0.05
 """Of the work of the segments on both sides of a border, what the border may cost."""
+CHEAP_SHARE = 0.0025
+"""Of all work in front, what the border behind the last candidate may cost: all runs pay for it."""
 MOST_SEGMENTS = 6
 LARGEST_WINDOW = 32
 """The side of the largest window that is looked at: larger ones seldom repeat."""
@@ -138,13 +140,16 @@ class _Cutter:
         self._shapes = prepared.shapes
         declared = prepared.declarations[()]
         self._elements = {name: value.type.tensor_type.elem_type for name, value in declared.items()}
-        self._spans = [_span(layer) for layer in prepared.layers if layer.in_main]
+        spans = [_span(layer) for layer in prepared.layers if layer.in_main]
         self._candidates = {layer.ref.index: layer for layer in candidates}
-        self._work = [0.0] * len(flow.nodes)
-        for layer in prepared.convolutions.values():
-            if layer.in_main:
-                self._work[layer.ref.index] = float(layer.spec.multiply_adds)
-        self._first = min(start for start, _ in self._spans)
+        self._first, self._last = min(start for start, _ in spans), max(_span(layer)[1] for layer in candidates)
+        self._inside = {position for start, stop in spans for position in range(start + 1, stop)}
+        """Positions before a node that belongs to the layer in front."""
+        work = {layer.ref.index: layer.spec.multiply_adds for layer in prepared.convolutions.values() if layer.in_main}
+        indices = range(len(flow.nodes))
+        self._work = list(accumulate((work.get(index, 0) for index in indices), initial=0))
+        """Multiply-adds before each node, and those of the candidates."""
+        self._own_work = list(accumulate((work[i] if i in self._candidates else 0 for i in indices), initial=0))
         self._crossings = [*flow.crossings(), []]
         self._last_joined = _last_joined(flow)
 
@@ -157,12 +162,11 @@ class _Cutter:
 
     def _stop(self) -> int:
         """Returns the first border behind all candidates that costs next to nothing, or the end of the graph."""
-        last = max(stop for start, stop in self._spans if start in self._candidates)
-        cheap = (p for p in range(last, len(self._flow.nodes)) if self._allowed(p) and self._is_cheap(p))
+        cheap = (p for p in range(self._last, len(self._flow.nodes)) if self._allowed(p) and self._is_cheap(p))
         return next(cheap, len(self._flow.nodes))
 
     def _is_cheap(self, position: int) -> bool:
-        return self._cost(position) <= 0.05 * LARGEST_SHARE * sum(self._work[:position])
+        return self._cost(position) <= CHEAP_SHARE * self._work[position]
 
     def _borders(self, stop: int) -> list[int]:
         """Returns where segments begin and end; borders between small tensors are taken first."""
@@ -178,14 +182,13 @@ class _Cutter:
         return sorted(borders)
 
     def _is_worth(self, start: int, stop: int, cost: float) -> bool:
-        own = [index for index in self._candidates if start <= index < stop]
-        return cost <= LARGEST_SHARE * sum(self._work[index] for index in own)
+        return cost <= LARGEST_SHARE * (self._own_work[stop] - self._own_work[start])
 
     def _allowed(self, position: int) -> bool:
         """Tells whether a border may stand before a node: nothing that belongs together lies on both sides."""
-        if any(start < position < stop for start, stop in self._spans):
-            return False
-        return all(self._last_joined.get(name, -1) < position for name in self._crossings[position])
+        return position not in self._inside and all(
+            self._last_joined.get(name, -1) < position for name in self._crossings[position]
+        )
 
     def _cost(self, position: int) -> float:
         """Returns what a border costs, in multiply-adds."""
@@ -203,8 +206,7 @@ class _Cutter:
         for source in self._flow.inputs(start, stop):
             windows = self._seen(source, start, stop)
             if windows and (best is None or len(windows) > len(best.windows)):
-                work = sum(self._work[start:stop])
-                best = Segment(start, stop, source, windows, self._channels(source), work)
+                best = Segment(start, stop, source, windows, self._channels(source), self._work_of(start, stop))
         return best
 
     def _seen(self, source: str, start: int, stop: int) -> dict[str, Window]:
@@ -214,7 +216,10 @@ class _Cutter:
         known = windows_of(self._flow.nodes[start:stop], source, self._flow.fixed, self._shapes)
         layers = [layer for index, layer in self._candidates.items() if start <= index < stop]
         windows = {layer.name: known[layer.input] for layer in layers if layer.input in known}
-        return self._affordable(windows, self._channels(source), sum(self._work[start:stop]))
+        return self._affordable(windows, self._channels(source), self._work_of(start, stop))
+
+    def _work_of(self, start: int, stop: int) -> float:
+        return self._work[stop] - self._work[start]
 
     def _is_image(self, source: str) -> bool:
         shape = self._shapes.get(source)

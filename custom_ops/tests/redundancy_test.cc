@@ -84,7 +84,8 @@ float share_of_sets(const RedundancyProblem& p, size_t kind) {
   }
   const double found = static_cast<double>(distinct.size()), all = static_cast<double>(taken);
   if (taken == count || taken < 2) return static_cast<float>(1.0 - found / all);
-  const double half = static_cast<double>((taken + 1) / 2), of_half = static_cast<double>(distinct_in_half.size());
+  const int64_t every_other = (taken + 1) / 2;
+  const auto half = static_cast<double>(every_other), of_half = static_cast<double>(distinct_in_half.size());
   const double growth = std::min(1.0, std::log(found / of_half) / std::log(all / half));
   return static_cast<float>(1.0 - found / all * std::pow(static_cast<double>(count) / all, growth - 1.0));
 }

@@ -6,7 +6,6 @@ operator library is registered, its kernels run, and the bodies are not used (do
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -110,7 +109,7 @@ def _function(op: str, attributes: dict[str, AttributeProto.AttributeType], opse
         nodes = [helper.make_node("Identity", ["dense_weights"], outputs)]
     else:
         # Before opset 9 there are constants of floating point only.
-        nodes = [_zeros("empty", 0)]
+        nodes = [_nothing("empty")]
         nodes += [helper.make_node("Cast", ["empty"], [name], to=element) for name, element in STAGES[op].items()]
     opsets = [helper.make_opsetid("", opset)]
     return helper.make_function(DOMAIN, op, INPUTS[op], outputs, nodes, opsets, sorted(attributes))
@@ -119,10 +118,15 @@ def _function(op: str, attributes: dict[str, AttributeProto.AttributeType], opse
 def _redundancy(own: list[onnx.NodeProto], opset: int) -> onnx.FunctionProto:
     """Returns the function by which nothing repeats enough, so that the original's nodes run.
 
-    Its attributes are not read. onnxruntime wants the nodes to have all outputs of their function: it has `shares` only
-    where one of them has it.
+    No number is less than itself. It is asked of the input, since onnxruntime 1.24 fails to replace an If whose
+    condition is constant by its branch. Attributes are not read. onnxruntime wants the nodes to have all outputs of
+    their function: it has `shares` only where one of them has it.
     """
-    nodes = [_zeros("zero"), helper.make_node("Cast", ["zero"], ["enough"], to=TensorProto.BOOL), _zeros("shares", 0)]
+    nodes = [
+        helper.make_node("ReduceSum", ["X"], ["sum"], keepdims=0),
+        helper.make_node("Less", ["sum", "sum"], ["enough"]),
+        _nothing("shares"),
+    ]
     outputs = ["enough", "shares"][: max(len(node.output) for node in own)]
     for node in own:
         node.output.extend([""] * (len(outputs) - len(node.output)))
@@ -130,9 +134,9 @@ def _redundancy(own: list[onnx.NodeProto], opset: int) -> onnx.FunctionProto:
     return helper.make_function(DOMAIN, "Redundancy", INPUTS["Redundancy"], outputs, nodes[: len(outputs) + 1], opsets)
 
 
-def _zeros(name: str, *shape: int) -> onnx.NodeProto:
-    value = helper.make_tensor("", TensorProto.FLOAT, shape, [0.0] * math.prod(shape))
-    return helper.make_node("Constant", [], [name], value=value)
+def _nothing(name: str) -> onnx.NodeProto:
+    """Returns the node of a constant without elements."""
+    return helper.make_node("Constant", [], [name], value=helper.make_tensor("", TensorProto.FLOAT, [0], []))
 
 
 class _Body:

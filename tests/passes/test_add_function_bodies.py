@@ -175,9 +175,11 @@ def test_nothing_repeats_enough_where_the_library_is_missing(opset: int) -> None
     add_function_bodies(model)
     onnx.checker.check_model(model)
     x = np.ones((2, 2, 5, 5), np.float32)
-    for results in (run_alone(model, {"x": x}), ReferenceEvaluator(model).run(None, {"x": x})):
-        y, enough, shares = map(np.asarray, results)
-        assert (y == 1).all() and not enough and enough.shape == () and shares.shape == (0,)
+    for image in (x, np.full_like(x, np.nan), np.full_like(x, np.inf), x[:0]):
+        for results in (run_alone(model, {"x": image}), ReferenceEvaluator(model).run(None, {"x": image})):
+            y, enough, shares = map(np.asarray, results)
+            np.testing.assert_array_equal(y, image)
+            assert not enough and enough.shape == () and shares.shape == (0,)
     y, enough, shares = run(model, {"x": x})
     assert (y == -1).all() and enough and shares.shape == (2,)
 

@@ -25,7 +25,7 @@ CHEAP_SHARE = 0.0025
 MOST_SEGMENTS = 6
 LARGEST_WINDOW = 32
 """The side of the largest window that is looked at: larger ones seldom repeat."""
-TEST_SHARE = 0.005
+TEST_SHARE = 0.01
 """Of a segment's work, what deciding about it may cost."""
 MULTIPLY_ADDS_PER_TEST = 1.5e6
 MULTIPLY_ADDS_PER_VALUE = 60.0

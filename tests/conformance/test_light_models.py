@@ -31,7 +31,7 @@ def test_the_package_brings_the_topologies() -> None:
 def test_every_layer_is_rewritten_or_declined_with_a_reason(path: Path) -> None:
     model = load_model(path)
     convs = sum(node.op_type == "Conv" for node in model.graph.node)
-    lowered = lower(model, CompileOptions())
+    lowered = lower(model, CompileOptions(family="sign"))
     assert len(lowered.layers) == convs > 0
     decisions = Counter(layer.decision for layer in lowered.layers)
     assert sum(node.op_type == "ReuseConv" for node in lowered.model.graph.node) == decisions["reuse"]

@@ -9,7 +9,7 @@ import onnx
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.shapes import infer_values
-from reuse_compiler.graph.structure import reads_of
+from reuse_compiler.graph.structure import initialized, reads_of
 
 
 def cut_model(
@@ -52,8 +52,7 @@ def cut_model(
 
 
 def _check_tensors(graph: onnx.GraphProto, producers: Mapping[str, onnx.NodeProto], names: Iterable[str]) -> None:
-    known = producers.keys() | {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    known |= {tensor.values.name for tensor in graph.sparse_initializer}
+    known = producers.keys() | {value.name for value in graph.input} | initialized(graph)
     for name in names:
         if name not in known:
             raise ModelError(f"the model cannot be cut at '{name}': its main graph has no tensor of that name")

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import onnx_graphsurgeon as gs
 
-from reuse_compiler.graph.structure import graph_at, reads_of
+from reuse_compiler.graph.structure import given_inputs, graph_at, reads_of
 from reuse_compiler.graph.view import GraphView, NodeRef
 
 INITIALIZERS_ARE_INPUTS_BEFORE_IR = 4
@@ -28,8 +28,7 @@ def raise_ir_version(model: onnx.ModelProto, version: int) -> None:
     initializers of older models are inputs because they had to be, and are so no longer.
     """
     if model.ir_version < INITIALIZERS_ARE_INPUTS_BEFORE_IR <= version:
-        initialized = {tensor.name for tensor in model.graph.initializer}
-        kept = [value for value in model.graph.input if value.name not in initialized]
+        kept = given_inputs(model.graph)
         del model.graph.input[:]
         model.graph.input.extend(kept)
     model.ir_version = max(model.ir_version, version)

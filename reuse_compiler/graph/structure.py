@@ -32,12 +32,22 @@ def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
             yield from graphs_of(body)
 
 
+def initialized(graph: onnx.GraphProto) -> set[str]:
+    """Returns the names of a graph's initializers, dense and sparse."""
+    return {tensor.name for tensor in graph.initializer} | {tensor.values.name for tensor in graph.sparse_initializer}
+
+
+def given_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """Returns the inputs that a run must be given, in order: those that are no initializers, too."""
+    constants = initialized(graph)
+    return [value for value in graph.input if value.name not in constants]
+
+
 def reads_of(node: onnx.NodeProto) -> Iterator[str]:
     """Yields the tensors that a node reads from its own graph or those around it, in its bodies too."""
     yield from filter(None, node.input)
     for body in subgraphs_of(node):
-        own = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
-        own |= {tensor.values.name for tensor in body.sparse_initializer}
+        own = {value.name for value in body.input} | initialized(body)
         own |= {name for inner in body.node for name in inner.output}
         read = {name for inner in body.node for name in reads_of(inner)} | {value.name for value in body.output}
         yield from read - own
@@ -57,9 +67,7 @@ def structure_errors(model: onnx.ModelProto) -> list[str]:
 
 
 def _graph_errors(graph: onnx.GraphProto, outer: set[str], where: str) -> Iterator[str]:
-    given = {value.name for value in graph.input}
-    given |= {tensor.name for tensor in graph.initializer}
-    given |= {tensor.values.name for tensor in graph.sparse_initializer}
+    given = {value.name for value in graph.input} | initialized(graph)
     computed: set[str] = set()
     for node in graph.node:
         for name in filter(None, node.output):

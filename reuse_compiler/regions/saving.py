@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from reuse_compiler.errors import ModelError
+from reuse_compiler.errors import DataError, ModelError
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.passes.keep_pixel_major import keep_pixel_major
 from reuse_compiler.passes.layer import Prepared
@@ -24,8 +24,8 @@ from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.plan import LayerPlan, Plan
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
-from reuse_compiler.verification.data import make_repeating
-from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.data import RandomSource
+from reuse_compiler.verification.inputs import Feed, model_inputs
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, RunError, open_session, run_session
 from reuse_compiler.verification.timing import Turns
 
@@ -107,7 +107,7 @@ def measured_saving(
             run_session(reuse, None, feed, COMPILED)
             distinct[name] = _distinct(prepared, rewritten, remaining_ratios(reuse), segment, plan)
         times = _times(runs)
-    except (ModelError, RunError, ValueError, KeyError) as error:
+    except (DataError, ModelError, RunError, ValueError, KeyError) as error:
         logger.info("the nodes behind '%s' are weighed by the cost model: %s", segment.source, error)
         return None
     work = {name: prepared.convolutions[name].spec.multiply_adds for name in distinct["distinct"]}
@@ -149,14 +149,14 @@ def _distinct(
 
 
 def _feed(part: onnx.ModelProto, prepared: Prepared, repeating: bool) -> Feed:
-    """Returns random inputs of a part of the model, which may repeat."""
-    rng, feed = np.random.default_rng(0), {}
-    for value in part.graph.input:
-        shape = prepared.shapes[value.name]
-        if value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT or None in shape:
-            raise ValueError(f"'{value.name}' is no tensor of floats of a known size")
-        array = rng.standard_normal([size or 0 for size in shape]).astype(np.float32)
-        if repeating:
-            make_repeating(array)
-        feed[value.name] = array
-    return feed
+    """Returns random inputs of a part of the model, which may repeat.
+
+    Raises DataError if one is no tensor of floats of a known size.
+    """
+    shapes = {}
+    for spec in model_inputs(part):
+        shape = prepared.shapes[spec.name]
+        if spec.dtype != np.float32 or None in shape:
+            raise DataError(f"'{spec.name}' is no tensor of floats of a known size")
+        shapes[spec.name] = tuple(size or 0 for size in shape)
+    return RandomSource(model_inputs(part), shapes, seed=0, repeating=repeating)[0]

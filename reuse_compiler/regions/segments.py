@@ -9,7 +9,7 @@ from math import prod
 
 import onnx
 
-from reuse_compiler.graph.structure import reads_of
+from reuse_compiler.graph.structure import given_inputs, initialized, reads_of
 from reuse_compiler.passes.keep_pixel_major import BINARY, UNARY
 from reuse_compiler.passes.layer import ConvLayer, Layer, Prepared
 from reuse_compiler.regions.windows import Window, windows_of
@@ -83,10 +83,9 @@ class Flow:
     def __init__(self, model: onnx.ModelProto) -> None:
         graph = model.graph
         self.nodes: Sequence[onnx.NodeProto] = list(graph.node)
-        self.fixed = {tensor.name for tensor in graph.initializer}
+        self.fixed = initialized(graph)
         """The tensors that are the same in every run."""
-        self.fixed |= {tensor.values.name for tensor in graph.sparse_initializer}
-        varying = {value.name for value in graph.input} - self.fixed
+        varying = {value.name for value in given_inputs(graph)}
         self.producer: dict[str, int] = {}
         """By computed tensor that varies: its node."""
         self.reads: list[set[str]] = []

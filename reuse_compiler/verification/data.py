@@ -78,7 +78,7 @@ class RandomSource(Source):
         rng = np.random.default_rng(seed)
         self._feed = {spec.name: _random_array(rng, spec, shapes.get(spec.name)) for spec in specs}
         for array in self._feed.values() if repeating else ():
-            make_repeating(array)
+            _make_repeating(array)
         sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in self._feed.items())
         self.description = f"random normal input {sizes}, seed {seed}" if sizes else "a model without inputs"
 
@@ -96,7 +96,7 @@ class RandomSource(Source):
         return self._feed
 
 
-def make_repeating(array: NDArray[Any]) -> None:
+def _make_repeating(array: NDArray[Any]) -> None:
     """Sets all but the first rows of an image to zero: of axis 2 of [N, C, H, W], or the last of [N, C, W]."""
     if array.ndim in (3, 4):
         rows = array if array.ndim == 3 else array.swapaxes(2, 3)

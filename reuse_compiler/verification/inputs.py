@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import DataError
+from reuse_compiler.graph.structure import given_inputs
 
 MOST_AXES = 5
 """Of an array of which it is looked for the order of axes that fits."""
@@ -85,9 +86,7 @@ class InputSpec:
 
 def model_inputs(model: onnx.ModelProto) -> list[InputSpec]:
     """Returns the inputs that a run must be given, in order (initializers that are also inputs excluded)."""
-    optional = {tensor.name for tensor in model.graph.initializer}
-    optional |= {tensor.values.name for tensor in model.graph.sparse_initializer}
-    return [_spec(value) for value in model.graph.input if value.name not in optional]
+    return list(map(_spec, given_inputs(model.graph)))
 
 
 def check_names(given: Mapping[str, Any], specs: list[InputSpec], where: str) -> None:

@@ -6,7 +6,7 @@
 
 #include "arguments.h"
 #include "errors.h"
-#include "workers.h"
+#include "reuse/workers.h"
 
 struct reuse_plan {
   reuse::ConvAttributes conv;

@@ -12,6 +12,7 @@
 #include "reuse/plan.h"
 #include "reuse/text.h"
 #include "simd/kernels.h"
+#include "static_tables.h"
 #include "stopwatch.h"
 
 namespace reuse {
@@ -234,6 +235,9 @@ TableType parse_table_type(const std::string& name) {
 // reuse, ranges are only clustered one by one; what follows takes them together. Scales of int8 tables need all blocks.
 void reuse_conv(const ReusePlan& plan, const Blocking& blocking, Workspace& workspace, const float* x, float* y) {
   const ReuseAttributes& attributes = plan.attributes();
+  if (const StaticTables* tables = plan.static_tables()) {
+    return static_conv(*tables, plan.encoder(), attributes.gather, blocking, workspace, plan.bias(), x, y);
+  }
   const ConvGeometry& g = blocking.geometry;
   const int64_t bytes_per_cluster = blocking.sub_vector_length() * static_cast<int64_t>(sizeof(float));
   const int64_t room =

@@ -63,7 +63,7 @@ class ClusterKernel final : public Kernel {
     const Blocking blocking = make_blocking(conv_, x, conv_.group);
     const int64_t blocks = blocking.num_blocks(), vectors = blocking.vectors, length = blocking.sub_vector_length();
     require_shape(codes, {blocks, vectors}, "codes");
-    const Clusters clusters = cluster(workspace, blocking, cluster_, x.as<float>(), codes.as<int64_t>());
+    const Clusters clusters = clusters_of(workspace, blocking, x.as<float>(), codes.as<int64_t>(), input(tensors, 2));
     int64_t capacity = 1;
     for (const BlockClusters& block : clusters.blocks) capacity = std::max(capacity, block.count);
     int32_t* ids = output<int32_t>(tensors, 0, {blocks, vectors});
@@ -77,6 +77,17 @@ class ClusterKernel final : public Kernel {
       std::copy_n(block.centroids.data(), block.count * length, rows);
       std::fill(rows + block.count * length, rows + capacity * length, 0.0f);
     }
+  }
+
+  Clusters clusters_of(Workspace& workspace, const Blocking& blocking, const float* x, const int64_t* codes,
+                       const TensorView& given) const {
+    if (cluster_.scope != Scope::kStatic) {
+      checked::require(!has_elements(given), "given centroids are for scope static only");
+      return cluster(workspace, blocking, cluster_, x, codes);
+    }
+    require_rank(given, 3, "given");
+    require_shape(given, {blocking.num_blocks(), given.shape[1], blocking.sub_vector_length()}, "given");
+    return given_clusters(workspace, blocking, given.as<float>(), given.shape[1], x, codes);
   }
 
   ConvAttributes conv_;
@@ -140,15 +151,24 @@ ReuseAttributes read_reuse_attributes(const AttributeSource& source) {
   return a;
 }
 
+constexpr size_t kCentroids = 8;  // of ReuseConv's inputs
+
 // Gives the plan the operands that it lacks, as far as `read(index)` returns them.
 template <typename Read>
 void complete(ReusePlan& plan, Allocator& memory, const Read& read) {
   const ConvAttributes& conv = plan.attributes().conv;
   if (!plan.has_weights()) {
-    const std::optional<TensorView> w = read(1);
-    if (!w) return;
+    const std::optional<TensorView> w = read(1), centroids = read(kCentroids);
+    if (!w || !centroids) return;
     check_weights(*w, conv, std::nullopt);
-    plan.set_weights(memory, in_channels_of(*w, conv), w->shape[0], w->template as<float>());
+    const int64_t in_channels = in_channels_of(*w, conv), out_channels = w->shape[0];
+    if (plan.attributes().cluster.scope == Scope::kStatic) {
+      plan.set_static(in_channels, out_channels, w->template as<float>(), centroids->template as<float>(),
+                      centroids->size());
+    } else {
+      checked::require(!has_elements(*centroids), "centroids are for scope static only");
+      plan.set_weights(memory, in_channels, out_channels, w->template as<float>());
+    }
   }
   if (!plan.has_bias()) {
     const std::optional<TensorView> bias = read(2);
@@ -182,6 +202,8 @@ class ReuseConvKernel final : public Kernel {
         memory_(allocator()),
         plan_(read_reuse_attributes(KernelAttributes(info))) {
     complete(plan_, memory_, [&](size_t index) { return fixed_input(info, index); });
+    checked::require(plan_.is_complete() || plan_.attributes().cluster.scope != Scope::kStatic,
+                     "scope static needs W, bias, the parameters of the hash and centroids that are constant");
   }
 
  private:

@@ -110,6 +110,10 @@ void hash(Workspace& workspace, const Blocking& blocking, const Encoder& encoder
 Clusters cluster(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
                  const int64_t* codes);
 
+// Cluster of scope static: `centroids` are [B, count, L]. Throws std::out_of_range for a code of no centroid.
+Clusters given_clusters(Workspace& workspace, const Blocking& blocking, const float* centroids, int64_t count,
+                        const float* x, const int64_t* codes);
+
 // Hash and Cluster in one: reads each vector once for both, codes need not be kept.
 Clusters hash_and_cluster(Workspace& workspace, const Blocking& blocking, const Encoder& encoder,
                           const ClusterAttributes& attributes, const float* x);

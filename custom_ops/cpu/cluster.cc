@@ -116,7 +116,9 @@ void number_hashed(Workspace& workspace, const Blocking& blocking, const Cluster
 Scope parse_scope(const std::string& name) {
   if (name == "batch") return Scope::kBatch;
   if (name == "image") return Scope::kImage;
-  throw std::invalid_argument("scope is '" + readable(name) + "', must be batch or image");
+  if (name == "session") return Scope::kSession;
+  if (name == "static") return Scope::kStatic;
+  throw std::invalid_argument("scope is '" + readable(name) + "', must be image, batch, session or static");
 }
 
 Metric parse_metric(const std::string& name) {
@@ -129,6 +131,12 @@ void ClusterAttributes::check() const {
   if (!(capacity > 0.0f && capacity <= 1.0f)) {
     throw std::invalid_argument("capacity is " + std::to_string(capacity) + ", must be above 0 and at most 1");
   }
+  if (memory < 0) throw std::invalid_argument("memory is " + std::to_string(memory) + ", must be at least 0");
+  if (scope != Scope::kStatic) return;
+  const bool as_given = !verify && capacity == 1.0f && metric == Metric::kEuclidean;
+  if (!as_given)
+    throw std::invalid_argument(
+        "scope static has the clusters given: verify, capacity and metric must be left at their defaults");
 }
 
 Clusters::Clusters(Allocator& allocator, const Blocking& blocking)

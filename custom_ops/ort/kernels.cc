@@ -132,6 +132,10 @@ class GatherKernel final : public Kernel {
 ReuseAttributes read_reuse_attributes(const AttributeSource& source) {
   ReuseAttributes a{read_conv_attributes(source), read_hash_attributes(source), read_cluster_attributes(source),
                     read_gather_attributes(source), parse_table_type(source.text("table").value_or("float"))};
+  const int64_t keep_tables = source.integer("keep_tables").value_or(1);
+  checked::require(keep_tables == 0 || keep_tables == 1,
+                   "keep_tables is " + std::to_string(keep_tables) + ", must be 0 or 1");
+  a.keep_tables = keep_tables == 1;
   read_data_orders(source, a.conv);
   return a;
 }

@@ -13,7 +13,7 @@
 
 namespace reuse {
 
-enum class Scope { kImage, kBatch };
+enum class Scope { kImage, kBatch, kSession, kStatic };
 enum class Metric { kEuclidean, kAngular };
 enum class TableType { kFloat, kInt8 };
 
@@ -36,6 +36,7 @@ struct ClusterAttributes {
   Metric metric = Metric::kEuclidean;
   float capacity = 1.0f;
   bool verify = false;
+  int64_t memory = int64_t{1} << 26;  // bytes that the clusters kept by scope session may take
 
   void check() const;
 };

@@ -17,6 +17,7 @@ struct ReuseAttributes {
   ClusterAttributes cluster;
   GatherAttributes gather;
   TableType table = TableType::kFloat;
+  bool keep_tables = true;  // of scope static: from run to run
 };
 
 // A ReuseConv for inputs of any size: attributes, and operands checked and brought into the order that runs need. It

@@ -86,5 +86,7 @@ def _fit_block(vectors: Floats, importance: Floats, wanted: Sequence[tuple[int, 
     )
     count, length = vectors.shape
     if load_library().reuse_fit_trees(v, count, length, i, len(wanted), d, n, c, t) != 0:
-        raise LibraryError(f"trees of (depth, leaves) {list(wanted)} cannot be fitted to {count} vectors of {length} elements")
+        raise LibraryError(
+            f"trees of (depth, leaves) {list(wanted)} cannot be fitted to {count} vectors of {length} elements"
+        )
     return list(zip(np.split(coordinates, ends[:-1]), np.split(thresholds, ends[:-1]), strict=True))

@@ -11,7 +11,7 @@ from reuse_compiler.fitting.vectors import Floats, cut
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
-from reuse_compiler.runtime.clustering import Clusters, ClusteringPlan
+from reuse_compiler.runtime.clustering import ClusteringPlan, Clusters
 
 Codes = NDArray[np.int64]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.inputs import LayerInput
 from reuse_compiler.benchmark.report import Floor, FloorStage, MachinePeaks
-from reuse_compiler.reuse.cost import ENTRY_BYTES
 from reuse_compiler.reuse.error_bound import reads
 from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.static_tables import ELEMENT_BYTES
 
 FLOAT_BYTES, ID_BYTES = 4, 4
 ADDS_PER_LANE = {"float": 1, "int8": 2}
@@ -23,7 +23,7 @@ def compute_floor(case: ConvCase, data: LayerInput, peaks: MachinePeaks) -> Floo
     g, blocking, family = case.spec, case.blocking, FAMILIES[case.family]
     lengths = [blocking.block_length(block) for block in range(blocking.num_blocks)]
     elements = blocking.vectors * sum(lengths)
-    entry, kept = ENTRY_BYTES[case.table], case.scope != "batch"
+    entry, kept = ELEMENT_BYTES[case.table], case.scope != "batch"
     tables = entry * sum(data.clusters) * blocking.table_width
     adds = _added_rows(case) * g.group_out_channels
     ids = ID_BYTES * blocking.vectors * blocking.num_blocks

@@ -78,7 +78,8 @@ class LayerBench:
 
     def _operations(self, settings: LayerSettings, ratio: float) -> float:
         blocking, family = settings.blocking(self.layer.spec), FAMILIES[settings.family]
-        return counted_operations(blocking, family, settings.num_hashes, ratio)
+        reuse_rate = 1.0 if settings.scope == "static" else 0.0
+        return counted_operations(blocking, family, settings.num_hashes, ratio, reuse_rate)
 
     def _bind(self, model: onnx.ModelProto, beside: BoundRun | None = None) -> BoundRun:
         label = f"layer '{self.layer.name}'"

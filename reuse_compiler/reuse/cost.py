@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from reuse_compiler.reuse.config import Scope, TableType
 from reuse_compiler.reuse.families import HashFamily
 from reuse_compiler.reuse.geometry import Blocking
+from reuse_compiler.reuse.static_tables import ELEMENT_BYTES
 
 CENTROID_COST = 1.3
 """c: the price of a multiply-add with a centroid. It is above 1, since these are products of changing size that are
@@ -50,8 +51,6 @@ STATIC_GATHER_COST: dict[TableType, float] = {"float": GATHER_COST, "int8": 0.57
 
 TABLE_BYTE_COST = 1.7
 """t: the price of reading a byte of a kept table, in multiply-adds likewise."""
-
-ENTRY_BYTES: dict[TableType, int] = {"float": 4, "int8": 1}
 
 OUTPUT_PASS_COST = 40.0
 """o: the price of transposing and writing an output element, in multiply-adds likewise.
@@ -117,7 +116,7 @@ def predicted_cost(
     if static:
         reuse_rate = 1.0
         entries = remaining_ratio * g.rows * blocking.blocks_per_group * blocking.table_width
-        gathering += TABLE_BYTE_COST * ENTRY_BYTES[table] * entries / dense
+        gathering += TABLE_BYTE_COST * ELEMENT_BYTES[table] * entries / dense
     return Cost(hashing, centroid_cost * (1.0 - reuse_rate) * remaining_ratio, gathering, passes)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
-from reuse_compiler.fitting.centroids import codes_of, codes_plan
-from reuse_compiler.fitting.vectors import Floats, Ids, Places, lifted, reused_rows
+import numpy as np
+from numpy.typing import NDArray
+
+from reuse_compiler.fitting.vectors import Floats, Places, lifted, reused_rows
 from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.runtime.clustering import ClusteringPlan
 
@@ -15,15 +17,11 @@ class Clusterer:
 
     def __init__(self, plan: LayerPlan) -> None:
         self._blocking = plan.settings.blocking(plan.spec)
-        self._centroids = plan.centroids
-        make = ClusteringPlan if plan.centroids is None else codes_plan
-        self._plan = make(self._blocking, plan.settings, plan.parameters)
+        self._plan = ClusteringPlan(self._blocking, plan.settings, plan.parameters, centroids=plan.centroids)
 
-    def ids_and_centroids(self, x: Floats) -> tuple[Ids, Floats]:
+    def ids_and_centroids(self, x: Floats) -> tuple[NDArray[np.int32], Floats]:
         """Returns ids `[B, V]` and centroids `[B, C, L]` of an input as the model has it."""
         found = self._plan.clusters(lifted(x), os.cpu_count() or 1)
-        if self._centroids is not None:
-            return codes_of(found), self._centroids
         return found.ids, found.all_centroids()
 
     def reused_rows(self, x: Floats, places: Places) -> list[Floats]:

@@ -11,7 +11,7 @@ from reuse_compiler.fitting.vectors import Floats, cut
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
-from reuse_compiler.runtime.clustering import ClusteringPlan, Clusters
+from reuse_compiler.runtime.clustering import ClusteringPlan
 
 Codes = NDArray[np.int64]
 
@@ -21,22 +21,11 @@ def static_centroids(vectors: Floats, spec: ConvSpec, settings: LayerSettings, p
     # They are taken as one row of pixels, whatever the layout in which they were drawn.
     loose = ConvSpec(1, vectors.shape[1], 1, len(vectors), spec.group, (1, 1), group=spec.group)
     blocking = Blocking(loose, "channel", settings.sub_vector_length)
-    plan = codes_plan(blocking, settings, parameters, pixel_major_input=True)
-    codes = codes_of(plan.clusters(vectors[None, None], os.cpu_count() or 1))
+    own = settings.model_copy(update={"layout": blocking.layout, "scope": "batch"})
+    plan = ClusteringPlan(blocking, own, parameters, keep_codes=True, pixel_major_input=True)
+    found = plan.clusters(vectors[None, None], os.cpu_count() or 1)
+    codes = np.stack([found.codes(block)[ids] for block, ids in enumerate(found.ids)])
     return means_by_code(cut(vectors, blocking), codes, settings.num_hashes)
-
-
-def codes_plan(
-    blocking: Blocking, settings: LayerSettings, parameters: HashParameters, pixel_major_input: bool = False
-) -> ClusteringPlan:
-    """Returns a plan whose clusters tell the codes of vectors, for `codes_of`."""
-    own = settings.model_copy(update={"scope": "batch", "layout": blocking.layout})
-    return ClusteringPlan(blocking, own, parameters, keep_codes=True, pixel_major_input=pixel_major_input)
-
-
-def codes_of(clusters: Clusters) -> Codes:
-    """Returns the code of every vector, `[B, V]`."""
-    return np.stack([clusters.codes(block)[ids] for block, ids in enumerate(clusters.ids)])
 
 
 def means_by_code(blocks: Floats, codes: Codes, num_hashes: int) -> Floats:

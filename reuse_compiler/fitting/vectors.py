@@ -11,8 +11,6 @@ Floats = NDArray[np.float32]
 Places = NDArray[np.int64]
 """Flat indices over (image, row, column): of input pixels in layout `channel`, of output pixels in layout `patch`."""
 
-Ids = NDArray[np.integer]
-
 LARGEST = 1e15
 """Sums over squares of larger values would leave the range of float32."""
 
@@ -86,7 +84,7 @@ def unfold_at(x: Floats, spec: ConvSpec, group: int, places: Places) -> Floats:
     return rows.reshape(len(places), spec.columns)
 
 
-def reused_rows(ids: Ids, centroids: Floats, blocking: Blocking, places: Places) -> list[Floats]:
+def reused_rows(ids: NDArray[np.int32], centroids: Floats, blocking: Blocking, places: Places) -> list[Floats]:
     """Returns, per group, rows `[n, K]` of the unfolded input, made of centroids `[B, C, L]` by ids `[B, V]`."""
     g = blocking.spec
     if blocking.layout == "patch":
@@ -97,7 +95,7 @@ def reused_rows(ids: Ids, centroids: Floats, blocking: Blocking, places: Places)
     return [unfold_at(image, g, group, places) for group in range(g.group)]
 
 
-def _joined(group: int, ids: Ids, centroids: Floats, blocking: Blocking) -> Floats:
+def _joined(group: int, ids: NDArray[np.int32], centroids: Floats, blocking: Blocking) -> Floats:
     """Returns the vectors `[n, group width]` that the blocks of a group make up."""
     joined = np.empty((ids.shape[1], blocking.group_width), np.float32)
     for index in range(blocking.blocks_per_group):

@@ -6,6 +6,7 @@
 
 #include "arguments.h"
 #include "errors.h"
+#include "reuse/aligned_allocator.h"
 #include "workers.h"
 
 struct reuse_plan {

@@ -1,4 +1,4 @@
-// Memory and threads for kernels that are called from outside ONNX Runtime.
+// Threads for kernels that are called from outside ONNX Runtime.
 #pragma once
 
 #include <condition_variable>
@@ -13,12 +13,6 @@
 #include "reuse/runtime.h"
 
 namespace reuse {
-
-class AlignedAllocator final : public Allocator {
- public:
-  void* allocate(size_t bytes) override;
-  void release(void* memory, size_t bytes) noexcept override;
-};
 
 // Threads that help whoever has work to share out, several callers at once. They are started when they are needed for
 // the first time, and live as long as this object.

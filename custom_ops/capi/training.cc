@@ -6,8 +6,7 @@
 
 #include "arguments.h"
 #include "errors.h"
-#include "reuse/aligned_allocator.h"
-#include "workers.h"
+#include "reuse/workers.h"
 
 struct reuse_plan {
   reuse::ConvAttributes conv;
@@ -15,6 +14,7 @@ struct reuse_plan {
   reuse::ClusterAttributes cluster;
   bool keep_codes;
   std::unique_ptr<const reuse::Encoder> encoder;
+  std::vector<float> given;  // the centroids of scope static
 };
 
 namespace {
@@ -75,6 +75,8 @@ reuse_plan* reuse_plan_create(const reuse_convolution* convolution, const reuse_
     const int64_t in_channels = convolution->in_channels, out_channels = convolution->out_channels;
     const reuse::Blocking blocking = reuse::Blocking::of_any_size(conv, in_channels, out_channels);
     const reuse::HashAttributes hash = reuse::capi::hash_attributes_of(*hashing, blocking);
+    const float* centroids = reuse::capi::centroids_of(*hashing, blocking);
+    const int64_t num_centroids = centroids == nullptr ? 0 : hashing->centroids_size;
     const reuse::HashParameters parameters{hashing->projections, hashing->thresholds, hashing->coordinates};
     return new reuse_plan{conv,
                           in_channels,
@@ -82,7 +84,8 @@ reuse_plan* reuse_plan_create(const reuse_convolution* convolution, const reuse_
                           reuse::capi::cluster_attributes_of(*hashing),
                           hashing->keep_codes != 0,
                           reuse::make_encoder(memory, hash, blocking.num_blocks(), blocking.sub_vector_length(),
-                                              parameters, reuse::capi::sizes_of(*hashing))};
+                                              parameters, reuse::capi::sizes_of(*hashing)),
+                          {centroids, centroids + num_centroids}};
   });
 }
 

@@ -144,6 +144,53 @@ Clusters cluster(Workspace& workspace, const Blocking& blocking, const ClusterAt
   return result;
 }
 
+Clusters given_clusters(Workspace& workspace, const Blocking& blocking, const float* centroids, int64_t count,
+                        const float* x, const int64_t* codes) {
+  const int64_t length = blocking.sub_vector_length();
+  Clusters result(workspace, blocking);
+  for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
+    BlockClusters own(workspace);
+    own.centroids.resize(static_cast<size_t>(count * length));
+    std::copy_n(centroids + block * count * length, count * length, own.centroids.data());
+    own.count = count;
+    result.blocks.push_back(std::move(own));
+  }
+  workspace.parallel.run(blocking.num_blocks(), [&](int64_t block) {
+    BlockClusters& own = result.blocks[static_cast<size_t>(block)];
+    int32_t* ids = result.ids.data() + block * blocking.vectors;
+    Buffer<float> values(workspace, static_cast<size_t>(length * kTileVectors));
+    uint8_t finite[kTileVectors];
+    for (int64_t first = 0; first < blocking.vectors; first += kTileVectors) {
+      const int64_t some = std::min(kTileVectors, blocking.vectors - first);
+      const Tile tile = load_tile(blocking, x, block, first, some, values.data());
+      simd::kernels().all_finite(tile.values, tile.stride, tile.length, some, finite);
+      for (int64_t p = 0; p < some; ++p) {
+        const int64_t code = codes[block * blocking.vectors + first + p];
+        if (code < 0 || code >= count) {
+          throw std::out_of_range("codes hold " + std::to_string(code) + ", but there are " + std::to_string(count) +
+                                  " centroids per block");
+        }
+        ids[first + p] = static_cast<int32_t>(finite[p] != 0 ? code : own.count);
+        if (finite[p] != 0) continue;
+        own.centroids.resize(static_cast<size_t>((own.count + 1) * length));
+        float* centroid = own.centroids.data() + own.count * length;
+        for (int64_t l = 0; l < length; ++l) centroid[l] = l < tile.length ? tile.values[l * tile.stride + p] : 0.0f;
+        ++own.count;
+        ++own.guarded;
+      }
+    }
+  });
+  RunStatistics& statistics = workspace.statistics;
+  statistics.blocks = blocking.num_blocks();
+  statistics.rows = blocking.geometry.rows();
+  statistics.vectors = blocking.num_blocks() * blocking.vectors;
+  for (const BlockClusters& own : result.blocks) {
+    statistics.clusters += own.count;
+    statistics.guarded += own.guarded;
+  }
+  return result;
+}
+
 Clusters hash_and_cluster(Workspace& workspace, const Blocking& blocking, const Encoder& encoder,
                           const ClusterAttributes& attributes, const float* x) {
   Clusters result(workspace, blocking);

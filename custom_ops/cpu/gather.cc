@@ -76,6 +76,22 @@ simd::OutputTile output_tile(const ConvGeometry& g, const GatherAttributes& attr
           pixel_major ? g.out_channels : 1};
 }
 
+}  // namespace
+
+void write_tile(const ConvGeometry& g, const GatherAttributes& attributes, const OutputChannels& output,
+                const PixelTile& tile, bool whole_rows, const simd::Sums& sums, int64_t row_stride) {
+  const simd::Kernels& kernels = simd::kernels();
+  const simd::OutputTile target = output_tile(g, attributes, output, tile.image, tile.row * g.out_w + tile.column);
+  if (whole_rows) return kernels.write_output(sums, tile.rows * tile.columns, target);
+  for (int64_t row = 0; row < tile.rows; ++row) {
+    simd::OutputTile of_row = target;
+    of_row.y += row * g.out_w * of_row.pixel_step;
+    kernels.write_output({sums.values + row * row_stride, sums.stride, false}, tile.columns, of_row);
+  }
+}
+
+namespace {
+
 // Adds and writes one tile of pixels after the other.
 class TileAdder {
  public:
@@ -112,16 +128,7 @@ class TileAdder {
       }
     }
     if (output_ == nullptr) return;
-    const simd::OutputTile target = output_tile(g, attributes_, *output_, tile.image, pixel);
-    if (tiles_.whole_rows()) {
-      kernels.write_output({first, memory_.stride, false}, tile.rows * tile.columns, target);
-      return;
-    }
-    for (int64_t row = 0; row < tile.rows; ++row) {
-      simd::OutputTile of_row = target;
-      of_row.y += row * g.out_w * of_row.pixel_step;
-      kernels.write_output({first + row * row_stride, memory_.stride, false}, tile.columns, of_row);
-    }
+    write_tile(g, attributes_, *output_, tile, tiles_.whole_rows(), {first, memory_.stride, false}, row_stride);
   }
 
  private:

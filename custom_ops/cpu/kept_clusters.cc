@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "large_memory.h"
+
 namespace reuse {
 namespace {
 
@@ -14,14 +16,17 @@ namespace {
 // tables are made for the run alone, in pieces that fit the cache.
 constexpr int64_t kPassingShare = 4;
 
-std::shared_ptr<KeptClusters> copy_of(const KeptClusters& kept, Allocator& allocator) {
+// A state's own memory: whoever asks for its counts may hold it for longer than the session lives.
+LargeMemory memory;
+
+std::shared_ptr<KeptClusters> copy_of(const KeptClusters& kept) {
   auto result = std::make_shared<KeptClusters>();
   result->group_width = kept.group_width;
   result->bytes = kept.bytes;
   result->count = kept.count;
   result->blocks.reserve(kept.blocks.size());
   for (const KeptBlock& block : kept.blocks) {
-    KeptBlock& own = result->blocks.emplace_back(allocator);
+    KeptBlock& own = result->blocks.emplace_back(memory);
     own.make_room(block.codes);
     for (size_t i = 0; i < block.codes.size(); ++i) own.add(block.codes[i], block.rows[i]);
   }
@@ -129,7 +134,7 @@ bool KeptRun::fits(const KeptClusters& kept) const {
 void KeptRun::prepare(KeptClusters& kept) const {
   std::vector<KeptBlock> blocks;
   blocks.reserve(num_blocks_);
-  for (size_t b = 0; b < num_blocks_; ++b) blocks.emplace_back(state_.allocator_);
+  for (size_t b = 0; b < num_blocks_; ++b) blocks.emplace_back(memory);
   kept.blocks = std::move(blocks);
   kept.group_width = group_width_;
   kept.bytes = shape_.bytes;
@@ -141,7 +146,7 @@ std::shared_ptr<RowPool> KeptRun::enlarged(const KeptClusters& kept, RowPool* po
   const int64_t most = limit() + limit() / kPassingShare;
   const int64_t capacity = std::max(before + count, std::min(2 * before, most));
   if (capacity > std::numeric_limits<int32_t>::max()) throw std::bad_alloc();
-  auto result = std::make_shared<RowPool>(state_.allocator_, shape_, capacity);
+  auto result = std::make_shared<RowPool>(memory, shape_, capacity);
   for (const KeptBlock& block : kept.blocks) {
     for (const int32_t row : block.rows) result->copy_row(*pool, row, row);
   }
@@ -159,16 +164,16 @@ int64_t KeptRun::take_in_state(int64_t count) {
 }
 
 bool KeptRun::take_rows(const std::vector<NewClusters>& found) {
-  int64_t all = 0, keepable = 0;
+  int64_t all = 0, to_keep = 0;
   for (const NewClusters& block : found) {
     all += block.clusters.count;
-    keepable += std::count(block.keepable.begin(), block.keepable.end(), uint8_t{1});
+    to_keep += std::count(block.shared.begin(), block.shared.end(), uint8_t{1});
   }
   int64_t kept = 0;
   bool with_others = false;
   {
     const std::lock_guard<std::mutex> lock(state_.mutex_);
-    kept = std::clamp<int64_t>(limit() - state_.kept_->count, 0, keepable);
+    kept = std::clamp<int64_t>(limit() - state_.kept_->count, 0, to_keep);
     with_others = all - kept <= limit() / kPassingShare;
     const int64_t count = with_others ? all : kept;
     if (count == 0) return all == 0;
@@ -194,7 +199,7 @@ void KeptRun::hand_out(const std::vector<NewClusters>& found, int64_t kept, bool
     RowRange of_kept{next, 0}, of_others{other, 0};
     rows_[b].assign(static_cast<size_t>(block.clusters.count), -1);
     for (size_t c = 0; c < rows_[b].size(); ++c) {
-      const bool is_kept = block.keepable[c] != 0 && next < end;
+      const bool is_kept = block.shared[c] != 0 && next < end;
       if (!is_kept && !with_others) continue;
       const int64_t row = is_kept ? next++ : other++;
       ++(is_kept ? of_kept : of_others).count;
@@ -221,13 +226,13 @@ void KeptRun::add(const std::vector<NewClusters>& found) {
   for (size_t b = 0; b < found.size(); ++b) {
     for (size_t c = 0; c < rows_[b].size(); ++c) {
       if (target->count + static_cast<int64_t>(joining.size()) >= limit()) break;
-      if (found[b].keepable[c] == 0 || rows_[b][c] < 0) continue;
+      if (found[b].shared[c] == 0 || rows_[b][c] < 0) continue;
       if (target->blocks[b].places.find(found[b].codes[c]) < 0) joining.push_back({b, c, rows_[b][c]});
     }
   }
   if (joining.empty()) return;
   // All that may fail comes first.
-  if (target.use_count() > 2) target = copy_of(*target, state_.allocator_);  // than the state and this function see it
+  if (target.use_count() > 2) target = copy_of(*target);  // than the state and this function see it
   std::vector<std::vector<int64_t>> codes(found.size());
   for (const Joining& one : joining) codes[one.block].push_back(found[one.block].codes[one.cluster]);
   for (size_t b = 0; b < found.size(); ++b) target->blocks[b].make_room(codes[b]);

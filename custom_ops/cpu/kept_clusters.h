@@ -69,9 +69,9 @@ struct KeptClusters {
 // Clusters of one block that a run made, in the order of first appearance.
 struct NewClusters {
   BlockClusters clusters;
-  std::vector<int64_t> codes;     // by cluster
-  std::vector<uint8_t> keepable;  // whether they are shared and their code is unknown
-  int64_t known;                  // vectors that took a kept cluster
+  std::vector<int64_t> codes;   // by cluster
+  std::vector<uint8_t> shared;  // by cluster: not one of the guard's, which are not kept
+  int64_t known;                // vectors that took a kept cluster
 };
 
 // Rows in succession.

@@ -13,6 +13,7 @@
 #include "reuse/text.h"
 #include "session_conv.h"
 #include "simd/kernels.h"
+#include "static_tables.h"
 #include "stopwatch.h"
 
 namespace reuse {
@@ -237,6 +238,9 @@ void reuse_conv(const ReusePlan& plan, ReuseState* state, const Blocking& blocki
                 const float* x, float* y) {
   if (state != nullptr) return reuse_conv_of_session(plan, *state, blocking, workspace, x, y);
   const ReuseAttributes& attributes = plan.attributes();
+  if (const StaticTables* tables = plan.static_tables()) {
+    return static_conv(*tables, plan.encoder(), attributes.gather, blocking, workspace, plan.bias(), x, y);
+  }
   const ConvGeometry& g = blocking.geometry;
   const int64_t bytes_per_cluster = blocking.sub_vector_length() * static_cast<int64_t>(sizeof(float));
   const int64_t room =

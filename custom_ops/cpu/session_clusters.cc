@@ -45,7 +45,8 @@ class SessionNumbering {
         continue;
       }
       if (tile.values == nullptr) tile = read();
-      ids[p] = -1 - number(tile, p, codes[p], sharable, place >= 0);
+      // A code whose kept member has other bits is closed to all others.
+      ids[p] = -1 - number(tile, p, codes[p], sharable && place < 0);
     }
   }
 
@@ -57,16 +58,16 @@ class SessionNumbering {
         sums_.write(c, own.members[static_cast<size_t>(c)], own.centroids.data() + c * length_);
       }
     }
-    return {std::move(own), std::move(codes_), std::move(keepable_), vectors_known_};
+    return {std::move(own), std::move(codes_), std::move(shared_), vectors_known_};
   }
 
  private:
-  int32_t number(const Tile& tile, int64_t vector, int64_t code, bool sharable, bool is_known) {
+  int32_t number(const Tile& tile, int64_t vector, int64_t code, bool sharable) {
     const int64_t before = numbering_.count(), shared_before = numbering_.shared();
     const int32_t id = numbering_.number(tile, vector, code, sharable);
     if (numbering_.count() > before) {
       codes_.push_back(code);
-      keepable_.push_back(numbering_.shared() > shared_before && !is_known ? 1 : 0);
+      shared_.push_back(numbering_.shared() > shared_before ? 1 : 0);
     }
     if (verify_) return id;
     sums_.make_room(numbering_.count());
@@ -82,7 +83,7 @@ class SessionNumbering {
   BlockNumbering numbering_;
   VectorSums sums_;
   std::vector<int64_t> codes_;
-  std::vector<uint8_t> keepable_;
+  std::vector<uint8_t> shared_;
   int64_t vectors_known_ = 0;
 };
 

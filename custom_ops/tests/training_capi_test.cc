@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "../capi/workers.h"
+#include "reuse/workers.h"
 #include "reuse/cuda_training_capi.h"
 #include "support.h"
 #include "test.h"

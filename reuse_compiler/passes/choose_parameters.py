@@ -137,7 +137,8 @@ def _decide(
     parameters = fitted.parameters.get(layer.name)
     if parameters is None:
         parameters = _random_hash(layer, settings, options, config)
-    plan = LayerPlan(layer.spec, settings, parameters, fitted.weights.get(layer.name))
+    weights, centroids = fitted.weights.get(layer.name), fitted.centroids.get(layer.name)
+    plan = LayerPlan(layer.spec, settings, parameters, weights, centroids)
     plan.check(layer.name)
     return Decision(layer, reason, plan, settings, cost)
 

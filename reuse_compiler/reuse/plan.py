@@ -16,6 +16,11 @@ from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
+NO_CENTROIDS = (
+    "scope static needs centroids: reuse-calibrate --scope static finds them, "
+    "and reuse-compile --config takes its result"
+)
+
 
 @dataclass(frozen=True)
 class LayerWeights:
@@ -34,10 +39,15 @@ class LayerPlan:
     parameters: HashParameters
     weights: LayerWeights | None = None
     """Those that were fitted for reuse; None: the model's own."""
+    centroids: npt.NDArray[np.float32] | None = None
+    """Those of scope static [B, 2^H, L], by code; None with another scope."""
+    keep_tables: bool = True
+    """Whether scope static keeps its tables between runs."""
 
     def check(self, layer: str) -> None:
-        """Raises ConfigError, naming the layer, unless parameters and weights fit the settings and the convolution."""
+        """Raises ConfigError, naming the layer, unless all arrays fit the settings and the convolution."""
         check_parameters(self.parameters, self.settings, self.settings.blocking(self.spec), layer)
+        self._check_centroids(layer)
         if self.weights is None:
             return
         shape = self.spec.weight_shape
@@ -49,6 +59,20 @@ class LayerPlan:
                 raise ConfigError(f"layer '{layer}': '{name}' has shape {array.shape}, expected {expected}")
             if not np.isfinite(array).all():
                 raise ConfigError(f"layer '{layer}': '{name}' has values that are not finite")
+
+    def _check_centroids(self, layer: str) -> None:
+        settings, centroids = self.settings, self.centroids
+        if settings.scope != "static":
+            if centroids is not None:
+                raise ConfigError(f"layer '{layer}': scope '{settings.scope}' takes no centroids, only 'static' does")
+            return
+        if centroids is None:
+            raise ConfigError(f"layer '{layer}': {NO_CENTROIDS}")
+        expected = (settings.blocking(self.spec).num_blocks, 2**settings.num_hashes, settings.sub_vector_length)
+        if centroids.shape != expected:
+            raise ConfigError(f"layer '{layer}': 'centroids' has shape {centroids.shape}, expected {expected}")
+        if not np.isfinite(centroids).all():
+            raise ConfigError(f"layer '{layer}': 'centroids' has values that are not finite")
 
 
 Plan = Mapping[str, LayerPlan]

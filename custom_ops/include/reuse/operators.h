@@ -116,6 +116,10 @@ Clusters cluster(Workspace& workspace, const Blocking& blocking, const ClusterAt
 void cluster(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes, ReuseState& state,
              const float* x, const int64_t* codes, const std::function<void(const Clusters&)>& use);
 
+// Cluster of scope static: `centroids` are [B, count, L]. Throws std::out_of_range for a code of no centroid.
+Clusters given_clusters(Workspace& workspace, const Blocking& blocking, const float* centroids, int64_t count,
+                        const float* x, const int64_t* codes);
+
 // Hash and Cluster in one: reads each vector once for both, codes need not be kept.
 Clusters hash_and_cluster(Workspace& workspace, const Blocking& blocking, const Encoder& encoder,
                           const ClusterAttributes& attributes, const float* x);

@@ -21,6 +21,8 @@ struct ReuseAttributes {
   bool keep_tables = true;  // of scope static: from run to run
 };
 
+class StaticTables;
+
 // A ReuseConv for inputs of any size: attributes, and operands checked and brought into the order that runs need. It
 // refers to nothing of who gives the operands. What is not constant is set for each run, in a copy of what is; copies
 // share the operands that they have. Each setter throws std::invalid_argument for what makes no sense.
@@ -32,9 +34,12 @@ class ReusePlan {
   void set_weights(Allocator& allocator, int64_t in_channels, int64_t out_channels, const float* weights);
   // Null for none. After the weights, as is the next.
   void set_bias(const float* bias, int64_t size);
+  // For scope static, in place of set_weights: `centroids` are [B, 2^H, L], of so many elements.
+  void set_static(int64_t in_channels, int64_t out_channels, const float* weights, const float* centroids,
+                  int64_t size);
   void set_hash(Allocator& allocator, const HashParameters& parameters, const HashParameterSizes& sizes);
 
-  bool has_weights() const { return weights_ != nullptr; }
+  bool has_weights() const { return weights_ != nullptr || static_tables_ != nullptr; }
   bool has_bias() const { return bias_ != nullptr; }
   bool has_hash() const { return encoder_ != nullptr; }
   bool is_complete() const { return has_weights() && has_bias() && has_hash(); }
@@ -50,12 +55,15 @@ class ReusePlan {
 
   const Encoder& encoder() const { return *encoder_; }
   const PackedWeights& weights() const { return *weights_; }
+  // Null unless the scope is static.
+  const StaticTables* static_tables() const { return static_tables_.get(); }
   const float* bias() const { return bias_->empty() ? nullptr : bias_->data(); }
 
  private:
   ReuseAttributes attributes_;
   Blocking any_size_;
   std::shared_ptr<const PackedWeights> weights_;
+  std::shared_ptr<const StaticTables> static_tables_;
   std::shared_ptr<const std::vector<float>> bias_;  // empty for none
   std::shared_ptr<const Encoder> encoder_;
 };

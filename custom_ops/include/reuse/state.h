@@ -5,8 +5,6 @@
 #include <memory>
 #include <mutex>
 
-#include "reuse/aligned_allocator.h"
-
 namespace reuse {
 
 struct KeptClusters;
@@ -32,8 +30,6 @@ class ReuseState {
  private:
   friend class KeptRun;
 
-  // Its own memory: whoever asks for counts may hold the state for longer than the kernel lives.
-  AlignedAllocator allocator_;
   int64_t memory_;
   mutable std::mutex mutex_;  // of what follows
   // Replaced, never changed, while runs see it; so are the rows of clusters in it.

@@ -1,4 +1,4 @@
-// Threads for kernels that are called from outside ONNX Runtime.
+// Memory and threads for what runs outside of a run of ONNX Runtime.
 #pragma once
 
 #include <condition_variable>
@@ -13,6 +13,12 @@
 #include "reuse/runtime.h"
 
 namespace reuse {
+
+class AlignedAllocator final : public Allocator {
+ public:
+  void* allocate(size_t bytes) override;
+  void release(void* memory, size_t bytes) noexcept override;
+};
 
 // Threads that help whoever has work to share out, several callers at once. They are started when they are needed for
 // the first time, and live as long as this object.

@@ -1,4 +1,4 @@
-#include "workers.h"
+#include "reuse/workers.h"
 
 #ifndef _WIN32
 #include <pthread.h>
@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <new>
 
 namespace reuse {
 namespace {
@@ -27,7 +28,17 @@ Workers& shared_workers() {
   return *found;
 }
 
+constexpr std::align_val_t kAlignment{64};
+
 }  // namespace
+
+void* AlignedAllocator::allocate(size_t bytes) {
+  // C++ libraries round the size up to the alignment, and not all look whether that overflows.
+  if (bytes > SIZE_MAX - static_cast<size_t>(kAlignment)) throw std::bad_alloc();
+  return ::operator new(bytes, kAlignment);
+}
+
+void AlignedAllocator::release(void* memory, size_t) noexcept { ::operator delete(memory, kAlignment); }
 
 Workers::~Workers() {
   {

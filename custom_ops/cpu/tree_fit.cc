@@ -133,7 +133,9 @@ class Fit {
     edges = edges_on_grid(gaps);
     // Where edges tell all values apart, a grid must, too: few distinct vectors get a leaf each.
     const auto values = std::unique(sorted.begin(), sorted.end()) - sorted.begin();
-    if (edges.size() < gaps.size() && (edges.empty() || static_cast<int64_t>(gaps.size()) + 1 == values)) {
+    const bool all_apart = static_cast<int64_t>(gaps.size()) + 1 == values;
+    const auto in_gap = [](float edge, const Gap& gap) { return gap.below <= edge && edge < gap.above; };
+    if (edges.empty() || (all_apart && !std::equal(edges.begin(), edges.end(), gaps.begin(), gaps.end(), in_gap))) {
       edges.clear();
       for (const Gap& gap : gaps) edges.push_back(gap.middle());
     }

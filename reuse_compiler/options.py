@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from reuse_compiler.flags import Conflict, Flag, Panel
-from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType
+from reuse_compiler.reuse.config import DEFAULT_MEMORY, FamilyName, Lowering, Metric, Scope, TableType
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Layout
 
@@ -99,7 +99,11 @@ class CompileOptions(BaseModel):
         Scope | None,
         HOW,
         PER_LAYER,
-        Flag("Whether vectors of one image or of the whole batch share clusters.", default="batch"),
+        Flag(
+            "Which vectors share clusters: those of one image, of the whole batch, or of all runs of a session; or all "
+            "take static clusters, which calibration finds (needs --config or --calibration-data).",
+            default="batch",
+        ),
     ] = None
     layout: Annotated[
         Literal["auto", Layout],
@@ -132,6 +136,26 @@ class CompileOptions(BaseModel):
             "What products are kept as: int8 makes small L affordable at a little error (fused only).", default="float"
         ),
     ] = None
+    memory: Annotated[
+        int | None,
+        Field(ge=0, lt=2**63),
+        SETTING,
+        Flag(
+            "The most that the clusters of scope session may take, by layer.",
+            metavar="BYTES",
+            default=f"{DEFAULT_MEMORY}",
+        ),
+    ] = None
+    table_memory: Annotated[
+        int,
+        Field(ge=0, lt=2**43),
+        HOW,
+        Flag(
+            "The most that the tables of static layers may take, which sessions keep; layers beyond it make theirs "
+            "in each run.",
+            metavar="MIB",
+        ),
+    ] = 512
     lowering: Annotated[Lowering, HOW, FOUND_OUT, Flag("One operator per layer, or its four stages to look into.")] = (
         "fused"
     )

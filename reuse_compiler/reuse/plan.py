@@ -15,6 +15,7 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
+from reuse_compiler.reuse.static_tables import table_bytes
 
 NO_CENTROIDS = (
     "scope static needs centroids: reuse-calibrate --scope static finds them, "
@@ -43,6 +44,11 @@ class LayerPlan:
     """Those of scope static [B, 2^H, L], by code; None with another scope."""
     keep_tables: bool = True
     """Whether scope static keeps its tables between runs."""
+
+    @property
+    def table_bytes(self) -> int:
+        """What the tables of scope static take, kept or not; 0 with another scope."""
+        return table_bytes(self.spec, self.settings)
 
     def check(self, layer: str) -> None:
         """Raises ConfigError, naming the layer, unless all arrays fit the settings and the convolution."""

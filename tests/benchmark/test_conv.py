@@ -123,7 +123,7 @@ def test_operators_that_find_other_clusters_are_a_defect(small_case: MakeCase, m
         return LayerInput(data.x, data.num_hashes, data.parameters, data.distinct, (28, 29))
 
     monkeypatch.setattr("reuse_compiler.benchmark.conv.build_input", wrong)
-    with pytest.raises(VerificationError, match=r"found 58 clusters per run .* that has 57"):
+    with pytest.raises(VerificationError, match=r"found 58 clusters per run .* must find 57"):
         measure_conv(small_case(), ONCE)
 
 

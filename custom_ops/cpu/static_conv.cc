@@ -90,8 +90,10 @@ class StaticConv {
     for (int64_t first = 0; first < planes_.batch; first += images_at_once()) {
       add_images(first, std::min(planes_.batch, first + images_at_once()), offsets.data());
     }
+    if (all_finite) return;
     Stopwatch watch(workspace_.statistics.gather_ns);
-    if (!all_finite) mend(x);
+    count_own(x);
+    mend(x);
   }
 
   template <typename Offset>
@@ -312,6 +314,23 @@ class StaticConv {
     write_tile(g, attributes_, output, tile, pixels_.whole_rows(), {sums, channels, false}, row_sums);
   }
 
+  // Counts the vectors that are clusters of their own.
+  void count_own(const float* x) const {
+    std::atomic<int64_t> own{0};
+    workspace_.parallel.run(blocking_.num_blocks(), [&](int64_t block) {
+      Buffer<float> values(workspace_, static_cast<size_t>(blocking_.sub_vector_length() * kTileVectors));
+      uint8_t finite[kTileVectors];
+      for (int64_t first = 0; first < blocking_.vectors; first += kTileVectors) {
+        const int64_t count = std::min(kTileVectors, blocking_.vectors - first);
+        const Tile tile = load_tile(blocking_, x, block, first, count, values.data());
+        simd::kernels().all_finite(tile.values, tile.stride, tile.length, count, finite);
+        own += std::count(finite, finite + count, uint8_t{0});
+      }
+    });
+    workspace_.statistics.clusters += own;
+    workspace_.statistics.guarded += own;
+  }
+
   // Gives the outputs that read a vector with a NaN or an infinity, which are never finite, what these vectors' dense
   // products make of them. It hardly ever happens, so it looks for them anew.
   void mend(const float* x) const {
@@ -414,6 +433,7 @@ void static_conv(const StaticTables& tables, const Encoder& encoder, const Gathe
   statistics.rows = blocking.geometry.rows();
   statistics.vectors = blocking.num_blocks() * blocking.vectors;
   statistics.clusters = blocking.num_blocks() * tables.operands().clusters;
+  if (tables.operands().keep) statistics.table_bytes = tables.bytes();
   if (blocking.geometry.rows() == 0 || blocking.geometry.out_channels == 0) return;
   StaticConv(tables, attributes, blocking, workspace, bias, y).run(encoder, x);
 }

@@ -36,6 +36,16 @@ RegularExpression = Annotated[str, AfterValidator(_check_regular_expression)]
 # Options that several commands have.
 Layers = Annotated[RegularExpression | None, Flag("Only layers in whose name this is found.", metavar="RE")]
 Exclude = Annotated[RegularExpression | None, Flag("No layers in whose name this is found.", metavar="RE")]
+TableMemory = Annotated[
+    int,
+    Field(ge=0, lt=2**43),
+    Flag(
+        "The most that the tables of static layers may take, which sessions keep; layers beyond it make theirs in each "
+        "run.",
+        metavar="MIB",
+    ),
+]
+DEFAULT_TABLE_MEMORY = 512
 Seed = Annotated[int, Field(ge=0), Flag("Seed of everything random.")]
 Threads = Annotated[int, Field(ge=1), Flag("Threads that each model runs with.")]
 Shapes = Annotated[
@@ -146,16 +156,7 @@ class CompileOptions(BaseModel):
             default=f"{DEFAULT_MEMORY}",
         ),
     ] = None
-    table_memory: Annotated[
-        int,
-        Field(ge=0, lt=2**43),
-        HOW,
-        Flag(
-            "The most that the tables of static layers may take, which sessions keep; layers beyond it make theirs "
-            "in each run.",
-            metavar="MIB",
-        ),
-    ] = 512
+    table_memory: Annotated[TableMemory, HOW] = DEFAULT_TABLE_MEMORY
     lowering: Annotated[Lowering, HOW, FOUND_OUT, Flag("One operator per layer, or its four stages to look into.")] = (
         "fused"
     )

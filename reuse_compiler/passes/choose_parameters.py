@@ -18,7 +18,7 @@ from reuse_compiler.reuse.cost import Cost, expected_remaining_ratio, predicted_
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
-from reuse_compiler.reuse.plan import NO_CENTROIDS, LayerPlan, Plan
+from reuse_compiler.reuse.plan import NO_CENTROIDS, LayerPlan, Plan, within_memory
 from reuse_compiler.reuse.policies import num_hashes_range
 from reuse_compiler.reuse.seeds import layer_generator
 
@@ -86,20 +86,8 @@ def choose_parameters(
         raise ConfigError(NO_CENTROIDS)
     warn_if_none_selected(layers, options.layers)
     decisions = [_decide(layer, options, config, fitted, remaining_ratios.get(layer.name)) for layer in layers]
-    return _within_memory(decisions, options.table_memory * 2**20)
-
-
-def _within_memory(decisions: Sequence[Decision], memory: int) -> list[Decision]:
-    """Returns the decisions with the tables of layers that no memory is left for made in each run."""
-    result = []
-    for decision in decisions:
-        plan = decision.plan
-        if plan is not None and plan.table_bytes > memory:
-            decision = replace(decision, plan=replace(plan, keep_tables=False))
-        elif plan is not None:
-            memory -= plan.table_bytes
-        result.append(decision)
-    return result
+    plan = within_memory(plan_of(decisions), options.table_memory * 2**20)
+    return [replace(decision, plan=plan.get(decision.layer.name)) for decision in decisions]
 
 
 def _check_config(layers: Sequence[Layer], options: CompileOptions, config: ReuseConfig) -> None:

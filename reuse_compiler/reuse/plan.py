@@ -6,7 +6,7 @@ Compiling, calibration and a configuration file each make one; `pipeline.apply_p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,16 @@ class LayerPlan:
 
 Plan = Mapping[str, LayerPlan]
 """The plan of each layer by its name; convolutions without an entry stay dense."""
+
+
+def within_memory(plan: Plan, memory: int) -> Plan:
+    """Returns the plan with the static tables of those layers kept that `memory` bytes hold, in their order."""
+    result = {}
+    for name, layer in plan.items():
+        kept = layer.table_bytes <= memory
+        memory -= layer.table_bytes if kept else 0
+        result[name] = replace(layer, keep_tables=kept)
+    return result
 
 
 def check_parameters(parameters: HashParameters, settings: LayerSettings, blocking: Blocking, layer: str) -> None:

@@ -431,17 +431,20 @@ class InOrder final : public Parallel {
 };
 
 TEST(a_run_that_fails_leaves_the_state_as_it_was) {
-  for (const int64_t clusters : {100000, 60}) {
-    Problem layer = session_problem(3);
-    layer.cluster.memory = clusters * cluster_bytes(layer, true);
-    std::mt19937 random(6);
-    PoisonedAllocator allocator;
-    const ReusePlan plan = layer.plan(allocator);
-    ReuseState state(layer.cluster.memory), other(layer.cluster.memory);
-    const Problem first = of_input(layer, random), second = of_input(layer, random);
+  std::mt19937 random(6);
+  Problem layer = channel_problem(random, "sign", 8, 16, 12, 20, 1);
+  layer.cluster.scope = Scope::kSession;
+  PoisonedAllocator allocator;
+  const ReusePlan plan = layer.plan(allocator);
+  const Problem first = of_input(layer, random), second = of_input(layer, random);
+  ReuseState all(layer.cluster.memory);
+  run_fused(plan, all, first);
+  const int64_t before = all.counts().clusters;
+  for (const int64_t room : {1000, 5}) {  // all of the second run's clusters, or some
+    const int64_t memory_bytes = (before + room) * cluster_bytes(layer, true);
+    ReuseState state(memory_bytes), other(memory_bytes);
     run_fused(plan, state, first);
     run_fused(plan, other, first);
-    const int64_t before = state.counts().clusters;
     const ConvGeometry& g = second.blocking.geometry;
     std::vector<float> y = poisoned<float>(g.rows() * g.out_channels);
     int64_t failures = 0;

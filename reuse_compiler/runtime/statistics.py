@@ -57,6 +57,8 @@ class NodeStatistics(BaseModel):
     """Clusters that scope session keeps now, of all blocks."""
     state_bytes: int = 0
     """What these count for, in bytes."""
+    table_bytes: int = 0
+    """Tables that scope static keeps from run to run; sessions with equal layers share them."""
     seconds: StageSeconds
     scratch_bytes: int
     """Working memory of a run, in bytes."""

@@ -98,7 +98,7 @@ struct GatherKernel {
     float out[kMostTileChannels][kPixels + 1];
   };
   struct Sums {
-    float values[kItems][kAtOnce];
+    EntrySum<Entry> values[kItems][kAtOnce];
   };
 
   Shape shape;
@@ -110,6 +110,7 @@ struct GatherKernel {
   ActivationOperands activation;
   ChannelTiles tiles;
   T* y;
+  const float* channel_scales;  // [M], which sums of int8 entries are multiplied with; else null
 
   REUSE_BOTH int64_t blocks() const {
     return static_cast<int64_t>(divide_up(shape.rows, kPixels)) * shape.group * tiles.count;
@@ -290,7 +291,7 @@ struct GatherKernel {
       for (int i = 0; i < kLoads; ++i) {
         const float factor = shared.terms[part % 3][t + i / kItems].factor;
         REUSE_UNROLL
-        for (int j = 0; j < kAtOnce; ++j) sums.values[i % kItems][j] += loaded[i][j] * factor;
+        for (int j = 0; j < kAtOnce; ++j) loaded[i].add_to(sums.values[i % kItems][j], j, factor);
       }
     }
     return lacks_rows;
@@ -338,7 +339,14 @@ struct GatherKernel {
     if (own.pixel == kPixels) return;
     REUSE_UNROLL
     for (int i = 0; i < kItems * kAtOnce; ++i) {
-      shared.out[own.channel + i % kAtOnce][own.pixel + i / kAtOnce] += sums.values[i / kAtOnce][i % kAtOnce];
+      const int32_t channel = own.channel + i % kAtOnce;
+      float sum = static_cast<float>(sums.values[i / kAtOnce][i % kAtOnce]);
+      if (channel_scales != nullptr && channel < tile.channels) {
+        sum *= channel_scales[tile.group * shape.group_out_channels + tile.start + channel];
+      }
+      // Vectors without a row may have made an output infinite, which it shall stay whatever the rows are.
+      float& out = shared.out[channel][own.pixel + i / kAtOnce];
+      if (is_finite(out)) out += sum;
     }
   }
 

@@ -5,7 +5,9 @@
 #include "attributes.h"
 #include "cuda_settings.h"
 #include "node_counts.h"
+#include "reuse/checked.h"
 #include "reuse/cuda_device.h"
+#include "static_memory.h"
 
 namespace reuse::ort {
 namespace {
@@ -42,6 +44,12 @@ std::shared_ptr<cuda::DeviceAllocator> device_allocator(const KernelInfo* info) 
 std::shared_ptr<cuda::CopyStream> copy_stream(int device) {
   static auto* const streams = new cuda::CopyStreams;  // never destroyed, as the registry of statistics
   return streams->get(cuda::device_api(), device);
+}
+
+// Refuses scope session: its clusters would have to come back from the device before a run can end.
+void require_cuda_scope(const ClusterAttributes& attributes) {
+  checked::require(attributes.scope != Scope::kSession,
+                   "scope session has no CUDA kernel: give the node to the CPU provider, or choose another scope");
 }
 
 class CudaKernel : public Kernel {
@@ -167,22 +175,36 @@ class CudaCluster final : public CountingKernel {
   CudaCluster(const KernelInfo* info, const CudaSetup& setup)
       : CountingKernel(info, "Cluster", setup),
         conv_(read_conv_attributes(KernelAttributes(info))),
-        cluster_(read_cluster_attributes(KernelAttributes(info))) {}
+        cluster_(read_cluster_attributes(KernelAttributes(info))) {
+    require_cuda_scope(cluster_);
+  }
 
  private:
   void run(KernelContext* tensors, Workspace& workspace) const override {
-    const TensorView x = input(tensors, 0), codes = input(tensors, 1);
+    const TensorView x = input(tensors, 0), codes = input(tensors, 1), given = input(tensors, 2);
     const Blocking blocking = make_blocking(conv_, x, conv_.group);
-    const int64_t blocks = blocking.num_blocks();
+    const int64_t blocks = blocking.num_blocks(), length = blocking.sub_vector_length();
+    const bool is_static = cluster_.scope == Scope::kStatic;
     require_shape(codes, {blocks, blocking.vectors}, "codes");
+    require_given(given, cluster_);
+    if (is_static) require_shape(given, {blocks, given.shape[1], length}, "given");
+    const int64_t clusters = is_static ? given.shape[1] : 0;
+    const int64_t rows = is_static ? cuda::given_rows(blocking, clusters) : cuda::cluster_rows(blocking);
     int32_t* ids = output<int32_t>(tensors, 0, {blocks, blocking.vectors});
-    void* centroids = output<uint8_t>(tensors, 1, {blocks, cuda::cluster_rows(blocking), blocking.sub_vector_length()});
+    void* centroids = output<uint8_t>(tensors, 1, {blocks, rows, length});
     int32_t* counts = output<int32_t>(tensors, 2, {blocks});
     const cuda::Execution own = execution(tensors);
-    const auto scratch = lease(own, cuda::cluster_scratch(element(), blocking, cluster_), workspace.statistics);
+    const size_t bytes = is_static ? cuda::given_scratch(element(), blocking, clusters)
+                                   : cuda::cluster_scratch(element(), blocking, cluster_);
+    const auto scratch = lease(own, bytes, workspace.statistics);
     counted(blocking, workspace.statistics, [&] {
-      cuda::cluster(own, element(), blocking, cluster_, x.data, codes.as<int64_t>(), ids, centroids, counts, sums(),
-                    scratch.data());
+      if (is_static) {
+        cuda::given_clusters(own, element(), blocking, given.data, clusters, x.data, codes.as<int64_t>(), ids,
+                             centroids, counts, sums(), scratch.data());
+      } else {
+        cuda::cluster(own, element(), blocking, cluster_, x.data, codes.as<int64_t>(), ids, centroids, counts, sums(),
+                      scratch.data());
+      }
     });
   }
 
@@ -240,65 +262,131 @@ class CudaGather final : public CudaKernel {
   GatherAttributes gather_;
 };
 
+// What nodes of scope static have made, in all sessions.
+StaticMemories& static_memories() {
+  static auto* const memories = new StaticMemories;  // never destroyed, as the registry of statistics
+  return *memories;
+}
+
 class CudaReuseConv final : public CountingKernel {
  public:
   CudaReuseConv(const KernelInfo* info, const CudaSetup& setup)
       : CountingKernel(info, "ReuseConv", setup),
-        conv_(read_conv_attributes(KernelAttributes(info))),
-        hash_(read_hash_attributes(KernelAttributes(info))),
-        cluster_(read_cluster_attributes(KernelAttributes(info))),
-        gather_(read_gather_attributes(KernelAttributes(info))),
+        attributes_(read_reuse_attributes(KernelAttributes(info))),
         stages_are_timed_(setup.settings.stages_timed) {
-    parse_table_type(KernelAttributes(info).text("table").value_or("float"));  // says no more than a float16 table does
-    read_data_orders(KernelAttributes(info), conv_);
-    check_constant_coordinates(info, 5, conv_.sub_vector_length);
-    const TensorView w = constant_input(info, 1);
-    if (w.present()) pack_once(w);
+    require_cuda_scope(attributes_.cluster);
+    check_constant_coordinates(info, 5, attributes_.conv.sub_vector_length);
+    const TensorView w = constant_input(info, 1), centroids = constant_input(info, kCentroids);
+    if (is_static()) {
+      for (const size_t index : {size_t{1}, size_t{2}, size_t{3}, size_t{4}, size_t{5}, kCentroids}) {
+        checked::require(fixed_input(info, index).has_value(), kNotConstant);
+      }
+      make_static(w, centroids);
+    } else {
+      checked::require(!has_elements(centroids), "centroids are for scope static only");
+      if (w.present()) pack_once(w);
+    }
   }
 
  private:
-  void pack_once(const TensorView& w) {
-    check_weights(w, conv_, std::nullopt);
-    const Blocking blocking = blocking_of_weights(conv_, w);
-    const size_t bytes = static_cast<size_t>(w.size()) * bytes_of(element());
-    const cuda::DeviceScope scope(cuda::device_api(), device());
-    const cuda::DeviceMemory weights(memory(), bytes);
-    copies()->copy(weights.data(), w.data, bytes);
-    packed_ = std::make_unique<cuda::DeviceMemory>(memory(), cuda::packed_weights_bytes(element(), blocking));
-    cuda::pack_weights({copies()->handle(), false}, element(), blocking, weights.data(), packed_->data());
-    // ONNX Runtime's streams do not wait for ours, so it must be done before the first run.
-    copies()->wait();
+  bool is_static() const { return attributes_.cluster.scope == Scope::kStatic; }
+  cuda::StaticSettings static_settings() const {
+    return {attributes_.table, attributes_.keep_tables, attributes_.given_clusters()};
+  }
+  size_t tensor_bytes(const TensorView& tensor) const {
+    return static_cast<size_t>(tensor.size()) * bytes_of(element());
   }
 
-  void run(KernelContext* tensors, Workspace& workspace) const override {
-    const TensorView x = input(tensors, 0), w = input(tensors, 1);
-    require_rank(x, 4, "X");
-    check_weights(w, conv_, image_shape(x, conv_.input_order).channels);
-    const Blocking blocking = make_blocking(conv_, x, w.shape[0]);
-    const void* bias = bias_data(input(tensors, 2), w.shape[0]);
-    const HashParameters parameters = read_hash_parameters(tensors, 3, hash_, blocking);
-    void* y = output<uint8_t>(tensors, 0, output_shape(blocking.geometry));
-    const cuda::Execution own = execution(tensors, workspace.statistics);
-    cuda::FusedCall fused{element(), blocking, hash_, cluster_, gather_, parameters, x.data, bias, nullptr, y, sums()};
-    const size_t packed_bytes = packed_ ? 0 : cuda::packed_weights_bytes(element(), blocking);
-    const auto scratch = lease(own, packed_bytes + cuda::reuse_conv_scratch(own, fused), workspace.statistics);
-    if (!packed_) cuda::pack_weights(own, element(), blocking, w.data, scratch.data());
-    fused.packed_weights = packed_ ? packed_->data() : scratch.data();
-    const bool timed = stages_are_timed_ && !cuda::is_capturing(own.stream);
-    std::optional<cuda::DeviceScope> scope;
-    if (timed) scope.emplace(cuda::device_api(), device());  // as the stages are waited for
-    counted(blocking, workspace.statistics, [&] {
-      cuda::reuse_conv(own, fused, static_cast<char*>(scratch.data()) + packed_bytes,
-                       timed ? &workspace.statistics : nullptr);
+  // Calls `prepare` with the weights in device memory, and waits: ONNX Runtime's streams do not wait for ours, so what
+  // it enqueues must be done before the first run.
+  template <typename Prepare>
+  std::shared_ptr<const cuda::DeviceMemory> prepared(const TensorView& w, size_t bytes, const Prepare& prepare) const {
+    const cuda::DeviceScope scope(cuda::device_api(), device());
+    const cuda::DeviceMemory weights(memory(), tensor_bytes(w));
+    copies()->copy(weights.data(), w.data, tensor_bytes(w));
+    const auto result = std::make_shared<const cuda::DeviceMemory>(memory(), bytes);
+    prepare(weights.data(), result->data());
+    copies()->wait();
+    return result;
+  }
+
+  void pack_once(const TensorView& w) {
+    check_weights(w, attributes_.conv, std::nullopt);
+    const Blocking blocking = blocking_of_weights(attributes_.conv, w);
+    prepared_ = prepared(w, cuda::packed_weights_bytes(element(), blocking), [&](const void* weights, void* packed) {
+      cuda::pack_weights({copies()->handle(), false}, element(), blocking, weights, packed);
     });
   }
 
-  ConvAttributes conv_;
-  HashAttributes hash_;
-  ClusterAttributes cluster_;
-  GatherAttributes gather_;
+  void make_static(const TensorView& w, const TensorView& centroids) {
+    const ConvAttributes& conv = attributes_.conv;
+    check_weights(w, conv, std::nullopt);
+    const Blocking blocking = blocking_of_weights(conv, w);
+    const cuda::StaticSettings settings = static_settings();
+    require_shape(centroids, {blocking.num_blocks(), settings.clusters, conv.sub_vector_length}, "centroids");
+    const int64_t sizes[] = {device(),
+                             static_cast<int64_t>(element()),
+                             static_cast<int64_t>(settings.type),
+                             settings.keep ? 1 : 0,
+                             settings.clusters,
+                             w.shape[0],
+                             w.shape[1],
+                             conv.kernel_h,
+                             conv.kernel_w,
+                             conv.group,
+                             static_cast<int64_t>(conv.layout),
+                             conv.sub_vector_length};
+    std::string content(reinterpret_cast<const char*>(sizes), sizeof sizes);
+    for (const TensorView* tensor : {&w, &centroids}) {
+      const size_t size = content.size();
+      content.resize(size + tensor_bytes(*tensor));
+      copies()->read(content.data() + size, tensor->data, tensor_bytes(*tensor));
+    }
+    const cuda::StaticBytes bytes = cuda::static_bytes(element(), blocking, settings);
+    prepared_ = static_memories().get(content, [&] {
+      return prepared(w, bytes.all, [&](const void* weights, void* memory) {
+        cuda::make_static(*copies(), element(), blocking, settings, weights, centroids.data, memory);
+      });
+    });
+  }
+
+  void run(KernelContext* tensors, Workspace& workspace) const override {
+    const ConvAttributes& conv = attributes_.conv;
+    const TensorView x = input(tensors, 0), w = input(tensors, 1);
+    require_rank(x, 4, "X");
+    check_weights(w, conv, image_shape(x, conv.input_order).channels);
+    const Blocking blocking = make_blocking(conv, x, w.shape[0]);
+    const void* bias = bias_data(input(tensors, 2), w.shape[0]);
+    const HashParameters parameters = read_hash_parameters(tensors, 3, attributes_.hash, blocking);
+    void* y = output<uint8_t>(tensors, 0, output_shape(blocking.geometry));
+    // Static products are never rounded to TF32.
+    const cuda::Execution own = is_static() ? execution(tensors) : execution(tensors, workspace.statistics);
+    cuda::FusedCall call{element(),  blocking, attributes_.hash, attributes_.cluster, attributes_.gather,
+                         parameters, x.data,   bias,             nullptr,             y,
+                         sums()};
+    const size_t packed_bytes = prepared_ ? 0 : cuda::packed_weights_bytes(element(), blocking);
+    const size_t bytes =
+        is_static() ? cuda::static_conv_scratch(call, static_settings()) : cuda::reuse_conv_scratch(own, call);
+    const auto lent = lease(own, packed_bytes + bytes, workspace.statistics);
+    if (!prepared_) cuda::pack_weights(own, element(), blocking, w.data, lent.data());
+    call.prepared = prepared_ ? prepared_->data() : lent.data();
+    void* const scratch = static_cast<char*>(lent.data()) + packed_bytes;
+    const bool timed = stages_are_timed_ && !cuda::is_capturing(own.stream);
+    RunStatistics* const times = timed ? &workspace.statistics : nullptr;
+    std::optional<cuda::DeviceScope> scope;
+    if (timed) scope.emplace(cuda::device_api(), device());  // as the stages are waited for
+    counted(blocking, workspace.statistics, [&] {
+      if (is_static()) {
+        cuda::static_conv(own, call, static_settings(), scratch, times);
+      } else {
+        cuda::reuse_conv(own, call, scratch, times);
+      }
+    });
+  }
+
+  ReuseAttributes attributes_;
   bool stages_are_timed_;
-  std::unique_ptr<cuda::DeviceMemory> packed_;  // constant weights
+  std::shared_ptr<const cuda::DeviceMemory> prepared_;  // of constant weights
 };
 
 class CudaPool final : public CudaKernel {

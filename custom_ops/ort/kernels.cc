@@ -81,11 +81,8 @@ class ClusterKernel final : public Kernel {
 
   Clusters clusters_of(Workspace& workspace, const Blocking& blocking, const float* x, const int64_t* codes,
                        const TensorView& given) const {
-    if (cluster_.scope != Scope::kStatic) {
-      checked::require(!has_elements(given), "given centroids are for scope static only");
-      return cluster(workspace, blocking, cluster_, x, codes);
-    }
-    require_rank(given, 3, "given");
+    require_given(given, cluster_);
+    if (cluster_.scope != Scope::kStatic) return cluster(workspace, blocking, cluster_, x, codes);
     require_shape(given, {blocking.num_blocks(), given.shape[1], blocking.sub_vector_length()}, "given");
     return given_clusters(workspace, blocking, given.as<float>(), given.shape[1], x, codes);
   }
@@ -140,19 +137,6 @@ class GatherKernel final : public Kernel {
   GatherAttributes gather_;
 };
 
-ReuseAttributes read_reuse_attributes(const AttributeSource& source) {
-  ReuseAttributes a{read_conv_attributes(source), read_hash_attributes(source), read_cluster_attributes(source),
-                    read_gather_attributes(source), parse_table_type(source.text("table").value_or("float"))};
-  const int64_t keep_tables = source.integer("keep_tables").value_or(1);
-  checked::require(keep_tables == 0 || keep_tables == 1,
-                   "keep_tables is " + std::to_string(keep_tables) + ", must be 0 or 1");
-  a.keep_tables = keep_tables == 1;
-  read_data_orders(source, a.conv);
-  return a;
-}
-
-constexpr size_t kCentroids = 8;  // of ReuseConv's inputs
-
 // Gives the plan the operands that it lacks, as far as `read(index)` returns them.
 template <typename Read>
 void complete(ReusePlan& plan, Allocator& memory, const Read& read) {
@@ -202,8 +186,7 @@ class ReuseConvKernel final : public Kernel {
         memory_(allocator()),
         plan_(read_reuse_attributes(KernelAttributes(info))) {
     complete(plan_, memory_, [&](size_t index) { return fixed_input(info, index); });
-    checked::require(plan_.is_complete() || plan_.attributes().cluster.scope != Scope::kStatic,
-                     "scope static needs W, bias, the parameters of the hash and centroids that are constant");
+    checked::require(plan_.is_complete() || plan_.attributes().cluster.scope != Scope::kStatic, kNotConstant);
   }
 
  private:

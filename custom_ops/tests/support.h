@@ -69,8 +69,10 @@ struct Problem {
   ClusterAttributes cluster;
   GatherAttributes gather;
   TableType table = TableType::kFloat;
+  bool keep_tables = true;
   std::vector<float> x, w, bias, projections, thresholds;
   std::vector<int32_t> coordinates;
+  std::vector<float> centroids;  // of scope static
 
   HashParameters parameters() const;
   HashParameterSizes sizes() const;

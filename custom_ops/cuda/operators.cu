@@ -48,12 +48,8 @@ Panels fused_panels(const Shape& shape) { return make_panels(shape, tile_channel
 
 template <typename T>
 FusedOperands<T> operands_of(const FusedCall& call) {
-  return {as<T>(call.x),
-          as<T>(call.bias),
-          make_hash(call.hash, call.parameters),
-          make_activation(call.gather),
-          as<T>(call.y),
-          call.statistics};
+  return {as<T>(call.x), as<T>(call.bias), make_hash(call.hash, call.parameters), make_activation(call.gather),
+          as<T>(call.y), call.statistics};
 }
 
 // Calls body(launcher) with a launcher whose stages are timed if they are wanted.

@@ -156,7 +156,8 @@ class StaticConv {
 
   template <typename Launcher>
   void write_tiles(Launcher& launcher, const Memory& m, int32_t first, int32_t count, Entry* table) const {
-    const StaticTableKernel<T, Entry> write{shape_, products(m), scale(m), m.scales + shape_.out_channels, first, count, table};
+    const StaticTableKernel<T, Entry> write{shape_, products(m), scale(m), m.scales + shape_.out_channels,
+                                            first,  count,       table};
     launcher.launch(write, write.blocks());
   }
 
@@ -193,8 +194,8 @@ class GivenClusters {
     scan(launcher, SpoiledFlags{buffers.finite}, shape_, buffers, totals);
     // A run without vectors has nothing to count.
     const RunCounts run_counts{shape_.vectors == 0 ? nullptr : statistics};
-    const StaticNumberKernel<T> number{shape_, x,     clusters_, rows_, buffers.finite, buffers.positions, totals,
-                                       codes,  given, ids,       counts, centroids,     run_counts};
+    const StaticNumberKernel<T> number{shape_, x,     clusters_, rows_,  buffers.finite, buffers.positions, totals,
+                                       codes,  given, ids,       counts, centroids,      run_counts};
     launcher.launch(number, number.blocks());
   }
 

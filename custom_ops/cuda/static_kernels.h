@@ -35,9 +35,7 @@ struct StaticIdsKernel {
       shared.tile.clear(thread);
       if (thread == 0) shared.spoiled = 0;
     });
-    group.phase([&](int thread) {
-      shared.tile.load(shape, tiling, x, place.block, place.first, place.count, thread);
-    });
+    group.phase([&](int thread) { shared.tile.load(shape, tiling, x, place.block, place.first, place.count, thread); });
     group.phase([&](int thread) {
       if (thread >= place.count) return;
       const bool spoiled = shared.tile.spoiled[thread] != 0;

@@ -39,7 +39,7 @@ struct FusedCall {
   const GatherAttributes& gather;
   HashParameters parameters;
   const void* x;
-  const void* bias;  // or null
+  const void* bias;      // or null
   const void* prepared;  // by pack_weights, or, with scope static, by make_static
   void* y;
   int64_t* statistics;  // [3]: clusters, guarded vectors and runs are added; or null

@@ -83,7 +83,9 @@ class StaticConv {
     {
       Stopwatch watch(workspace_.statistics.hash_ns);
       fill_borders(offsets.data());
-      all_finite = hash_vectors(encoder, x, offsets.data());
+      constexpr int64_t kMostBytes = 256;
+      all_finite = tables_.operands().clusters <= kMostBytes ? hash_vectors<uint8_t>(encoder, x, offsets.data())
+                                                             : hash_vectors<uint16_t>(encoder, x, offsets.data());
     }
     for (int64_t first = 0; first < planes_.batch; first += images_at_once()) {
       add_images(first, std::min(planes_.batch, first + images_at_once()), offsets.data());
@@ -112,38 +114,36 @@ class StaticConv {
   }
 
   // Stage encode. Returns whether all vectors are finite.
-  template <typename Offset>
+  template <typename Code, typename Offset>
   bool hash_vectors(const Encoder& encoder, const float* x, Offset* offsets) const {
     const int64_t per_task = task_vectors(blocking_.vectors);
     const int64_t tasks_per_block = (blocking_.vectors + per_task - 1) / per_task;
-    const int64_t unit = tables_.row_bytes() / simd::kOffsetUnit;
     std::atomic<bool> all_finite{true};
     workspace_.parallel.run(blocking_.num_blocks() * tasks_per_block, [&](int64_t task) {
       const int64_t block = task / tasks_per_block, begin = task % tasks_per_block * per_task;
       const int64_t end = std::min(begin + per_task, blocking_.vectors);
       const Placed<TileMemory> memory(workspace_, blocking_.sub_vector_length(), encoder);
-      int64_t codes[kTileVectors];
-      uint8_t finite[kTileVectors];
+      Code codes[kTileVectors];
       for (int64_t first = begin; first < end; first += kTileVectors) {
-        const Tile tile = load_tile(blocking_, x, block, first, std::min(kTileVectors, end - first), memory->values);
-        hash_tile(encoder, tile, block, memory->scratch, codes, finite);
-        if (std::find(finite, finite + tile.count, 0) != finite + tile.count) all_finite = false;
-        place(block, first, tile.count, offsets, [&](int64_t p) { return static_cast<Offset>(codes[p] * unit); });
+        const Tile tile = view_tile(blocking_, x, block, first, std::min(kTileVectors, end - first), memory->values);
+        if (!encoder.narrow_codes(tile, block, memory->scratch, codes)) all_finite = false;
+        place(block, first, tile.count, codes, offsets);
       }
     });
     return all_finite;
   }
 
   // Writes the offsets of vectors that are neighbours to where they are in the block's planes.
-  template <typename Offset, typename OffsetOf>
-  void place(int64_t block, int64_t first, int64_t count, Offset* offsets, const OffsetOf& offset_of_vector) const {
+  template <typename Code, typename Offset>
+  void place(int64_t block, int64_t first, int64_t count, const Code* codes, Offset* offsets) const {
+    const Offset unit = offset_of<Offset>(1);
     const int64_t inside = planes_.inside_h * planes_.inside_w;
     for (int64_t done = 0; done < count;) {
       const int64_t image = (first + done) / inside, pixel = (first + done) % inside;
       const int64_t row = pixel / planes_.inside_w, column = pixel % planes_.inside_w;
       const int64_t run = std::min(count - done, planes_.inside_w - column);
       Offset* to = offsets + planes_.start(block, image) + (planes_.top + row) * planes_.width + planes_.left + column;
-      for (int64_t p = 0; p < run; ++p) to[p] = offset_of_vector(done + p);
+      for (int64_t p = 0; p < run; ++p) to[p] = static_cast<Offset>(codes[done + p] * unit);
       done += run;
     }
   }
@@ -190,7 +190,7 @@ class StaticConv {
       const Step* next = s + 1 < steps_.size() ? &steps_[s + 1] : nullptr;
       std::vector<simd::StaticBlock> blocks = tables_of(step, own_tables.data());
       const int64_t count = (end - first) * tiles_per_image(), per_task = pieces_per_task(count);
-      const int64_t lines = next == nullptr ? 0 : lines_to_fetch(*next);
+      const int64_t next_bytes = next == nullptr ? 0 : bytes_to_fetch(*next);
       workspace_.parallel.run((count + per_task - 1) / per_task, [&](int64_t task) {
         Buffer<float> own_sums(workspace_, static_cast<size_t>(pixels_.most_pixels() * channels));
         std::vector<simd::StaticBlock> of_image = blocks;
@@ -205,10 +205,9 @@ class StaticConv {
                                  sizeof(Offset) > sizeof(uint16_t),
                                  nullptr,
                                  0};
-          if (lines > 0) {
-            const int64_t from = lines * t / count, to = lines * (t + 1) / count;
-            own.next = tables_.kept(next->blocks.begin, next->tile) + from * kLineBytes;
-            own.next_lines = to - from;
+          if (next_bytes > 0) {  // shares of pixels differ a little, and lines are fetched in the order of pixels
+            own.next = tables_.kept(next->blocks.begin, next->tile) + next_bytes * t / count / kLineBytes * kLineBytes;
+            own.next_per_pixel = (next_bytes << simd::kFetchBits) / count / (tile.rows * tile.columns);
           }
           const Waiting waiting{words.size() == 0 ? nullptr : words.data(), sums.size() == 0 ? nullptr : sums.data(),
                                 first};
@@ -237,9 +236,9 @@ class StaticConv {
     return blocks;
   }
 
-  int64_t lines_to_fetch(const Step& next) const {
+  int64_t bytes_to_fetch(const Step& next) const {
     if (tables_.kept(next.blocks.begin, next.tile) == nullptr) return 0;
-    return (next.blocks.end - next.blocks.begin) * tables_.block_bytes() / kLineBytes;
+    return (next.blocks.end - next.blocks.begin) * tables_.block_bytes();
   }
 
   int64_t tiles_per_image() const { return pixels_.count() / std::max<int64_t>(1, planes_.batch); }
@@ -264,10 +263,12 @@ class StaticConv {
     const int64_t row_sums = (wait ? g.out_w : tile.columns) * channels;
     const float* scale = done ? tables_.scale(step.group, step.tile) : nullptr;
     const bool fresh = step.flush.begin == step.group * blocking_.blocks_per_group;
+    const OutputChannels output{step.group * g.group_out_channels() + step.tile * channels,
+                                tables_.tile_size(step.tile), bias_, y_};
+    if (done) fetch_tile(g, output, tile);
     simd::StaticBlocks own = blocks;
     for (int64_t r = 0; r < tile.rows; ++r) {
-      own.next = blocks.next + blocks.next_lines * r / tile.rows * kLineBytes;
-      own.next_lines = blocks.next_lines * (r + 1) / tile.rows - blocks.next_lines * r / tile.rows;
+      own.next = blocks.next + ((blocks.next_per_pixel * r * tile.columns) >> simd::kFetchBits);
       const simd::StaticRow row =
           patch ? simd::StaticRow{(tile.row + r) * planes_.width + tile.column,
                                   planes_.width,
@@ -297,8 +298,6 @@ class StaticConv {
       }
     }
     if (!done) return;
-    const OutputChannels output{step.group * g.group_out_channels() + step.tile * channels,
-                                tables_.tile_size(step.tile), bias_, y_};
     write_tile(g, attributes_, output, tile, pixels_.whole_rows(), {sums, channels, false}, row_sums);
   }
 

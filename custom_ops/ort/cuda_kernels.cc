@@ -46,8 +46,7 @@ class CudaCluster final : public CountingKernel {
     const int64_t blocks = blocking.num_blocks(), length = blocking.sub_vector_length();
     const bool is_static = cluster_.scope == Scope::kStatic;
     require_shape(codes, {blocks, blocking.vectors}, "codes");
-    require_given(given, cluster_);
-    if (is_static) require_shape(given, {blocks, given.shape[1], length}, "given");
+    require_given(given, cluster_, blocking);
     const int64_t clusters = is_static ? given.shape[1] : 0;
     const int64_t rows = is_static ? cuda::given_rows(blocking, clusters) : cuda::cluster_rows(blocking);
     int32_t* ids = output<int32_t>(tensors, 0, {blocks, blocking.vectors});

@@ -133,9 +133,8 @@ void check_weights(const TensorView& w, const ConvAttributes& conv, std::optiona
 // Output channels of a Gather's table, which is of rank 3.
 int64_t out_channels_of(const TensorView& table, const ConvAttributes& conv);
 
-// Throws std::invalid_argument unless Cluster's given centroids are there if, and only if, the scope is static, and are
-// of rank 3.
-void require_given(const TensorView& given, const ClusterAttributes& attributes);
+// Throws std::invalid_argument unless Cluster's given centroids are [B, C, L] of scope static, or absent in another.
+void require_given(const TensorView& given, const ClusterAttributes& attributes, const Blocking& blocking);
 
 // A blocking that is right in all that packing weights needs, for an input of any size.
 Blocking blocking_of_weights(const ConvAttributes& conv, const TensorView& w);

@@ -33,8 +33,9 @@ struct StaticBlocks {
   int64_t tap_bytes;  // between taps within a row
   bool wide;          // offsets are uint32
   const uint8_t* next;
-  int64_t next_lines;
+  int64_t next_per_pixel;  // bytes for each pixel of the stretch, in units of 2^-kFetchBits
 };
+constexpr int kFetchBits = 16;
 
 // A stretch of an output row.
 struct StaticRow {

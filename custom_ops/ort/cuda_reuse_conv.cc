@@ -92,6 +92,7 @@ class CudaReuseConv final : public CountingKernel {
       copies()->read(content.data() + size, tensor->data, tensor_bytes(*tensor));
     }
     const cuda::StaticBytes bytes = cuda::static_bytes(element(), blocking, settings);
+    table_bytes_ = bytes.tables;
     prepared_ = static_memories().get(content, [&] {
       return prepared(w, bytes.all, [&](const void* weights, void* memory) {
         cuda::make_static(*copies(), element(), blocking, settings, weights, centroids.data, memory);
@@ -121,6 +122,7 @@ class CudaReuseConv final : public CountingKernel {
                          nullptr,
                          y,
                          sums()};
+    workspace.statistics.table_bytes = table_bytes_;
     const size_t packed_bytes = prepared_ ? 0 : cuda::packed_weights_bytes(element(), blocking);
     const size_t bytes =
         is_static() ? cuda::static_conv_scratch(call, static_settings()) : cuda::reuse_conv_scratch(own, call);
@@ -143,6 +145,7 @@ class CudaReuseConv final : public CountingKernel {
 
   ReuseAttributes attributes_;
   bool stages_are_timed_;
+  int64_t table_bytes_ = 0;  // of static tables that are kept
   std::shared_ptr<const cuda::DeviceMemory> prepared_;  // of constant weights
 };
 

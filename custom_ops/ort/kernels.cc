@@ -79,8 +79,8 @@ class ClusterKernel final : public Kernel {
     if (cluster_.scope == Scope::kSession) {
       cluster(workspace, blocking, cluster_, *state_, x.as<float>(), codes.as<int64_t>(), give_out);
     } else if (cluster_.scope == Scope::kStatic) {
-      give_out(given_clusters(workspace, blocking, given.as<float>(), given.shape[1], x.as<float>(),
-                              codes.as<int64_t>()));
+      give_out(
+          given_clusters(workspace, blocking, given.as<float>(), given.shape[1], x.as<float>(), codes.as<int64_t>()));
     } else {
       give_out(cluster(workspace, blocking, cluster_, x.as<float>(), codes.as<int64_t>()));
     }

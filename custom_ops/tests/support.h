@@ -70,9 +70,8 @@ struct Problem {
   GatherAttributes gather;
   TableType table = TableType::kFloat;
   bool keep_tables = true;
-  std::vector<float> x, w, bias, projections, thresholds;
+  std::vector<float> x, w, bias, projections, thresholds, centroids;  // the last for scope static
   std::vector<int32_t> coordinates;
-  std::vector<float> centroids;  // of scope static
 
   HashParameters parameters() const;
   HashParameterSizes sizes() const;

@@ -99,30 +99,41 @@ struct FloatGroup {
   }
 };
 
-// The share of the memory needed next that falls to each block of one group of pixels.
-struct Fetcher {
-  const uint8_t* at;
-  const uint8_t* end;
-
-  REUSE_INLINE Fetcher(const StaticBlocks& tables, int64_t x, int64_t pixels)
-      : at(tables.next + ((tables.next_per_pixel * x) >> kFetchBits)),
-        end(tables.next + ((tables.next_per_pixel * (x + pixels)) >> kFetchBits)) {}
+// Fetches the share of a group of pixels, some of it with each block, into the cache of level kLevel. (Levels that
+// __builtin_prefetch knows count the other way.)
+template <int kLevel>
+class Fetcher {
+ public:
+  REUSE_INLINE Fetcher(const Fetched& fetched, int64_t x, int64_t pixels)
+      : fetched_(fetched),
+        line_((fetched.lines_per_pixel * x) >> kShareBits),
+        end_((fetched.lines_per_pixel * (x + pixels)) >> kShareBits) {}
   REUSE_INLINE void fetch() {
-    constexpr int64_t kLine = 64, kMost = 4 * kLine;  // per block: more than that, and the memory is the limit
-    for (const uint8_t* stop = at + kMost < end ? at + kMost : end; at < stop; at += kLine) __builtin_prefetch(at);
+    constexpr int64_t kLine = 64, kMost = 4;  // per block: more than that, and the memory is the limit
+    const int64_t stop = line_ + kMost < end_ ? line_ + kMost : end_;
+    for (; line_ < stop; ++line_) {
+      const int64_t row = line_ >> fetched_.line_bits, within = line_ & ((int64_t{1} << fetched_.line_bits) - 1);
+      __builtin_prefetch(fetched_.memory + row * fetched_.stride + within * kLine, 0, 4 - kLevel);
+    }
   }
+
+ private:
+  const Fetched& fetched_;
+  int64_t line_, end_;
 };
 
 // Adds all blocks' rows to kCount neighbouring pixels of a convolution with kTaps x kTaps neighbouring taps.
 template <int64_t kTaps, int64_t kCount, typename Offset, int64_t kTapBytes, typename Group>
 REUSE_INLINE void add_square(const StaticBlocks& tables, const StaticRow& row, int64_t x, Group& group) {
   constexpr int64_t kColumns = kTaps + kCount - 1;
-  Fetcher fetcher(tables, x, kCount);
+  Fetcher<1> of_tables(tables.tables, x, kCount);
+  Fetcher<2> of_output(tables.output, x, kCount);
   const int64_t tap_bytes = kTapBytes > 0 ? kTapBytes : tables.tap_bytes;
   for (int64_t b = 0; b < tables.num_blocks; ++b) {
     const uint8_t* rows = tables.blocks[b].rows;
     const Offset* at = static_cast<const Offset*>(tables.blocks[b].offsets) + row.first + x;
-    fetcher.fetch();
+    of_tables.fetch();
+    of_output.fetch();
 #pragma GCC unroll 5
     for (int64_t i = 0; i < kTaps; ++i) {
       const uint8_t* of_column[kColumns];
@@ -145,11 +156,13 @@ REUSE_INLINE void add_square(const StaticBlocks& tables, const StaticRow& row, i
 // The same for one pixel of any convolution.
 template <typename Offset, typename Group>
 REUSE_INLINE void add_any(const StaticBlocks& tables, const StaticRow& row, int64_t x, Group& group) {
-  Fetcher fetcher(tables, x, 1);
+  Fetcher<1> of_tables(tables.tables, x, 1);
+  Fetcher<2> of_output(tables.output, x, 1);
   for (int64_t b = 0; b < tables.num_blocks; ++b) {
     const uint8_t* rows = tables.blocks[b].rows;
     const Offset* at = static_cast<const Offset*>(tables.blocks[b].offsets) + row.first + x * row.stride_w;
-    fetcher.fetch();
+    of_tables.fetch();
+    of_output.fetch();
     bool second = false;
     for (int64_t i = 0; i < row.kernel_h; ++i) {
       for (int64_t j = 0; j < row.kernel_w; ++j) {

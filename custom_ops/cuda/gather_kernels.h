@@ -80,6 +80,7 @@ struct GatherKernel {
   static constexpr int kTerms = kLoads / kItems;                // whose rows are loaded side by side
   static constexpr int kPart = 12;                              // terms of a part
   static constexpr int kOwnTerms = kPart * kPixels / kThreads;  // whose rows a thread finds, for one pixel
+  static constexpr int kProducts = smaller(kAtOnce, 64 / kAtOnce);  // dense ones side by side, as registers allow
   // A summand of all pixels.
   struct Term {
     int32_t block, tap;   // block -1: there is no such term
@@ -306,23 +307,26 @@ struct GatherKernel {
       const int32_t pixel = items.pixel + i % kItems;
       if (shared.rows[part % 2][i / kItems][items.pixel / kItems].values[i % kItems] != kNoRow) continue;
       const Term& term = shared.terms[part % 3][i / kItems];
-      float products[kAtOnce] = {};
-      if (dense.panels == nullptr) {
-        // An id outside the table, which only a wrong model can have, is answered with NaN.
+      REUSE_NO_UNROLL
+      for (int32_t channel = items.channel; channel < items.channel + kAtOnce; channel += kProducts) {
+        float products[kProducts] = {};
+        if (dense.panels == nullptr) {
+          // An id outside the table, which only a wrong model can have, is answered with NaN.
+          REUSE_UNROLL
+          for (int j = 0; j < kProducts; ++j) products[j] = float_of(0x7FC00000u);
+        } else {
+          const int32_t vector = vector_at(shared.pixels[pixel], tile.first + pixel, term);
+          multiply(tile, term, vector, channel, products);
+        }
         REUSE_UNROLL
-        for (int j = 0; j < kAtOnce; ++j) products[j] = float_of(0x7FC00000u);
-      } else {
-        const int32_t vector = vector_at(shared.pixels[pixel], tile.first + pixel, term);
-        multiply(tile, term, vector, items.channel, products);
+        for (int j = 0; j < kProducts; ++j) shared.out[channel + j][pixel] += products[j];
       }
-      REUSE_UNROLL
-      for (int j = 0; j < kAtOnce; ++j) shared.out[items.channel + j][pixel] += products[j];
     }
   }
 
   // The dense product of a vector.
   REUSE_BOTH void multiply(const Tile& tile, const Term& term, int32_t vector, int32_t channel,
-                           float (&products)[kAtOnce]) const {
+                           float (&products)[kProducts]) const {
     const NeuronVector<T> values(shape, dense.x, term.block, vector);
     const int32_t width = dense.sizes.width();
     const Packed* weights =
@@ -330,7 +334,7 @@ struct GatherKernel {
     for (int32_t l = 0; l < values.length(); ++l) {
       const float value = values[l];
       REUSE_UNROLL
-      for (int j = 0; j < kAtOnce; ++j) products[j] += value * to_float(weights[static_cast<int64_t>(l) * width + j]);
+      for (int j = 0; j < kProducts; ++j) products[j] += value * to_float(weights[static_cast<int64_t>(l) * width + j]);
     }
   }
 

@@ -1,4 +1,4 @@
-// Kernels of scope static (docs/operators.md, Scope and Static tables): vectors to ids of given clusters, and tables of
+// Kernels of scope static (docs/operators.md, Static tables): vectors to ids of given clusters, and tables of
 // given centroids, whose entries have the same bits on every machine.
 #pragma once
 

@@ -1,10 +1,14 @@
 #include "arguments.h"
 
+#include <algorithm>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 
 namespace reuse::capi {
 namespace {
+
+constexpr int64_t kMostStaticHashes = 16;
 
 const HashFamily& family_of(const reuse_hashing& h) {
   if (h.family == nullptr) throw std::invalid_argument("family is null, must be a name");
@@ -14,6 +18,12 @@ const HashFamily& family_of(const reuse_hashing& h) {
 void require_array(const void* array, int64_t size, const std::string& name) {
   if (array != nullptr || size <= 0) return;
   throw std::invalid_argument(name + " are null, but said to have " + std::to_string(size) + " elements");
+}
+
+Scope scope_of(int32_t number) {
+  constexpr Scope kScopes[] = {Scope::kBatch, Scope::kImage, Scope::kStatic};
+  if (number >= 0 && number < static_cast<int32_t>(std::size(kScopes))) return kScopes[number];
+  throw std::invalid_argument("scope is " + std::to_string(number) + ", must be 0 (batch), 1 (image) or 2 (static)");
 }
 
 }  // namespace
@@ -44,9 +54,8 @@ Blocking blocking_of(const reuse_convolution& c) {
 }
 
 ClusterAttributes cluster_attributes_of(const reuse_hashing& h) {
-  const ClusterAttributes attributes{h.scope_image != 0 ? Scope::kImage : Scope::kBatch,
-                                     h.metric_angular != 0 ? Metric::kAngular : Metric::kEuclidean, h.capacity,
-                                     family_of(h).is_lossless()};
+  const ClusterAttributes attributes{scope_of(h.scope), h.metric_angular != 0 ? Metric::kAngular : Metric::kEuclidean,
+                                     h.capacity, family_of(h).is_lossless()};
   attributes.check();
   return attributes;
 }
@@ -62,6 +71,20 @@ HashAttributes hash_attributes_of(const reuse_hashing& h, const Blocking& blocki
   const HashAttributes attributes{&family_of(h), h.num_hashes};
   attributes.family->check(sizes_of(h), {blocking.num_blocks(), blocking.sub_vector_length(), attributes.num_hashes});
   return attributes;
+}
+
+const float* centroids_of(const reuse_hashing& h, const Blocking& blocking) {
+  require_array(h.centroids, h.centroids_size, "centroids");
+  const bool is_static = scope_of(h.scope) == Scope::kStatic;
+  if (is_static && (h.num_hashes < 0 || h.num_hashes > kMostStaticHashes)) {
+    throw std::invalid_argument("num_hashes is " + std::to_string(h.num_hashes) + ", scope static takes at most " +
+                                std::to_string(kMostStaticHashes));
+  }
+  const int64_t expected =
+      is_static ? (blocking.num_blocks() << h.num_hashes) * blocking.sub_vector_length() : int64_t{0};
+  if (std::max(h.centroids_size, int64_t{0}) == expected) return is_static ? h.centroids : nullptr;
+  throw std::invalid_argument("centroids have " + std::to_string(h.centroids_size) + " elements, must have " +
+                              std::to_string(expected));
 }
 
 int64_t checked_rows(int64_t rows) {

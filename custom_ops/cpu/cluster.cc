@@ -78,15 +78,6 @@ void number_while_hashing(Workspace& workspace, const Blocking& blocking, const 
   });
 }
 
-// Codes [B, V] of all vectors, and whether each is finite.
-struct CodeMemory {
-  CodeMemory(Arena& arena, const Blocking& blocking)
-      : codes(arena.take<int64_t>(blocking.num_blocks() * blocking.vectors)),
-        finite(arena.take<uint8_t>(blocking.num_blocks() * blocking.vectors)) {}
-  int64_t* codes;
-  uint8_t* finite;
-};
-
 // Numbers vectors of all blocks that are hashed already.
 void number_hashed(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
                    const int64_t* codes, const uint8_t* finite, Clusters& clusters) {
@@ -116,7 +107,9 @@ void number_hashed(Workspace& workspace, const Blocking& blocking, const Cluster
 Scope parse_scope(const std::string& name) {
   if (name == "batch") return Scope::kBatch;
   if (name == "image") return Scope::kImage;
-  throw std::invalid_argument("scope is '" + readable(name) + "', must be batch or image");
+  if (name == "session") return Scope::kSession;
+  if (name == "static") return Scope::kStatic;
+  throw std::invalid_argument("scope is '" + readable(name) + "', must be image, batch, session or static");
 }
 
 Metric parse_metric(const std::string& name) {
@@ -129,6 +122,12 @@ void ClusterAttributes::check() const {
   if (!(capacity > 0.0f && capacity <= 1.0f)) {
     throw std::invalid_argument("capacity is " + std::to_string(capacity) + ", must be above 0 and at most 1");
   }
+  if (memory < 0) throw std::invalid_argument("memory is " + std::to_string(memory) + ", must be at least 0");
+  if (scope != Scope::kStatic) return;
+  const bool as_given = !verify && capacity == 1.0f && metric == Metric::kEuclidean;
+  if (!as_given)
+    throw std::invalid_argument(
+        "scope static has the clusters given: verify, capacity and metric must be left at their defaults");
 }
 
 Clusters::Clusters(Allocator& allocator, const Blocking& blocking)
@@ -142,6 +141,53 @@ Clusters cluster(Workspace& workspace, const Blocking& blocking, const ClusterAt
   Clusters result(workspace, blocking);
   number_hashed(workspace, blocking, attributes, x, codes, nullptr, result);
   if (!attributes.verify) write_centroids(workspace, blocking, attributes, x, all_blocks(blocking), result);
+  return result;
+}
+
+Clusters given_clusters(Workspace& workspace, const Blocking& blocking, const float* centroids, int64_t count,
+                        const float* x, const int64_t* codes) {
+  const int64_t length = blocking.sub_vector_length();
+  Clusters result(workspace, blocking);
+  for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
+    BlockClusters own(workspace);
+    own.centroids.resize(static_cast<size_t>(count * length));
+    std::copy_n(centroids + block * count * length, count * length, own.centroids.data());
+    own.count = count;
+    result.blocks.push_back(std::move(own));
+  }
+  workspace.parallel.run(blocking.num_blocks(), [&](int64_t block) {
+    BlockClusters& own = result.blocks[static_cast<size_t>(block)];
+    int32_t* ids = result.ids.data() + block * blocking.vectors;
+    Buffer<float> values(workspace, static_cast<size_t>(length * kTileVectors));
+    uint8_t finite[kTileVectors];
+    for (int64_t first = 0; first < blocking.vectors; first += kTileVectors) {
+      const int64_t some = std::min(kTileVectors, blocking.vectors - first);
+      const Tile tile = load_tile(blocking, x, block, first, some, values.data());
+      simd::kernels().all_finite(tile.values, tile.stride, tile.length, some, finite);
+      for (int64_t p = 0; p < some; ++p) {
+        const int64_t code = codes[block * blocking.vectors + first + p];
+        if (code < 0 || code >= count) {
+          throw std::out_of_range("codes hold " + std::to_string(code) + ", but there are " + std::to_string(count) +
+                                  " centroids per block");
+        }
+        ids[first + p] = static_cast<int32_t>(finite[p] != 0 ? code : own.count);
+        if (finite[p] != 0) continue;
+        own.centroids.resize(static_cast<size_t>((own.count + 1) * length));
+        float* centroid = own.centroids.data() + own.count * length;
+        for (int64_t l = 0; l < length; ++l) centroid[l] = l < tile.length ? tile.values[l * tile.stride + p] : 0.0f;
+        ++own.count;
+        ++own.guarded;
+      }
+    }
+  });
+  RunStatistics& statistics = workspace.statistics;
+  statistics.blocks = blocking.num_blocks();
+  statistics.rows = blocking.geometry.rows();
+  statistics.vectors = blocking.num_blocks() * blocking.vectors;
+  for (const BlockClusters& own : result.blocks) {
+    statistics.clusters += own.count;
+    statistics.guarded += own.guarded;
+  }
   return result;
 }
 

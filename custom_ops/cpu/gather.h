@@ -1,6 +1,7 @@
 // The part of Gather that ReuseConv shares: adding table rows for every output pixel, and writing the sums out.
 #pragma once
 
+#include "pixel_tiles.h"
 #include "reuse/operators.h"
 #include "reuse/runtime.h"
 #include "simd/kernels.h"
@@ -34,6 +35,15 @@ bool rows_are_outputs(const Blocking& blocking);
 
 // Where the taps of a row of output pixels read, from `column` on.
 simd::TapRow tap_row(const Blocking& blocking, int64_t image, int64_t row, int64_t column, int64_t columns);
+
+// Fetches the lines of the output that the tile's sums go to, while these are formed: the processor does not foresee
+// writes to many planes, or that skip other strips' channels.
+void fetch_tile(const ConvGeometry& geometry, const OutputChannels& output, const PixelTile& tile);
+
+// Writes the sums of a tile of pixels, whose rows are `row_stride` floats apart, to the output. `whole_rows`: its pixels
+// are neighbours in a channel's plane.
+void write_tile(const ConvGeometry& geometry, const GatherAttributes& attributes, const OutputChannels& output,
+                const PixelTile& tile, bool whole_rows, const simd::Sums& sums, int64_t row_stride);
 
 // Adds to each output pixel the table rows that its vectors point to. With `output`, the sums are then written to it.
 void add_tables(Workspace& workspace, const Blocking& blocking, const GatherAttributes& attributes,

@@ -3,11 +3,34 @@
 #include <stdexcept>
 #include <string>
 
+#include "static_tables.h"
+
 namespace reuse {
 
 void ReusePlan::set_weights(Allocator& allocator, int64_t in_channels, int64_t out_channels, const float* weights) {
   any_size_ = Blocking::of_any_size(attributes_.conv, in_channels, out_channels);
   weights_ = std::make_shared<const PackedWeights>(allocator, any_size_, attributes_.table, weights);
+}
+
+void ReusePlan::set_static(int64_t in_channels, int64_t out_channels, const float* weights, const float* centroids,
+                           int64_t size) {
+  constexpr int64_t kMostHashes = 16;
+  const HashAttributes& hash = attributes_.hash;
+  if (hash.family->is_lossless() || hash.num_hashes > kMostHashes) {
+    throw std::invalid_argument("scope static needs a family of codes and at most " + std::to_string(kMostHashes) +
+                                " hashes, not " + hash.family->name() + " and " + std::to_string(hash.num_hashes));
+  }
+  any_size_ = Blocking::of_any_size(attributes_.conv, in_channels, out_channels);
+  StaticOperands operands{any_size_, attributes_.table, attributes_.keep_tables, int64_t{1} << hash.num_hashes, {}, {}};
+  const int64_t needed = any_size_.num_blocks() * operands.clusters * any_size_.sub_vector_length();
+  if (size != needed) {
+    throw std::invalid_argument("centroids have " + std::to_string(size) + " elements, need " + std::to_string(needed) +
+                                ": [blocks, 2^num_hashes, sub_vector_length]");
+  }
+  const ConvGeometry& g = any_size_.geometry;
+  operands.weights.assign(weights, weights + g.out_channels * g.columns());
+  operands.centroids.assign(centroids, centroids + size);
+  static_tables_ = StaticTables::of(std::move(operands));
 }
 
 void ReusePlan::set_bias(const float* bias, int64_t size) {

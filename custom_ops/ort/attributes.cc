@@ -246,6 +246,7 @@ ClusterAttributes read_cluster_attributes(const AttributeSource& source) {
   const int64_t verify = source.integer("verify").value_or(0);
   checked::require(verify == 0 || verify == 1, "verify is " + std::to_string(verify) + ", must be 0 or 1");
   a.verify = verify == 1;
+  a.memory = source.integer("memory").value_or(a.memory);
   a.check();
   return a;
 }

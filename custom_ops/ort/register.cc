@@ -104,12 +104,12 @@ void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>&
   const ElementType e = set.element;
   ops.push_back(make_operator<infer_hash>(OperatorName::kHash, {"Hash", with_parameters({e}), 1, {kInt64}}, set));
   ops.push_back(
-      make_operator<infer_cluster>(OperatorName::kCluster, {"Cluster", {e, kInt64}, 2, {kInt32, e, kInt32}}, set));
+      make_operator<infer_cluster>(OperatorName::kCluster, {"Cluster", {e, kInt64, e}, 2, {kInt32, e, kInt32}}, set));
   ops.push_back(make_operator<infer_centroid_gemm>(OperatorName::kCentroidGemm,
                                                    {"CentroidGemm", {e, kInt32, e, e}, 3, {e}}, set));
   ops.push_back(make_operator<infer_gather>(OperatorName::kGather, {"Gather", {e, kInt32, e, e, e}, 3, {e}}, set));
   std::vector<ElementType> convolved = with_parameters({e, e, e});
-  convolved.insert(convolved.end(), {e, e});  // dense_weights, dense_bias
+  convolved.insert(convolved.end(), {e, e, e});  // dense_weights, dense_bias, centroids
   ops.push_back(make_operator<infer_reuse_conv>(OperatorName::kReuseConv, {"ReuseConv", convolved, 2, {e}}, set));
   ops.push_back(make_operator<infer_pool>(OperatorName::kMaxPool, {"MaxPool", {e}, 1, {e}}, set));
   ops.push_back(make_operator<infer_pool>(OperatorName::kAveragePool, {"AveragePool", {e}, 1, {e}}, set));

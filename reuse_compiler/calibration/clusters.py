@@ -17,7 +17,7 @@ class Clusterer:
 
     def __init__(self, plan: LayerPlan) -> None:
         self._blocking = plan.settings.blocking(plan.spec)
-        self._plan = ClusteringPlan(self._blocking, plan.settings, plan.parameters)
+        self._plan = ClusteringPlan(self._blocking, plan.settings, plan.parameters, centroids=plan.centroids)
 
     def ids_and_centroids(self, x: Floats) -> tuple[NDArray[np.int32], Floats]:
         """Returns ids `[B, V]` and centroids `[B, C, L]` of an input as the model has it."""

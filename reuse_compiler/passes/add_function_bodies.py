@@ -58,7 +58,7 @@ def add_function_bodies(model: onnx.ModelProto) -> None:
     model.functions.extend(others)
     opset = next(opset.version for opset in model.opset_import if opset.domain in STANDARD_DOMAINS)
     for op, own in sorted(nodes.items()):
-        model.functions.append(_redundancy(own, opset) if op == "Redundancy" else _function(op, _complete(own), opset))
+        model.functions.append(_redundancy(own, opset) if op == "Redundancy" else _function(op, own, opset))
     raise_ir_version(model, IR_VERSION)
 
 
@@ -99,8 +99,9 @@ def _explicit_pads(node: onnx.NodeProto) -> None:
         node.attribute.append(helper.make_attribute("pads", [pad for ends in zip(*pads, strict=True) for pad in ends]))
 
 
-def _function(op: str, attributes: dict[str, AttributeProto.AttributeType], opset: int) -> onnx.FunctionProto:
-    outputs = list(STAGES.get(op, "Y"))
+def _function(op: str, own: list[onnx.NodeProto], opset: int) -> onnx.FunctionProto:
+    attributes = _complete(own)
+    inputs, outputs = INPUTS[op][: max(len(node.input) for node in own)], list(STAGES.get(op, "Y"))
     if op in CONVOLUTIONS:
         nodes = _Body(attributes).convolution("table" if op == "Gather" else "dense_weights", opset)
     elif op in POOLS:
@@ -112,7 +113,7 @@ def _function(op: str, attributes: dict[str, AttributeProto.AttributeType], opse
         nodes = [_nothing("empty")]
         nodes += [helper.make_node("Cast", ["empty"], [name], to=element) for name, element in STAGES[op].items()]
     opsets = [helper.make_opsetid("", opset)]
-    return helper.make_function(DOMAIN, op, INPUTS[op], outputs, nodes, opsets, sorted(attributes))
+    return helper.make_function(DOMAIN, op, inputs, outputs, nodes, opsets, sorted(attributes))
 
 
 def _redundancy(own: list[onnx.NodeProto], opset: int) -> onnx.FunctionProto:

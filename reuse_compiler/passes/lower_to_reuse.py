@@ -21,7 +21,7 @@ from reuse_compiler.graph.tensors import to_tensor
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.layer import ConvLayer, Prepared
 from reuse_compiler.reuse.activation import NO_ACTIVATION
-from reuse_compiler.reuse.config import Lowering
+from reuse_compiler.reuse.config import DEFAULT_MEMORY, Lowering
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.fitted import HASH_PARAMETERS
 from reuse_compiler.reuse.plan import LayerPlan, Plan
@@ -32,15 +32,17 @@ CLUSTERING = ("ReuseConv", "Cluster")
 """The operators that cluster."""
 INPUTS = {
     "Hash": ["X", *HASH_PARAMETERS],
-    "Cluster": ["X", "codes"],
+    "Cluster": ["X", "codes", "given"],
     "CentroidGemm": ["centroids", "counts", "W", "dense_weights"],
     "Gather": ["table", "ids", "X", "bias", "dense_bias"],
-    "ReuseConv": ["X", "W", "bias", *HASH_PARAMETERS, "dense_weights", "dense_bias"],
+    "ReuseConv": ["X", "W", "bias", *HASH_PARAMETERS, "dense_weights", "dense_bias", "centroids"],
     "MaxPool": ["X"],
     "AveragePool": ["X"],
     "Redundancy": ["X"],
 }
 """The inputs of every operator (docs/operators.md)."""
+ONLY_STATIC = {"Cluster": 1, "ReuseConv": 1}
+"""How many of the last inputs an operator has with scope static only."""
 AXES_ARE_INPUTS_SINCE_OPSET = 13
 """From this opset on, Squeeze and Unsqueeze take their axes as an input."""
 HEIGHT_AXIS = 2
@@ -89,11 +91,19 @@ def lower_to_reuse(
 def _check_functions(model: onnx.ModelProto) -> None:
     """Raises ModelError where a function of the model's own would be called in place of one of our operators."""
     for function in model.functions:
-        if function.domain == DOMAIN and list(function.input) != INPUTS.get(function.name, function.input):
+        if function.domain == DOMAIN and not _is_ours(function):
             raise ModelError(
                 f"the model has a function of its own named '{DOMAIN}.{function.name}', as an operator that "
                 "reuse-compile writes: give the function another name or domain"
             )
+
+
+def _is_ours(function: onnx.FunctionProto) -> bool:
+    """Tells whether a function has the inputs of our operator of that name, but for the last ones."""
+    given, ours = list(function.input), INPUTS.get(function.name)
+    if ours is None:
+        return True
+    return len(given) >= len(ours) - ONLY_STATIC.get(function.name, 0) and given == ours[: len(given)]
 
 
 class _Builder:
@@ -154,6 +164,7 @@ class _Builder:
         if self._dense_inputs:
             inputs += [""] * (INPUTS["ReuseConv"].index("dense_weights") - len(inputs))
             inputs += [self._dense_weights(weights), self._dense_bias(bias)]
+        inputs = self._with_centroids("ReuseConv", inputs)
         self._node("ReuseConv", "", inputs, [target], {**attributes, **self._activation_attributes(), **self._table()})
 
     def _staged(self, source: str, target: str) -> None:
@@ -167,7 +178,8 @@ class _Builder:
             self._declare(tensor, stages.get(tensor, TensorProto.FLOAT), None)
         self._node("Hash", "Hash", [source, *self._parameters()], [codes], {**self._hash_attributes(), **cut})
         cluster = {**self._cluster_attributes(), **cut}
-        self._node("Cluster", "Cluster", [source, codes], [ids, centroids, counts], cluster)
+        given = self._with_centroids("Cluster", [source, codes])
+        self._node("Cluster", "Cluster", given, [ids, centroids, counts], cluster)
         gemm = {"layout": self._settings.layout, "group": self._spec.group}
         weights, bias = self._weights(), self._bias()
         dense_weights = [self._dense_weights(weights)] if self._dense_inputs else []
@@ -198,7 +210,7 @@ class _Builder:
             inputs = inputs[:-1]
         if domain == DOMAIN:
             if self._dense_inputs:  # the function has them all
-                inputs = inputs + [""] * (len(INPUTS[op]) - len(inputs))
+                inputs = inputs + [""] * (len(INPUTS[op]) - ONLY_STATIC.get(op, 0) - len(inputs))
             inputs = [tensor or self._absent(INPUTS[op][index]) for index, tensor in enumerate(inputs)]
         name = self._names.new_node(f"{self._layer.name}/{suffix}" if suffix else self._layer.name)
         variables = [[gs.Variable(tensor) for tensor in tensors] for tensors in (inputs, outputs)]
@@ -258,6 +270,14 @@ class _Builder:
             arrays.pop()
         return ["" if array is None else self._constant(name, to_tensor(array, "")) for name, array in arrays]
 
+    def _with_centroids(self, op: str, inputs: list[str]) -> list[str]:
+        """Returns an operator's inputs with the centroids of scope static, which are the last."""
+        if self._plan.centroids is None:
+            return inputs
+        name = INPUTS[op][-1]
+        gap = [""] * (len(INPUTS[op]) - 1 - len(inputs))
+        return [*inputs, *gap, self._constant(name, to_tensor(self._plan.centroids, ""))]
+
     def _cut_attributes(self) -> dict[str, Any]:
         settings = self._settings
         blocks = {"layout": settings.layout, "sub_vector_length": settings.sub_vector_length}
@@ -269,10 +289,14 @@ class _Builder:
     def _cluster_attributes(self) -> dict[str, Any]:
         verify = {"verify": 1} if FAMILIES[self._settings.family].lossless else {}
         settings = self._settings
-        return {"scope": settings.scope, "capacity": float(settings.capacity), "metric": settings.metric, **verify}
+        bounded = settings.scope == "session" and settings.memory != DEFAULT_MEMORY
+        memory = {"memory": settings.memory} if bounded else {}
+        capacity = float(settings.capacity)
+        return {"scope": settings.scope, "capacity": capacity, "metric": settings.metric, **verify, **memory}
 
     def _table(self) -> dict[str, Any]:
-        return {"table": "int8"} if self._settings.table == "int8" else {}
+        table = {"table": "int8"} if self._settings.table == "int8" else {}
+        return table if self._plan.keep_tables else {**table, "keep_tables": 0}
 
     def _activation_attributes(self) -> dict[str, Any]:
         node = self._layer.activation

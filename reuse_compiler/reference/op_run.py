@@ -6,16 +6,28 @@ from typing import Any, cast
 
 from onnx.reference.op_run import OpRun
 
-from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, gather_rows, hash_vectors, quantise_table
+from reuse_compiler.reference.operators import (
+    Clusters,
+    centroid_gemm,
+    cluster_vectors,
+    gather_rows,
+    hash_vectors,
+    quantise_table,
+)
 from reuse_compiler.reference.pool import Pooling, PoolMode, pool
 from reuse_compiler.reference.redundancy import redundancy
+from reuse_compiler.reference.session import Kept, cluster_with_kept
+from reuse_compiler.reference.static_tables import static_convolution
 from reuse_compiler.reuse.activation import NO_ACTIVATION, Activation
+from reuse_compiler.reuse.config import DEFAULT_MEMORY
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.fitted import HASH_PARAMETERS
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 
 DOMAIN = "ai.reuse"
 NCHW = (0, 1, 2, 3)
+CENTROIDS_AT = len(HASH_PARAMETERS) + len(("dense_weights", "dense_bias"))
+"""Where the centroids of scope static are among the inputs of ReuseConv behind the bias."""
 
 
 def present(value: Any) -> Any:
@@ -54,19 +66,34 @@ class Hash(ReuseOp):
         return (hash_vectors(x, blocking, self.attribute("family"), HashParameters(*map(present, parameters))),)
 
 
-class Cluster(ReuseOp):
-    """ids, centroids, counts = Cluster(X, codes)"""
+class Clustering(ReuseOp):
+    """Common to those that cluster. As in a session, a node of scope session keeps its clusters between runs."""
 
-    def _run(self, x: Any, codes: Any, **_: Any) -> tuple[Any, Any, Any]:
-        clusters = cluster_vectors(
-            x,
-            codes,
-            self.blocking(x, self.attribute("group", 1)),
-            self.attribute("scope", "batch"),
+    kept: Kept | None = None
+
+    def clusters(self, x: Any, codes: Any, blocking: Blocking, given: Any, cluster_bytes: int) -> Clusters:
+        """Returns the clusters of a run, of which a kept one counts as `cluster_bytes`."""
+        scope = self.attribute("scope", "batch")
+        attributes = (
             self.attribute("capacity", 1.0),
             self.attribute("metric", "euclidean"),
             bool(self.attribute("verify", 0)),
         )
+        if (given is not None) != (scope == "static"):
+            raise ValueError(f"scope is {scope}: centroids are given to static, and to nothing else")
+        if scope != "session":
+            return cluster_vectors(x, codes, blocking, scope, *attributes, given)
+        kept, memory = self.kept or Kept.nothing(blocking), self.attribute("memory", DEFAULT_MEMORY)
+        clusters, self.kept = cluster_with_kept(x, codes, blocking, kept, cluster_bytes, memory, *attributes)
+        return clusters
+
+
+class Cluster(Clustering):
+    """ids, centroids, counts = Cluster(X, codes, given?)"""
+
+    def _run(self, x: Any, codes: Any, given: Any = None, **_: Any) -> tuple[Any, Any, Any]:
+        blocking = self.blocking(x, self.attribute("group", 1))
+        clusters = self.clusters(x, codes, blocking, given, 4 * blocking.sub_vector_length)
         return clusters.ids, clusters.centroids, clusters.counts
 
 
@@ -91,25 +118,23 @@ class Gather(ReuseOp):
         return (gather_rows(table, ids, blocking, present(bias), self.activation()),)
 
 
-class ReuseConv(ReuseOp):
-    """Y = ReuseConv(X, W, bias?, projections?, thresholds?, coordinates?, dense_weights?, dense_bias?)"""
+class ReuseConv(Clustering):
+    """Y = ReuseConv(X, W, bias?, projections?, thresholds?, coordinates?, dense_weights?, dense_bias?, centroids?)"""
 
     def _run(self, x: Any, weights: Any, bias: Any = None, *others: Any, **_: Any) -> tuple[Any]:
         parameters = others[: len(HASH_PARAMETERS)]
         x = x.transpose(self.attribute("input_perm", NCHW))
         blocking = self.blocking(x, weights.shape[0])
         codes = hash_vectors(x, blocking, self.attribute("family"), HashParameters(*map(present, parameters)))
-        clusters = cluster_vectors(
-            x,
-            codes,
-            blocking,
-            self.attribute("scope", "batch"),
-            self.attribute("capacity", 1.0),
-            self.attribute("metric", "euclidean"),
-            bool(self.attribute("verify", 0)),
-        )
+        given = present(others[CENTROIDS_AT]) if len(others) > CENTROIDS_AT else None
+        cluster_bytes = 4 * (blocking.sub_vector_length + blocking.table_width)
+        clusters = self.clusters(x, codes, blocking, given, cluster_bytes)
+        table_type = self.attribute("table", "float")
+        if given is not None:
+            y = static_convolution(clusters, given, weights, blocking, table_type, present(bias), self.activation())
+            return (y.transpose(self.attribute("output_perm", NCHW)),)
         table = None
-        if self.attribute("table", "float") == "int8":
+        if table_type == "int8":
             table = quantise_table(clusters.centroids, clusters.counts, weights, blocking)
         if table is None:
             table = centroid_gemm(clusters.centroids, clusters.counts, weights, blocking)

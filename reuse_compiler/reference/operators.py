@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +25,16 @@ from reuse_compiler.reuse.int8_tables import (
 
 @dataclass(frozen=True)
 class Clusters:
-    """Result of `cluster_vectors`: ids int32 [B, V], centroids [B, Cmax, L], counts int32 [B], and guarded vectors."""
+    """Result of `cluster_vectors`: ids int32 [B, V], centroids [B, Cmax, L], counts int32 [B], and guarded vectors.
+
+    `known` are those that took a kept cluster of scope session.
+    """
 
     ids: Array
     centroids: Array
     counts: Array
     guarded: int
+    known: int = 0
 
 
 def hash_vectors(x: Array, blocking: Blocking, family: str, parameters: HashParameters) -> Array:
@@ -43,10 +48,13 @@ def hash_vectors(x: Array, blocking: Blocking, family: str, parameters: HashPara
     return codes
 
 
-def _number_clusters(
-    vectors: Any, codes: Any, vectors_per_unit: int, capacity: float, verify: bool
-) -> tuple[list[int], int]:
-    """Returns the cluster of each vector of a block, numbered by first appearance, and how many were guarded."""
+def number_clusters(
+    vectors: Any, codes: Any, vectors_per_unit: int, capacity: float, verify: bool, closed: Collection[int] = ()
+) -> tuple[list[int], int, dict[int, int]]:
+    """Returns the cluster of each vector of a block, numbered by first appearance, and how many were guarded.
+
+    Also returns the shared clusters of the last scope unit, by code. Vectors of `closed` codes share none.
+    """
     limit = max(1, math.ceil(float(capacity) * vectors_per_unit))  # in float64, as the kernels do
     finite = np.isfinite(vectors).all(axis=1)
     ids: list[int] = []
@@ -56,7 +64,7 @@ def _number_clusters(
         if index % vectors_per_unit == 0:
             known, shared = {}, 0
         code, bits = int(codes[index]), vectors[index].tobytes() if verify else b""
-        sharable = verify or bool(finite[index])
+        sharable = code not in closed and (verify or bool(finite[index]))
         if sharable and code in known and known[code][1] == bits:
             ids.append(known[code][0])
             continue
@@ -67,11 +75,12 @@ def _number_clusters(
             guarded += 1
         ids.append(count)
         count += 1
-    return ids, guarded
+    return ids, guarded, {code: number for code, (number, _) in known.items()}
 
 
-def _centroids(vectors: Any, ids: Any, count: int, metric: Metric, verify: bool) -> Any:
-    """Returns the float32 centroids [count, L] of a block."""
+def centroids_of(vectors: Any, ids: Any, metric: Metric, verify: bool) -> Any:
+    """Returns the float32 centroids [C, L] of a block."""
+    count = int(ids.max(initial=-1)) + 1
     if verify:
         first = np.unique(ids, return_index=True)[1]
         return vectors[first]
@@ -100,23 +109,41 @@ def cluster_vectors(
     capacity: float = 1.0,
     metric: Metric = "euclidean",
     verify: bool = False,
+    given: Array | None = None,
 ) -> Clusters:
-    """Operator Cluster. The loop over vectors runs on the host whatever module the arrays are of."""
+    """Operator Cluster. The loop over vectors runs on the host whatever module the arrays are of.
+
+    `given` are the centroids of scope static. Scope session is `reference.session`.
+    """
     xp = array_module(x)
     to_host = xp.asnumpy if xp is not np else np.asarray
     vectors, codes = to_host(neuron_vectors(x, blocking)), to_host(codes)
+    if scope == "static":
+        return _static_clusters(vectors, codes, blocking, to_host(given), xp)
     units = blocking.spec.batch if scope == "image" else 1
     vectors_per_unit = blocking.vectors // max(units, 1)
     ids = np.zeros((blocking.num_blocks, blocking.vectors), np.int32)
     rows, guarded = [], 0
     for block in range(blocking.num_blocks):
-        if blocking.vectors == 0:
-            rows.append(np.zeros((0, blocking.sub_vector_length), np.float32))
-            continue
-        numbers, beyond = _number_clusters(vectors[block], codes[block], vectors_per_unit, capacity, verify)
+        numbers, beyond, _ = number_clusters(vectors[block], codes[block], vectors_per_unit, capacity, verify)
         ids[block] = numbers
         guarded += beyond
-        rows.append(_centroids(vectors[block], ids[block], max(numbers) + 1, metric, verify))
+        rows.append(centroids_of(vectors[block], ids[block], metric, verify))
+    return clusters_of(ids, rows, guarded, blocking, xp)
+
+
+def _static_clusters(vectors: Any, codes: Any, blocking: Blocking, given: Any, xp: Any) -> Clusters:
+    """Returns the given clusters; behind them, each vector that is not finite is one of its own."""
+    if not bool(((codes >= 0) & (codes < given.shape[1])).all()):
+        raise IndexError(f"codes must be 0 to {given.shape[1] - 1}, one for each given centroid")
+    own = ~np.isfinite(vectors).all(axis=2)
+    ids = np.where(own, given.shape[1] + np.cumsum(own, axis=1) - 1, codes).astype(np.int32)
+    rows = [np.concatenate([given[block], vectors[block, own[block]]]) for block in range(blocking.num_blocks)]
+    return clusters_of(ids, rows, int(own.sum()), blocking, xp)
+
+
+def clusters_of(ids: Any, rows: Sequence[Any], guarded: int, blocking: Blocking, xp: Any) -> Clusters:
+    """Returns the outputs of Cluster from the ids and each block's centroids."""
     counts = np.array([len(r) for r in rows], np.int32)
     centroids = np.zeros((blocking.num_blocks, max(1, counts.max(initial=0)), blocking.sub_vector_length), np.float32)
     for block, centroid in enumerate(rows):
@@ -208,17 +235,26 @@ def gather_rows(
     activation: Activation = NO_ACTIVATION,
 ) -> Array:
     """Operator Gather: returns Y [N, M, Oh, Ow]."""
+    return finish(summed_rows(table, ids, blocking), bias, activation)
+
+
+def summed_rows(table: Array, ids: Array, blocking: Blocking) -> Array:
+    """Returns the sums [N, M, Oh, Ow] of table rows in the table's type, in the order of blocks and then of taps."""
     xp = array_module(table)
     g = blocking.spec
     outputs = []
     for group in range(g.group):
-        total = xp.zeros((g.batch, g.out_height, g.out_width, g.group_out_channels), xp.float32)
+        total = xp.zeros((g.batch, g.out_height, g.out_width, g.group_out_channels), table.dtype)
         if g.rows > 0:
             for index in range(blocking.blocks_per_group):
                 block = group * blocking.blocks_per_group + index
                 _add_block(total, table[block], ids[block], blocking)
         outputs.append(total.transpose(0, 3, 1, 2))
-    y = xp.concatenate(outputs, axis=1)
+    return xp.concatenate(outputs, axis=1)
+
+
+def finish(y: Array, bias: Array | None, activation: Activation) -> Array:
+    """Adds the bias [M] to sums [N, M, Oh, Ow], and applies the activation."""
     if bias is not None:
         y = y + bias[None, :, None, None]
     return activate(y, activation)

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.json_files import JsonError, read_json
@@ -19,10 +28,14 @@ from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.families import FamilyName as FamilyName
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
 
-Scope = Literal["image", "batch"]
+Scope = Literal["image", "batch", "session", "static"]
 Metric = Literal["euclidean", "angular"]
 Lowering = Literal["fused", "staged"]
 TableType = Literal["float", "int8"]
+
+DEFAULT_MEMORY = 2**26
+MOST_STATIC_HASHES = 16
+"""Scope static has a centroid for every code."""
 
 
 class LayerSettings(BaseModel):
@@ -39,6 +52,8 @@ class LayerSettings(BaseModel):
     metric: Metric = "euclidean"
     table: TableType = "float"
     """What the products of centroids and weights are kept as; int8 needs the fused operator."""
+    memory: int = Field(default=DEFAULT_MEMORY, ge=0, lt=2**63)
+    """The most bytes that the clusters kept by scope session may take."""
 
     @model_validator(mode="after")
     def _fits_family(self) -> LayerSettings:
@@ -48,6 +63,30 @@ class LayerSettings(BaseModel):
         if self.num_hashes > largest:
             raise ValueError(f"H={self.num_hashes} is too large: family '{self.family}' takes at most {largest}")
         return self
+
+    @model_validator(mode="after")
+    def _fits_scope(self) -> LayerSettings:
+        if self.scope == "static":
+            if FAMILIES[self.family].lossless:
+                raise ValueError(
+                    f"family '{self.family}' has no codes to give centroids to: scope static needs another"
+                )
+            if self.num_hashes > MOST_STATIC_HASHES:
+                raise ValueError(f"H={self.num_hashes} is too large: scope static takes at most {MOST_STATIC_HASHES}")
+            if self.capacity != 1.0 or self.metric != "euclidean":
+                raise ValueError("scope static has its clusters given: leave capacity at 1 and metric at euclidean")
+        if self.scope == "session" and self.table != "float":
+            raise ValueError("scope session adds to its tables from run to run, which needs table float")
+        if self.scope != "session" and self.memory != DEFAULT_MEMORY:
+            raise ValueError("memory is of clusters that scope session keeps: leave it off with another scope")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_counts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        if self.scope != "session":
+            values.pop("memory", None)
+        return values
 
     def blocking(self, spec: ConvSpec) -> Blocking:
         """Returns how these settings cut a convolution into blocks."""

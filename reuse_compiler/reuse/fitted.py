@@ -22,20 +22,28 @@ HASH_PARAMETERS = tuple(name for name, _ in HashParameters().items())
 
 
 WEIGHTS = ("weight", "bias")
+CENTROIDS = "centroids"
+KNOWN = (*HASH_PARAMETERS, *WEIGHTS, CENTROIDS)
+"""What a file may hold of a layer."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Hash parameters and reconstructed weights by layer; one without gets random parameters and keeps its weights."""
+    """Hash parameters, reconstructed weights and centroids of scope static by layer.
+
+    One without gets random parameters and keeps its weights.
+    """
 
     parameters: Mapping[str, HashParameters] = field(default_factory=dict)
     weights: Mapping[str, LayerWeights] = field(default_factory=dict)
+    centroids: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     @staticmethod
     def of(plan: Plan) -> Fitted:
         """Returns what a plan's layers were fitted with."""
         weights = {name: layer.weights for name, layer in plan.items() if layer.weights is not None}
-        return Fitted({name: layer.parameters for name, layer in plan.items()}, weights)
+        centroids = {name: layer.centroids for name, layer in plan.items() if layer.centroids is not None}
+        return Fitted({name: layer.parameters for name, layer in plan.items()}, weights, centroids)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Returns all arrays as `<layer>/<name>`."""
@@ -44,7 +52,7 @@ class Fitted:
         }
         for layer, own in self.weights.items():
             arrays |= {f"{layer}/weight": own.weight, f"{layer}/bias": own.bias}
-        return arrays
+        return arrays | {f"{layer}/{CENTROIDS}": own for layer, own in self.centroids.items()}
 
     def to_bytes(self) -> bytes:
         """Returns the contents of the .npz file; equal arrays give equal bytes."""
@@ -69,9 +77,8 @@ def load_fitted(config: ReuseConfig, path: AnyPath) -> Fitted:
     layers: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for key, array in _read(file, path).items():
         layer, _, name = key.rpartition("/")
-        if name not in HASH_PARAMETERS + WEIGHTS:
-            known = sorted(HASH_PARAMETERS + WEIGHTS)
-            raise ConfigError(f"{file}: '{key}' must be '<layer>/<name>' with a name of {known}")
+        if name not in KNOWN:
+            raise ConfigError(f"{file}: '{key}' must be '<layer>/<name>' with a name of {sorted(KNOWN)}")
         if layer not in config.layers:
             raise ConfigError(f"{file}: '{key}' is for a layer that {path} does not name")
         layers.setdefault(layer, {})[name] = _as_numbers(array, name, f"{file}: '{key}'")
@@ -80,6 +87,7 @@ def load_fitted(config: ReuseConfig, path: AnyPath) -> Fitted:
     return Fitted(
         {layer: HashParameters(**values) for layer, values in hashes.items() if values},
         {layer: _weights(values, layer, file) for layer, values in weights.items() if values},
+        {layer: values[CENTROIDS] for layer, values in layers.items() if CENTROIDS in values},
     )
 
 

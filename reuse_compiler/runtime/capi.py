@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import LibraryError
-from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.reuse.config import LayerSettings, Scope
+from reuse_compiler.reuse.fitted import CENTROIDS, HASH_PARAMETERS
 from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.runtime.library import load_library
 
@@ -58,7 +59,7 @@ class Hashing(ctypes.Structure):
     _fields_ = (
         ("family", c_char_p),
         ("num_hashes", c_int64),
-        ("scope_image", c_int32),
+        ("scope", c_int32),
         ("metric_angular", c_int32),
         ("capacity", c_float),
         ("keep_codes", c_int32),
@@ -68,6 +69,8 @@ class Hashing(ctypes.Structure):
         ("thresholds_size", c_int64),
         ("coordinates", c_void_p),
         ("coordinates_size", c_int64),
+        ("centroids", c_void_p),
+        ("centroids_size", c_int64),
     )
 
 
@@ -89,6 +92,9 @@ class DeviceClusters(ctypes.Structure):
         ("starts", c_void_p),
     )
 
+
+SCOPES: dict[Scope, int] = {"batch": 0, "session": 0, "image": 1, "static": 2}
+"""Their numbers in `reuse_hashing`. A layer by itself keeps nothing: every call is a session's first run."""
 
 _LAYER = (POINTER(Convolution), POINTER(Hashing))
 _DEVICE_CALL = (POINTER(Convolution), POINTER(DeviceClusters), POINTER(CudaExecution))
@@ -171,16 +177,20 @@ def convolution_of(
 def hashing_of(
     settings: LayerSettings, parameters: Mapping[str, NDArray[Any] | TensorLike | None], keep_codes: bool
 ) -> Hashing:
-    """Returns the C structure of a layer's settings. It holds addresses, and does not keep the parameters alive."""
+    """Returns the C structure of a layer's settings. It holds addresses, and does not keep the arrays alive.
+
+    `parameters` are those of the hash, and with scope static the centroids.
+    """
     hashing = Hashing(
         family=settings.family.encode(),
         num_hashes=settings.num_hashes,
-        scope_image=int(settings.scope == "image"),
+        scope=SCOPES[settings.scope],
         metric_angular=int(settings.metric == "angular"),
         capacity=settings.capacity,
         keep_codes=int(keep_codes),
     )
-    for name, values in parameters.items():
+    for name in (*HASH_PARAMETERS, CENTROIDS):
+        values = parameters.get(name)
         setattr(hashing, name, address_of(values))
         setattr(hashing, f"{name}_size", -1 if values is None else math.prod(values.shape))
     return hashing

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import FamilyName, LayerSettings, make_settings
 from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.fitted import CENTROIDS
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.runtime import capi
 from reuse_compiler.runtime.library import last_error
@@ -35,6 +36,7 @@ class ClusteringPlan:
         keep_codes: bool = False,
         pixel_major_input: bool = False,
         pixel_major_output: bool = False,
+        centroids: Floats | None = None,
     ) -> None:
         self.blocking, self.keep_codes = blocking, keep_codes
         self.pixel_major_input, self.pixel_major_output = pixel_major_input, pixel_major_output
@@ -42,7 +44,7 @@ class ClusteringPlan:
             name: None
             if array is None
             else np.ascontiguousarray(array, np.int32 if name == "coordinates" else np.float32)
-            for name, array in parameters.items()
+            for name, array in [*parameters.items(), (CENTROIDS, centroids)]
         }
         convolution = capi.convolution_of(blocking, pixel_major_input, pixel_major_output)
         hashing, library = capi.hashing_of(settings, own, keep_codes), capi.layer_library()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from reuse_compiler.passes.conv_node import attributes_of
+from reuse_compiler.passes.lower_to_reuse import INPUTS
 from reuse_compiler.reference.op_run import DOMAIN
 from reuse_compiler.reuse.activation import NO_ACTIVATION, RELU, Activation
+from reuse_compiler.reuse.config import DEFAULT_MEMORY
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvSpec, DataOrder, Layout
 
@@ -43,6 +45,12 @@ class Case:
     input_order: DataOrder = "nchw"
     output_order: DataOrder = "nchw"
     """Of the fused form's X and Y."""
+    memory: int = DEFAULT_MEMORY
+    """Of scope session."""
+    keep_tables: bool = True
+    """Of scope static, in the fused form."""
+    spoiled: int = 0
+    """How many elements of X are a NaN or an infinity."""
 
     @property
     def blocking(self) -> Blocking:
@@ -58,8 +66,30 @@ class Case:
             x = np.ascontiguousarray(palette[picks].transpose(0, 3, 1, 2))
         else:
             x = rng.standard_normal(shape).astype(np.float32)
+        if self.spoiled:
+            places = np.random.default_rng(self.seed + 2).integers(0, x.size, self.spoiled)
+            x.flat[places] = np.resize(np.array([np.nan, np.inf, -np.inf], np.float32), self.spoiled)
         w = rng.standard_normal(g.weight_shape).astype(np.float32)
         return x, w, rng.standard_normal(g.out_channels).astype(np.float32)
+
+    def inputs(self, runs: int) -> list[Array]:
+        """Returns inputs of further runs, each of which has many of X's pixels, at other places."""
+        x, rng = self.data()[0], np.random.default_rng(self.seed + 3)
+        pixels = x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1])
+        result = []
+        for _ in range(runs):
+            own = pixels[rng.integers(0, len(pixels), len(pixels))]
+            new = rng.random(len(pixels)) < 0.2
+            own[new] += rng.standard_normal(own[new].shape).astype(np.float32)
+            images = own.reshape(len(x), *x.shape[2:], x.shape[1]).transpose(0, 3, 1, 2)
+            result.append(np.ascontiguousarray(images))
+        return result
+
+    def centroids(self) -> Array:
+        """Returns the centroids of scope static, by code."""
+        blocks, length = self.blocking.num_blocks, self.sub_vector_length
+        rng = np.random.default_rng(self.seed + 4)
+        return rng.standard_normal((blocks, 2**self.num_hashes, length)).astype(np.float32)
 
     def parameters(self) -> HashParameters:
         """Draws the family's parameters; learned trees are random, too, every second one with a rotation."""
@@ -90,6 +120,9 @@ class Case:
             empty = np.zeros(0, np.int32 if name == "coordinates" else np.float32)
             constants[name] = empty if value is None else value
             names.append(name)
+        if self.scope == "static":
+            constants["given"] = self.centroids()
+            constants |= {"nothing": np.zeros(0, np.float32), "no_coordinates": np.zeros(0, np.int32)}
         build = {"fused": self._fused, "staged": self._staged, "dense": self._dense}[lowering]
         g = self.spec
         shape: list[Any] = list(g.input_shape)
@@ -111,7 +144,8 @@ class Case:
 
     def _cluster_attributes(self) -> dict[str, Any]:
         verify = int(FAMILIES[self.family].lossless)
-        return {"scope": self.scope, "capacity": self.capacity, "metric": self.metric, "verify": verify}
+        memory = {} if self.memory == DEFAULT_MEMORY else {"memory": self.memory}
+        return {"scope": self.scope, "capacity": self.capacity, "metric": self.metric, "verify": verify, **memory}
 
     def _gather_attributes(self) -> dict[str, Any]:
         return self.activation._asdict()
@@ -125,17 +159,20 @@ class Case:
             attributes["input_perm"] = [0, 3, 1, 2]
         if self.output_order == "nhwc":
             attributes["output_perm"] = [0, 2, 3, 1]
-        return [
-            helper.make_node("ReuseConv", ["X", "W", "bias", *parameters], ["Y"], "conv", domain=DOMAIN, **attributes)
-        ]
+        inputs = ["X", "W", "bias", *parameters]
+        if self.scope == "static":
+            absent = INPUTS["ReuseConv"][len(inputs) : -1]
+            inputs += ["no_coordinates" if name == "coordinates" else "nothing" for name in absent] + ["given"]
+            attributes |= {} if self.keep_tables else {"keep_tables": 0}
+        return [helper.make_node("ReuseConv", inputs, ["Y"], "conv", domain=DOMAIN, **attributes)]
 
     def _staged(self, parameters: list[str]) -> list[onnx.NodeProto]:
         spec = self.geometry_attributes()
-        make = helper.make_node
+        make, given = helper.make_node, ["given"] if self.scope == "static" else []
         hashed: dict[str, Any] = {"family": self.family, "num_hashes": self.num_hashes}
         return [
             make("Hash", ["X", *parameters], ["codes"], "hash", domain=DOMAIN, **spec, **hashed),
-            make("Cluster", ["X", "codes"], ["ids", "centroids", "counts"], "cluster", domain=DOMAIN,
+            make("Cluster", ["X", "codes", *given], ["ids", "centroids", "counts"], "cluster", domain=DOMAIN,
                  **spec, **self._cluster_attributes()),
             make("CentroidGemm", ["centroids", "counts", "W"], ["table"], "gemm", domain=DOMAIN, layout=self.layout,
                  group=self.spec.group),
@@ -206,4 +243,36 @@ def cases(draw: st.DrawFn, families: Collection[str] = tuple(FAMILIES), table: s
         distinct=draw(st.sampled_from([0, 1, 3])),
         seed=draw(st.integers(0, 2**16)),
         table=table,
+    )
+
+
+@st.composite
+def static_cases(draw: st.DrawFn, tables: Collection[str] = ("float", "int8"), most_hashes: int = 10) -> Case:
+    """Draws a case of scope static, some with a NaN or an infinity, and with more channels than a tile has."""
+    case = draw(cases(families=[name for name, family in FAMILIES.items() if not family.lossless]))
+    groups = case.spec.group
+    return replace(
+        case,
+        spec=replace(case.spec, out_channels=groups * draw(st.sampled_from([1, 3, 16, 20, 64, 70, 150]))),
+        num_hashes=draw(st.integers(1, most_hashes)),
+        scope="static",
+        capacity=1.0,
+        metric="euclidean",
+        table=draw(st.sampled_from(sorted(tables))),
+        keep_tables=draw(st.booleans()),
+        spoiled=draw(st.sampled_from([0, 0, 1, 4])),
+    )
+
+
+@st.composite
+def session_cases(draw: st.DrawFn, families: Collection[str] = tuple(FAMILIES)) -> Case:
+    """Draws a case of scope session, some with memory for few clusters or none; `Case.inputs` has inputs of runs."""
+    case = draw(cases(families=families))
+    row = 4 * (case.sub_vector_length + case.blocking.table_width)
+    return replace(
+        case,
+        num_hashes=min(case.num_hashes, draw(st.sampled_from([2, 5, 40]))),
+        scope="session",
+        memory=draw(st.sampled_from([DEFAULT_MEMORY, DEFAULT_MEMORY, 20 * row + 1, 3 * row, 0])),
+        spoiled=draw(st.sampled_from([0, 0, 1, 4])),
     )

@@ -59,6 +59,8 @@ constexpr Kernels make_table() {
   k.gemm_int8 = gemm_int8;
   k.add_taps = add_taps;
   k.add_taps_int8 = add_taps_int8;
+  k.add_static_int8 = add_static_int8;
+  k.add_static_float = add_static_float;
   k.write_output = write_output;
   k.write_rows = write_rows;
   k.pool_row = pool_row;

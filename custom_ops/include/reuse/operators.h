@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,10 +11,11 @@
 #include "reuse/geometry.h"
 #include "reuse/hash_family.h"
 #include "reuse/runtime.h"
+#include "reuse/state.h"
 
 namespace reuse {
 
-enum class Scope { kImage, kBatch };
+enum class Scope { kImage, kBatch, kSession, kStatic };
 enum class Metric { kEuclidean, kAngular };
 enum class TableType { kFloat, kInt8 };
 
@@ -36,6 +38,7 @@ struct ClusterAttributes {
   Metric metric = Metric::kEuclidean;
   float capacity = 1.0f;
   bool verify = false;
+  int64_t memory = int64_t{1} << 26;  // bytes that the clusters kept by scope session may take
 
   void check() const;
 };
@@ -108,6 +111,14 @@ void hash(Workspace& workspace, const Blocking& blocking, const Encoder& encoder
 // Cluster: returns ids and centroids.
 Clusters cluster(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
                  const int64_t* codes);
+
+// The same of scope session. What is new joins the state when `use(clusters)` has returned.
+void cluster(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes, ReuseState& state,
+             const float* x, const int64_t* codes, const std::function<void(const Clusters&)>& use);
+
+// Cluster of scope static: `centroids` are [B, count, L]. Throws std::out_of_range for a code of no centroid.
+Clusters given_clusters(Workspace& workspace, const Blocking& blocking, const float* centroids, int64_t count,
+                        const float* x, const int64_t* codes);
 
 // Hash and Cluster in one: reads each vector once for both, codes need not be kept.
 Clusters hash_and_cluster(Workspace& workspace, const Blocking& blocking, const Encoder& encoder,

@@ -29,7 +29,7 @@ typedef struct {
 typedef struct {
   const char* family;
   int64_t num_hashes;
-  int32_t scope_image;    /* images share no clusters */
+  int32_t scope;          /* 0: batch, 1: image, 2: static */
   int32_t metric_angular; /* else euclidean */
   float capacity;
   int32_t keep_codes; /* reuse_clusters_codes is going to be asked for */
@@ -39,6 +39,8 @@ typedef struct {
   int64_t thresholds_size;
   const int32_t* coordinates;
   int64_t coordinates_size;
+  const float* centroids; /* of scope static, by code: [B, 2^num_hashes, sub_vector_length] */
+  int64_t centroids_size;
 } reuse_hashing;
 
 /* A layer's convolution and hash, made ready once for inputs of any size: what the convolution says of its input's

@@ -1,4 +1,4 @@
-// Memory and threads for kernels that are called from outside ONNX Runtime.
+// Memory and threads for what runs outside of a run of ONNX Runtime.
 #pragma once
 
 #include <condition_variable>

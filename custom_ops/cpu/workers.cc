@@ -1,4 +1,4 @@
-#include "workers.h"
+#include "reuse/workers.h"
 
 #ifndef _WIN32
 #include <pthread.h>

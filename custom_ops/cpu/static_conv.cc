@@ -1,0 +1,441 @@
+// ReuseConv of scope static: vectors to codes, which are rows of tables that there are already, and sums of these rows.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <stdexcept>
+
+#include "gather.h"
+#include "heuristics.h"
+#include "pixel_tiles.h"
+#include "simd/kernels.h"
+#include "static_tables.h"
+#include "stopwatch.h"
+#include "tile_hasher.h"
+
+namespace reuse {
+namespace {
+
+// Planes of rows, one per block and image, that have a place for everything that a tap may read: each pixel's row, and
+// that of zeros around the image. The patch layout has one place per output pixel.
+struct Planes {
+  explicit Planes(const Blocking& blocking) : batch(blocking.geometry.batch) {
+    const ConvGeometry& g = blocking.geometry;
+    const ConvAttributes& a = g.attributes;
+    if (blocking.layout() == Layout::kPatch) {
+      height = inside_h = g.out_h;
+      width = inside_w = g.out_w;
+      return;
+    }
+    top = a.pad_top;
+    left = a.pad_left;
+    inside_h = g.in_h;
+    inside_w = g.in_w;
+    height = std::max((g.out_h - 1) * a.stride_h + (a.kernel_h - 1) * a.dilation_h + 1, top + inside_h);
+    width = std::max((g.out_w - 1) * a.stride_w + (a.kernel_w - 1) * a.dilation_w + 1, left + inside_w);
+  }
+  int64_t size() const { return height * width; }
+  int64_t start(int64_t block, int64_t image) const { return (block * batch + image) * size(); }
+
+  int64_t batch, height = 0, width = 0;
+  int64_t top = 0, left = 0, inside_h = 0, inside_w = 0;  // where the image lies
+};
+
+// What is added at once: the tables of some blocks of a group for a tile of its channels.
+struct Step {
+  int64_t group, tile;
+  BlockRange blocks;
+  BlockRange flush;  // blocks around them whose rows an int16 can sum
+  bool last;         // of the group
+
+  bool finishes() const { return blocks.end == flush.end; }
+};
+
+class StaticConv {
+ public:
+  StaticConv(const StaticTables& tables, const GatherAttributes& attributes, const Blocking& blocking,
+             Workspace& workspace, const float* bias, float* y)
+      : tables_(tables),
+        attributes_(attributes),
+        blocking_(blocking),
+        workspace_(workspace),
+        planes_(blocking),
+        pixels_(blocking.geometry),
+        wide_(tables.block_bytes() / simd::kOffsetUnit > UINT16_MAX),
+        is_int8_(tables.operands().table == TableType::kInt8),
+        bias_(bias),
+        y_(y) {
+    cut();
+  }
+
+  void run(const Encoder& encoder, const float* x) {
+    if (wide_) {
+      run_with<uint32_t>(encoder, x);
+    } else {
+      run_with<uint16_t>(encoder, x);
+    }
+  }
+
+ private:
+  template <typename Offset>
+  void run_with(const Encoder& encoder, const float* x) {
+    Buffer<Offset> offsets(workspace_, static_cast<size_t>(blocking_.num_blocks() * planes_.batch * planes_.size()));
+    bool all_finite = false;
+    {
+      Stopwatch watch(workspace_.statistics.hash_ns);
+      fill_borders(offsets.data());
+      constexpr int64_t kMostBytes = 256;
+      all_finite = tables_.operands().clusters <= kMostBytes ? hash_vectors<uint8_t>(encoder, x, offsets.data())
+                                                             : hash_vectors<uint16_t>(encoder, x, offsets.data());
+    }
+    for (int64_t first = 0; first < planes_.batch; first += images_at_once()) {
+      add_images(first, std::min(planes_.batch, first + images_at_once()), offsets.data());
+    }
+    if (all_finite) return;
+    Stopwatch watch(workspace_.statistics.gather_ns);
+    count_own(x);
+    mend(x);
+  }
+
+  template <typename Offset>
+  void fill_borders(Offset* offsets) const {
+    const Offset zeros = offset_of<Offset>(tables_.operands().clusters);
+    workspace_.parallel.run(blocking_.num_blocks() * planes_.batch, [&](int64_t plane) {
+      Offset* row = offsets + plane * planes_.size();
+      for (int64_t r = 0; r < planes_.height; ++r, row += planes_.width) {
+        const bool inside = r >= planes_.top && r < planes_.top + planes_.inside_h;
+        const int64_t left = inside ? planes_.left : planes_.width;
+        std::fill(row, row + left, zeros);
+        if (inside) std::fill(row + left + planes_.inside_w, row + planes_.width, zeros);
+      }
+    });
+  }
+
+  template <typename Offset>
+  Offset offset_of(int64_t code) const {
+    return static_cast<Offset>(code * (tables_.row_bytes() / simd::kOffsetUnit));
+  }
+
+  // Stage encode. Returns whether all vectors are finite.
+  template <typename Code, typename Offset>
+  bool hash_vectors(const Encoder& encoder, const float* x, Offset* offsets) const {
+    const int64_t per_task = task_vectors(blocking_.vectors);
+    const int64_t tasks_per_block = (blocking_.vectors + per_task - 1) / per_task;
+    std::atomic<bool> all_finite{true};
+    workspace_.parallel.run(blocking_.num_blocks() * tasks_per_block, [&](int64_t task) {
+      const int64_t block = task / tasks_per_block, begin = task % tasks_per_block * per_task;
+      const int64_t end = std::min(begin + per_task, blocking_.vectors);
+      const Placed<TileMemory> memory(workspace_, blocking_.sub_vector_length(), encoder);
+      Code codes[kTileVectors];
+      for (int64_t first = begin; first < end; first += kTileVectors) {
+        const Tile tile = view_tile(blocking_, x, block, first, std::min(kTileVectors, end - first), memory->values);
+        if (!encoder.narrow_codes(tile, block, memory->scratch, codes)) all_finite = false;
+        place(block, first, tile.count, codes, offsets);
+      }
+    });
+    return all_finite;
+  }
+
+  // Writes the offsets of vectors that are neighbours to where they are in the block's planes.
+  template <typename Code, typename Offset>
+  void place(int64_t block, int64_t first, int64_t count, const Code* codes, Offset* offsets) const {
+    const Offset unit = offset_of<Offset>(1);
+    const int64_t inside = planes_.inside_h * planes_.inside_w;
+    for (int64_t done = 0; done < count;) {
+      const int64_t image = (first + done) / inside, pixel = (first + done) % inside;
+      const int64_t row = pixel / planes_.inside_w, column = pixel % planes_.inside_w;
+      const int64_t run = std::min(count - done, planes_.inside_w - column);
+      Offset* to = offsets + planes_.start(block, image) + (planes_.top + row) * planes_.width + planes_.left + column;
+      for (int64_t p = 0; p < run; ++p) to[p] = static_cast<Offset>(codes[done + p] * unit);
+      done += run;
+    }
+  }
+
+  // Sums that wait from step to step are of so many images that they are not far from a core.
+  int64_t images_at_once() const {
+    return std::clamp<int64_t>(kWaitingPixels / std::max<int64_t>(1, blocking_.geometry.out_pixels()), 1,
+                               std::max<int64_t>(1, planes_.batch));
+  }
+
+  void cut() {
+    const int64_t per_group = blocking_.blocks_per_group, bytes = tables_.block_bytes();
+    const int64_t at_once =
+        per_group * bytes <= kTablesAtOnce ? per_group : std::max<int64_t>(1, kStaticTables / bytes);
+    const int64_t rows = blocking_.taps_per_block();
+    const int64_t most = is_int8_ ? simd::kMostStaticRows / rows : per_group;  // blocks whose sums an int16 holds
+    for (int64_t group = 0; group < blocking_.geometry.attributes.group; ++group) {
+      const BlockRange all{group * per_group, (group + 1) * per_group};
+      for (int64_t tile = 0; tile < tables_.num_tiles(); ++tile) {
+        for (int64_t flush = all.begin; flush < all.end; flush += most) {
+          const BlockRange together{flush, std::min(all.end, flush + most)};
+          for (int64_t begin = flush; begin < together.end; begin += at_once) {
+            const int64_t end = std::min(together.end, begin + at_once);
+            steps_.push_back({group, tile, {begin, end}, together, end == all.end});
+          }
+        }
+      }
+    }
+  }
+
+  template <typename Offset>
+  void add_images(int64_t first, int64_t end, const Offset* offsets) {
+    const int64_t channels = tables_.tile_channels(), rows = (end - first) * blocking_.geometry.out_pixels();
+    const bool one_step = steps_.empty() || (steps_[0].last && steps_[0].finishes());
+    const bool one_flush = steps_.empty() || steps_[0].flush.end == blocking_.blocks_per_group;
+    Buffer<uint16_t> words(workspace_, static_cast<size_t>(is_int8_ && !one_step ? rows * simd::kStaticChannels : 0));
+    const bool float_sums_wait = is_int8_ ? !one_flush : !one_step;
+    Buffer<float> sums(workspace_, static_cast<size_t>(float_sums_wait ? rows * channels : 0));
+    Buffer<uint8_t> own_tables(workspace_);
+    for (size_t s = 0; s < steps_.size(); ++s) {
+      const Step& step = steps_[s];
+      if (tables_.kept(step.blocks.begin, step.tile) == nullptr) make_tables(step, own_tables);
+      Stopwatch watch(workspace_.statistics.gather_ns);
+      const Step* next = s + 1 < steps_.size() ? &steps_[s + 1] : nullptr;
+      std::vector<simd::StaticBlock> blocks = tables_of(step, own_tables.data());
+      const int64_t count = (end - first) * tiles_per_image(), per_task = pieces_per_task(count);
+      workspace_.parallel.run((count + per_task - 1) / per_task, [&](int64_t task) {
+        Buffer<float> own_sums(workspace_, static_cast<size_t>(pixels_.most_pixels() * channels));
+        std::vector<simd::StaticBlock> of_image = blocks;
+        for (int64_t t = task * per_task; t < std::min(count, (task + 1) * per_task); ++t) {
+          const PixelTile tile = pixels_[first * tiles_per_image() + t];
+          for (size_t b = 0; b < blocks.size(); ++b) {
+            of_image[b].offsets = offsets + planes_.start(step.blocks.begin + static_cast<int64_t>(b), tile.image);
+          }
+          const simd::StaticBlocks own{of_image.data(),
+                                       static_cast<int64_t>(of_image.size()),
+                                       tables_.tap_bytes(),
+                                       sizeof(Offset) > sizeof(uint16_t),
+                                       share_of(next, t, count, tile),
+                                       {}};
+          const Waiting waiting{words.size() == 0 ? nullptr : words.data(), sums.size() == 0 ? nullptr : sums.data(),
+                                first};
+          add_tile(step, own, tile, waiting, own_sums.data());
+        }
+      });
+    }
+  }
+
+  // Stage multiply, where tables are not kept.
+  void make_tables(const Step& step, Buffer<uint8_t>& memory) {
+    Stopwatch watch(workspace_.statistics.gemm_ns);
+    memory.resize(static_cast<size_t>((step.blocks.end - step.blocks.begin) * tables_.block_bytes()));
+    workspace_.parallel.run(step.blocks.end - step.blocks.begin, [&](int64_t b) {
+      tables_.write(workspace_, step.blocks.begin + b, step.tile, memory.data() + b * tables_.block_bytes());
+    });
+  }
+
+  std::vector<simd::StaticBlock> tables_of(const Step& step, const uint8_t* own) const {
+    const uint8_t* rows = tables_.kept(step.blocks.begin, step.tile);
+    if (rows == nullptr) rows = own;
+    std::vector<simd::StaticBlock> blocks;
+    for (int64_t b = step.blocks.begin; b < step.blocks.end; ++b, rows += tables_.block_bytes()) {
+      blocks.push_back({rows, nullptr});
+    }
+    return blocks;
+  }
+
+  // What pixel tile `index` of `count` fetches of the tables of the next step, if there is one: they are contiguous.
+  simd::Fetched share_of(const Step* next, int64_t index, int64_t count, const PixelTile& tile) const {
+    const uint8_t* kept = next == nullptr ? nullptr : tables_.kept(next->blocks.begin, next->tile);
+    if (kept == nullptr) return {};
+    const int64_t lines = (next->blocks.end - next->blocks.begin) * tables_.block_bytes() / kLineBytes;
+    const int64_t per_pixel = (lines << simd::kShareBits) / count / (tile.rows * tile.columns);
+    return {kept + lines * index / count * kLineBytes, kLineBytes, 0, per_pixel};
+  }
+
+  // What a row of the tile fetches of the output: lines of its channels' planes.
+  simd::Fetched lines_of(const OutputChannels& output, const PixelTile& tile, int64_t row) const {
+    const ConvGeometry& g = blocking_.geometry;
+    const int64_t pixel = (tile.row + row) * g.out_w + tile.column;
+    int line_bits = 0;
+    while ((int64_t{1} << line_bits) * kLineBytes < tile.columns * static_cast<int64_t>(sizeof(float))) ++line_bits;
+    const float* first = y_ + (tile.image * g.out_channels + output.first) * g.out_pixels() + pixel;
+    return {reinterpret_cast<const uint8_t*>(first), g.out_pixels() * static_cast<int64_t>(sizeof(float)), line_bits,
+            (output.count << (line_bits + simd::kShareBits)) / tile.columns};
+  }
+
+  int64_t tiles_per_image() const { return pixels_.count() / std::max<int64_t>(1, planes_.batch); }
+
+  // Sums that wait from step to step: [pixels of the images at once, channels], from pixel 0 of image `first` on.
+  struct Waiting {
+    uint16_t* words;
+    float* sums;
+    int64_t first;
+  };
+
+  // Stage assemble for a tile of pixels. `own_sums` holds them where none wait.
+  void add_tile(const Step& step, const simd::StaticBlocks& blocks, const PixelTile& tile, const Waiting& waiting,
+                float* own_sums) const {
+    const ConvGeometry& g = blocking_.geometry;
+    const ConvAttributes& a = g.attributes;
+    const bool patch = blocking_.layout() == Layout::kPatch, done = step.last && step.finishes();
+    const int64_t channels = tables_.tile_channels(), pixel = tile.row * g.out_w + tile.column;
+    const int64_t index = (tile.image - waiting.first) * g.out_pixels() + pixel;
+    const bool wait = waiting.sums != nullptr, in_planes = a.output_order == DataOrder::kNchw;
+    float* const sums = wait ? waiting.sums + index * channels : own_sums;
+    const int64_t row_sums = (wait ? g.out_w : tile.columns) * channels;
+    const float* scale = done ? tables_.scale(step.group, step.tile) : nullptr;
+    const bool fresh = step.flush.begin == step.group * blocking_.blocks_per_group;
+    const OutputChannels output{step.group * g.group_out_channels() + step.tile * channels,
+                                tables_.tile_size(step.tile), bias_, y_};
+    simd::StaticBlocks own = blocks;
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      own.tables.memory =
+          blocks.tables.memory + ((blocks.tables.lines_per_pixel * r * tile.columns) >> simd::kShareBits) * kLineBytes;
+      if (done && in_planes) own.output = lines_of(output, tile, r);
+      const simd::StaticRow row =
+          patch ? simd::StaticRow{(tile.row + r) * planes_.width + tile.column,
+                                  planes_.width,
+                                  1,
+                                  1,
+                                  1,
+                                  1,
+                                  1,
+                                  tile.columns}
+                : simd::StaticRow{(tile.row + r) * a.stride_h * planes_.width + tile.column * a.stride_w,
+                                  planes_.width,
+                                  a.kernel_h,
+                                  a.kernel_w,
+                                  a.dilation_h,
+                                  a.dilation_w,
+                                  a.stride_w,
+                                  tile.columns};
+      if (is_int8_) {
+        uint16_t* words =
+            waiting.words == nullptr ? nullptr : waiting.words + (index + r * g.out_w) * simd::kStaticChannels;
+        const int64_t before = (step.blocks.begin - step.flush.begin) * blocking_.taps_per_block();
+        simd::kernels().add_static_int8(own, row, {words, before, step.finishes()},
+                                        {sums + r * row_sums, channels, fresh, scale});
+      } else {
+        const bool first_blocks = step.blocks.begin == step.group * blocking_.blocks_per_group;
+        simd::kernels().add_static_float(own, row, channels, {sums + r * row_sums, channels, first_blocks, nullptr});
+      }
+    }
+    if (!done) return;
+    write_tile(g, attributes_, output, tile, pixels_.whole_rows(), {sums, channels, false}, row_sums);
+  }
+
+  // Counts the vectors that are clusters of their own.
+  void count_own(const float* x) const {
+    std::atomic<int64_t> own{0};
+    workspace_.parallel.run(blocking_.num_blocks(), [&](int64_t block) {
+      Buffer<float> values(workspace_, static_cast<size_t>(blocking_.sub_vector_length() * kTileVectors));
+      uint8_t finite[kTileVectors];
+      for (int64_t first = 0; first < blocking_.vectors; first += kTileVectors) {
+        const int64_t count = std::min(kTileVectors, blocking_.vectors - first);
+        const Tile tile = load_tile(blocking_, x, block, first, count, values.data());
+        simd::kernels().all_finite(tile.values, tile.stride, tile.length, count, finite);
+        own += std::count(finite, finite + count, uint8_t{0});
+      }
+    });
+    workspace_.statistics.clusters += own;
+    workspace_.statistics.guarded += own;
+  }
+
+  // Gives the outputs that read a vector with a NaN or an infinity, which are never finite, what these vectors' dense
+  // products make of them. It hardly ever happens, so it looks for them anew.
+  void mend(const float* x) const {
+    const ConvGeometry& g = blocking_.geometry;
+    workspace_.parallel.run(g.batch * g.out_h, [&](int64_t task) {
+      std::vector<float> sums(static_cast<size_t>(g.group_out_channels()));
+      for (int64_t column = 0; column < g.out_w; ++column) {
+        for (int64_t group = 0; group < g.attributes.group; ++group) {
+          const Window window{task / g.out_h, task % g.out_h, column, group};
+          if (add_dense(x, window, sums)) write_mended(window, sums);
+        }
+      }
+    });
+  }
+
+  // What an output pixel of a group reads.
+  struct Window {
+    int64_t image, row, column, group;
+  };
+
+  // Sets `sums` to the dense products of the window's vectors that are not finite; returns whether there are any.
+  bool add_dense(const float* x, const Window& window, std::vector<float>& sums) const {
+    const ConvGeometry& g = blocking_.geometry;
+    const int64_t channels = g.group_in_channels(), per_group = blocking_.blocks_per_group;
+    const bool patch = blocking_.layout() == Layout::kPatch;
+    std::vector<float> vector(static_cast<size_t>(blocking_.sub_vector_length()));
+    bool any = false;
+    for (int64_t block = window.group * per_group; block < (window.group + 1) * per_group; ++block) {
+      const int64_t start = blocking_.block_start(block), length = blocking_.block_length(block);
+      for (int64_t t = 0; t < blocking_.taps_per_block(); ++t) {
+        const auto tap_of = [&](int64_t l) { return patch ? (start + l) / channels : t; };
+        const auto channel_of = [&](int64_t l) { return patch ? (start + l) % channels : start + l; };
+        bool finite = true;
+        for (int64_t l = 0; l < length; ++l) {
+          vector[static_cast<size_t>(l)] = input(x, window, channel_of(l), tap_of(l));
+          finite = finite && std::isfinite(vector[static_cast<size_t>(l)]);
+        }
+        if (finite) continue;
+        if (!any) std::fill(sums.begin(), sums.end(), 0.0f);
+        any = true;
+        for (int64_t l = 0; l < length; ++l) {
+          const float* weights = tables_.operands().weights.data() + channel_of(l) * g.taps() + tap_of(l);
+          for (int64_t m = 0; m < g.group_out_channels(); ++m) {
+            const int64_t out = window.group * g.group_out_channels() + m;
+            sums[static_cast<size_t>(m)] += vector[static_cast<size_t>(l)] * weights[out * channels * g.taps()];
+          }
+        }
+        // Then nothing changes any more, as is soon the case where all of the input is spoilt.
+        if (std::all_of(sums.begin(), sums.end(), [](float sum) { return std::isnan(sum); })) return true;
+      }
+    }
+    return any;
+  }
+
+  // The input of a channel of the window's group that a tap reads, or a zero around the image.
+  float input(const float* x, const Window& window, int64_t channel, int64_t tap) const {
+    const ConvGeometry& g = blocking_.geometry;
+    const ConvAttributes& a = g.attributes;
+    const int64_t row = window.row * a.stride_h - a.pad_top + tap / a.kernel_w * a.dilation_h;
+    const int64_t column = window.column * a.stride_w - a.pad_left + tap % a.kernel_w * a.dilation_w;
+    if (row < 0 || row >= g.in_h || column < 0 || column >= g.in_w) return 0.0f;
+    const int64_t of_image = window.group * g.group_in_channels() + channel;
+    if (a.input_order == DataOrder::kNhwc) {
+      return x[((window.image * g.in_h + row) * g.in_w + column) * g.in_channels + of_image];
+    }
+    return x[((window.image * g.in_channels + of_image) * g.in_h + row) * g.in_w + column];
+  }
+
+  void write_mended(const Window& window, const std::vector<float>& sums) const {
+    const ConvGeometry& g = blocking_.geometry;
+    const PixelTile pixel{window.image, window.row, 1, window.column, 1};
+    const int64_t channels = g.group_out_channels(),
+                  padded = (channels + simd::kLanes - 1) / simd::kLanes * simd::kLanes;
+    std::vector<float> whole_vectors(sums);
+    whole_vectors.resize(static_cast<size_t>(padded), 0.0f);
+    const OutputChannels output{window.group * channels, channels, bias_, y_};
+    write_tile(g, attributes_, output, pixel, false, {whole_vectors.data(), padded, false}, padded);
+  }
+
+  static constexpr int64_t kLineBytes = 64;
+
+  const StaticTables& tables_;
+  const GatherAttributes& attributes_;
+  const Blocking& blocking_;
+  Workspace& workspace_;
+  const Planes planes_;
+  const PixelTiles pixels_;
+  const bool wide_, is_int8_;
+  const float* bias_;
+  float* y_;
+  std::vector<Step> steps_;
+};
+
+}  // namespace
+
+void static_conv(const StaticTables& tables, const Encoder& encoder, const GatherAttributes& attributes,
+                 const Blocking& blocking, Workspace& workspace, const float* bias, const float* x, float* y) {
+  RunStatistics& statistics = workspace.statistics;
+  statistics.blocks = blocking.num_blocks();
+  statistics.rows = blocking.geometry.rows();
+  statistics.vectors = blocking.num_blocks() * blocking.vectors;
+  statistics.clusters = blocking.num_blocks() * tables.operands().clusters;
+  if (tables.operands().keep) statistics.table_bytes = tables.bytes();
+  if (blocking.geometry.rows() == 0 || blocking.geometry.out_channels == 0) return;
+  StaticConv(tables, attributes, blocking, workspace, bias, y).run(encoder, x);
+}
+
+}  // namespace reuse

@@ -147,7 +147,8 @@ struct Walk {
         value = values<kLevel, (kLevel < 5 ? 0 : 5)>(level);
         break;
     }
-    const __mmask64 went = _mm512_cmpgt_epu8_mask(value, find<4, kLevel - 4>(level.thresholds));
+    const Bytes threshold = find<4, kLevel - 4>(level.thresholds);
+    const __mmask64 went = _mm512_cmpgt_epu8_mask(value, threshold);
     right[kLevel] = went;
     if constexpr (kLevel < 4) low = _mm512_mask_add_epi8(low, went, low, all_bytes(1 << kLevel));
     if constexpr (kLevel == 4) place = _mm512_mask_mov_epi8(place, went, all_bytes(16));

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.reuse.config import FamilyName, TableType
+from reuse_compiler.reuse.config import MOST_STATIC_HASHES, FamilyName, LayerSettings, TableType, make_settings
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
 
 BenchFamily = Literal["learned", "sign", "exact"]
+BenchScope = Literal["batch", "session", "static"]
 Order = Literal["local", "random"]
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -34,6 +35,7 @@ class ConvCase:
     order: Order
     table: TableType = "float"
     seed: int = 0
+    scope: BenchScope = "batch"
 
     @property
     def spec(self) -> ConvSpec:
@@ -52,7 +54,19 @@ class ConvCase:
             return 1
         if self.num_hashes is not None:
             return self.num_hashes
-        return min(family.max_hashes, math.ceil(math.log2(max(distinct, 2))) + SPARE_BITS[self.family])
+        most = MOST_STATIC_HASHES if self.scope == "static" else family.max_hashes
+        return min(most, math.ceil(math.log2(max(distinct, 2))) + SPARE_BITS[self.family])
+
+    def settings(self, num_hashes: int) -> LayerSettings:
+        """Returns the layer's settings; raises ConfigError for those that no layer can have."""
+        return make_settings(
+            family=self.family,
+            layout=self.blocking.layout,
+            L=self.blocking.sub_vector_length,
+            H=num_hashes,
+            scope=self.scope,
+            table=self.table,
+        )
 
     def __str__(self) -> str:
         g = self.spec
@@ -78,6 +92,7 @@ def make_case(
     layout: Layout | Literal["auto"] = "auto",
     order: Order = "local",
     table: TableType = "float",
+    scope: BenchScope = "batch",
     seed: int = 0,
 ) -> ConvCase:
     """Checks a layer and its settings, and fills in what was left open.
@@ -105,8 +120,9 @@ def make_case(
             f"--L {sub_vector_length} is larger than the {blocking.group_width} {what}: give a smaller one"
         )
     _check_family(family, num_hashes)
-    case = ConvCase(blocking, family, num_hashes, remaining_ratio, order, table, seed)
+    case = ConvCase(blocking, family, num_hashes, remaining_ratio, order, table, seed, scope)
     _check_ratio(case)
+    case.settings(case.hashes_for(case.distinct))
     return case
 
 

@@ -11,9 +11,9 @@ from reuse_compiler.benchmark.inputs import LayerInput
 from reuse_compiler.benchmark.report import Floor, FloorStage, MachinePeaks
 from reuse_compiler.reuse.error_bound import reads
 from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.static_tables import ELEMENT_BYTES
 
 FLOAT_BYTES, ID_BYTES = 4, 4
-ENTRY_BYTES = {"float": 4, "int8": 1}
 ADDS_PER_LANE = {"float": 1, "int8": 2}
 """Sums of int8 entries are 16 bits wide, so that a vector register holds twice as many as of float."""
 
@@ -23,7 +23,8 @@ def compute_floor(case: ConvCase, data: LayerInput, peaks: MachinePeaks) -> Floo
     g, blocking, family = case.spec, case.blocking, FAMILIES[case.family]
     lengths = [blocking.block_length(block) for block in range(blocking.num_blocks)]
     elements = blocking.vectors * sum(lengths)
-    entries = sum(data.clusters) * blocking.table_width
+    entry, kept = ELEMENT_BYTES[case.table], case.scope != "batch"
+    tables = entry * sum(data.clusters) * blocking.table_width
     adds = _added_rows(case) * g.group_out_channels
     ids = ID_BYTES * blocking.vectors * blocking.num_blocks
 
@@ -33,16 +34,19 @@ def compute_floor(case: ConvCase, data: LayerInput, peaks: MachinePeaks) -> Floo
     stages = {
         "hash": _stage(peaks, hashed, unfolded, g.input_bytes),
         # The members' mean: one addition per element. A lossless family takes the first member.
-        "cluster": _stage(peaks, 0 if family.lossless else elements, ids, 0),
-        "gemm": _stage(peaks, centroid_multiply_adds(case, data), ENTRY_BYTES[case.table] * entries, g.weight_bytes),
-        "gather": _stage(peaks, adds / ADDS_PER_LANE[case.table], ENTRY_BYTES[case.table] * adds, g.output_bytes),
+        "cluster": _stage(peaks, 0 if family.lossless or kept else elements, ids, 0),
+        "gemm": _stage(peaks, centroid_multiply_adds(case, data), 0 if kept else tables, 0 if kept else g.weight_bytes),
+        # Tables that are kept come from memory.
+        "gather": _stage(peaks, adds / ADDS_PER_LANE[case.table], entry * adds, g.output_bytes + tables * kept),
     }
     dense = _stage(peaks, case.spec.multiply_adds, 0, g.input_bytes + g.weight_bytes + g.output_bytes)
     return Floor(dense_ms=dense.ms, **stages, total_ms=sum(stage.ms for stage in stages.values()))
 
 
 def centroid_multiply_adds(case: ConvCase, data: LayerInput) -> int:
-    """Multiply-adds of all centroids with their blocks' weights."""
+    """Multiply-adds of all centroids with their blocks' weights; none where their products are kept."""
+    if case.scope != "batch":
+        return 0
     blocking = case.blocking
     products = sum(count * blocking.block_length(block) for block, count in enumerate(data.clusters))
     return products * blocking.table_width

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from reuse_compiler.benchmark.arrangement import find_cells, pixel_labels
 from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.trees import fit_tree
+from reuse_compiler.fitting.centroids import means_by_code
 from reuse_compiler.fitting.vectors import neuron_vectors
 from reuse_compiler.reuse.config import FamilyName
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
@@ -34,6 +35,8 @@ class LayerInput:
     """Distinct codes of each block: its clusters."""
     cells: str | None = None
     """In the patch layout, what the image consists of, in words."""
+    centroids: Floats | None = None
+    """Those of scope static: the distinct vectors themselves, by code (their mean where several share one)."""
 
 
 def build_input(case: ConvCase) -> LayerInput:
@@ -89,7 +92,16 @@ def _finish(
         num_hashes += 1
         parameters = _fit_trees(palettes, num_hashes)
         clusters = _count_codes(case.family, num_hashes, palettes, parameters)
-    return LayerInput(x, num_hashes, parameters, distinct, clusters, cells)
+    centroids = _centroids(case, num_hashes, palettes, parameters) if case.scope == "static" else None
+    return LayerInput(x, num_hashes, parameters, distinct, clusters, cells, centroids)
+
+
+def _centroids(case: ConvCase, num_hashes: int, palettes: list[Floats], parameters: HashParameters) -> Floats:
+    family, centroids = FAMILIES[case.family], []
+    for block, palette in enumerate(palettes):
+        codes = family.codes(palette, parameters.block(block), case.blocking.block_length(block))
+        centroids.append(means_by_code(palette[None], codes[None], num_hashes)[0])
+    return np.stack(centroids)
 
 
 def _fit_trees(palettes: list[Floats], num_hashes: int) -> HashParameters:

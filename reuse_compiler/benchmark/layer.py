@@ -12,7 +12,7 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.pipeline import lower
-from reuse_compiler.reuse.config import LayerSettings, Lowering, ReuseConfig, make_settings
+from reuse_compiler.reuse.config import Lowering, ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted
 
 NAME, INPUT, OUTPUT = "conv", "x", "y"
@@ -39,21 +39,11 @@ def dense_model(case: ConvCase) -> onnx.ModelProto:
 
 def reuse_model(dense: onnx.ModelProto, case: ConvCase, data: LayerInput, lowering: Lowering) -> onnx.ModelProto:
     """Returns the layer as the compiler rewrites it, whatever the cost; raises ConfigError if it cannot."""
-    settings = _settings(case, data)
-    config = ReuseConfig(layers={NAME: settings})
-    lowered = lower(dense, CompileOptions(lowering=lowering), config, Fitted({NAME: data.parameters}))
+    config = ReuseConfig(layers={NAME: case.settings(data.num_hashes)})
+    centroids = {} if data.centroids is None else {NAME: data.centroids}
+    fitted = Fitted({NAME: data.parameters}, centroids=centroids)
+    lowered = lower(dense, CompileOptions(lowering=lowering), config, fitted)
     layer = lowered.layers[0]
     if layer.decision != "reuse":
         raise ConfigError(f"the compiler leaves this convolution as it is: {layer.reason}")
     return lowered.model
-
-
-def _settings(case: ConvCase, data: LayerInput) -> LayerSettings:
-    blocking = case.blocking
-    return make_settings(
-        family=case.family,
-        layout=blocking.layout,
-        L=blocking.sub_vector_length,
-        H=data.num_hashes,
-        table=case.table,
-    )

@@ -33,7 +33,9 @@ def print_conv(report: ConvReport, console: Console) -> None:
         f"{r.layer.name}, {_where(r)}, {r.repeats} run{'' if r.repeats == 1 else 's'} of each in turn",
         "bold",
     )
-    print_line(console, f"family {s.family}, layout {s.layout}, L={s.L}, H={s.H}, {s.table} tables, order {s.order}")
+    scope = "" if s.scope == "batch" else f"scope {s.scope}, "
+    setting = f"family {s.family}, layout {s.layout}, {scope}L={s.L}, H={s.H}, {s.table} tables, order {s.order}"
+    print_line(console, setting)
     distinct = sorted({*r.distinct_per_block})
     counts = f"{distinct[0]}" if len(distinct) == 1 else f"{distinct[0]} to {distinct[-1]}"
     blocks = f"in each of {len(r.distinct_per_block)} blocks" if len(r.distinct_per_block) > 1 else "in one block"

@@ -124,6 +124,7 @@ class Setting(Report):
     L: int
     H: int
     table: str
+    scope: str = "batch"
     order: str
     asked_r_c: float
     seed: int
@@ -140,9 +141,9 @@ class ConvReport(Report):
     distinct_per_block: list[int]
     """Distinct vectors of each block of the input."""
     clusters_per_block: float
-    """Mean over blocks and runs, from the operators' statistics."""
+    """Mean over blocks and runs, from the operators' statistics; with scope static of those that occur in the input."""
     r_c: float
-    """Measured remaining ratio: clusters per row of the unfolded input, mean over blocks."""
+    """Remaining ratio: clusters per row of the unfolded input, mean over blocks."""
     cells: str | None = None
     """In the patch layout, what the input image consists of."""
     notes: list[str]

@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.calibration.calibration import Calibration, layer_lines
+from reuse_compiler.calibration.candidates import check_scope
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.metric_kinds import PYTHON
 from reuse_compiler.calibration.metrics import Metric, check_metric, check_wish, make_metric, model_outputs
@@ -77,6 +78,7 @@ def calibrate_file(
     specs, outputs = model_inputs(model), model_outputs(model)
     metric = make_metric(options.metric, outputs, labels is not None)
     check_wish(metric, options.max_drop, options.at_least)
+    check_scope(options)
     progress("reading the samples", 0, 0)
     samples = _open(data, specs, options, labels)
     parts = split(samples, options.holdout, options.seed)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
+from typing import get_args
 
 from reuse_compiler.calibration.effort import Effort
-from reuse_compiler.calibration.options import FamilyChoice
-from reuse_compiler.reuse.config import LayerSettings, Scope, TableType, make_settings
+from reuse_compiler.calibration.options import CalibrationOptions, FamilyChoice, ScopeChoice
+from reuse_compiler.errors import ConfigError
+from reuse_compiler.reuse.config import FamilyName, LayerSettings, Scope, TableType, make_settings
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvSpec, Layout
+from reuse_compiler.reuse.static_tables import table_bytes
 
 FEWEST_CHANNELS = 4
 """Layers with fewer channels (the first one) are cut in layout `patch`."""
@@ -17,6 +21,13 @@ PATCH_PARTS = (1, 2, 3)
 """Into how many blocks the unfolded input of such a layer is cut."""
 LONGEST_INT8, SHORTEST_FLOAT = 32, 16
 """The error of int8 tables pays where many rows are added, which is where vectors are short."""
+STATIC_FAMILY: FamilyName = "learned"
+"""The family whose codes are fitted to have the vectors behind them alike, which is what a fixed centroid needs."""
+LONGEST_STATIC = 32
+"""Longer vectors have too few centroids: those of a batch follow its vectors, static ones do not."""
+MOST_TABLE_BYTES = 2**27
+"""A quarter of what a compiled model's static tables may take (--table-memory) unless it is told otherwise: tables
+beyond that are computed in each run, which a layer that was measured with its tables kept would not show."""
 MOST_EXPECTED = {"channel": 1.0, "patch": 2.0}
 """Expected cost, over the dense layer's, up to which settings are measured. The cost model takes onnxruntime's Conv at
 its best speed; the layers that are cut into patches are first layers, which it computes at half of it."""
@@ -24,18 +35,39 @@ MOST_REMAINING = 0.5
 """Settings that could keep more than half of the vectors are not tried."""
 
 
-def candidates(spec: ConvSpec, family: FamilyChoice, scope: Scope, effort: Effort) -> list[LayerSettings]:
+def candidates(spec: ConvSpec, family: FamilyChoice, scope: ScopeChoice, effort: Effort) -> list[LayerSettings]:
     """Returns settings for the layer, least detailed first; none where the cost model expects no gain from any."""
-    families = FAMILIES if family == "all" else [family]
+    families: Iterable[FamilyName] = FAMILIES if family == "all" else [family]
+    scopes: tuple[Scope, ...] = ("batch", "static") if scope == "both" else (scope,)
     found = []
-    for name in families:
+    for own, name in product(scopes, families):
+        if own == "static" and name != STATIC_FAMILY:
+            continue
         for layout, length in _cuts(spec, effort, FAMILIES[name].lossless):
-            for hashes in effort.hashes[name]:
+            if own == "static" and length > LONGEST_STATIC:
+                continue
+            for hashes in effort.static_hashes if own == "static" else effort.hashes[name]:
                 for table in _tables(layout, length, FAMILIES[name].lossless):
-                    settings = make_settings(family=name, layout=layout, L=length, H=hashes, scope=scope, table=table)
+                    settings = make_settings(family=name, layout=layout, L=length, H=hashes, scope=own, table=table)
                     if _may_pay(spec, settings):
                         found.append(settings)
     return found
+
+
+def check_scope(options: CalibrationOptions) -> None:
+    """Raises ConfigError where no settings of the scope that was asked for can be tried."""
+    if options.scope == "static" and options.family not in (STATIC_FAMILY, "all"):
+        raise ConfigError(
+            f"--scope static has a centroid for each leaf of a tree: give --family {STATIC_FAMILY} instead of "
+            f"{options.family}"
+        )
+    if options.scope == "static" and options.strategy == "papers":
+        raise ConfigError("--strategy papers hashes as the papers do, without trees: give --scope batch or image")
+    if options.scope not in get_args(ScopeChoice):  # as reuse-compile may have one
+        raise ConfigError(
+            f"--scope {options.scope} cannot be calibrated, as its results depend on what ran before: give static, "
+            "whose clusters are known to every run"
+        )
 
 
 def _cuts(spec: ConvSpec, effort: Effort, lossless: bool) -> Iterator[tuple[Layout, int]]:
@@ -59,8 +91,15 @@ def _may_pay(spec: ConvSpec, settings: LayerSettings) -> bool:
     """Whether the layer could gain, with as few clusters as the family is expected to make."""
     blocking = settings.blocking(spec)
     family = FAMILIES[settings.family]
-    clusters = family.expected_clusters(settings.num_hashes) * (spec.batch if settings.scope == "image" else 1)
-    if clusters > MOST_REMAINING * blocking.vectors:
-        return False
-    cost = predicted_cost(blocking, family, settings.num_hashes, clusters / spec.rows, table=settings.table)
+    if settings.scope == "static":
+        clusters = min(2**settings.num_hashes, blocking.vectors)  # rows of a table that are read
+        if table_bytes(spec, settings) > MOST_TABLE_BYTES:
+            return False
+    else:
+        clusters = family.expected_clusters(settings.num_hashes) * (spec.batch if settings.scope == "image" else 1)
+        if clusters > MOST_REMAINING * blocking.vectors:
+            return False
+    cost = predicted_cost(
+        blocking, family, settings.num_hashes, clusters / spec.rows, table=settings.table, scope=settings.scope
+    )
     return cost.total < MOST_EXPECTED[settings.layout]

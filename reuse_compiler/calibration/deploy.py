@@ -22,7 +22,7 @@ from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.plan import LayerPlan, LayerWeights, Plan
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL
@@ -109,20 +109,20 @@ class Deployer:
         self, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct
     ) -> tuple[LayerPlan, tuple[float, float] | None]:
         """Returns a layer's plan for these inputs, and the errors of its result as is and reconstructed."""
-        plan = LayerPlan(layer.spec, settings, self._hash(layer, settings, inputs))
+        plan = self._fitted_to(layer, settings, inputs)
         if how == "none" or FAMILIES[settings.family].lossless:
             return plan, None
         found = self._reconstruct(layer, plan, inputs, how)
         weights = LayerWeights(found.weight.reshape(layer.spec.weight_shape), found.bias)
         return replace(plan, weights=weights), (found.error_as_is, found.error)
 
-    def _hash(self, layer: ConvLayer, settings: LayerSettings, inputs: Activations) -> HashParameters:
+    def _fitted_to(self, layer: ConvLayer, settings: LayerSettings, inputs: Activations) -> LayerPlan:
         sampler = VectorSampler(
             layer.name, layer.spec, settings.layout, self._effort.fit_vectors, len(inputs), self._seed
         )
         for (x,) in inputs:
             sampler.add(x)
-        return HashFitter(sampler.sample(), layer.weights).fit(settings)
+        return HashFitter(sampler.sample(), layer.weights).plan(settings)
 
     def _reconstruct(
         self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct

@@ -18,6 +18,8 @@ class Effort:
     """Values of L that are tried in layout `channel`, where a layer has so many channels."""
     hashes: Mapping[str, tuple[int, ...]]
     """Values of H that are tried, by hash family."""
+    static_hashes: tuple[int, ...]
+    """Those that are tried with scope static, whose tables take twice the memory for one more."""
     repeats: int
     """Timed runs of a layer with each candidate."""
     fit_runs: int
@@ -35,7 +37,9 @@ def _hashes(budget: BudgetName) -> dict[str, tuple[int, ...]]:
 
 
 EFFORTS: Mapping[BudgetName, Effort] = {
-    "quick": Effort((8, 16, 32), _hashes("quick"), 3, 4, 16_384, 5e10, 5),
-    "default": Effort((4, 6, 8, 16, 32, 64), _hashes("default"), 5, 16, 32_768, DEFAULT_PRODUCTS, 12),
-    "extensive": Effort((4, 6, 8, 12, 16, 32, 64), _hashes("extensive"), 9, 32, 65_536, 6e11, 32),
+    "quick": Effort((8, 16, 32), _hashes("quick"), (6, 8, 10), 3, 4, 16_384, 5e10, 5),
+    "default": Effort(
+        (4, 6, 8, 16, 32, 64), _hashes("default"), (6, 8, 9, 10, 12), 5, 16, 32_768, DEFAULT_PRODUCTS, 12
+    ),
+    "extensive": Effort((4, 6, 8, 12, 16, 32, 64), _hashes("extensive"), tuple(range(6, 13)), 9, 32, 65_536, 6e11, 32),
 }

@@ -20,7 +20,6 @@ from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.cost import counted_operations
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.runtime import remaining_ratios
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.sessions import BoundRun, open_session
@@ -79,12 +78,12 @@ class LayerBench:
 
     def _operations(self, settings: LayerSettings, ratio: float) -> float:
         blocking, family = settings.blocking(self.layer.spec), FAMILIES[settings.family]
-        return counted_operations(blocking, family, settings.num_hashes, ratio)
+        reuse_rate = 1.0 if settings.scope == "static" else 0.0
+        return counted_operations(blocking, family, settings.num_hashes, ratio, reuse_rate)
 
     def _bind(self, model: onnx.ModelProto, beside: BoundRun | None = None) -> BoundRun:
         label = f"layer '{self.layer.name}'"
         return BoundRun(open_session(model, self.threads, label), self.x, self.layer.spec.output_shape, beside)
 
     def _reuse(self, alone: Prepared, settings: LayerSettings, fitter: HashFitter) -> onnx.ModelProto:
-        plan = LayerPlan(self.layer.spec, settings, fitter.fit(settings))
-        return apply_plan(alone, {self.layer.name: plan}).model
+        return apply_plan(alone, {self.layer.name: fitter.plan(settings)}).model

@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.flags import Flag, Panel
 from reuse_compiler.options import CustomOpLibraries, Exclude, Layers, Seed, Shapes, Threads
-from reuse_compiler.reuse.config import FamilyName, Scope
+from reuse_compiler.reuse.config import FamilyName
 from reuse_compiler.runtime import ProviderName
 
 FamilyChoice = Literal[FamilyName, "all"]
+ScopeChoice = Literal["image", "batch", "static", "both"]
+"""Not `session`: a layer is timed on one input again and again, of which such a scope would know every vector."""
 Objective = Literal["latency", "operations"]
 Strategy = Literal["search", "papers"]
 BudgetName = Literal["quick", "default", "extensive"]
@@ -64,7 +66,14 @@ class CalibrationOptions(BaseModel):
         ),
     ] = "weights"
     family: Annotated[FamilyChoice, SEARCH, Flag("How vectors are hashed.")] = "learned"
-    scope: Annotated[Scope, SEARCH, Flag("Whether images of a batch share clusters.")] = "batch"
+    scope: Annotated[
+        ScopeChoice,
+        SEARCH,
+        Flag(
+            "Clusters of each image, of each batch, or static ones, which are fixed to the samples; both: whichever of "
+            "batch and static suits a layer."
+        ),
+    ] = "both"
     budget: Annotated[BudgetName, SEARCH, Flag("How many settings are tried, and on how much data.")] = "default"
     layers: Annotated[Layers, SEARCH] = None
     exclude: Annotated[Exclude, SEARCH] = None

@@ -24,9 +24,10 @@ VALUES = 4
 
 def papers_candidates(layers: Sequence[ConvLayer], options: CalibrationOptions) -> dict[str, list[LayerSettings]]:
     """Returns the settings in the policies' ranges, by layer, in the papers' layout of the unfolded input."""
+    scope = "batch" if options.scope == "both" else options.scope
     return {
         layer.name: [
-            make_settings(family=FAMILY, layout="patch", L=length, H=hashes, scope=options.scope)
+            make_settings(family=FAMILY, layout="patch", L=length, H=hashes, scope=scope)
             for length in _spread(*sub_vector_length_range(layer.spec, first_layer=index == 0))
             for hashes in _spread(*num_hashes_range(layer.spec.rows))
             if hashes <= FAMILIES[FAMILY].max_hashes

@@ -23,7 +23,6 @@ from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.sessions import ORIGINAL
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
@@ -89,8 +88,7 @@ class Survey:
     def _sensitivity(self, layer: ConvLayer, measurements: list[Measurement], fitter: HashFitter) -> float:
         """Reuses one layer alone and looks at the model's output."""
         probe = min(measurements, key=lambda m: abs(m.output_error - PROBED_ERROR))
-        plan = LayerPlan(layer.spec, probe.settings, fitter.fit(probe.settings))
-        model = apply_plan(self.work.prepared, {layer.name: plan}).model
+        model = apply_plan(self.work.prepared, {layer.name: fitter.plan(probe.settings)}).model
         error = self.evaluator.output_error(model, SENSITIVITY_RUNS)
         return float(error**2 / max(probe.output_error, SMALLEST_ERROR) ** 2)
 
@@ -103,8 +101,7 @@ class Survey:
             self.progress("bounding errors", index, len(layers))
             bench = LayerBench(self.work, layer, x, self.options.threads)
             (settings,) = wanted[layer.name]
-            plan = LayerPlan(layer.spec, settings, fitter.fit(settings))
-            bound = error_bound(layer, plan, x, bench.dense_norm())
+            bound = error_bound(layer, fitter.plan(settings), x, bench.dense_norm())
             found[layer.name] = choice[layer.name].model_copy(update={"error_bound": bound})
         self.progress("bounding errors", len(layers), len(layers))
         return found

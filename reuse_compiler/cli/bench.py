@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
-from reuse_compiler.benchmark.case import BenchFamily, Order, Pads, Pair, Shape, make_case
+from reuse_compiler.benchmark.case import BenchFamily, BenchScope, Order, Pads, Pair, Shape, make_case
 from reuse_compiler.cli.command import (
     Command,
     CommandGroup,
@@ -132,6 +132,10 @@ class Case(BaseModel):
     ] = "auto"
     order: Annotated[Order, Flag("Whether equal vectors are neighbours, as in images, or shuffled.")] = "local"
     table: Annotated[TableType, Flag("Entries of the fused form's tables.")] = "float"
+    scope: Annotated[
+        BenchScope,
+        Flag("Whose clusters: the batch's, those kept from the runs before, or fixed ones, which the input's are."),
+    ] = "batch"
     seed: Seed = 0
 
 

@@ -1,4 +1,4 @@
-"""Samples of a layer's input, and the hash parameters that families fit to them."""
+"""Samples of a layer's input, and the hash parameters and static centroids that are fitted to them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from reuse_compiler.fitting.centroids import static_centroids
 from reuse_compiler.fitting.vectors import all_places, choose_places, cut, lifted, usable_rows, vectors_at
 from reuse_compiler.reference.vectors import block_weights
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import FAMILIES, FitSample, HashParameters
 from reuse_compiler.reuse.geometry import ConvSpec, Layout
+from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.reuse.seeds import layer_generator
 
 Floats = NDArray[np.float32]
@@ -59,27 +61,40 @@ class VectorSampler:
 
 
 class HashFitter:
-    """Fits parameters for settings of the sample's layout; those of one family and L for all their H at once.
+    """Fits what settings of the sample's layout need; parameters of one family and L for all their H at once.
 
     `weights` `[M, Ic/group, kh, kw]` are what the vectors are multiplied with, `wanted` the settings to be fitted.
     """
 
     def __init__(self, sample: VectorSample, weights: Floats, wanted: Sequence[LayerSettings] = ()) -> None:
         self._sample, self._weights, self._wanted = sample, weights, wanted
-        self._fitted: dict[tuple[str, int, int], HashParameters] = {}
+        self._fitted: dict[tuple[str, int, bool, int], HashParameters] = {}
+
+    def plan(self, settings: LayerSettings) -> LayerPlan:
+        """Returns the settings' plan for the layer: with its parameters, and with centroids where scope is static."""
+        spec, parameters = self._sample.spec, self.fit(settings)
+        centroids = None
+        if settings.scope == "static":
+            centroids = static_centroids(self._sample.vectors, spec, settings, parameters)
+        return LayerPlan(spec, settings, parameters, centroids=centroids)
 
     def fit(self, settings: LayerSettings) -> HashParameters:
         """Returns the parameters that the settings' family needs, fitted to the sample."""
-        family, length = settings.family, settings.sub_vector_length
-        if (family, length, settings.num_hashes) not in self._fitted:
-            alike = [own.num_hashes for own in self._wanted if (own.family, own.sub_vector_length) == (family, length)]
-            hashes = sorted({settings.num_hashes, *alike})
+        kind = _kind(settings)
+        if (*kind, settings.num_hashes) not in self._fitted:
+            hashes = sorted({settings.num_hashes, *(own.num_hashes for own in self._wanted if _kind(own) == kind)})
             blocking = settings.blocking(self._sample.spec)
             sample = FitSample(
                 cut(self._sample.vectors, blocking),
                 block_weights(self._weights, blocking),
                 lambda: layer_generator(self._sample.seed, self._sample.layer),
+                all_codes=settings.scope == "static",
             )
-            for own, parameters in zip(hashes, FAMILIES[family].fit(sample, hashes), strict=True):
-                self._fitted[family, length, own] = parameters
-        return self._fitted[family, length, settings.num_hashes]
+            for own, parameters in zip(hashes, FAMILIES[settings.family].fit(sample, hashes), strict=True):
+                self._fitted[*kind, own] = parameters
+        return self._fitted[*kind, settings.num_hashes]
+
+
+def _kind(settings: LayerSettings) -> tuple[str, int, bool]:
+    """Returns what settings must agree in so that their parameters are fitted together."""
+    return settings.family, settings.sub_vector_length, settings.scope == "static"

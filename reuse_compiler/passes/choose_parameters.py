@@ -205,7 +205,7 @@ def _weigh(spec: ConvSpec, settings: LayerSettings, ratio: float | None, known: 
     blocking, family = settings.blocking(spec), FAMILIES[settings.family]
     if ratio is None:
         ratio, known = expected_remaining_ratio(blocking, family, settings.num_hashes), "at most"
-    cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table)
+    cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table, scope=settings.scope)
     parts = ", ".join(f"{part.name} {getattr(cost, part.name):.2f}" for part in fields(cost))
     words = f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.3g})"
     if known == "at most" and cost.least >= 1.0:

@@ -39,6 +39,8 @@ FAR = 6.0
 """A trial further below the target than so many times the allowed drop is left out of the figure."""
 MARKERS = dict(zip(FAMILIES, cycle([("^", "▲"), ("o", "●"), ("s", "■"), ("D", "◆"), ("v", "▼")])))
 """Of families, as matplotlib calls them and as they stand in a legend."""
+STATIC_MARKER = ("P", "✚")
+"""Of scope static, whatever the family."""
 
 
 class Share(NamedTuple):
@@ -149,6 +151,8 @@ def curve_keys(layers: Sequence[LayerCalibration]) -> list[Key]:
     families = list(dict.fromkeys(s.family for s in settings))
     if len(families) > 1:
         keys += [Key(MUTED, MARKERS[name][1], name) for name in families]
+    if any(s.scope == "static" for s in settings):
+        keys.append(Key(MUTED, STATIC_MARKER[1], "scope static"))
     if len({s.layout for s in settings}) > 1:
         keys += [Key(MUTED, "●", "channel"), Key(MUTED, "○", "patch")]
     if len({s.table for s in settings}) > 1:
@@ -193,11 +197,12 @@ def _paint_curves(
     figure: Figure, layer: LayerCalibration, shown: Sequence[Measurement], colours: dict[int, str]
 ) -> None:
     axes = figure.add_subplot()
-    for (length, layout, table, family, *_), group in groupby(sorted(shown, key=_kind), key=_kind):
+    for (length, layout, table, family, scope, *_), group in groupby(sorted(shown, key=_kind), key=_kind):
         points = sorted(group, key=lambda m: m.r_c)
+        marker = STATIC_MARKER if scope == "static" else MARKERS[family]
         axes.plot(
             [m.r_c for m in points], [m.output_error for m in points], color=colours[length], markersize=5,
-            linestyle="--" if table == "int8" else "-", marker=MARKERS[family][0],
+            linestyle="--" if table == "int8" else "-", marker=marker[0],
             markerfacecolor=SURFACE if layout == "patch" else colours[length],
         )  # fmt: skip
     chosen = layer.chosen

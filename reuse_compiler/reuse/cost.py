@@ -8,15 +8,21 @@ These are the training paper's Eq. 5 and 6, extended by the layout `channel` and
 With cluster reuse across batches, r_c becomes (1 - R) r_c. The papers' formulas count arithmetic only: c = g = 1 and
 i = o = 0. The last two terms are what they leave out, and they decide for small layers: every element of a neuron
 vector is read, hashed and summed into a centroid once (i), and every output element is written once (o).
+
+With scope static R is 1, nothing is summed, and every byte of the kept tables is read once from memory (t). These are
+r_c N rows of T entries in each block:
+
+    channel:  hash/(kh*kw*M)  + g/L + t bytes r_c/L + i/(kh*kw*M) + o/K
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reuse_compiler.reuse.config import TableType
+from reuse_compiler.reuse.config import Scope, TableType
 from reuse_compiler.reuse.families import HashFamily
 from reuse_compiler.reuse.geometry import Blocking
+from reuse_compiler.reuse.static_tables import ELEMENT_BYTES
 
 CENTROID_COST = 1.3
 """c: the price of a multiply-add with a centroid. It is above 1, since these are products of changing size that are
@@ -36,12 +42,23 @@ LONGEST_WINDOW = 64
 """In the layout patch, i is WINDOW_PASS_COST for vectors of up to LONGEST_WINDOW elements: the kernels unfold, hash and
 sum those in one pass."""
 
+HASH_PASS_COST = 50.0
+"""i with scope static: elements are read and hashed, but not summed."""
+
+GATHER_COSTS: dict[TableType, float] = {"float": GATHER_COST, "int8": INT8_GATHER_COST}
+STATIC_GATHER_COST: dict[TableType, float] = {"float": GATHER_COST, "int8": 0.57}
+"""g with scope static: of int8 tables it is less, as a whole layer has one scale and its sums stay integers."""
+
+TABLE_BYTE_COST = 1.7
+"""t: the price of reading a byte of a kept table, in multiply-adds likewise."""
+
 OUTPUT_PASS_COST = 40.0
 """o: the price of transposing and writing an output element, in multiply-adds likewise.
 
 All prices were measured with the CPU kernels of this version on one AVX-512 core (docs/performance.md), beside
 onnxruntime's Conv at 55e9 multiply-adds per second: 0.04 ns an add (0.012 ns with int8), 0.7 to 1.7 ns an element read
-(least for long vectors; 0.8 to 0.9 ns in windows of up to 64), 0.7 ns one written.
+(least for long vectors; 0.8 to 0.9 ns in windows of up to 64), 0.7 ns one written. Those of scope static are a
+prototype's on the same core: 0.010 ns an int8 add with tables in the cache, and 0.031 ns a byte of those in memory.
 `python -m tools.goals` compares predictions with measured speed-ups."""
 
 
@@ -75,17 +92,19 @@ def predicted_cost(
     input_pass_cost: float | None = None,
     output_pass_cost: float = OUTPUT_PASS_COST,
     table: TableType = "float",
+    scope: Scope = "batch",
 ) -> Cost:
     """Returns the expected cost of a layer whose blocks keep `remaining_ratio` (C/N) clusters on average.
 
     `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch. `gather_cost`
-    defaults to that of the type of table, `input_pass_cost` to that of the layout.
+    defaults to that of the type of table, `input_pass_cost` to that of the layout. With scope static R is 1.
     """
+    static = scope == "static"
     if gather_cost is None:
-        gather_cost = INT8_GATHER_COST if table == "int8" else GATHER_COST
+        gather_cost = (STATIC_GATHER_COST if static else GATHER_COSTS)[table]
     if input_pass_cost is None:
         one_pass = blocking.layout == "patch" and blocking.sub_vector_length <= LONGEST_WINDOW
-        input_pass_cost = WINDOW_PASS_COST if one_pass else INPUT_PASS_COST
+        input_pass_cost = WINDOW_PASS_COST if one_pass else HASH_PASS_COST if static else INPUT_PASS_COST
     g = blocking.spec
     dense = g.rows * g.columns * g.group_out_channels
     if dense == 0:
@@ -94,6 +113,10 @@ def predicted_cost(
     hashing = family.operations_per_element(num_hashes, blocking.sub_vector_length) * hashed_elements / dense
     gathering = gather_cost * blocking.gathers_per_output / g.columns
     passes = input_pass_cost * hashed_elements / dense + output_pass_cost / g.columns
+    if static:
+        reuse_rate = 1.0
+        entries = remaining_ratio * g.rows * blocking.blocks_per_group * blocking.table_width
+        gathering += TABLE_BYTE_COST * ELEMENT_BYTES[table] * entries / dense
     return Cost(hashing, centroid_cost * (1.0 - reuse_rate) * remaining_ratio, gathering, passes)
 
 

@@ -47,6 +47,7 @@ def test_bits(small_case: MakeCase) -> None:
     assert small_case(family="sign").hashes_for(100) == 13
     assert small_case().hashes_for(1) == 1
     assert small_case().hashes_for(10**6) == 16, "the most that a tree may have"
+    assert small_case(family="sign", scope="static").hashes_for(10**6) == 16, "the most codes that have centroids"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,9 @@ def test_bits(small_case: MakeCase) -> None:
         ({"remaining_ratio": 1.1}, "asks for 3450 distinct vectors, but a block has only 3136: give at most 1"),
         ({"num_hashes": 17}, "--bits 17: family learned takes 1 to 16"),
         ({"num_hashes": 65, "family": "sign"}, "--bits 65: family sign takes 1 to 64"),
+        ({"scope": "static", "family": "exact"}, "scope static needs another"),
+        ({"scope": "static", "family": "sign", "num_hashes": 17}, "H=17 is too large: scope static takes at most 16"),
+        ({"scope": "session", "table": "int8"}, "needs table float"),
     ],
 )
 def test_impossible_cases(changes: dict[str, Any], message: str) -> None:

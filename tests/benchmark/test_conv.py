@@ -1,8 +1,10 @@
 """Measuring a convolution: the real operators on small layers. No time is asserted."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
@@ -83,6 +85,36 @@ def test_the_report_is_complete_and_can_be_read_again(small_case: MakeCase, tmp_
 def test_forms_that_are_not_asked_for_are_not_run(small_case: MakeCase) -> None:
     report = measure_conv(small_case(), Circumstances(repeats=1, staged=False))
     assert report.staged is None and report.int8 is None
+
+
+@pytest.mark.parametrize(("table", "largest"), [("float", 1e-5), ("int8", 0.02)])
+@pytest.mark.parametrize("changes", [{}, {"sub_vector_length": 5, "layout": "channel"}, {"remaining_ratio": 0.8}])
+def test_static_centroids_leave_the_error_of_the_tables(
+    small_case: MakeCase, table: str, largest: float, changes: dict[str, Any]
+) -> None:
+    case = small_case(scope="static", table=table, **changes)
+    report = measure_conv(case, ONCE)
+    assert report.setting.scope == "static" and report.notes == []
+    assert report.clusters_per_block == case.distinct and report.r_c == case.distinct / 288
+    assert 0 <= report.fused.relative_error < largest
+    assert (report.staged is None) == (table == "int8") and report.centroid_gflops is None
+
+
+def test_a_session_knows_all_clusters_from_the_warm_up(small_case: MakeCase) -> None:
+    report = measure_conv(small_case(scope="session"), ONCE)
+    assert report.setting.scope == "session" and report.r_c == 29 / 288
+    assert 0 <= report.fused.relative_error < 1e-5 and report.centroid_gflops is None
+
+
+def test_static_ids_that_are_wrong_are_a_defect(small_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(case: Any) -> LayerInput:
+        data = build_input(case)
+        assert data.centroids is not None
+        return replace(data, centroids=np.ascontiguousarray(data.centroids[:, ::-1]))
+
+    monkeypatch.setattr("reuse_compiler.benchmark.conv.build_input", wrong)
+    with pytest.raises(VerificationError, match="although every vector of the input is a centroid"):
+        measure_conv(small_case(scope="static"), ONCE)
 
 
 def test_operators_that_find_other_clusters_are_a_defect(small_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:

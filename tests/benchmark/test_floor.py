@@ -40,6 +40,14 @@ def test_int8_tables_have_a_quarter_of_the_bytes_and_half_the_adds(small_case: M
     assert narrow.gemm.multiply_adds == wide.gemm.multiply_adds
 
 
+@pytest.mark.parametrize("scope", ["static", "session"])
+def test_kept_tables_are_read_and_not_computed(small_case: MakeCase, peaks: MachinePeaks, scope: str) -> None:
+    case = small_case(scope=scope)
+    floor = compute_floor(case, build_input(case), peaks)
+    assert floor.gemm.ms == floor.cluster.multiply_adds == centroid_multiply_adds(case, build_input(case)) == 0
+    assert floor.gather.memory_bytes == 4 * 288 * 8 + 4 * 2 * 29 * 72, "the output and the rows that occur"
+
+
 def test_patch_layout_by_hand(peaks: MachinePeaks) -> None:
     case = make_case(
         input_shape=(1, 3, 16, 16),

@@ -7,6 +7,7 @@ import pytest
 
 from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.inputs import build_input
+from reuse_compiler.reference.operators import hash_vectors
 from reuse_compiler.reference.vectors import neuron_vectors
 from reuse_compiler.reuse.families import FAMILIES
 from tests.benchmark.conftest import MakeCase
@@ -59,6 +60,24 @@ def test_clusters_are_the_codes_of_the_vectors(small_case: MakeCase) -> None:
     vectors = neuron_vectors(data.x, case.blocking)
     codes = [FAMILIES["learned"].codes(v, data.parameters.block(b), 8) for b, v in enumerate(vectors)]
     assert data.num_hashes == 3 and data.clusters == (8, 8) == tuple(len(np.unique(each)) for each in codes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"sub_vector_length": 5, "layout": "channel"},
+        {"family": "sign", "order": "random"},
+        {"input_shape": (1, 3, 32, 32), "weight_shape": (8, 3, 3, 3), "sub_vector_length": 10},
+    ],
+)
+def test_static_centroids_are_the_vectors_themselves(small_case: MakeCase, changes: dict[str, Any]) -> None:
+    case = small_case(scope="static", **changes)
+    data = build_input(case)
+    assert data.centroids is not None and data.clusters == data.distinct
+    codes = hash_vectors(data.x, case.blocking, case.family, data.parameters)
+    for block, vectors in enumerate(neuron_vectors(data.x, case.blocking)):
+        np.testing.assert_array_equal(data.centroids[block, codes[block]], vectors)
 
 
 def test_a_seed_repeats_the_input(small_case: MakeCase) -> None:

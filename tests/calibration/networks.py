@@ -23,6 +23,7 @@ Floats = NDArray[np.float32]
 EFFORT = Effort(
     lengths=(4, 8),
     hashes={"learned": (4, 6), "sign": (4,), "exact": (1,)},
+    static_hashes=(4, 6),
     repeats=1,
     fit_runs=4,
     fit_vectors=400,

@@ -1,15 +1,19 @@
 """Candidates suit their layer: limits, layouts, no repetition, none that the cost model rules out."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reuse_compiler.calibration.candidates import candidates
+from reuse_compiler.calibration.candidates import candidates, check_scope
 from reuse_compiler.calibration.effort import EFFORTS
-from reuse_compiler.calibration.options import BudgetName
+from reuse_compiler.calibration.options import BudgetName, CalibrationOptions, ScopeChoice
+from reuse_compiler.errors import ConfigError
 from reuse_compiler.fitting.reconstruct import MAX_ROWS, MIN_ROWS, reconstruction_rows
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvSpec
+from reuse_compiler.reuse.static_tables import table_bytes
 
 LARGE = ConvSpec(8, 64, 56, 56, 256, (3, 3), (1, 1), (1, 1, 1, 1))
 
@@ -24,16 +28,21 @@ def large_geometries(draw: st.DrawFn) -> ConvSpec:
 
 
 @settings(max_examples=60, deadline=None)
-@given(spec=large_geometries(), budget=st.sampled_from(sorted(EFFORTS)), scope=st.sampled_from(["image", "batch"]))
+@given(spec=large_geometries(), budget=st.sampled_from(sorted(EFFORTS)), scope=st.sampled_from(get_args(ScopeChoice)))
 def test_settings_are_within_the_layer_and_differ(spec: ConvSpec, budget: BudgetName, scope: str) -> None:
     found = candidates(spec, "all", scope, EFFORTS[budget])  # type: ignore[arg-type]
     for own in found:
         blocking = own.blocking(spec)
         assert own.sub_vector_length <= blocking.group_width
-        assert own.scope == scope and own.num_hashes <= FAMILIES[own.family].max_hashes
+        assert own.scope == scope or (scope == "both" and own.scope in ("batch", "static"))
+        assert own.num_hashes <= FAMILIES[own.family].max_hashes
         assert not (FAMILIES[own.family].lossless and own.table == "int8")
         per_unit = blocking.vectors / (spec.batch if scope == "image" else 1)
-        assert FAMILIES[own.family].expected_clusters(own.num_hashes) <= 0.5 * per_unit
+        if own.scope == "static":
+            assert own.family == "learned" and own.sub_vector_length <= 32 and 6 <= own.num_hashes <= 12
+            assert table_bytes(spec, own) <= 2**27
+        else:
+            assert FAMILIES[own.family].expected_clusters(own.num_hashes) <= 0.5 * per_unit
     texts = [own.model_dump_json() for own in found]
     assert len(texts) == len(set(texts))
     assert len({own.layout for own in found}) <= 1, "vectors are sampled in one layout"
@@ -44,6 +53,37 @@ def test_settings_are_within_the_layer_and_differ(spec: ConvSpec, budget: Budget
 def test_a_large_layer_has_some_of_every_family(family: str, budget: BudgetName) -> None:
     found = candidates(LARGE, family, "batch", EFFORTS[budget])  # type: ignore[arg-type]
     assert found and {own.family for own in found} == {family}
+
+
+def test_both_scopes_are_the_candidates_of_either() -> None:
+    both, batch, static = (candidates(LARGE, "all", scope, EFFORTS["default"]) for scope in ("both", "batch", "static"))
+    assert both == batch + static and len(static) > 20
+
+
+def test_tables_that_memory_would_not_hold_are_not_tried() -> None:
+    """512 to 512 channels: the tables of L=4 take 151 MB with 8 bits in int8, those of L=16 with 12 bits 604 MB."""
+    spec = ConvSpec(8, 512, 28, 28, 512, (3, 3), (1, 1), (1, 1, 1, 1))
+    found = [(s.sub_vector_length, s.num_hashes) for s in candidates(spec, "learned", "static", EFFORTS["default"])]
+    assert {(4, 6), (8, 8), (16, 9)} <= set(found)
+    assert not {(4, 8), (8, 9), (16, 12)} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scope": "static", "family": "sign"}, "--scope static has a centroid for each leaf of a tree"),
+        ({"scope": "static", "strategy": "papers"}, "--strategy papers hashes as the papers do"),
+        ({"scope": "session"}, "--scope session cannot be calibrated"),
+    ],
+)
+def test_scopes_that_nothing_can_be_tried_of(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_scope(CalibrationOptions().model_copy(update=changes))
+
+
+@pytest.mark.parametrize("changes", [{}, {"scope": "static"}, {"family": "sign"}, {"strategy": "papers"}])
+def test_scopes_that_something_can_be_tried_of(changes: dict[str, str]) -> None:
+    check_scope(CalibrationOptions().model_copy(update=changes))
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,13 @@ class TestConv:
         )
         assert (report.threads, report.repeats, setting.table, report.staged) == (2, 2, "float", None)
 
+    def test_a_scope_reaches_the_measurement(self, bench: Run, tmp_path: Path) -> None:
+        result = bench(*LAYER, "--scope", "static", "--table", "int8", "--bits", "8", "--json", tmp_path / "r.json")
+        assert result.exit_code == 0, result.stderr
+        report = ConvReport.model_validate_json((tmp_path / "r.json").read_text())
+        assert (report.setting.scope, report.setting.table, report.setting.H) == ("static", "int8", 8)
+        assert "layout channel, scope static, L=8, H=8, int8 tables" in result.stdout
+
     def test_a_report_is_replaced(self, bench: Run, tmp_path: Path) -> None:
         (tmp_path / "r.json").write_text("old")
         assert bench(*LAYER, "--json", tmp_path / "r.json").exit_code == 0

@@ -2,13 +2,17 @@
 
 import pytest
 
+from reuse_compiler.reuse.config import TableType
 from reuse_compiler.reuse.cost import (
     CENTROID_COST,
     GATHER_COST,
+    HASH_PASS_COST,
     INPUT_PASS_COST,
     INT8_GATHER_COST,
     LONGEST_WINDOW,
     OUTPUT_PASS_COST,
+    STATIC_GATHER_COST,
+    TABLE_BYTE_COST,
     WINDOW_PASS_COST,
     counted_operations,
     expected_remaining_ratio,
@@ -47,6 +51,18 @@ def test_int8_tables_make_adds_cheaper() -> None:
 def test_reuse_across_batches_is_equation_6() -> None:
     cost = predicted_cost(Blocking(CONV, "patch", 16), FAMILIES["sign"], 12, 0.1, reuse_rate=0.9)
     assert cost.centroids == pytest.approx(CENTROID_COST * 0.1 * 0.1)
+
+
+@pytest.mark.parametrize(("table", "size"), [("float", 4), ("int8", 1)])
+def test_static_tables_are_read_and_not_computed(table: TableType, size: int) -> None:
+    """The most that a layer of 56x56 pixels reads of a table with 256 rows; a smaller share of a larger layer."""
+    family = FAMILIES["learned"]
+    for side, ratio in ((56, 256 / 56**2), (112, 256 / 112**2)):
+        blocking = Blocking(CONV.on((1, 64, side, side)), "channel", 8)
+        cost = predicted_cost(blocking, family, 8, ratio, table=table, scope="static")
+        assert cost.centroids == 0.0
+        assert cost.gathering == pytest.approx((STATIC_GATHER_COST[table] + TABLE_BYTE_COST * size * ratio) / 8)
+        assert cost.passes == pytest.approx(HASH_PASS_COST / (9 * 128) + OUTPUT_PASS_COST / 576)
 
 
 def test_a_stride_makes_the_channel_layout_hash_pixels_that_are_read_less() -> None:

@@ -46,6 +46,8 @@ class FitSample:
     """`[B, L, T]`"""
     generator: Callable[[], np.random.Generator]
     """Makes the layer's own source of random numbers; it begins anew each time."""
+    all_codes: bool = False
+    """Whether every code is to be given to some vectors: a static table has a row for each, used or not."""
 
 
 def array_module(array: Array) -> ModuleType:

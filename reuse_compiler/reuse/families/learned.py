@@ -52,7 +52,7 @@ class Learned(HashFamily):
         )
 
     def fit(self, sample: FitSample, num_hashes: Sequence[int]) -> list[HashParameters]:
-        return fit_trees(sample.vectors, sample.weights, num_hashes)
+        return fit_trees(sample.vectors, sample.weights, num_hashes, sample.all_codes)
 
     def operations_per_element(self, num_hashes: int, length: int) -> float:
         return num_hashes / length  # one comparison per hash and vector

@@ -33,15 +33,21 @@ def num_leaves(depth: int) -> int:
     return int(2 ** max(1, depth - SPARE_DEPTH))
 
 
-def fit_trees(vectors: Floats, weights: Floats, depths: Sequence[int]) -> list[HashParameters]:
-    """Returns the trees of each depth for sampled vectors `[B, n, L]`, which `weights [B, L, T]` multiply."""
+def fit_trees(
+    vectors: Floats, weights: Floats, depths: Sequence[int], all_leaves: bool = False
+) -> list[HashParameters]:
+    """Returns the trees of each depth for sampled vectors `[B, n, L]`, which `weights [B, L, T]` multiply.
+
+    They have `num_leaves`, or with `all_leaves` as many as their depth has room for.
+    """
+    shapes = [(depth, 2**depth if all_leaves else num_leaves(depth)) for depth in depths]
     rotations = None
     importance = np.square(weights).sum(axis=2)
     if 1 < vectors.shape[2] <= LONGEST_ROTATED:
         rotations = np.stack([rotation(*block) for block in zip(vectors, weights, strict=True)])
         vectors, importance = np.matmul(vectors, rotations), np.ones_like(importance)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        blocks = list(threads.map(_fit_block, vectors, importance, repeat(depths)))
+        blocks = list(threads.map(_fit_block, vectors, importance, repeat(shapes)))
     return [
         HashParameters(
             projections=rotations,
@@ -69,16 +75,18 @@ Tree = tuple[NDArray[np.int32], Floats]
 """Coordinates and thresholds, each `[2^depth - 1]` in level order."""
 
 
-def _fit_block(vectors: Floats, importance: Floats, depths: Sequence[int]) -> list[Tree]:
-    """Returns the trees of each depth for finite `vectors [n, L]`."""
+def _fit_block(vectors: Floats, importance: Floats, wanted: Sequence[tuple[int, int]]) -> list[Tree]:
+    """Returns a tree of each depth and number of leaves for finite `vectors [n, L]`."""
     vectors, importance = (np.ascontiguousarray(array, np.float32) for array in (vectors, importance))
-    shapes = np.array([[depth, num_leaves(depth)] for depth in depths], np.int64).T.copy()
+    shapes = np.array(wanted, np.int64).T.copy()
     ends = np.cumsum(2 ** shapes[0] - 1)
     coordinates, thresholds = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
     v, i, d, n, c, t = (
         array.ctypes.data_as(ctypes.c_void_p) for array in (vectors, importance, *shapes, coordinates, thresholds)
     )
     count, length = vectors.shape
-    if load_library().reuse_fit_trees(v, count, length, i, len(depths), d, n, c, t) != 0:
-        raise LibraryError(f"trees of depths {list(depths)} cannot be fitted to {count} vectors of {length} elements")
+    if load_library().reuse_fit_trees(v, count, length, i, len(wanted), d, n, c, t) != 0:
+        raise LibraryError(
+            f"trees of (depth, leaves) {list(wanted)} cannot be fitted to {count} vectors of {length} elements"
+        )
     return list(zip(np.split(coordinates, ends[:-1]), np.split(thresholds, ends[:-1]), strict=True))

@@ -92,7 +92,8 @@ void hashing(Report& report) {
   std::vector<uint8_t> finite(kTileVectors);
   const double elements = kLength * kTileVectors;
   report.add("project", elements, 2.0 * elements * kHashes, "element, H=8; operations", [&] {
-    k.project(values.data(), kTileVectors, kLength, kTileVectors, projections.data(), kHashes, projected.data());
+    k.project(values.data(), kTileVectors, kLength, kTileVectors, projections.data(), kHashes, projected.data(),
+              kTileVectors);
   });
   report.add("sign_bits", kTileVectors, static_cast<double>(kTileVectors * kHashes), "vector, H=8; comparisons", [&] {
     k.sign_bits(projected.data(), kTileVectors, kHashes, kTileVectors, thresholds.data(), codes.data());

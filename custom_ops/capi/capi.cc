@@ -55,6 +55,14 @@ void reuse_statistics_forget(const char* session_tag) {
   });
 }
 
+void reuse_reset_clusters(const char* session_tag) {
+  // Out of memory, some of them stay known.
+  reuse::capi::guarded<int32_t>(-1, [&] {
+    reuse::StatisticsRegistry::instance().reset_clusters(session_tag);
+    return 0;
+  });
+}
+
 int32_t reuse_fit_trees(const float* vectors, int64_t count, int64_t length, const float* importance, int64_t num_trees,
                         const int64_t* depths, const int64_t* leaves, int32_t* coordinates, float* thresholds) {
   return reuse::capi::guarded<int32_t>(-1, [&] {

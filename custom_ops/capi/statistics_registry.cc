@@ -28,13 +28,16 @@ std::string quoted(const std::string& text) {
   return result + '"';
 }
 
-void write_node(std::ostream& out, const std::string& node, const NodeStatistics& statistics) {
+void write_node(std::ostream& out, const std::string& node, const NodeStatistics& statistics,
+                const ReuseState::Counts& kept) {
   const RunStatistics& t = statistics.total;
   const auto seconds = [](int64_t ns) { return static_cast<double>(ns) * 1e-9; };
   out << "{\"node\":" << quoted(node) << ",\"op\":" << quoted(statistics.op)
       << ",\"tf32\":" << (t.tf32 ? *t.tf32 ? "true" : "false" : "null") << ",\"runs\":" << statistics.runs
       << ",\"blocks\":" << t.blocks << ",\"rows\":" << t.rows << ",\"vectors\":" << t.vectors
       << ",\"clusters\":" << t.clusters << ",\"guarded\":" << t.guarded
+      << ",\"known\":" << t.known << ",\"last_reuse_rate\":" << statistics.last_reuse_rate
+      << ",\"kept_clusters\":" << kept.clusters << ",\"state_bytes\":" << kept.bytes
       << ",\"seconds\":{\"hash\":" << seconds(t.hash_ns) << ",\"cluster\":" << seconds(t.cluster_ns)
       << ",\"gemm\":" << seconds(t.gemm_ns) << ",\"gather\":" << seconds(t.gather_ns)
       << "},\"scratch_bytes\":" << t.scratch_bytes << "}";
@@ -46,6 +49,7 @@ void add_to(RunStatistics& t, const RunStatistics& run) {
   t.vectors += run.vectors;
   t.clusters += run.clusters;
   t.guarded += run.guarded;
+  t.known += run.known;
   t.hash_ns += run.hash_ns;
   t.cluster_ns += run.cluster_ns;
   t.gemm_ns += run.gemm_ns;
@@ -73,6 +77,8 @@ void StatisticsRegistry::add(const std::string& session, const std::string& node
   NodeStatistics& statistics = nodes_[{session, node}];
   statistics.op = op;
   ++statistics.runs;
+  statistics.last_reuse_rate =
+      run.vectors == 0 ? 0.0 : static_cast<double>(run.known) / static_cast<double>(run.vectors);
   add_to(statistics.total, run);
 }
 
@@ -129,6 +135,40 @@ void StatisticsRegistry::collect(const std::string& session) {
   for (const auto& [key, source] : wanted) collect(key, *source);
 }
 
+void StatisticsRegistry::attach(const std::string& session, const std::string& node,
+                                const std::shared_ptr<ReuseState>& state) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (auto it = states_.begin(); it != states_.end();) it = it->second.expired() ? states_.erase(it) : std::next(it);
+  states_.emplace(Key{session, node}, state);
+}
+
+void StatisticsRegistry::reset_clusters(const std::string& session) {
+  std::vector<std::shared_ptr<ReuseState>> wanted;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [key, state] : states_) {
+      if (key.first == session) wanted.push_back(state.lock());
+    }
+  }
+  for (const auto& state : wanted) {
+    if (state != nullptr) state->reset();
+  }
+}
+
+// Of all states that live, as a name may be that of several nodes. Under the registry's mutex.
+ReuseState::Counts StatisticsRegistry::kept_by(const Key& key) {
+  ReuseState::Counts sum;
+  const auto [begin, end] = states_.equal_range(key);
+  for (auto it = begin; it != end; ++it) {
+    const std::shared_ptr<ReuseState> state = it->second.lock();
+    if (state == nullptr) continue;
+    const ReuseState::Counts own = state->counts();
+    sum.clusters += own.clusters;
+    sum.bytes += own.bytes;
+  }
+  return sum;
+}
+
 void StatisticsRegistry::reset(const std::string& session) {
   collect(session);
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -158,7 +198,7 @@ std::string StatisticsRegistry::to_json(const std::string& session) {
   for (const auto& [key, statistics] : nodes_) {
     if (key.first != session) continue;
     out << separator;
-    write_node(out, key.second, statistics);
+    write_node(out, key.second, statistics, kept_by(key));
     separator = ",";
   }
   out << ']';

@@ -18,6 +18,14 @@ struct CodedTile {
   const uint8_t* finite;
 };
 
+// Whether a vector's bits are those of a centroid, which is the first member.
+inline bool has_bits(const Tile& tile, int64_t vector, const float* centroid) {
+  for (int64_t l = 0; l < tile.length; ++l) {
+    if (std::memcmp(centroid + l, tile.values + l * tile.stride + vector, sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
 // Numbers the clusters of one block, tile by tile.
 class BlockNumbering {
  public:
@@ -43,29 +51,31 @@ class BlockNumbering {
 
   void add(const CodedTile& coded, int32_t* ids) {
     for (int64_t p = 0; p < coded.tile.count; ++p) {
-      const bool sharable = attributes_.verify || coded.finite[p] != 0;
-      int32_t id = sharable ? table_.find(coded.codes[p]) : -1;
-      const bool taken = id >= 0;
-      if (taken && attributes_.verify && !is_same(coded.tile, p, id)) id = -1;
-      if (id < 0) id = open(coded.tile, p, coded.codes[p], sharable && !taken);
-      ++clusters_.members[static_cast<size_t>(id)];
-      ids[p] = id;
+      ids[p] = number(coded.tile, p, coded.codes[p], attributes_.verify || coded.finite[p] != 0);
     }
+  }
+
+  // The cluster of a vector that may share one or not.
+  int32_t number(const Tile& tile, int64_t vector, int64_t code, bool sharable) {
+    int32_t id = sharable ? table_.find(code) : -1;
+    const bool taken = id >= 0;
+    if (taken && attributes_.verify && !is_same(tile, vector, id)) id = -1;
+    if (id < 0) id = open(tile, vector, code, sharable && !taken);
+    ++clusters_.members[static_cast<size_t>(id)];
+    return id;
   }
 
   // Clusters so far.
   int64_t count() const { return clusters_.count; }
+  // Of the scope unit, that its further vectors may share.
+  int64_t shared() const { return shared_; }
 
   BlockClusters finish() { return std::move(clusters_); }
 
  private:
   // Whether the vector's bits are those of the cluster's first member.
   bool is_same(const Tile& tile, int64_t vector, int32_t id) const {
-    const float* centroid = clusters_.centroids.data() + static_cast<int64_t>(id) * length_;
-    for (int64_t l = 0; l < tile.length; ++l) {
-      if (std::memcmp(centroid + l, tile.values + l * tile.stride + vector, sizeof(float)) != 0) return false;
-    }
-    return true;
+    return has_bits(tile, vector, clusters_.centroids.data() + static_cast<int64_t>(id) * length_);
   }
 
   int32_t open(const Tile& tile, int64_t vector, int64_t code, bool sharable) {

@@ -3,12 +3,12 @@
 #include "centroids.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "heuristics.h"
 #include "simd/kernels.h"
 #include "tile.h"
+#include "vector_sums.h"
 
 namespace reuse {
 namespace {
@@ -97,53 +97,11 @@ void write_pixel_means(Workspace& workspace, const Blocking& blocking, const flo
   }
 }
 
-// Sums of the members' unit vectors and of their norms.
-class AngularSums {
- public:
-  AngularSums(Allocator& allocator, int64_t length, int64_t clusters)
-      : length_(length),
-        sums_(allocator, static_cast<size_t>(clusters * length)),
-        norms_(allocator, static_cast<size_t>(clusters)) {
-    std::fill_n(sums_.data(), clusters * length, 0.0);
-    std::fill_n(norms_.data(), clusters, 0.0);
-  }
-
-  void add(const Tile& tile, int64_t vector, int64_t id) {
-    const float* values = tile.values + vector;
-    double* sums = sums_.data() + id * length_;
-    const double norm = norm_of(tile, vector);
-    // A zero vector has no direction; a non-finite one is alone in its cluster, whose centroid is itself.
-    norms_[static_cast<size_t>(id)] += std::isfinite(norm) ? norm : 1.0;
-    const double divisor = std::isfinite(norm) && norm > 0.0 ? norm : 1.0;
-    for (int64_t l = 0; l < tile.length; ++l) sums[l] += static_cast<double>(values[l * tile.stride]) / divisor;
-  }
-
-  void write(int64_t id, double members, float* centroid) const {
-    const double scale = norms_[static_cast<size_t>(id)] / members;
-    for (int64_t l = 0; l < length_; ++l) {
-      centroid[l] = static_cast<float>(sums_[static_cast<size_t>(id * length_ + l)] / members * scale);
-    }
-  }
-
- private:
-  static double norm_of(const Tile& tile, int64_t vector) {
-    double squares = 0.0;
-    for (int64_t l = 0; l < tile.length; ++l) {
-      const double value = tile.values[l * tile.stride + vector];
-      squares += value * value;
-    }
-    return std::sqrt(squares);
-  }
-
-  int64_t length_;
-  Buffer<double> sums_;
-  Buffer<double> norms_;
-};
-
 void write_angular(Workspace& workspace, const Blocking& blocking, const float* x, int64_t block, const int32_t* ids,
                    BlockClusters& own) {
   const int64_t length = blocking.sub_vector_length();
-  AngularSums sums(workspace, length, own.count);
+  VectorSums sums(workspace, Metric::kAngular, length);
+  sums.make_room(own.count);
   Buffer<float> values(workspace, static_cast<size_t>(length * kTileVectors));
   for (int64_t first = 0; first < blocking.vectors; first += kTileVectors) {
     const Tile tile =

@@ -78,15 +78,6 @@ void number_while_hashing(Workspace& workspace, const Blocking& blocking, const 
   });
 }
 
-// Codes [B, V] of all vectors, and whether each is finite.
-struct CodeMemory {
-  CodeMemory(Arena& arena, const Blocking& blocking)
-      : codes(arena.take<int64_t>(blocking.num_blocks() * blocking.vectors)),
-        finite(arena.take<uint8_t>(blocking.num_blocks() * blocking.vectors)) {}
-  int64_t* codes;
-  uint8_t* finite;
-};
-
 // Numbers vectors of all blocks that are hashed already.
 void number_hashed(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
                    const int64_t* codes, const uint8_t* finite, Clusters& clusters) {

@@ -52,6 +52,22 @@ class ClusterTable {
     ++used_;
   }
 
+  // Makes room for these codes: adding them, or some of them, throws nothing.
+  void make_room(const int64_t* codes, int64_t count) {
+    int64_t largest = -1;
+    size_t others = 0, direct = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const bool small = static_cast<uint64_t>(codes[i]) < kDirectCodes;
+      largest = small && codes[i] > largest ? codes[i] : largest;
+      ++(small ? direct : others);
+    }
+    if (largest >= 0) grow_directly(static_cast<size_t>(largest));
+    const size_t used = used_codes_.size();
+    used_codes_.resize(used + direct);
+    used_codes_.resize(used);
+    while (2 * (used_ + others) > ids_.size()) grow();
+  }
+
   // The most slots that a code is looked for in.
   size_t longest_search() const {
     size_t longest = 0, run = 0;
@@ -66,14 +82,17 @@ class ClusterTable {
   static constexpr size_t kSmallest = 256;
   static constexpr uint64_t kDirectCodes = 1 << 16;
 
+  void grow_directly(size_t code) {
+    if (code < direct_.size()) return;
+    const size_t old = direct_.size();
+    size_t size = old < kSmallest ? kSmallest : old;
+    while (size <= code) size *= 2;
+    direct_.resize(size);
+    for (size_t i = old; i < size; ++i) direct_[i] = -1;
+  }
+
   void insert_directly(size_t code, int32_t id) {
-    if (code >= direct_.size()) {
-      const size_t old = direct_.size();
-      size_t size = old < kSmallest ? kSmallest : old;
-      while (size <= code) size *= 2;
-      direct_.resize(size);
-      for (size_t i = old; i < size; ++i) direct_[i] = -1;
-    }
+    grow_directly(code);
     direct_[code] = id;
     used_codes_.resize(used_codes_.size() + 1);
     used_codes_[used_codes_.size() - 1] = static_cast<int32_t>(code);
@@ -100,11 +119,12 @@ class ClusterTable {
     for (size_t i = 0; i < ids_.size(); ++i) ids_[i] = -1;
   }
 
+  // Out of memory, all stays as it was.
   void grow() {
-    Buffer<int64_t> codes(std::move(codes_));
-    Buffer<int32_t> ids(std::move(ids_));
-    codes_.resize(2 * ids.size());
-    ids_.resize(2 * ids.size());
+    Buffer<int64_t> codes(codes_.allocator(), 2 * codes_.size());
+    Buffer<int32_t> ids(ids_.allocator(), 2 * ids_.size());
+    codes_.swap(codes);
+    ids_.swap(ids);
     mark_empty();
     for (size_t i = 0; i < ids.size(); ++i) {
       if (ids[i] >= 0) place(codes[i], ids[i]);

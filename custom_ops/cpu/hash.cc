@@ -50,6 +50,10 @@ std::unique_ptr<Encoder> make_encoder(Allocator& allocator, const HashAttributes
   return attributes.family->encoder(allocator, parameters, shape);
 }
 
+bool hashes_by_block(const Blocking& blocking) {
+  return blocking.num_blocks() >= kBlocksToShareOut && blocking.geometry.attributes.input_order == DataOrder::kNchw;
+}
+
 void hash_tile(const Encoder& encoder, const Tile& tile, int64_t block, float* scratch, int64_t* codes,
                uint8_t* finite) {
   encoder.codes(tile, block, scratch, codes);

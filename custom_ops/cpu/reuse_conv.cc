@@ -11,6 +11,7 @@
 #include "reuse/arena.h"
 #include "reuse/plan.h"
 #include "reuse/text.h"
+#include "session_conv.h"
 #include "simd/kernels.h"
 #include "static_tables.h"
 #include "stopwatch.h"
@@ -233,7 +234,9 @@ TableType parse_table_type(const std::string& name) {
 // Blocks go through in ranges where the centroids of all of them could take more memory than the input: layout patch
 // has each pixel in as many vectors as the kernel has taps. As long as there is room, which is as long as there is much
 // reuse, ranges are only clustered one by one; what follows takes them together. Scales of int8 tables need all blocks.
-void reuse_conv(const ReusePlan& plan, const Blocking& blocking, Workspace& workspace, const float* x, float* y) {
+void reuse_conv(const ReusePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
+                const float* x, float* y) {
+  if (state != nullptr) return reuse_conv_of_session(plan, *state, blocking, workspace, x, y);
   const ReuseAttributes& attributes = plan.attributes();
   if (const StaticTables* tables = plan.static_tables()) {
     return static_conv(*tables, plan.encoder(), attributes.gather, blocking, workspace, plan.bias(), x, y);

@@ -104,4 +104,20 @@ Tile load_tile(const Blocking& blocking, const float* x, int64_t block, int64_t 
   return load_tile(blocking, x, block, Elements{0, blocking.block_length(block)}, first, count, values);
 }
 
+Tile view_tile(const Blocking& blocking, const float* x, int64_t block, int64_t first, int64_t count, float* values) {
+  const ConvGeometry& g = blocking.geometry;
+  const int64_t pixels = g.in_pixels(), image = first / pixels, pixel = first % pixels;
+  const bool in_planes = g.attributes.input_order == DataOrder::kNchw && blocking.layout() == Layout::kChannel;
+  // Tiles are readable in steps of 2 * kLanes vectors, and what follows the last plane is not.
+  if (!in_planes || pixel + count > pixels || count % (2 * simd::kLanes) != 0) {
+    return load_tile(blocking, x, block, first, count, values);
+  }
+  const float* own = x + (image * g.in_channels + blocking.first_channel(block)) * pixels + pixel;
+  const int64_t length = blocking.block_length(block);
+  for (int64_t l = 0; l < length; ++l) {
+    for (int64_t p = count; p < 2 * count; p += kLineFloats) __builtin_prefetch(own + l * pixels + p);
+  }
+  return Tile{own, pixels, length, count};
+}
+
 }  // namespace reuse

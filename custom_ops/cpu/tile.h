@@ -21,6 +21,9 @@ Tile load_tile(const Blocking& blocking, const float* x, int64_t block, Elements
 // The same with all elements of the block.
 Tile load_tile(const Blocking& blocking, const float* x, int64_t block, int64_t first, int64_t count, float* values);
 
+// The same for vectors that are read once: they are not copied where the planes of channels have them side by side.
+Tile view_tile(const Blocking& blocking, const float* x, int64_t block, int64_t first, int64_t count, float* values);
+
 // The vectors where a pixel-major input has them, without copying.
 Rows rows_in_place(const Blocking& blocking, const float* x, int64_t block, Elements elements, int64_t first,
                    int64_t count);

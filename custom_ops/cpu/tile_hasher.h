@@ -15,6 +15,19 @@ struct TileMemory {
   float* scratch;
 };
 
+// Codes [B, V] of all vectors, and whether each is finite.
+struct CodeMemory {
+  CodeMemory(Arena& arena, const Blocking& blocking)
+      : codes(arena.take<int64_t>(blocking.num_blocks() * blocking.vectors)),
+        finite(arena.take<uint8_t>(blocking.num_blocks() * blocking.vectors)) {}
+  int64_t* codes;
+  uint8_t* finite;
+};
+
+// Whether there are enough blocks to share out, each hashed and numbered by one task; else, and in pixel-major inputs,
+// whose blocks share cache lines, hashing is shared out by stretches of vectors.
+bool hashes_by_block(const Blocking& blocking);
+
 // Writes a tile's codes and, unless `finite` is null, whether each vector is finite.
 void hash_tile(const Encoder& encoder, const Tile& tile, int64_t block, float* scratch, int64_t* codes,
                uint8_t* finite);

@@ -50,20 +50,47 @@ class HashKernel final : public Kernel {
   HashParameterSizes sizes_;          // of theirs
 };
 
+// The state of a node of scope session, known to who reads statistics; none of another scope.
+std::shared_ptr<ReuseState> state_of(const ClusterAttributes& attributes, const std::string& session,
+                                     const std::string& node) {
+  if (attributes.scope != Scope::kSession) return nullptr;
+  auto state = std::make_shared<ReuseState>(attributes.memory);
+  StatisticsRegistry::instance().attach(session, node, state);
+  return state;
+}
+
 class ClusterKernel final : public Kernel {
  public:
   ClusterKernel(const KernelInfo* info, std::string session)
       : Kernel(info, "Cluster", std::move(session)),
         conv_(read_conv_attributes(KernelAttributes(info))),
-        cluster_(read_cluster_attributes(KernelAttributes(info))) {}
+        cluster_(read_cluster_attributes(KernelAttributes(info))),
+        state_(state_of(cluster_, this->session(), node())) {}
 
  private:
   void run(KernelContext* tensors, Workspace& workspace) const override {
     const TensorView x = input(tensors, 0), codes = input(tensors, 1);
     const Blocking blocking = make_blocking(conv_, x, conv_.group);
+    const int64_t blocks = blocking.num_blocks();
+    require_shape(codes, {blocks, blocking.vectors}, "codes");
+    const TensorView given = input(tensors, 2);
+    checked::require(cluster_.scope == Scope::kStatic || !has_elements(given),
+                     "given centroids are for scope static only");
+    const auto give_out = [&](const Clusters& clusters) { write(tensors, blocking, clusters); };
+    if (cluster_.scope == Scope::kSession) {
+      cluster(workspace, blocking, cluster_, *state_, x.as<float>(), codes.as<int64_t>(), give_out);
+    } else if (cluster_.scope == Scope::kStatic) {
+      require_rank(given, 3, "given");
+      require_shape(given, {blocks, given.shape[1], blocking.sub_vector_length()}, "given");
+      give_out(given_clusters(workspace, blocking, given.as<float>(), given.shape[1], x.as<float>(),
+                              codes.as<int64_t>()));
+    } else {
+      give_out(cluster(workspace, blocking, cluster_, x.as<float>(), codes.as<int64_t>()));
+    }
+  }
+
+  static void write(KernelContext* tensors, const Blocking& blocking, const Clusters& clusters) {
     const int64_t blocks = blocking.num_blocks(), vectors = blocking.vectors, length = blocking.sub_vector_length();
-    require_shape(codes, {blocks, vectors}, "codes");
-    const Clusters clusters = clusters_of(workspace, blocking, x.as<float>(), codes.as<int64_t>(), input(tensors, 2));
     int64_t capacity = 1;
     for (const BlockClusters& block : clusters.blocks) capacity = std::max(capacity, block.count);
     int32_t* ids = output<int32_t>(tensors, 0, {blocks, vectors});
@@ -79,19 +106,9 @@ class ClusterKernel final : public Kernel {
     }
   }
 
-  Clusters clusters_of(Workspace& workspace, const Blocking& blocking, const float* x, const int64_t* codes,
-                       const TensorView& given) const {
-    if (cluster_.scope != Scope::kStatic) {
-      checked::require(!has_elements(given), "given centroids are for scope static only");
-      return cluster(workspace, blocking, cluster_, x, codes);
-    }
-    require_rank(given, 3, "given");
-    require_shape(given, {blocking.num_blocks(), given.shape[1], blocking.sub_vector_length()}, "given");
-    return given_clusters(workspace, blocking, given.as<float>(), given.shape[1], x, codes);
-  }
-
   ConvAttributes conv_;
   ClusterAttributes cluster_;
+  std::shared_ptr<ReuseState> state_;
 };
 
 class CentroidGemmKernel final : public Kernel {
@@ -147,6 +164,8 @@ ReuseAttributes read_reuse_attributes(const AttributeSource& source) {
   checked::require(keep_tables == 0 || keep_tables == 1,
                    "keep_tables is " + std::to_string(keep_tables) + ", must be 0 or 1");
   a.keep_tables = keep_tables == 1;
+  checked::require(a.cluster.scope != Scope::kSession || a.table == TableType::kFloat,
+                   "scope session adds to its tables from run to run: table must be float");
   read_data_orders(source, a.conv);
   return a;
 }
@@ -182,7 +201,7 @@ void complete(ReusePlan& plan, Allocator& memory, const Read& read) {
   }
 }
 
-void run_plan(const ReusePlan& plan, KernelContext* tensors, Workspace& workspace) {
+void run_plan(const ReusePlan& plan, ReuseState* state, KernelContext* tensors, Workspace& workspace) {
   const TensorView x = input(tensors, 0);
   require_rank(x, 4, "X");
   const ImageShape shape = image_shape(x, plan.attributes().conv.input_order);
@@ -192,7 +211,7 @@ void run_plan(const ReusePlan& plan, KernelContext* tensors, Workspace& workspac
   }
   const Blocking blocking = plan.blocking(shape.batch, shape.height, shape.width);
   float* y = output<float>(tensors, 0, output_shape(blocking.geometry));
-  reuse_conv(plan, blocking, workspace, x.as<float>(), y);
+  reuse_conv(plan, state, blocking, workspace, x.as<float>(), y);
 }
 
 class ReuseConvKernel final : public Kernel {
@@ -202,20 +221,25 @@ class ReuseConvKernel final : public Kernel {
         memory_(allocator()),
         plan_(read_reuse_attributes(KernelAttributes(info))) {
     complete(plan_, memory_, [&](size_t index) { return fixed_input(info, index); });
-    checked::require(plan_.is_complete() || plan_.attributes().cluster.scope != Scope::kStatic,
+    const Scope scope = plan_.attributes().cluster.scope;
+    checked::require(plan_.is_complete() || scope != Scope::kStatic,
                      "scope static needs W, bias, the parameters of the hash and centroids that are constant");
+    checked::require(plan_.is_complete() || scope != Scope::kSession,
+                     "scope session needs W, bias and the parameters of the hash that are constant");
+    state_ = state_of(plan_.attributes().cluster, this->session(), node());
   }
 
  private:
   void run(KernelContext* tensors, Workspace& workspace) const override {
-    if (plan_.is_complete()) return run_plan(plan_, tensors, workspace);
+    if (plan_.is_complete()) return run_plan(plan_, state_.get(), tensors, workspace);
     ReusePlan plan = plan_;
     complete(plan, workspace, [&](size_t index) { return std::optional(input(tensors, index)); });
-    run_plan(plan, tensors, workspace);
+    run_plan(plan, nullptr, tensors, workspace);
   }
 
   ScratchAllocator memory_;  // of the plan
   ReusePlan plan_;           // with all operands that are constant
+  std::shared_ptr<ReuseState> state_;
 };
 
 class PoolKernel final : public Kernel {

@@ -91,7 +91,8 @@ TEST(projections_have_the_same_bits_on_every_machine) {
   std::vector<float> values(kVectors * kLength), projections(kLength * kHashes), out(kVectors * kHashes);
   draw_fractions(random, values);
   draw_fractions(random, projections);
-  simd::kernels().project(values.data(), kVectors, kLength, kVectors, projections.data(), kHashes, out.data());
+  simd::kernels().project(values.data(), kVectors, kLength, kVectors, projections.data(), kHashes, out.data(),
+                          kVectors);
   Digest digest;
   digest.add(out.data(), kVectors * kHashes);
   EXPECT(digest.value() == 0x87C6540CB038FB97ull, << "the digest is " << std::hex << digest.value());

@@ -16,7 +16,7 @@ std::vector<float> run(const ReusePlan& plan, const Problem& p, int64_t* peak = 
   std::vector<float> y = poisoned<float>(g.rows() * g.out_channels);
   {
     Workspace workspace(allocator, parallel);
-    reuse_conv(plan, plan.blocking(g.batch, g.in_h, g.in_w), workspace, p.x.data(), y.data());
+    reuse_conv(plan, nullptr, plan.blocking(g.batch, g.in_h, g.in_w), workspace, p.x.data(), y.data());
     if (peak != nullptr) *peak = workspace.peak_bytes();
   }
   EXPECT(allocator.held() == 0);

@@ -212,7 +212,7 @@ std::vector<float> run_fused(const Problem& p, int64_t threads, RunStatistics* s
   {
     const ReusePlan plan = p.plan(allocator);
     Workspace workspace(allocator, parallel);
-    reuse_conv(plan, plan.blocking(g.batch, g.in_h, g.in_w), workspace, x.data(), y.data());
+    reuse_conv(plan, nullptr, plan.blocking(g.batch, g.in_h, g.in_w), workspace, x.data(), y.data());
     if (statistics != nullptr) *statistics = workspace.statistics;
   }
   EXPECT(allocator.held() == 0);

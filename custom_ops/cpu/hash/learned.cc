@@ -85,8 +85,8 @@ class TreeEncoder final : public Encoder {
     Tile own = tile;
     if (rotated_) {
       kernels.project(tile.values, tile.stride, tile.length, tile.count, rotations_.data() + block * length_ * length_,
-                      length_, scratch);
-      own = Tile{scratch, tile.stride, length_, tile.count};
+                      length_, scratch, kTileVectors);
+      own = Tile{scratch, kTileVectors, length_, tile.count};
     }
     if (in_rows_) {
       float* rows = scratch + length_ * kTileVectors;
@@ -110,10 +110,10 @@ class TreeEncoder final : public Encoder {
   Tile padded(const Tile& tile, float* values) const {
     for (int64_t l = 0; l < length_; ++l) {
       for (int64_t p = 0; p < tile.count; ++p) {
-        values[l * tile.stride + p] = l < tile.length ? tile.values[l * tile.stride + p] : 0.0f;
+        values[l * kTileVectors + p] = l < tile.length ? tile.values[l * tile.stride + p] : 0.0f;
       }
     }
-    return Tile{values, tile.stride, length_, tile.count};
+    return Tile{values, kTileVectors, length_, tile.count};
   }
 
   int64_t length_, depth_;

@@ -1,10 +1,33 @@
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
+#include "../simd/kernels.h"
 #include "families.h"
 #include "reuse/text.h"
 
 namespace reuse {
+namespace {
+
+template <typename Code>
+bool narrowed_codes(const Encoder& encoder, const Tile& tile, int64_t block, float* scratch, Code* codes) {
+  int64_t wide[kTileVectors];
+  encoder.codes(tile, block, scratch, wide);
+  std::transform(wide, wide + tile.count, codes, [](int64_t code) { return static_cast<Code>(code); });
+  uint8_t finite[kTileVectors];
+  simd::kernels().all_finite(tile.values, tile.stride, tile.length, tile.count, finite);
+  return std::all_of(finite, finite + tile.count, [](uint8_t own) { return own != 0; });
+}
+
+}  // namespace
+
+bool Encoder::narrow_codes(const Tile& tile, int64_t block, float* scratch, uint8_t* codes) const {
+  return narrowed_codes(*this, tile, block, scratch, codes);
+}
+
+bool Encoder::narrow_codes(const Tile& tile, int64_t block, float* scratch, uint16_t* codes) const {
+  return narrowed_codes(*this, tile, block, scratch, codes);
+}
 
 const std::vector<const HashFamily*>& hash_families() {
   static const std::vector<const HashFamily*> families{&sign_family(), &learned_family(), &exact_family()};

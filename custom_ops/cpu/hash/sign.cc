@@ -18,8 +18,9 @@ class SignEncoder final : public Encoder {
   void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {
     const simd::Kernels& kernels = simd::kernels();
     kernels.project(tile.values, tile.stride, tile.length, tile.count,
-                    projections_.data() + block * shape_.length * shape_.num_hashes, shape_.num_hashes, scratch);
-    kernels.sign_bits(scratch, tile.stride, shape_.num_hashes, tile.count,
+                    projections_.data() + block * shape_.length * shape_.num_hashes, shape_.num_hashes, scratch,
+                    kTileVectors);
+    kernels.sign_bits(scratch, kTileVectors, shape_.num_hashes, tile.count,
                       thresholds_.data() + block * shape_.num_hashes, codes);
   }
 

@@ -13,7 +13,7 @@ namespace {
 // Projections of kVectors * kLanes vectors on kHashes directions, summed in registers.
 template <int64_t kVectors, int64_t kHashes>
 REUSE_INLINE void project_block(const float* values, int64_t stride, int64_t length, const float* projections,
-                                int64_t num_hashes, float* out) {
+                                int64_t num_hashes, float* out, int64_t out_stride) {
   Lanes sums[kHashes][kVectors];
   for (int64_t h = 0; h < kHashes; ++h) {
     for (int64_t v = 0; v < kVectors; ++v) sums[h][v] = Lanes{};
@@ -26,7 +26,7 @@ REUSE_INLINE void project_block(const float* values, int64_t stride, int64_t len
     }
   }
   for (int64_t h = 0; h < kHashes; ++h) {
-    for (int64_t v = 0; v < kVectors; ++v) store(out + h * stride + v * kLanes, sums[h][v]);
+    for (int64_t v = 0; v < kVectors; ++v) store(out + h * out_stride + v * kLanes, sums[h][v]);
   }
 }
 
@@ -40,19 +40,21 @@ constexpr int64_t kProjectVectors = 1, kProjectHashes = 4;
 }  // namespace
 
 void project(const float* values, int64_t stride, int64_t length, int64_t count, const float* projections,
-             int64_t num_hashes, float* out) {
+             int64_t num_hashes, float* out, int64_t out_stride) {
   constexpr int64_t kStep = kProjectVectors * kLanes;
   for (int64_t p = 0; p < count; p += kStep) {
     int64_t h = 0;
     for (; h + kProjectHashes <= num_hashes; h += kProjectHashes) {
       project_block<kProjectVectors, kProjectHashes>(values + p, stride, length, projections + h, num_hashes,
-                                                     out + h * stride + p);
+                                                     out + h * out_stride + p, out_stride);
     }
     for (; h + 2 <= num_hashes; h += 2) {
-      project_block<kProjectVectors, 2>(values + p, stride, length, projections + h, num_hashes, out + h * stride + p);
+      project_block<kProjectVectors, 2>(values + p, stride, length, projections + h, num_hashes,
+                                        out + h * out_stride + p, out_stride);
     }
     for (; h < num_hashes; ++h) {
-      project_block<kProjectVectors, 1>(values + p, stride, length, projections + h, num_hashes, out + h * stride + p);
+      project_block<kProjectVectors, 1>(values + p, stride, length, projections + h, num_hashes,
+                                        out + h * out_stride + p, out_stride);
     }
   }
 }

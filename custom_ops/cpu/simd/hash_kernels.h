@@ -17,7 +17,7 @@ static inline uint64_t mix(uint64_t state, uint64_t key) {
 #ifdef REUSE_TARGET
 namespace REUSE_TARGET {
 void project(const float* values, int64_t stride, int64_t length, int64_t count, const float* projections,
-             int64_t num_hashes, float* out);
+             int64_t num_hashes, float* out, int64_t out_stride);
 void sign_bits(const float* projected, int64_t stride, int64_t num_hashes, int64_t count, const float* thresholds,
                int64_t* codes);
 void tree_leaves(const float* values, int64_t stride, int64_t count, const int32_t* coordinates,

@@ -137,9 +137,9 @@ enum Extension : uint32_t {
 struct Kernels {
   const char* name;
   uint32_t extensions;  // that a machine must have to run the functions
-  // out[h * stride + p] = sum over l of values[l * stride + p] * projections[l * num_hashes + h], in order, no FMA.
+  // out[h * out_stride + p] = sum over l of values[l * stride + p] * projections[l * num_hashes + h], in order, no FMA.
   void (*project)(const float* values, int64_t stride, int64_t length, int64_t count, const float* projections,
-                  int64_t num_hashes, float* out);
+                  int64_t num_hashes, float* out, int64_t out_stride);
   // codes[p] = bits projected[h * stride + p] > thresholds[h].
   void (*sign_bits)(const float* projected, int64_t stride, int64_t num_hashes, int64_t count, const float* thresholds,
                     int64_t* codes);

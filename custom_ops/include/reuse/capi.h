@@ -37,6 +37,9 @@ REUSE_EXPORT void reuse_statistics_reset(const char* session_tag);
 /* Forgets a session that is gone. */
 REUSE_EXPORT void reuse_statistics_forget(const char* session_tag);
 
+/* Forgets all clusters that a session's nodes of scope session keep; runs that have begun still use them. */
+REUSE_EXPORT void reuse_reset_clusters(const char* session_tag);
+
 /* Fits trees of family `learned` to `count` finite row-major vectors of `length` elements (reuse/tree_fit.h): tree i
  * has depths[i] comparisons and at most leaves[i] leaves, and 2^depths[i] - 1 coordinates and thresholds in level
  * order, written tree after tree. Returns 0, or -1 on failure. */

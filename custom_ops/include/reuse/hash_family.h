@@ -57,6 +57,10 @@ class Encoder {
   // Writes the code of each of the tile's vectors. `scratch` holds scratch_floats() floats.
   virtual void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const = 0;
   virtual int64_t scratch_floats() const { return 0; }
+  // Writes codes below 256 as bytes, or below 65536 as 16 bits. Returns whether all elements of the tile's vectors are
+  // finite.
+  virtual bool narrow_codes(const Tile& tile, int64_t block, float* scratch, uint8_t* codes) const;
+  virtual bool narrow_codes(const Tile& tile, int64_t block, float* scratch, uint16_t* codes) const;
   // Returns what gives the same codes faster than rows could be brought into tiles, or null if nothing does.
   virtual const RowEncoder* by_rows() const { return nullptr; }
 };

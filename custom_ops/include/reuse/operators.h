@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "reuse/geometry.h"
 #include "reuse/hash_family.h"
 #include "reuse/runtime.h"
+#include "reuse/state.h"
 
 namespace reuse {
 
@@ -109,6 +111,10 @@ void hash(Workspace& workspace, const Blocking& blocking, const Encoder& encoder
 // Cluster: returns ids and centroids.
 Clusters cluster(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes, const float* x,
                  const int64_t* codes);
+
+// The same of scope session. What is new joins the state when `use(clusters)` has returned.
+void cluster(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes, ReuseState& state,
+             const float* x, const int64_t* codes, const std::function<void(const Clusters&)>& use);
 
 // Cluster of scope static: `centroids` are [B, count, L]. Throws std::out_of_range for a code of no centroid.
 Clusters given_clusters(Workspace& workspace, const Blocking& blocking, const float* centroids, int64_t count,

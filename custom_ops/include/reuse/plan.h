@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "reuse/operators.h"
+#include "reuse/state.h"
 
 namespace reuse {
 
@@ -69,7 +70,8 @@ class ReusePlan {
 
 // Computes y [N, M, Oh, Ow] (or its attributes' order) of an input with that blocking, by a complete plan. The stages:
 // vectors to codes (encode), codes to ids (group), members to centroids (represent), centroids to tables (multiply),
-// table rows to outputs (assemble).
-void reuse_conv(const ReusePlan& plan, const Blocking& blocking, Workspace& workspace, const float* x, float* y);
+// table rows to outputs (assemble). `state` is the node's, of scope session; null for the other scopes.
+void reuse_conv(const ReusePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
+                const float* x, float* y);
 
 }  // namespace reuse

@@ -54,6 +54,13 @@ class Buffer {
     if (size > capacity_) reallocate(size > 2 * capacity_ ? size : 2 * capacity_);
     size_ = size;
   }
+  void swap(Buffer& other) noexcept {
+    std::swap(allocator_, other.allocator_);
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    std::swap(capacity_, other.capacity_);
+  }
+  Allocator& allocator() const { return *allocator_; }
   void clear() {
     drop();
     data_ = nullptr;
@@ -86,6 +93,7 @@ struct RunStatistics {
   int64_t vectors = 0;   // summed over blocks
   int64_t clusters = 0;  // summed over blocks
   int64_t guarded = 0;   // vectors computed densely by the guard
+  int64_t known = 0;     // vectors that took a kept cluster, of scope session
   int64_t hash_ns = 0, cluster_ns = 0, gemm_ns = 0, gather_ns = 0;
   int64_t scratch_bytes = 0;  // largest amount of scratch memory held at once
   // Whether float32 products were allowed to be rounded to TF32; nothing where there is no such choice, or where the

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "reuse/runtime.h"
+#include "reuse/state.h"
 
 namespace reuse {
 
@@ -17,6 +18,7 @@ namespace reuse {
 struct NodeStatistics {
   std::string op;
   int64_t runs = 0;
+  double last_reuse_rate = 0.0;  // R of the last run
   RunStatistics
       total;  // `blocks` and `scratch_bytes` are the largest of any run, `tf32` is the last known, the rest sums
 };
@@ -41,6 +43,10 @@ class StatisticsRegistry {
   void attach(const std::string& session, const std::string& node, const std::shared_ptr<DeviceCounts>& counts);
   // Asks a last time. Afterwards the registry has no hold on `counts`, in no thread.
   void detach(const std::string& session, const std::string& node, const std::shared_ptr<DeviceCounts>& counts);
+  // Tells of the clusters that the node keeps, and makes it forget them with its session's, as long as the state lives.
+  void attach(const std::string& session, const std::string& node, const std::shared_ptr<ReuseState>& state);
+  // Forgets all clusters that a session's nodes keep.
+  void reset_clusters(const std::string& session);
   // Sets all sums of a session to zero. What a device had counted but could not be asked for comes later nevertheless.
   void reset(const std::string& session);
   // Forgets a session's nodes.
@@ -60,12 +66,14 @@ class StatisticsRegistry {
     std::shared_ptr<DeviceCounts> counts;  // null once it is detached
   };
 
+  ReuseState::Counts kept_by(const Key& key);
   void collect(const Key& key, Source& source);
   void collect(const std::string& session);
 
   std::mutex mutex_;
   std::map<Key, NodeStatistics> nodes_;
   std::map<Key, std::vector<std::shared_ptr<Source>>> sources_;
+  std::multimap<Key, std::weak_ptr<ReuseState>> states_;
 };
 
 }  // namespace reuse

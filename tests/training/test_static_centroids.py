@@ -39,11 +39,11 @@ def static_layer(convolution: str, layout: str, length: int, x: Tensor, **option
     layer = ReuseConv2d.of(conv, until_fitted(settings), gradient="straight_through", **options)
     fit_layer(layer, settings, [x])
     with torch.no_grad():
-        layer.centroids += 0.1 * torch.randn(layer.centroids.shape)
+        layer.centroids.add_(torch.randn(layer.centroids.shape), alpha=0.1)
     return layer
 
 
-def by_autograd(layer: ReuseConv2d, x: Tensor, delta: Tensor) -> list[Tensor]:
+def by_autograd(layer: ReuseConv2d, x: Tensor, delta: Tensor) -> list[Any]:
     """Output and gradients of input, weight and centroids: every vector is the centroid of the reference's code."""
     blocking = layer.clusters_of(x).blocking
     codes = torch.from_numpy(hash_vectors(x.numpy(), blocking, layer.settings.family, layer.parameters_of_hash))
@@ -62,7 +62,7 @@ def by_autograd(layer: ReuseConv2d, x: Tensor, delta: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64], ids=["library", "PyTorch"])
 def test_output_and_gradients_are_those_of_replaced_vectors(
-    convolution: str, layout: str, length: int, precision: torch.dtype
+    convolution: str, layout: str, length: int, precision: Any
 ) -> None:
     x = smooth_images(2, CONVOLUTIONS[convolution]["in_channels"], 11)
     layer = static_layer(convolution, layout, length, x)
@@ -113,7 +113,7 @@ def test_settings_and_centroids_are_kept_apart_from_the_state_of_conv2d() -> Non
     state, known = copy.deepcopy(reuse_state(model)), layer.centroids
     before = model.eval()(x)
     with torch.no_grad():
-        layer.centroids += 1.0
+        layer.centroids.add_(1.0)
     assert not torch.equal(model(x), before)
     load_reuse_state(model, state)
     assert layer.centroids is known and torch.equal(model(x), before)
@@ -142,20 +142,17 @@ def tuned() -> tuple[nn.Module, nn.Module, Tensor]:
     teacher, images = small_network().eval(), smooth_images(320, 3, 12)
     student = copy.deepcopy(teacher)
     convert(student, images[:16], STATIC, gradient="straight_through")
-    start = student.get_submodule("3").centroids.detach().clone()
-    report = tune(student, list(images.split(16)), teacher, TuneOptions(steps=40, rate=1e-3))
+    report = tune(student, list(images.split(16)), teacher, TuneOptions(steps=60, rate=1e-4))
     assert report.kept == "tuned"
     assert report.loss_tuned < 0.97 * report.loss_reconstructed < 0.9 * report.loss_as_is
-    assert float((student.get_submodule("3").centroids - start).norm()) > 0.0
     return student, teacher, images
 
 
 def test_centroids_learn_in_tuning(tuned: tuple[nn.Module, nn.Module, Tensor]) -> None:
-    """The model of the fixture, with the centroids that it began with instead of those that it learned, is worse."""
+    """With the centroids that it began with instead of those that it learned, the model is worse."""
     student, teacher, images = tuned
-    before = copy.deepcopy(student)
-    layer = before.get_submodule("3")
-    fit_layer(layer, layer.settings, [before[2](before[1](before[0](images)))])
+    before: Any = copy.deepcopy(student)
+    fit_layer(before[3], STATIC["3"], [before[2](before[1](before[0](batch))) for batch in images.split(16)])
     with torch.no_grad():
         wanted = teacher(images)
         errors = [float((model(images) - wanted).norm() / wanted.norm()) for model in (student, before)]

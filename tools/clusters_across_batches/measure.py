@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 
 import reuse_compiler
@@ -159,7 +160,7 @@ def compare(network: Network, batches: int = COMPARED, progress: ProgressCallbac
     layers = {own.name: own for own in _layers(model, name, fitted[0].shape)}
     (reads,) = Activations(model, [own.input for own in list(layers.values())[1:]], [{name: fitted[0]}], network.name)
     read = dict(zip(layers, [fitted[0], *reads], strict=True))
-    found = []
+    found: list[Comparison] = []
     for family in FAMILIES_STUDIED:
         for chosen in [*([own] for own in layers), list(layers)]:
             progress(f"{network.name}: {family} in {' and '.join(chosen)}", len(found), 0)
@@ -214,9 +215,9 @@ def _compare(
     )
 
 
-def _known(session: object) -> tuple[int, int]:
+def _known(session: onnxruntime.InferenceSession) -> tuple[int, int]:
     """Returns vectors that took a kept cluster so far, and all vectors."""
-    nodes = reuse_compiler.statistics(session)  # type: ignore[arg-type]
+    nodes = reuse_compiler.statistics(session)
     return sum(node.known for node in nodes), sum(node.vectors for node in nodes)
 
 

@@ -141,6 +141,7 @@ def compile_model(
         options=options.model_dump(mode="json"),
         fallback=options.fallback and lowered.modified,
         regions=result.regions.report() if result.regions else [],
+        table_bytes=sum(layer.table_bytes or 0 for layer in lowered.layers if layer.keeps_tables),
         added_bytes=_weight_bytes(lowered.model) - _weight_bytes(model) if result.regions else 0,
     )
     if measured is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from reuse_compiler.flags import Conflict, Flag, Panel
-from reuse_compiler.reuse.config import FamilyName, Lowering, Metric, Scope, TableType
+from reuse_compiler.reuse.config import DEFAULT_MEMORY, FamilyName, Lowering, Metric, Scope, TableType
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Layout
 
@@ -36,6 +36,16 @@ RegularExpression = Annotated[str, AfterValidator(_check_regular_expression)]
 # Options that several commands have.
 Layers = Annotated[RegularExpression | None, Flag("Only layers in whose name this is found.", metavar="RE")]
 Exclude = Annotated[RegularExpression | None, Flag("No layers in whose name this is found.", metavar="RE")]
+TableMemory = Annotated[
+    int,
+    Field(ge=0, lt=2**43),
+    Flag(
+        "The most that the tables of static layers may take, which sessions keep; layers beyond it make theirs in each "
+        "run.",
+        metavar="MIB",
+    ),
+]
+DEFAULT_TABLE_MEMORY = 512
 Seed = Annotated[int, Field(ge=0), Flag("Seed of everything random.")]
 Threads = Annotated[int, Field(ge=1), Flag("Threads that each model runs with.")]
 Shapes = Annotated[
@@ -99,7 +109,11 @@ class CompileOptions(BaseModel):
         Scope | None,
         HOW,
         PER_LAYER,
-        Flag("Whether vectors of one image or of the whole batch share clusters.", default="batch"),
+        Flag(
+            "Which vectors share clusters: those of one image, of the whole batch, or of all runs of a session; or all "
+            "take static clusters, which calibration finds (needs --config or --calibration-data).",
+            default="batch",
+        ),
     ] = None
     layout: Annotated[
         Literal["auto", Layout],
@@ -132,6 +146,17 @@ class CompileOptions(BaseModel):
             "What products are kept as: int8 makes small L affordable at a little error (fused only).", default="float"
         ),
     ] = None
+    memory: Annotated[
+        int | None,
+        Field(ge=0, lt=2**63),
+        SETTING,
+        Flag(
+            "The most that the clusters of scope session may take, by layer.",
+            metavar="BYTES",
+            default=f"{DEFAULT_MEMORY}",
+        ),
+    ] = None
+    table_memory: Annotated[TableMemory, HOW] = DEFAULT_TABLE_MEMORY
     lowering: Annotated[Lowering, HOW, FOUND_OUT, Flag("One operator per layer, or its four stages to look into.")] = (
         "fused"
     )

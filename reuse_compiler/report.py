@@ -21,6 +21,10 @@ class LayerReport(BaseModel):
     H: int | None = None
     scope: str | None = None
     table: str | None = None
+    table_bytes: int | None = None
+    """What the tables of a layer of scope static take."""
+    keeps_tables: bool | None = None
+    """Whether they are made once and kept, or made in each run, which takes as much for that time."""
     N: int | None = None
     """Rows of the unfolded input at the shapes used for choosing parameters."""
     K: int | None = None
@@ -62,6 +66,8 @@ class ModelReport(BaseModel):
     """The parts in two forms, in order; layers of none of them always run as decided."""
     added_bytes: int = 0
     """What the weights of the second forms take, in the file and in memory."""
+    table_bytes: int = 0
+    """What the tables that static layers keep take in memory; the file does not have them."""
     max_abs_error: float | None = None
     rel_error: float | None = None
     dense_ms: float | None = None

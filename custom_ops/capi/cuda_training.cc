@@ -1,5 +1,7 @@
 #include "reuse/cuda_training.h"
 
+#include <stdexcept>
+
 #include "arguments.h"
 #include "errors.h"
 
@@ -12,6 +14,12 @@ using capi::guarded;
 cuda::Execution execution_of(const reuse_cuda_execution& e) { return {e.stream, e.tf32 != 0}; }
 
 HashParameters parameters_of(const reuse_hashing& h) { return {h.projections, h.thresholds, h.coordinates}; }
+
+ClusterAttributes attributes_of(const reuse_hashing& h) {
+  const ClusterAttributes attributes = capi::cluster_attributes_of(h);
+  if (attributes.scope == Scope::kStatic) throw std::invalid_argument("scope static has no clusters to be numbered");
+  return attributes;
+}
 
 // Runs `body`, whose result is a size.
 template <typename Body>
@@ -35,8 +43,7 @@ extern "C" {
 int64_t reuse_cuda_number_bytes(const reuse_convolution* convolution, const reuse_hashing* hashing) {
   return guarded_size([&] {
     const Blocking blocking = blocking_of(*convolution);
-    return cuda::numbering_bytes(blocking, capi::hash_attributes_of(*hashing, blocking),
-                                 capi::cluster_attributes_of(*hashing));
+    return cuda::numbering_bytes(blocking, capi::hash_attributes_of(*hashing, blocking), attributes_of(*hashing));
   });
 }
 
@@ -46,15 +53,15 @@ int32_t reuse_cuda_number(const reuse_convolution* convolution, const reuse_hash
   return guarded_call([&] {
     const Blocking blocking = blocking_of(*convolution);
     cuda::number(execution_of(*execution), blocking, capi::hash_attributes_of(*hashing, blocking),
-                 parameters_of(*hashing), capi::cluster_attributes_of(*hashing), x, codes, ids, counts, numbering);
+                 parameters_of(*hashing), attributes_of(*hashing), x, codes, ids, counts, numbering);
   });
 }
 
 int64_t reuse_cuda_average_bytes(const reuse_convolution* convolution, const reuse_hashing* hashing, int64_t rows) {
   return guarded_size([&] {
     const Blocking blocking = blocking_of(*convolution);
-    return cuda::average_scratch(blocking, capi::hash_attributes_of(*hashing, blocking),
-                                 capi::cluster_attributes_of(*hashing), capi::checked_rows(rows));
+    return cuda::average_scratch(blocking, capi::hash_attributes_of(*hashing, blocking), attributes_of(*hashing),
+                                 capi::checked_rows(rows));
   });
 }
 
@@ -64,8 +71,7 @@ int32_t reuse_cuda_average(const reuse_convolution* convolution, const reuse_has
   return guarded_call([&] {
     const Blocking blocking = blocking_of(*convolution);
     cuda::average(execution_of(*execution), blocking, capi::hash_attributes_of(*hashing, blocking),
-                  capi::cluster_attributes_of(*hashing), x, ids, counts, numbering, capi::checked_rows(rows), centroids,
-                  memory);
+                  attributes_of(*hashing), x, ids, counts, numbering, capi::checked_rows(rows), centroids, memory);
   });
 }
 

@@ -35,12 +35,11 @@ void write_node(std::ostream& out, const std::string& node, const NodeStatistics
   out << "{\"node\":" << quoted(node) << ",\"op\":" << quoted(statistics.op)
       << ",\"tf32\":" << (t.tf32 ? *t.tf32 ? "true" : "false" : "null") << ",\"runs\":" << statistics.runs
       << ",\"blocks\":" << t.blocks << ",\"rows\":" << t.rows << ",\"vectors\":" << t.vectors
-      << ",\"clusters\":" << t.clusters << ",\"guarded\":" << t.guarded
-      << ",\"known\":" << t.known << ",\"last_reuse_rate\":" << statistics.last_reuse_rate
-      << ",\"kept_clusters\":" << kept.clusters << ",\"state_bytes\":" << kept.bytes
-      << ",\"seconds\":{\"hash\":" << seconds(t.hash_ns) << ",\"cluster\":" << seconds(t.cluster_ns)
-      << ",\"gemm\":" << seconds(t.gemm_ns) << ",\"gather\":" << seconds(t.gather_ns)
-      << "},\"scratch_bytes\":" << t.scratch_bytes << "}";
+      << ",\"clusters\":" << t.clusters << ",\"guarded\":" << t.guarded << ",\"known\":" << t.known
+      << ",\"last_reuse_rate\":" << statistics.last_reuse_rate << ",\"kept_clusters\":" << kept.clusters
+      << ",\"state_bytes\":" << kept.bytes << ",\"table_bytes\":" << t.table_bytes << ",\"seconds\":{\"hash\":" << seconds(t.hash_ns)
+      << ",\"cluster\":" << seconds(t.cluster_ns) << ",\"gemm\":" << seconds(t.gemm_ns)
+      << ",\"gather\":" << seconds(t.gather_ns) << "},\"scratch_bytes\":" << t.scratch_bytes << "}";
 }
 
 void add_to(RunStatistics& t, const RunStatistics& run) {
@@ -55,6 +54,7 @@ void add_to(RunStatistics& t, const RunStatistics& run) {
   t.gemm_ns += run.gemm_ns;
   t.gather_ns += run.gather_ns;
   t.scratch_bytes = std::max(t.scratch_bytes, run.scratch_bytes);
+  t.table_bytes = std::max(t.table_bytes, run.table_bytes);
   if (run.tf32) t.tf32 = run.tf32;
 }
 

@@ -1,6 +1,8 @@
 #include "reuse/training.h"
 
+#include <algorithm>
 #include <memory>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -51,7 +53,24 @@ struct reuse_clusters {
 
  private:
   reuse::Clusters find(const reuse_plan& plan, const float* x) {
+    if (plan.cluster.scope == reuse::Scope::kStatic) return find_given(plan, x);
     return reuse::hash_and_cluster(call.workspace, blocking, *plan.encoder, plan.cluster, x);
+  }
+
+  reuse::Clusters find_given(const reuse_plan& plan, const float* x) {
+    const int64_t vectors = blocking.vectors, rows = blocking.num_blocks() * blocking.sub_vector_length();
+    reuse::Buffer<int64_t> all(call.workspace, static_cast<size_t>(blocking.num_blocks() * vectors));
+    reuse::hash(call.workspace, blocking, *plan.encoder, x, all.data());
+    const int64_t count = static_cast<int64_t>(plan.given.size()) / rows;
+    reuse::Clusters result = given_clusters(call.workspace, blocking, plan.given.data(), count, x, all.data());
+    for (int64_t b = 0; b < blocking.num_blocks(); ++b) {
+      reuse::BlockClusters& own = result.blocks[static_cast<size_t>(b)];
+      own.members.resize(static_cast<size_t>(own.count));
+      std::fill_n(own.members.data(), own.count, 0);
+      const int32_t* ids = result.ids.data() + b * vectors;
+      for (int64_t v = 0; v < vectors; ++v) ++own.members[static_cast<size_t>(ids[v])];
+    }
+    return result;
   }
 
   reuse::Clusters find_with_codes(const reuse_plan& plan, const float* x) {
@@ -76,6 +95,9 @@ reuse_plan* reuse_plan_create(const reuse_convolution* convolution, const reuse_
     const reuse::Blocking blocking = reuse::Blocking::of_any_size(conv, in_channels, out_channels);
     const reuse::HashAttributes hash = reuse::capi::hash_attributes_of(*hashing, blocking);
     const float* centroids = reuse::capi::centroids_of(*hashing, blocking);
+    if (centroids != nullptr && hashing->keep_codes != 0) {
+      throw std::invalid_argument("codes of scope static are the numbers of clusters: do not keep them");
+    }
     const int64_t num_centroids = centroids == nullptr ? 0 : hashing->centroids_size;
     const reuse::HashParameters parameters{hashing->projections, hashing->thresholds, hashing->coordinates};
     return new reuse_plan{conv,

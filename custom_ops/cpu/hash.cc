@@ -56,8 +56,13 @@ bool hashes_by_block(const Blocking& blocking) {
 
 void hash_tile(const Encoder& encoder, const Tile& tile, int64_t block, float* scratch, int64_t* codes,
                uint8_t* finite) {
-  encoder.codes(tile, block, scratch, codes);
-  if (finite != nullptr) simd::kernels().all_finite(tile.values, tile.stride, tile.length, tile.count, finite);
+  const bool all_finite = encoder.codes(tile, block, scratch, codes);
+  if (finite == nullptr) return;
+  if (all_finite) {
+    std::fill_n(finite, tile.count, uint8_t{1});
+  } else {
+    simd::kernels().all_finite(tile.values, tile.stride, tile.length, tile.count, finite);
+  }
 }
 
 void hash_by_stretches(Workspace& workspace, const Blocking& blocking, const Encoder& encoder, const float* x,

@@ -83,13 +83,17 @@ class StaticConv {
     {
       Stopwatch watch(workspace_.statistics.hash_ns);
       fill_borders(offsets.data());
-      all_finite = hash_vectors(encoder, x, offsets.data());
+      constexpr int64_t kMostBytes = 256;
+      all_finite = tables_.operands().clusters <= kMostBytes ? hash_vectors<uint8_t>(encoder, x, offsets.data())
+                                                             : hash_vectors<uint16_t>(encoder, x, offsets.data());
     }
     for (int64_t first = 0; first < planes_.batch; first += images_at_once()) {
       add_images(first, std::min(planes_.batch, first + images_at_once()), offsets.data());
     }
+    if (all_finite) return;
     Stopwatch watch(workspace_.statistics.gather_ns);
-    if (!all_finite) mend(x);
+    count_own(x);
+    mend(x);
   }
 
   template <typename Offset>
@@ -112,38 +116,36 @@ class StaticConv {
   }
 
   // Stage encode. Returns whether all vectors are finite.
-  template <typename Offset>
+  template <typename Code, typename Offset>
   bool hash_vectors(const Encoder& encoder, const float* x, Offset* offsets) const {
     const int64_t per_task = task_vectors(blocking_.vectors);
     const int64_t tasks_per_block = (blocking_.vectors + per_task - 1) / per_task;
-    const int64_t unit = tables_.row_bytes() / simd::kOffsetUnit;
     std::atomic<bool> all_finite{true};
     workspace_.parallel.run(blocking_.num_blocks() * tasks_per_block, [&](int64_t task) {
       const int64_t block = task / tasks_per_block, begin = task % tasks_per_block * per_task;
       const int64_t end = std::min(begin + per_task, blocking_.vectors);
       const Placed<TileMemory> memory(workspace_, blocking_.sub_vector_length(), encoder);
-      int64_t codes[kTileVectors];
-      uint8_t finite[kTileVectors];
+      Code codes[kTileVectors];
       for (int64_t first = begin; first < end; first += kTileVectors) {
-        const Tile tile = load_tile(blocking_, x, block, first, std::min(kTileVectors, end - first), memory->values);
-        hash_tile(encoder, tile, block, memory->scratch, codes, finite);
-        if (std::find(finite, finite + tile.count, 0) != finite + tile.count) all_finite = false;
-        place(block, first, tile.count, offsets, [&](int64_t p) { return static_cast<Offset>(codes[p] * unit); });
+        const Tile tile = view_tile(blocking_, x, block, first, std::min(kTileVectors, end - first), memory->values);
+        if (!encoder.narrow_codes(tile, block, memory->scratch, codes)) all_finite = false;
+        place(block, first, tile.count, codes, offsets);
       }
     });
     return all_finite;
   }
 
   // Writes the offsets of vectors that are neighbours to where they are in the block's planes.
-  template <typename Offset, typename OffsetOf>
-  void place(int64_t block, int64_t first, int64_t count, Offset* offsets, const OffsetOf& offset_of_vector) const {
+  template <typename Code, typename Offset>
+  void place(int64_t block, int64_t first, int64_t count, const Code* codes, Offset* offsets) const {
+    const Offset unit = offset_of<Offset>(1);
     const int64_t inside = planes_.inside_h * planes_.inside_w;
     for (int64_t done = 0; done < count;) {
       const int64_t image = (first + done) / inside, pixel = (first + done) % inside;
       const int64_t row = pixel / planes_.inside_w, column = pixel % planes_.inside_w;
       const int64_t run = std::min(count - done, planes_.inside_w - column);
       Offset* to = offsets + planes_.start(block, image) + (planes_.top + row) * planes_.width + planes_.left + column;
-      for (int64_t p = 0; p < run; ++p) to[p] = offset_of_vector(done + p);
+      for (int64_t p = 0; p < run; ++p) to[p] = static_cast<Offset>(codes[done + p] * unit);
       done += run;
     }
   }
@@ -190,7 +192,6 @@ class StaticConv {
       const Step* next = s + 1 < steps_.size() ? &steps_[s + 1] : nullptr;
       std::vector<simd::StaticBlock> blocks = tables_of(step, own_tables.data());
       const int64_t count = (end - first) * tiles_per_image(), per_task = pieces_per_task(count);
-      const int64_t lines = next == nullptr ? 0 : lines_to_fetch(*next);
       workspace_.parallel.run((count + per_task - 1) / per_task, [&](int64_t task) {
         Buffer<float> own_sums(workspace_, static_cast<size_t>(pixels_.most_pixels() * channels));
         std::vector<simd::StaticBlock> of_image = blocks;
@@ -199,17 +200,12 @@ class StaticConv {
           for (size_t b = 0; b < blocks.size(); ++b) {
             of_image[b].offsets = offsets + planes_.start(step.blocks.begin + static_cast<int64_t>(b), tile.image);
           }
-          simd::StaticBlocks own{of_image.data(),
-                                 static_cast<int64_t>(of_image.size()),
-                                 tables_.tap_bytes(),
-                                 sizeof(Offset) > sizeof(uint16_t),
-                                 nullptr,
-                                 0};
-          if (lines > 0) {
-            const int64_t from = lines * t / count, to = lines * (t + 1) / count;
-            own.next = tables_.kept(next->blocks.begin, next->tile) + from * kLineBytes;
-            own.next_lines = to - from;
-          }
+          const simd::StaticBlocks own{of_image.data(),
+                                       static_cast<int64_t>(of_image.size()),
+                                       tables_.tap_bytes(),
+                                       sizeof(Offset) > sizeof(uint16_t),
+                                       share_of(next, t, count, tile),
+                                       {}};
           const Waiting waiting{words.size() == 0 ? nullptr : words.data(), sums.size() == 0 ? nullptr : sums.data(),
                                 first};
           add_tile(step, own, tile, waiting, own_sums.data());
@@ -237,9 +233,24 @@ class StaticConv {
     return blocks;
   }
 
-  int64_t lines_to_fetch(const Step& next) const {
-    if (tables_.kept(next.blocks.begin, next.tile) == nullptr) return 0;
-    return (next.blocks.end - next.blocks.begin) * tables_.block_bytes() / kLineBytes;
+  // What pixel tile `index` of `count` fetches of the tables of the next step, if there is one: they are contiguous.
+  simd::Fetched share_of(const Step* next, int64_t index, int64_t count, const PixelTile& tile) const {
+    const uint8_t* kept = next == nullptr ? nullptr : tables_.kept(next->blocks.begin, next->tile);
+    if (kept == nullptr) return {};
+    const int64_t lines = (next->blocks.end - next->blocks.begin) * tables_.block_bytes() / kLineBytes;
+    const int64_t per_pixel = (lines << simd::kShareBits) / count / (tile.rows * tile.columns);
+    return {kept + lines * index / count * kLineBytes, kLineBytes, 0, per_pixel};
+  }
+
+  // What a row of the tile fetches of the output: lines of its channels' planes.
+  simd::Fetched lines_of(const OutputChannels& output, const PixelTile& tile, int64_t row) const {
+    const ConvGeometry& g = blocking_.geometry;
+    const int64_t pixel = (tile.row + row) * g.out_w + tile.column;
+    int line_bits = 0;
+    while ((int64_t{1} << line_bits) * kLineBytes < tile.columns * static_cast<int64_t>(sizeof(float))) ++line_bits;
+    const float* first = y_ + (tile.image * g.out_channels + output.first) * g.out_pixels() + pixel;
+    return {reinterpret_cast<const uint8_t*>(first), g.out_pixels() * static_cast<int64_t>(sizeof(float)), line_bits,
+            (output.count << (line_bits + simd::kShareBits)) / tile.columns};
   }
 
   int64_t tiles_per_image() const { return pixels_.count() / std::max<int64_t>(1, planes_.batch); }
@@ -259,15 +270,18 @@ class StaticConv {
     const bool patch = blocking_.layout() == Layout::kPatch, done = step.last && step.finishes();
     const int64_t channels = tables_.tile_channels(), pixel = tile.row * g.out_w + tile.column;
     const int64_t index = (tile.image - waiting.first) * g.out_pixels() + pixel;
-    const bool wait = waiting.sums != nullptr;
+    const bool wait = waiting.sums != nullptr, in_planes = a.output_order == DataOrder::kNchw;
     float* const sums = wait ? waiting.sums + index * channels : own_sums;
     const int64_t row_sums = (wait ? g.out_w : tile.columns) * channels;
     const float* scale = done ? tables_.scale(step.group, step.tile) : nullptr;
     const bool fresh = step.flush.begin == step.group * blocking_.blocks_per_group;
+    const OutputChannels output{step.group * g.group_out_channels() + step.tile * channels,
+                                tables_.tile_size(step.tile), bias_, y_};
     simd::StaticBlocks own = blocks;
     for (int64_t r = 0; r < tile.rows; ++r) {
-      own.next = blocks.next + blocks.next_lines * r / tile.rows * kLineBytes;
-      own.next_lines = blocks.next_lines * (r + 1) / tile.rows - blocks.next_lines * r / tile.rows;
+      own.tables.memory =
+          blocks.tables.memory + ((blocks.tables.lines_per_pixel * r * tile.columns) >> simd::kShareBits) * kLineBytes;
+      if (done && in_planes) own.output = lines_of(output, tile, r);
       const simd::StaticRow row =
           patch ? simd::StaticRow{(tile.row + r) * planes_.width + tile.column,
                                   planes_.width,
@@ -297,9 +311,24 @@ class StaticConv {
       }
     }
     if (!done) return;
-    const OutputChannels output{step.group * g.group_out_channels() + step.tile * channels,
-                                tables_.tile_size(step.tile), bias_, y_};
     write_tile(g, attributes_, output, tile, pixels_.whole_rows(), {sums, channels, false}, row_sums);
+  }
+
+  // Counts the vectors that are clusters of their own.
+  void count_own(const float* x) const {
+    std::atomic<int64_t> own{0};
+    workspace_.parallel.run(blocking_.num_blocks(), [&](int64_t block) {
+      Buffer<float> values(workspace_, static_cast<size_t>(blocking_.sub_vector_length() * kTileVectors));
+      uint8_t finite[kTileVectors];
+      for (int64_t first = 0; first < blocking_.vectors; first += kTileVectors) {
+        const int64_t count = std::min(kTileVectors, blocking_.vectors - first);
+        const Tile tile = load_tile(blocking_, x, block, first, count, values.data());
+        simd::kernels().all_finite(tile.values, tile.stride, tile.length, count, finite);
+        own += std::count(finite, finite + count, uint8_t{0});
+      }
+    });
+    workspace_.statistics.clusters += own;
+    workspace_.statistics.guarded += own;
   }
 
   // Gives the outputs that read a vector with a NaN or an infinity, which are never finite, what these vectors' dense
@@ -404,6 +433,7 @@ void static_conv(const StaticTables& tables, const Encoder& encoder, const Gathe
   statistics.rows = blocking.geometry.rows();
   statistics.vectors = blocking.num_blocks() * blocking.vectors;
   statistics.clusters = blocking.num_blocks() * tables.operands().clusters;
+  if (tables.operands().keep) statistics.table_bytes = tables.bytes();
   if (blocking.geometry.rows() == 0 || blocking.geometry.out_channels == 0) return;
   StaticConv(tables, attributes, blocking, workspace, bias, y).run(encoder, x);
 }

@@ -152,7 +152,7 @@ struct StaticTables::Panel {
       for (int64_t c = 0; c < some; ++c) {
         for (int64_t l = 0; l < length; ++l) chunk[l * some + c] = centroids[(first + c) * length + l];
       }
-      simd::kernels().project(columns, width, length, width, chunk, some, products);
+      simd::kernels().project(columns, width, length, width, chunk, some, products, width);
       for (int64_t c = 0; c < some; ++c) take(first + c, products + c * width);
     }
   }

@@ -37,6 +37,44 @@ float halfway(float low, float high) {
   return low <= middle && middle < high ? middle : low;
 }
 
+// Neighbouring values, one of which an edge sends left and one right.
+struct Gap {
+  float below, above;
+  float middle() const { return halfway(below, above); }
+};
+
+// Edges in the gaps. They are multiples of a power of two, of which they span at most 254, so that a walk down the tree
+// can compare bytes; one is chosen that lies in the gap, if there is any, and else the nearest, which may be a
+// neighbour's. Returns nothing if numbers of a float's size have no such multiples.
+std::vector<float> edges_on_grid(const std::vector<Gap>& gaps) {
+  constexpr int kLowest = -100, kHighest = 100, kDigits = 22;
+  constexpr double kMostSteps = 254.0;
+  if (gaps.empty()) return {};
+  const double first = gaps.front().middle(), last = gaps.back().middle();
+  int digits = 0, steps = 0;
+  std::frexp(std::max(std::abs(first), std::abs(last)), &digits);
+  std::frexp((last - first) / kMostSteps, &steps);
+  // A step less may do, and the rounding of the outermost edges may need one more.
+  for (int exponent = std::max({digits - kDigits, last > first ? steps - 1 : kLowest, kLowest}); exponent <= kHighest;
+       ++exponent) {
+    const auto in_steps = [exponent](double value) { return std::ldexp(value, -exponent); };
+    std::vector<double> places;
+    for (const Gap& gap : gaps) {
+      const double lowest = std::ceil(in_steps(gap.below)), highest = std::ceil(in_steps(gap.above)) - 1.0;
+      const double nearest = std::nearbyint(in_steps(gap.middle()));
+      places.push_back(lowest <= highest ? std::clamp(nearest, lowest, highest) : nearest);
+    }
+    if (places.back() - places.front() > kMostSteps) continue;
+    std::vector<float> edges;
+    for (const double place : places) {
+      const auto edge = static_cast<float>(std::ldexp(place, exponent));
+      if (edges.empty() || edge > edges.back()) edges.push_back(edge);
+    }
+    return edges;
+  }
+  return {};
+}
+
 class Fit {
  public:
   Fit(const float* vectors, int64_t count, const float* importance, int64_t length)
@@ -75,7 +113,7 @@ class Fit {
   }
 
  private:
-  // A value's bin is the number of edges below it, so that `value > edges[b]` is the same as `bin > b`. Edges lie
+  // A value's bin is the number of edges below it, so that `value > edges[b]` is the same as `bin > b`. Edges lie about
   // halfway between values that occur: the same vectors, computed with other rounding, must not change sides together.
   void find_bins(int64_t l) {
     std::vector<float> sorted;
@@ -83,12 +121,23 @@ class Fit {
     for (const int64_t i : order_) sorted.push_back(vectors_[i * length_ + l]);
     std::sort(sorted.begin(), sorted.end());
     const auto count = static_cast<int64_t>(sorted.size());
-    std::vector<float>& edges = edges_[l];
+    std::vector<Gap> gaps;
     for (int64_t b = 1; b < kBins && count > 0; ++b) {
       const float below = sorted[b * count / kBins];
       if (below == sorted.back()) break;
-      const float edge = halfway(below, *std::upper_bound(sorted.begin(), sorted.end(), below));
-      if (edges.empty() || edge > edges.back()) edges.push_back(edge);
+      if (gaps.empty() || below > gaps.back().below) {
+        gaps.push_back({below, *std::upper_bound(sorted.begin(), sorted.end(), below)});
+      }
+    }
+    std::vector<float>& edges = edges_[l];
+    edges = edges_on_grid(gaps);
+    // Where edges tell all values apart, a grid must, too: few distinct vectors get a leaf each.
+    const auto values = std::unique(sorted.begin(), sorted.end()) - sorted.begin();
+    const bool all_apart = static_cast<int64_t>(gaps.size()) + 1 == values;
+    const auto in_gap = [](float edge, const Gap& gap) { return gap.below <= edge && edge < gap.above; };
+    if (edges.empty() || (all_apart && !std::equal(edges.begin(), edges.end(), gaps.begin(), gaps.end(), in_gap))) {
+      edges.clear();
+      for (const Gap& gap : gaps) edges.push_back(gap.middle());
     }
     for (const int64_t i : order_) {
       const auto below = std::lower_bound(edges.begin(), edges.end(), vectors_[i * length_ + l]);

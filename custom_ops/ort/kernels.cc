@@ -82,8 +82,8 @@ class ClusterKernel final : public Kernel {
     } else if (cluster_.scope == Scope::kStatic) {
       require_rank(given, 3, "given");
       require_shape(given, {blocks, given.shape[1], blocking.sub_vector_length()}, "given");
-      give_out(given_clusters(workspace, blocking, given.as<float>(), given.shape[1], x.as<float>(),
-                              codes.as<int64_t>()));
+      give_out(
+          given_clusters(workspace, blocking, given.as<float>(), given.shape[1], x.as<float>(), codes.as<int64_t>()));
     } else {
       give_out(cluster(workspace, blocking, cluster_, x.as<float>(), codes.as<int64_t>()));
     }

@@ -68,8 +68,13 @@ std::unique_ptr<Encoder> Problem::encoder(Allocator& allocator) const {
 
 ReusePlan Problem::plan(Allocator& allocator) const {
   const ConvGeometry& g = blocking.geometry;
-  ReusePlan result({g.attributes, hash, cluster, gather, table});
-  result.set_weights(allocator, g.in_channels, g.out_channels, w.data());
+  ReusePlan result({g.attributes, hash, cluster, gather, table, keep_tables});
+  if (cluster.scope == Scope::kStatic) {
+    result.set_static(g.in_channels, g.out_channels, w.data(), centroids.data(),
+                      static_cast<int64_t>(centroids.size()));
+  } else {
+    result.set_weights(allocator, g.in_channels, g.out_channels, w.data());
+  }
   result.set_bias(bias.empty() ? nullptr : bias.data(), static_cast<int64_t>(bias.size()));
   result.set_hash(allocator, parameters(), sizes());
   return result;

@@ -69,7 +69,8 @@ struct Problem {
   ClusterAttributes cluster;
   GatherAttributes gather;
   TableType table = TableType::kFloat;
-  std::vector<float> x, w, bias, projections, thresholds;
+  bool keep_tables = true;
+  std::vector<float> x, w, bias, projections, thresholds, centroids;  // the last for scope static
   std::vector<int32_t> coordinates;
 
   HashParameters parameters() const;

@@ -14,8 +14,8 @@
 #include <thread>
 #include <vector>
 
-#include "reuse/workers.h"
 #include "reuse/cuda_training_capi.h"
+#include "reuse/workers.h"
 #include "support.h"
 #include "test.h"
 
@@ -104,6 +104,47 @@ TEST(the_c_interface_refuses_what_makes_no_sense) {
   hashing.coordinates = &coordinate;
   hashing.thresholds_size = hashing.coordinates_size = 1;
   expect_refusal(convolution, hashing, "coordinates hold 4");
+}
+
+TEST(static_clusters_are_those_that_the_c_interface_is_given) {
+  const reuse_convolution convolution = small_convolution();
+  reuse_hashing hashing = exact_hashing();
+  const std::vector<float> thresholds{0.5f}, centroids{1, 2, 3, 4, 5, 6, 7, 8};
+  const std::vector<int32_t> coordinates{0};
+  hashing.family = "learned";
+  hashing.thresholds = thresholds.data();
+  hashing.coordinates = coordinates.data();
+  hashing.thresholds_size = hashing.coordinates_size = 1;
+  hashing.scope = 3;
+  expect_refusal(convolution, hashing, "scope is 3");
+  hashing.scope = 2;
+  hashing.centroids_size = -1;
+  expect_refusal(convolution, hashing, "centroids have -1 elements, must have 8");
+  hashing.centroids_size = 8;
+  expect_refusal(convolution, hashing, "centroids are null");
+  hashing.centroids = centroids.data();
+  expect_refusal(convolution, hashing, "do not keep them");
+  hashing.keep_codes = 0;
+  hashing.scope = 0;
+  expect_refusal(convolution, hashing, "centroids have 8 elements, must have 0");
+  hashing.scope = 2;
+  EXPECT(reuse_cuda_number_bytes(&convolution, &hashing) == -1);
+  reuse_plan* plan = reuse_plan_create(&convolution, &hashing);
+  EXPECT(plan != nullptr, << reuse_last_error());
+  std::vector<float> x(2 * 4 * 25, 0.0f);
+  x[1] = 1.0f;
+  x[2] = std::numeric_limits<float>::infinity();
+  reuse_clusters* clusters = reuse_cluster(plan, 2, 5, 5, x.data(), 2);
+  EXPECT(clusters != nullptr, << reuse_last_error());
+  float* found = nullptr;
+  int32_t* members = nullptr;
+  EXPECT(reuse_clusters_block(clusters, 0, &found, &members) == 3);
+  EXPECT(std::equal(centroids.begin(), centroids.end(), found) && std::isinf(found[8]));
+  EXPECT(members[0] == 48 && members[1] == 1 && members[2] == 1);
+  const int32_t* ids = reuse_clusters_ids(clusters);
+  EXPECT(ids[0] == 0 && ids[1] == 1 && ids[2] == 2 && ids[3] == 0);
+  reuse_clusters_free(clusters);
+  reuse_plan_destroy(plan);
 }
 
 TEST(the_c_interface_refuses_arrays_that_are_not_there) {

@@ -115,6 +115,33 @@ TEST(thresholds_lie_halfway_between_values) {
   EXPECT(fit({-large, large, 0.8f * large}, {1e-30f}, {2, 3}).thresholds[0] < large);
 }
 
+// How many steps of a power of two the thresholds of a coordinate span whose multiples they are.
+double steps_spanned(const Tree& tree, int32_t coordinate) {
+  double step = std::ldexp(1.0, 100), least = 1e30, most = -1e30;
+  for (size_t node = 0; node < tree.thresholds.size(); ++node) {
+    if (tree.coordinates[node] != coordinate || !std::isfinite(tree.thresholds[node])) continue;
+    const double threshold = tree.thresholds[node];
+    while (std::fmod(threshold, step) != 0.0) step /= 2.0;
+    least = std::min(least, threshold);
+    most = std::max(most, threshold);
+  }
+  return (most - least) / step;
+}
+
+TEST(thresholds_lie_on_a_grid_of_few_steps) {
+  std::mt19937 random(4);
+  for (const float scale : {1e-30f, 1e-3f, 1.0f, 5e4f}) {
+    for (const float outlier : {0.0f, 1e5f}) {
+      std::vector<float> vectors(3000 * 3);
+      for (float& value : vectors) value = scale * std::exp(2.0f * std::normal_distribution<float>()(random));
+      vectors[0] = vectors[1] = vectors[2] = outlier;
+      const Tree tree = fit(vectors, {1.0f, 1.0f, 1.0f}, {10, 400});
+      for (int32_t c = 0; c < 3; ++c)
+        EXPECT(steps_spanned(tree, c) <= 254.0, << steps_spanned(tree, c) << " at " << scale);
+    }
+  }
+}
+
 TEST(trees_fitted_together_are_those_fitted_alone) {
   std::mt19937 random(3);
   std::vector<float> vectors(3000 * 5);

@@ -133,9 +133,8 @@ class _Measurement:
         case, data, how = self.case, self.data, self.how
         provider, fused = current_provider(), self._reuse("fused")
         peaks = measure_peaks(how.threads) if provider.name == "cpu" else None
-        clusters = self._clusters("fused") / case.blocking.num_blocks
-        if case.scope == "static":  # each code is a cluster, whether it occurs or not
-            clusters = sum(data.clusters) / case.blocking.num_blocks
+        found = self._clusters("fused")
+        clusters = (found if case.scope == "batch" else sum(data.clusters)) / case.blocking.num_blocks
         return ConvReport(
             layer=_layer_shape(case),
             setting=_setting(case, data),
@@ -189,21 +188,21 @@ class _Measurement:
         return difference.rel_error
 
     def _clusters(self, lowering: Lowering) -> float:
-        """Returns the clusters of a run that the operators counted, after checking that they are the input's.
+        """Returns the clusters of a run that the operators counted, after checking that they are as they must be.
 
-        With scope static they are the codes that there are, and what each vector found shows in the result.
+        Those of scope static are the codes that there are, and a session finds no new ones after the warm-up. Whether
+        each vector got its own shows in the result then.
         """
         node = next(node for node in statistics(self.runs[lowering].session) if node.op in CLUSTERING)
-        expected, static = sum(self.data.clusters), self.case.scope == "static"
-        if static:
-            expected = self.case.blocking.num_blocks * 2**self.data.num_hashes
+        scope, codes = self.case.scope, self.case.blocking.num_blocks * 2**self.data.num_hashes
+        expected = {"batch": sum(self.data.clusters), "session": 0, "static": codes}[scope]
         if node.clusters != node.runs * expected or node.guarded:
             raise VerificationError(
                 f"the {lowering} form found {node.clusters / node.runs:g} clusters per run ({node.guarded} vectors "
-                f"guarded) in an input that has {expected}: {DEFECT}"
+                f"guarded), and must find {expected}: {DEFECT}"
             )
         error = self._error(lowering)
-        if static and self.data.clusters == self.data.distinct and error > LARGEST_TABLE_ERROR:
+        if scope != "batch" and self.data.clusters == self.data.distinct and error > LARGEST_TABLE_ERROR:
             raise VerificationError(
                 f"the result of the {lowering} form has a relative error of {error:.2g}, although every vector of the "
                 f"input is a centroid: {DEFECT}"

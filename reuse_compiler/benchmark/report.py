@@ -141,7 +141,7 @@ class ConvReport(Report):
     distinct_per_block: list[int]
     """Distinct vectors of each block of the input."""
     clusters_per_block: float
-    """Mean over blocks and runs, from the operators' statistics; with scope static of those that occur in the input."""
+    """Mean over blocks and runs, from the operators' statistics; with scope static and session of the input itself."""
     r_c: float
     """Remaining ratio: clusters per row of the unfolded input, mean over blocks."""
     cells: str | None = None

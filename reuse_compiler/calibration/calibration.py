@@ -35,6 +35,7 @@ from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.reuse.plan import within_memory
 from reuse_compiler.verification.inputs import Feed
 
 logger = logging.getLogger(__name__)
@@ -186,7 +187,8 @@ class Calibration:
         return trial
 
     def _model(self, deployment: Deployment) -> onnx.ModelProto:
-        return apply_plan(self.work.prepared, deployment.plan).model
+        plan = within_memory(deployment.plan, self.options.table_memory * 2**20)
+        return apply_plan(self.work.prepared, plan).model
 
     def _check(self, settings: Mapping[str, LayerSettings]) -> tuple[Deployment, dict[Reconstruct, Check]]:
         """Fits settings with each way of reconstruction, and measures them on the data that took no part."""

@@ -7,7 +7,7 @@ from itertools import product
 from typing import get_args
 
 from reuse_compiler.calibration.effort import Effort
-from reuse_compiler.calibration.options import CalibrationOptions, FamilyChoice, ScopeChoice
+from reuse_compiler.calibration.options import CalibrationOptions, ScopeChoice
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import FamilyName, LayerSettings, Scope, TableType, make_settings
 from reuse_compiler.reuse.cost import predicted_cost
@@ -25,9 +25,9 @@ STATIC_FAMILY: FamilyName = "learned"
 """The family whose codes are fitted to have the vectors behind them alike, which is what a fixed centroid needs."""
 LONGEST_STATIC = 32
 """Longer vectors have too few centroids: those of a batch follow its vectors, static ones do not."""
-MOST_TABLE_BYTES = 2**27
-"""A quarter of what a compiled model's static tables may take (--table-memory) unless it is told otherwise: tables
-beyond that are computed in each run, which a layer that was measured with its tables kept would not show."""
+TABLE_SHARE = 0.25
+"""Largest share of what the model's static tables may take together that a layer is tried with: tables that memory does
+not hold are computed in each run, which a layer that was measured with its tables kept would not show."""
 MOST_EXPECTED = {"channel": 1.0, "patch": 2.0}
 """Expected cost, over the dense layer's, up to which settings are measured. The cost model takes onnxruntime's Conv at
 its best speed; the layers that are cut into patches are first layers, which it computes at half of it."""
@@ -35,8 +35,9 @@ MOST_REMAINING = 0.5
 """Settings that could keep more than half of the vectors are not tried."""
 
 
-def candidates(spec: ConvSpec, family: FamilyChoice, scope: ScopeChoice, effort: Effort) -> list[LayerSettings]:
+def candidates(spec: ConvSpec, options: CalibrationOptions, effort: Effort) -> list[LayerSettings]:
     """Returns settings for the layer, least detailed first; none where the cost model expects no gain from any."""
+    family, scope = options.family, options.scope
     families: Iterable[FamilyName] = FAMILIES if family == "all" else [family]
     scopes: tuple[Scope, ...] = ("batch", "static") if scope == "both" else (scope,)
     found = []
@@ -49,7 +50,7 @@ def candidates(spec: ConvSpec, family: FamilyChoice, scope: ScopeChoice, effort:
             for hashes in effort.static_hashes if own == "static" else effort.hashes[name]:
                 for table in _tables(layout, length, FAMILIES[name].lossless):
                     settings = make_settings(family=name, layout=layout, L=length, H=hashes, scope=own, table=table)
-                    if _may_pay(spec, settings):
+                    if _fits(spec, settings, options.table_memory) and _may_pay(spec, settings):
                         found.append(settings)
     return found
 
@@ -87,14 +88,17 @@ def _tables(layout: Layout, length: int, lossless: bool) -> Iterator[TableType]:
         yield "int8"
 
 
+def _fits(spec: ConvSpec, settings: LayerSettings, table_memory: int) -> bool:
+    """Whether memory of so many MiB holds the tables of a few such layers."""
+    return table_bytes(spec, settings) <= TABLE_SHARE * table_memory * 2**20
+
+
 def _may_pay(spec: ConvSpec, settings: LayerSettings) -> bool:
     """Whether the layer could gain, with as few clusters as the family is expected to make."""
     blocking = settings.blocking(spec)
     family = FAMILIES[settings.family]
     if settings.scope == "static":
         clusters = min(2**settings.num_hashes, blocking.vectors)  # rows of a table that are read
-        if table_bytes(spec, settings) > MOST_TABLE_BYTES:
-            return False
     else:
         clusters = family.expected_clusters(settings.num_hashes) * (spec.batch if settings.scope == "image" else 1)
         if clusters > MOST_REMAINING * blocking.vectors:

@@ -8,7 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.flags import Flag, Panel
-from reuse_compiler.options import CustomOpLibraries, Exclude, Layers, Seed, Shapes, Threads
+from reuse_compiler.options import (
+    DEFAULT_TABLE_MEMORY,
+    CustomOpLibraries,
+    Exclude,
+    Layers,
+    Seed,
+    Shapes,
+    TableMemory,
+    Threads,
+)
 from reuse_compiler.reuse.config import FamilyName
 from reuse_compiler.runtime import ProviderName
 
@@ -74,6 +83,7 @@ class CalibrationOptions(BaseModel):
             "batch and static suits a layer."
         ),
     ] = "both"
+    table_memory: Annotated[TableMemory, SEARCH] = DEFAULT_TABLE_MEMORY
     budget: Annotated[BudgetName, SEARCH, Flag("How many settings are tried, and on how much data.")] = "default"
     layers: Annotated[Layers, SEARCH] = None
     exclude: Annotated[Exclude, SEARCH] = None

@@ -62,8 +62,7 @@ class Survey:
 
     def wanted(self) -> dict[str, list[LayerSettings]]:
         """Returns the candidates that the options ask for, by layer."""
-        family, scope = self.options.family, self.options.scope
-        return {layer.name: candidates(layer.spec, family, scope, self.effort) for layer in self.work.layers}
+        return {layer.name: candidates(layer.spec, self.options, self.effort) for layer in self.work.layers}
 
     def measure(self, wanted: dict[str, list[LayerSettings]]) -> dict[str, LayerSurvey]:
         """Measures the settings that are wanted, by layer; layers without any are left out."""

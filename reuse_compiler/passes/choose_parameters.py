@@ -6,19 +6,19 @@ import difflib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.flags import refuse
 from reuse_compiler.options import PER_LAYER, CompileOptions
 from reuse_compiler.passes.layer import ConvLayer, Layer, Refusal
 from reuse_compiler.report import LayerReport
-from reuse_compiler.reuse.config import FamilyName, LayerSettings, ReuseConfig, make_settings
+from reuse_compiler.reuse.config import DEFAULT_MEMORY, FamilyName, LayerSettings, ReuseConfig, make_settings
 from reuse_compiler.reuse.cost import Cost, expected_remaining_ratio, predicted_cost
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
-from reuse_compiler.reuse.plan import LayerPlan, Plan
+from reuse_compiler.reuse.plan import NO_CENTROIDS, LayerPlan, Plan, within_memory
 from reuse_compiler.reuse.policies import num_hashes_range
 from reuse_compiler.reuse.seeds import layer_generator
 
@@ -55,6 +55,8 @@ class Decision:
             line.layout, line.family, line.scope = self.settings.layout, self.settings.family, self.settings.scope
             line.L, line.H = self.settings.sub_vector_length, self.settings.num_hashes
             line.table = self.settings.table
+        if self.plan is not None and self.plan.settings.scope == "static":
+            line.table_bytes, line.keeps_tables = self.plan.table_bytes, self.plan.keep_tables
         if self.cost is not None:
             line.predicted_cost = self.cost.total
         return line
@@ -80,8 +82,12 @@ def choose_parameters(
     """
     if config is not None:
         _check_config(layers, options, config)
+    elif options.scope == "static":
+        raise ConfigError(NO_CENTROIDS)
     warn_if_none_selected(layers, options.layers)
-    return [_decide(layer, options, config, fitted, remaining_ratios.get(layer.name)) for layer in layers]
+    decisions = [_decide(layer, options, config, fitted, remaining_ratios.get(layer.name)) for layer in layers]
+    plan = within_memory(plan_of(decisions), options.table_memory * 2**20)
+    return [replace(decision, plan=plan.get(decision.layer.name)) for decision in decisions]
 
 
 def _check_config(layers: Sequence[Layer], options: CompileOptions, config: ReuseConfig) -> None:
@@ -182,6 +188,7 @@ def _default_settings(spec: ConvSpec, options: CompileOptions) -> LayerSettings:
         capacity=options.capacity or 1.0,
         metric=options.distance or "euclidean",
         table=options.table or "float",
+        memory=DEFAULT_MEMORY if options.memory is None else options.memory,
     )
 
 

@@ -14,6 +14,7 @@ from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.reuse.int8_tables import (
     LARGEST_STATIC_ENTRY,
     LARGEST_STATIC_PRODUCT,
+    MOST_STATIC_BLOCK_ROWS,
     MOST_STATIC_ROWS,
     SMALLEST_INT8_BOUND,
 )
@@ -31,8 +32,10 @@ def static_products(centroids: Array, weights: Array, blocking: Blocking) -> Arr
 
 
 def int8_entries(table: Array, blocking: Blocking) -> tuple[Array, Array]:
-    """Returns entries int32 [B, C, T], all in -127..127, and the scale float32 [M] of each output channel."""
+    """Returns entries int32 [B, C, T], all in -63..63, and the scale float32 [M] of each output channel."""
     xp = array_module(table)
+    if blocking.taps_per_block > MOST_STATIC_BLOCK_ROWS:
+        raise ValueError(f"a block adds {blocking.taps_per_block} entries, more than {MOST_STATIC_BLOCK_ROWS}")
     if blocking.gathers_per_output > MOST_STATIC_ROWS:
         raise ValueError(f"an output is the sum of {blocking.gathers_per_output} entries, more than {MOST_STATIC_ROWS}")
     channels, groups = blocking.spec.group_out_channels, blocking.spec.group

@@ -11,13 +11,18 @@ COLUMNS = [
     *words("layer", "decision", "layout", "family"),
     *numbers("L", "H", "r_c", "cost", "error"),
 ]
+TABLES = numbers("tables MiB")
+"""If there are static layers."""
 
 NO_CONVOLUTION = "the model has no convolution, so there is nothing to rewrite"
 
 
 def print_report(report: ModelReport, console: Console) -> None:
     """Prints one row per convolution (a dash stands for what does not apply or was not measured) and totals."""
-    print_layers(COLUMNS, report.layers, _cells, console)
+    if any(layer.table_bytes is not None for layer in report.layers):
+        print_layers([*COLUMNS, *TABLES], report.layers, _cells_with_tables, console)
+    else:
+        print_layers(COLUMNS, report.layers, _cells, console)
     print_lines(totals(report), console)
 
 
@@ -39,6 +44,7 @@ def totals(report: ModelReport) -> list[str]:
             lines.append("              (on real data r_c and the errors differ: give some with --verify-data)")
     if report.added_bytes:
         lines.append(f"memory        {report.added_bytes / 1e6:.3g} MB more, for two forms (--single writes one)")
+    lines += _tables(report)
     if report.fallback and report.output:
         lines.append("runs          with the operator library, and as the original where that is missing")
     same = "" if rewritten else ", which computes as the original does"
@@ -53,6 +59,22 @@ def _region(region: RegionReport) -> str:
     return f"  {len(region.layers)} where {region.needed:.0%} of '{region.source}' repeats; {saves}"
 
 
+def _tables(report: ModelReport) -> list[str]:
+    """Returns the lines about the tables of static layers, if there are any."""
+    own = [layer for layer in report.layers if layer.table_bytes is not None]
+    if not own:
+        return []
+    lines = [f"tables        {number(report.table_bytes / 2**20)} MiB of static layers, kept by sessions"]
+    made = [f"'{layer.name}'" for layer in own if not layer.keeps_tables]
+    if made:
+        lines.append(f"              (made in each run, for want of --table-memory: {', '.join(made)})")
+    return lines
+
+
 def _cells(layer: LayerReport) -> list[str]:
     words = [layer.name, layer.decision, layer.layout or "-", layer.family or "-"]
     return words + [number(n) for n in (layer.L, layer.H, layer.r_c, layer.predicted_cost, layer.output_error)]
+
+
+def _cells_with_tables(layer: LayerReport) -> list[str]:
+    return [*_cells(layer), number(None if layer.table_bytes is None else layer.table_bytes / 2**20)]

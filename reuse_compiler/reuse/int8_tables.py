@@ -9,8 +9,10 @@ SMALLEST_INT8_BOUND = 2.0**-100
 LARGEST_INT8_BOUND = 2.0**126
 """With a bound above this, products could overflow: tables are float32."""
 
-LARGEST_STATIC_ENTRY = 127
-"""The largest magnitude of an entry of a static table."""
+LARGEST_STATIC_ENTRY = 63
+"""The largest magnitude of an entry of a static table: two of them fit a byte."""
+MOST_STATIC_BLOCK_ROWS = 32767 // LARGEST_STATIC_ENTRY
+"""How many entries of one block an output may be the sum of: an int16 can sum so many."""
 MOST_STATIC_ROWS = 2**17
 """How many entries of static tables an output may be the sum of: a float32 has all integers up to that sum."""
 LARGEST_STATIC_PRODUCT = 2.0**120

@@ -6,7 +6,7 @@ Compiling, calibration and a configuration file each make one; `pipeline.apply_p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
+from reuse_compiler.reuse.static_tables import table_bytes
 
 NO_CENTROIDS = (
     "scope static needs centroids: reuse-calibrate --scope static finds them, "
@@ -43,6 +44,11 @@ class LayerPlan:
     """Those of scope static [B, 2^H, L], by code; None with another scope."""
     keep_tables: bool = True
     """Whether scope static keeps its tables between runs."""
+
+    @property
+    def table_bytes(self) -> int:
+        """What the tables of scope static take, kept or not; 0 with another scope."""
+        return table_bytes(self.spec, self.settings)
 
     def check(self, layer: str) -> None:
         """Raises ConfigError, naming the layer, unless all arrays fit the settings and the convolution."""
@@ -77,6 +83,16 @@ class LayerPlan:
 
 Plan = Mapping[str, LayerPlan]
 """The plan of each layer by its name; convolutions without an entry stay dense."""
+
+
+def within_memory(plan: Plan, memory: int) -> Plan:
+    """Returns the plan with the static tables of those layers kept that `memory` bytes hold, in their order."""
+    result = {}
+    for name, layer in plan.items():
+        kept = layer.table_bytes <= memory
+        memory -= layer.table_bytes if kept else 0
+        result[name] = replace(layer, keep_tables=kept)
+    return result
 
 
 def check_parameters(parameters: HashParameters, settings: LayerSettings, blocking: Blocking, layer: str) -> None:

@@ -11,6 +11,7 @@ from reuse_compiler.runtime.statistics import (
     NodeStatistics,
     StageSeconds,
     remaining_ratios,
+    reset_clusters,
     reset_statistics,
     statistics,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "library_version",
     "register_others",
     "remaining_ratios",
+    "reset_clusters",
     "reset_statistics",
     "running_on",
     "session",

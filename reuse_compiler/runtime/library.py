@@ -79,7 +79,8 @@ def _load(path: Path) -> ctypes.CDLL:
         library.reuse_has_cuda.restype = ctypes.c_int32
         library.reuse_statistics_json.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int64]
         library.reuse_statistics_json.restype = ctypes.c_int64
-        for clear in (library.reuse_statistics_reset, library.reuse_statistics_forget):
+        statistics = (library.reuse_statistics_reset, library.reuse_statistics_forget)
+        for clear in (*statistics, library.reuse_reset_clusters):
             clear.argtypes = [ctypes.c_char_p]
             clear.restype = None
         pointer, size = ctypes.c_void_p, ctypes.c_int64

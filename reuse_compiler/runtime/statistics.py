@@ -49,6 +49,16 @@ class NodeStatistics(BaseModel):
     """Clusters, summed over runs and blocks."""
     guarded: int
     """Vectors computed on their own, as the capacity was used up or they were not finite; summed likewise."""
+    known: int = 0
+    """Vectors that took a kept cluster of scope session; summed likewise."""
+    last_reuse_rate: float = 0.0
+    """R of the last run: the share of its vectors that took a kept cluster."""
+    kept_clusters: int = 0
+    """Clusters that scope session keeps now, of all blocks."""
+    state_bytes: int = 0
+    """What these count for, in bytes."""
+    table_bytes: int = 0
+    """Tables that scope static keeps from run to run; sessions with equal layers share them."""
     seconds: StageSeconds
     scratch_bytes: int
     """Working memory of a run, in bytes."""
@@ -57,6 +67,11 @@ class NodeStatistics(BaseModel):
     def remaining_ratio(self) -> float | None:
         """r_c: clusters per row of the unfolded input, mean over blocks and runs; None if no row was clustered."""
         return self.clusters / (self.blocks * self.rows) if self.blocks * self.rows and self.clusters else None
+
+    @property
+    def reuse_rate(self) -> float | None:
+        """R: the share of vectors that took a kept cluster, over all runs; None if there were no vectors."""
+        return self.known / self.vectors if self.vectors else None
 
 
 _NODES = TypeAdapter(list[NodeStatistics])
@@ -87,3 +102,8 @@ def remaining_ratios(session: onnxruntime.InferenceSession) -> dict[str, float]:
 def reset_statistics(session: onnxruntime.InferenceSession) -> None:
     """Sets the counts of every reuse node of the session to zero."""
     load_library().reuse_statistics_reset(tag_of(session.get_session_options()).encode())
+
+
+def reset_clusters(session: onnxruntime.InferenceSession) -> None:
+    """Forgets all clusters that nodes of scope session keep, as if the session were new; runs in progress go on."""
+    load_library().reuse_reset_clusters(tag_of(session.get_session_options()).encode())

@@ -87,7 +87,7 @@ def test_forms_that_are_not_asked_for_are_not_run(small_case: MakeCase) -> None:
     assert report.staged is None and report.int8 is None
 
 
-@pytest.mark.parametrize(("table", "largest"), [("float", 1e-5), ("int8", 0.02)])
+@pytest.mark.parametrize(("table", "largest"), [("float", 1e-5), ("int8", 0.04)])
 @pytest.mark.parametrize("changes", [{}, {"sub_vector_length": 5, "layout": "channel"}, {"remaining_ratio": 0.8}])
 def test_static_centroids_leave_the_error_of_the_tables(
     small_case: MakeCase, table: str, largest: float, changes: dict[str, Any]
@@ -123,7 +123,7 @@ def test_operators_that_find_other_clusters_are_a_defect(small_case: MakeCase, m
         return LayerInput(data.x, data.num_hashes, data.parameters, data.distinct, (28, 29))
 
     monkeypatch.setattr("reuse_compiler.benchmark.conv.build_input", wrong)
-    with pytest.raises(VerificationError, match=r"found 58 clusters per run .* that has 57"):
+    with pytest.raises(VerificationError, match=r"found 58 clusters per run .* must find 57"):
         measure_conv(small_case(), ONCE)
 
 

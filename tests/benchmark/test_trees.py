@@ -5,6 +5,7 @@ import pytest
 
 from reuse_compiler.benchmark.trees import fit_tree, median_split
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
+from tests.reuse.grids import spans
 
 
 def leaves(palette: np.ndarray, num_hashes: int) -> int:
@@ -19,6 +20,19 @@ def leaves(palette: np.ndarray, num_hashes: int) -> int:
 def test_every_vector_has_a_leaf_of_its_own(count: int, length: int, bits: int) -> None:
     palette = np.random.default_rng(count).standard_normal((count, length)).astype(np.float32)
     assert leaves(palette, bits) == count
+
+
+@pytest.mark.parametrize(("count", "length", "bits"), [(200, 8, 8), (100, 4, 7), (314, 64, 9)])
+def test_thresholds_lie_on_a_grid(count: int, length: int, bits: int) -> None:
+    palette = np.random.default_rng(count).standard_normal((count, length)).astype(np.float32)
+    assert max(spans(*fit_tree(palette, bits))) <= 254
+
+
+def test_a_grid_joins_no_vectors() -> None:
+    """On one coordinate, every gap between neighbours must be cut, and the narrowest is a millionth of the range."""
+    palette = np.append(np.linspace(0, 1, 15), 1e-6).astype(np.float32)[:, None]
+    assert leaves(palette, 4) == 16
+    assert max(spans(*fit_tree(palette, 4))) > 254
 
 
 def test_a_tree_that_is_too_small_uses_all_its_leaves() -> None:

@@ -1,6 +1,6 @@
 """Candidates suit their layer: limits, layouts, no repetition, none that the cost model rules out."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -11,11 +11,16 @@ from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.options import BudgetName, CalibrationOptions, ScopeChoice
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.fitting.reconstruct import MAX_ROWS, MIN_ROWS, reconstruction_rows
+from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvSpec
 from reuse_compiler.reuse.static_tables import table_bytes
 
 LARGE = ConvSpec(8, 64, 56, 56, 256, (3, 3), (1, 1), (1, 1, 1, 1))
+
+
+def tried(spec: ConvSpec, budget: BudgetName = "default", **options: Any) -> list[LayerSettings]:
+    return candidates(spec, CalibrationOptions(**options), EFFORTS[budget])
 
 
 @st.composite
@@ -30,7 +35,7 @@ def large_geometries(draw: st.DrawFn) -> ConvSpec:
 @settings(max_examples=60, deadline=None)
 @given(spec=large_geometries(), budget=st.sampled_from(sorted(EFFORTS)), scope=st.sampled_from(get_args(ScopeChoice)))
 def test_settings_are_within_the_layer_and_differ(spec: ConvSpec, budget: BudgetName, scope: str) -> None:
-    found = candidates(spec, "all", scope, EFFORTS[budget])  # type: ignore[arg-type]
+    found = tried(spec, budget, family="all", scope=scope)
     for own in found:
         blocking = own.blocking(spec)
         assert own.sub_vector_length <= blocking.group_width
@@ -51,21 +56,22 @@ def test_settings_are_within_the_layer_and_differ(spec: ConvSpec, budget: Budget
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("budget", EFFORTS)
 def test_a_large_layer_has_some_of_every_family(family: str, budget: BudgetName) -> None:
-    found = candidates(LARGE, family, "batch", EFFORTS[budget])  # type: ignore[arg-type]
+    found = tried(LARGE, budget, family=family, scope="batch")
     assert found and {own.family for own in found} == {family}
 
 
 def test_both_scopes_are_the_candidates_of_either() -> None:
-    both, batch, static = (candidates(LARGE, "all", scope, EFFORTS["default"]) for scope in ("both", "batch", "static"))
+    both, batch, static = (tried(LARGE, family="all", scope=scope) for scope in ("both", "batch", "static"))
     assert both == batch + static and len(static) > 20
 
 
 def test_tables_that_memory_would_not_hold_are_not_tried() -> None:
     """512 to 512 channels: the tables of L=4 take 151 MB with 8 bits in int8, those of L=16 with 12 bits 604 MB."""
     spec = ConvSpec(8, 512, 28, 28, 512, (3, 3), (1, 1), (1, 1, 1, 1))
-    found = [(s.sub_vector_length, s.num_hashes) for s in candidates(spec, "learned", "static", EFFORTS["default"])]
+    found = [(s.sub_vector_length, s.num_hashes) for s in tried(spec, scope="static")]
     assert {(4, 6), (8, 8), (16, 9)} <= set(found)
     assert not {(4, 8), (8, 9), (16, 12)} & set(found)
+    assert (4, 8) in [(s.sub_vector_length, s.num_hashes) for s in tried(spec, scope="static", table_memory=640)]
 
 
 @pytest.mark.parametrize(
@@ -94,12 +100,12 @@ def test_scopes_that_something_can_be_tried_of(changes: dict[str, str]) -> None:
     ],
 )
 def test_a_layer_that_cannot_gain_has_none(spec: ConvSpec) -> None:
-    assert candidates(spec, "learned", "batch", EFFORTS["default"]) == []
+    assert tried(spec) == []
 
 
 def test_larger_budgets_do_more() -> None:
     budgets: list[BudgetName] = ["quick", "default", "extensive"]
-    counts = [len(candidates(LARGE, "all", "batch", EFFORTS[name])) for name in budgets]
+    counts = [len(tried(LARGE, name, family="all")) for name in budgets]
     assert counts == sorted(counts) and counts[0] < counts[2]
     rows = [reconstruction_rows(1000, EFFORTS[name].products) for name in budgets]
     assert MIN_ROWS <= rows[0] <= rows[1] <= rows[2] <= MAX_ROWS

@@ -97,6 +97,20 @@ class TestRewriting:
         assert read.options | given == read.options
         assert read.threads == 2 and read.verified_on == "random normal input x [2, 3, 12, 12], seed 9"
 
+    def test_flags_of_clusters_across_runs_reach_the_compiler(self, run: Run, model: Path) -> None:
+        report = model.with_name("r.json")
+        flags = "--scope session --memory 1000 --table-memory 3 --family sign -L 3 -H 7 --force --no-verify"
+        assert run(model, *flags.split(), "--report", report).exit_code == 0
+        read = ModelReport.model_validate_json(report.read_text())
+        assert {layer.scope for layer in read.layers} == {"session"}
+        assert (read.options["memory"], read.options["table_memory"], read.table_bytes) == (1000, 3, 0)
+        settings = next(e for e in onnx.load(model.with_name("net.reuse.onnx")).metadata_props if "layers" in e.key)
+        assert {each["memory"] for each in json.loads(settings.value).values()} == {1000}
+
+    def test_scope_static_needs_what_calibration_finds(self, run: Run, model: Path) -> None:
+        result = run(model, "--scope", "static", "--family", "sign", "-H", "7")
+        assert result.exit_code == 2 and "reuse-calibrate --scope static finds them" in result.stderr
+
     def test_int8_tables_are_reported(self, run: Run, model: Path) -> None:
         report = model.with_name("r.json")
         result = run(model, "--table", "int8", "--family", "exact", "--force", "--report", report)

@@ -88,7 +88,7 @@ def test_intermediate_shapes_are_inferred_at_load(layout: Layout) -> None:
         ("pads", [-1, 0, 0, 0], "pads is -1"),
         ("sub_vector_length", None, "sub_vector_length is missing"),
         ("sub_vector_length", 0, "sub_vector_length is 0"),
-        ("scope", "session", "scope is 'session'"),
+        ("scope", "model", "scope is 'model'"),
         ("capacity", 1.5, "capacity is 1.5"),
         ("metric", "cosine", "metric is 'cosine'"),
         ("table", "int4", "table is 'int4'"),

@@ -119,6 +119,20 @@ def test_totals() -> None:
     ]
 
 
+def test_tables_of_static_layers_are_told_by_layer_and_in_all() -> None:
+    reused, *dense = report().layers
+    kept = reused.model_copy(update={"scope": "static", "table_bytes": 18 * 2**20, "keeps_tables": True})
+    made = kept.model_copy(update={"name": "conv[2]", "table_bytes": 2**29, "keeps_tables": False})
+    own = report(layers=[kept, made, *dense], table_bytes=18 * 2**20)
+    lines = totals(own)
+    assert "tables        18 MiB of static layers, kept by sessions" in lines
+    assert "              (made in each run, for want of --table-memory: 'conv[2]')" in lines
+    header, *rows = printed(own)[:4]
+    assert header.split()[-2:] == ["tables", "MiB"]
+    assert [row.split()[-1] for row in rows] == ["18", "512", "-"]
+    assert not any("table-memory" in line for line in totals(report(layers=[kept], table_bytes=18 * 2**20)))
+
+
 def test_totals_of_a_slower_model_on_real_data() -> None:
     lines = totals(report(dense_ms=4.0, reuse_ms=10.0, threads=2, verified_on="3 runs of x [1, 3] from d.npz"))
     assert "time          4 ms before, 10 ms after: 2.50 times as slow, 2 threads" in lines

@@ -44,6 +44,13 @@ def test_symbols_and_names_mean_the_same(tmp_path: Path) -> None:
             {"layers": {"c": LAYER | {"family": "pstable"}}},
             "layers.c.family: Input should be 'sign', 'learned'",
         ),
+        ({"layers": {"c": LAYER | {"scope": "static", "family": "exact"}}}, "family 'exact' has no codes"),
+        ({"layers": {"c": LAYER | {"scope": "static", "H": 17}}}, "H=17 is too large: scope static takes at most 16"),
+        ({"layers": {"c": LAYER | {"scope": "static", "capacity": 0.5}}}, "leave capacity at 1"),
+        ({"layers": {"c": LAYER | {"scope": "static", "metric": "angular"}}}, "metric at euclidean"),
+        ({"layers": {"c": LAYER | {"scope": "session", "table": "int8"}}}, "which needs table float"),
+        ({"layers": {"c": LAYER | {"scope": "session", "memory": -1}}}, "greater than or equal to 0"),
+        ({"layers": {"c": LAYER | {"memory": 1000}}}, "memory is of clusters that scope session keeps"),
         ({"layers": {"c": LAYER | {"colour": "red"}}}, "layers.c.colour"),
         ({"layers": {"c": LAYER | {"capacity": 0}}}, "capacity"),
         ({"version": 2}, "version"),
@@ -55,6 +62,15 @@ def test_a_wrong_file_is_refused_with_the_field(tmp_path: Path, content: Any, me
     with pytest.raises(ConfigError, match=message) as refusal:
         ReuseConfig.load(path)
     assert str(path) in str(refusal.value)
+
+
+@pytest.mark.parametrize("own", [{}, {"scope": "static", "table": "int8"}, {"scope": "session", "memory": 5}])
+def test_settings_are_written_as_they_are_read(own: dict[str, Any]) -> None:
+    """The memory of scope session stands with that scope only."""
+    config = ReuseConfig.model_validate({"layers": {"c": LAYER | own}})
+    written = json.loads(config.model_dump_json(by_alias=True))
+    assert ReuseConfig.model_validate(written) == config
+    assert written["layers"]["c"].get("memory") == own.get("memory")
 
 
 def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:

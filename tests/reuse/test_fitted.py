@@ -20,13 +20,16 @@ def trees() -> HashParameters:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     weights = LayerWeights(np.ones((2, 8, 1, 1), np.float32), np.zeros(2, np.float32))
-    (tmp_path / "p.npz").write_bytes(Fitted({"a/conv": trees()}, {"a/conv": weights}).to_bytes())
+    centroids = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
+    own = Fitted({"a/conv": trees()}, {"a/conv": weights}, {"a/conv": centroids})
+    (tmp_path / "p.npz").write_bytes(own.to_bytes())
     read = load_fitted(CONFIG, tmp_path / "config.json")
     assert read.parameters.keys() == read.weights.keys() == {"a/conv"}
     for name, array in trees().items():
         np.testing.assert_array_equal(getattr(read.parameters["a/conv"], name), array)
     np.testing.assert_array_equal(read.weights["a/conv"].weight, weights.weight)
     np.testing.assert_array_equal(read.weights["a/conv"].bias, weights.bias)
+    np.testing.assert_array_equal(read.centroids["a/conv"], centroids)
 
 
 def test_weights_without_a_bias_are_refused(tmp_path: Path) -> None:
@@ -47,10 +50,10 @@ def test_equal_arrays_give_equal_bytes() -> None:
     assert Fitted({"a/conv": trees()}).to_bytes() == Fitted({"a/conv": trees()}).to_bytes()
 
 
-@pytest.mark.parametrize("name", ["thresholds", "projections"])
+@pytest.mark.parametrize("name", ["thresholds", "projections", "centroids"])
 def test_parameters_that_are_no_number_are_refused(name: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "p.npz", allow_pickle=False, **{f"a/conv/{name}": np.array([0.5, np.nan])})
     with pytest.raises(ConfigError, match=f"'a/conv/{name}' holds NaN"):
         load_fitted(CONFIG, tmp_path / "config.json")
     np.savez(tmp_path / "p.npz", allow_pickle=False, **{f"a/conv/{name}": np.array([0.5, np.inf])})
-    assert load_fitted(CONFIG, tmp_path / "config.json").parameters
+    assert f"a/conv/{name}" in load_fitted(CONFIG, tmp_path / "config.json").arrays()

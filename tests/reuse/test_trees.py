@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.families.trees import LONGEST_ROTATED, fit_trees, num_leaves, rotation
 from tests.passes.models import random_array
+from tests.reuse.grids import spans
 
 Floats = NDArray[np.float32]
 
@@ -63,6 +64,30 @@ def test_few_distinct_vectors_get_a_leaf_each() -> None:
     (trees,) = fit_trees(vectors, weights, [7])
     assert len(np.unique(codes_of(vectors, trees))) == 10
     assert output_error(vectors, weights, trees) < 1e-6 * variance(vectors, weights)
+
+
+@pytest.mark.parametrize("length", [1, 4, 12])
+def test_thresholds_lie_on_a_grid(length: int) -> None:
+    """So that trees are walked down by bytes; values far from all others do not make its steps wide."""
+    vectors = np.exp(2 * random_array(2, 2000, length)) * np.float32(1e-3)
+    weights = random_array(2, length, 5)
+    errors = []
+    for far in (0.0, 1e6):
+        vectors[:, 0] += np.float32(far)
+        trees = fit_trees(vectors, weights, [8])[0]
+        assert trees.coordinates is not None and trees.thresholds is not None
+        for coordinates, thresholds in zip(trees.coordinates, trees.thresholds, strict=True):
+            assert max(spans(coordinates, thresholds)) <= 254
+        errors.append(output_error(vectors[:, 1:], weights, trees))
+    assert length <= LONGEST_ROTATED or errors[1] < 1.5 * errors[0]
+
+
+def test_a_grid_joins_no_values_where_there_are_few() -> None:
+    vectors = np.tile(np.array([0, 1e-4, 1, 100], np.float32), 50)[None, :, None]
+    (trees,) = fit_trees(vectors, np.ones((1, 1, 1), np.float32), [4])
+    assert len(np.unique(codes_of(vectors, trees))) == 4
+    assert trees.coordinates is not None and trees.thresholds is not None
+    assert max(spans(trees.coordinates[0], trees.thresholds[0])) > 254
 
 
 @pytest.mark.parametrize("length", [4, 12])

@@ -41,6 +41,21 @@ def test_clusters_are_the_references(family: str, layout: Layout) -> None:
         np.testing.assert_array_equal(found.members(block), np.bincount(ids))
 
 
+def test_static_clusters_are_the_references() -> None:
+    case = Case(SPEC, "channel", 4, "sign", 3, scope="static", spoiled=3)
+    x, centroids = case.data()[0], case.centroids()
+    settings = make_settings(family="sign", layout="channel", L=4, H=3, scope="static")
+    found = ClusteringPlan(case.blocking, settings, case.parameters(), centroids=centroids).clusters(x, threads=2)
+    codes = hash_vectors(x, case.blocking, "sign", case.parameters())
+    wanted = cluster_vectors(x, codes, case.blocking, "static", given=centroids)
+    np.testing.assert_array_equal(found.ids, wanted.ids)
+    np.testing.assert_array_equal(found.all_centroids(), wanted.centroids)
+    for block, ids in enumerate(found.ids):
+        np.testing.assert_array_equal(found.members(block), np.bincount(ids, minlength=found.counts()[block]))
+    with pytest.raises(ConfigError, match="centroids have -1 elements, must have"):
+        ClusteringPlan(case.blocking, settings, case.parameters())
+
+
 def test_one_plan_serves_inputs_of_any_size_in_either_order() -> None:
     large = Case(replace(SPEC, batch=3, in_height=9), "channel", 5, "sign", 6, distinct=9)
     x, weight, bias = large.data()

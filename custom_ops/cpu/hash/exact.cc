@@ -11,8 +11,9 @@ class ExactEncoder final : public Encoder {
  public:
   ExactEncoder(Allocator&, const HashParameters&, const HashShape&) {}
 
-  void codes(const Tile& tile, int64_t, float*, int64_t* codes) const override {
+  bool codes(const Tile& tile, int64_t, float*, int64_t* codes) const override {
     simd::kernels().fingerprint(tile.values, tile.stride, tile.length, tile.count, codes);
+    return false;
   }
 };
 

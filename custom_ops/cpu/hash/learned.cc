@@ -4,6 +4,7 @@
 #include <string>
 
 #include "../simd/kernels.h"
+#include "byte_trees.h"
 #include "families.h"
 #include "reuse/checked.h"
 
@@ -64,7 +65,8 @@ class Subtrees final : public RowEncoder {
 int64_t row_width(int64_t length) { return (length + simd::kLanes - 1) / simd::kLanes * simd::kLanes; }
 constexpr int64_t kWidestRow = 2 * simd::kLanes;
 
-// Tiles, rotated where the trees want it, go to subtrees if these are compared as a whole, else from node to node.
+// Blocks whose thresholds lie on a grid are walked down by bytes, if there is a kernel for that. Other tiles, rotated
+// where the trees want it, go to subtrees if these are compared as a whole, else from node to node.
 class TreeEncoder final : public Encoder {
  public:
   TreeEncoder(Allocator& allocator, const HashParameters& parameters, const HashShape& s)
@@ -76,11 +78,44 @@ class TreeEncoder final : public Encoder {
         coordinates_(copied(allocator, parameters.coordinates, in_rows_ ? 0 : s.num_blocks * nodes())),
         thresholds_(copied(allocator, parameters.thresholds, in_rows_ ? 0 : s.num_blocks * nodes())) {
     check_coordinates(parameters.coordinates, s.num_blocks * nodes(), length_);
+    if (simd::kernels().byte_leaves != nullptr) bytes_ = std::make_unique<const ByteTrees>(allocator, parameters, s);
+    if (bytes_ != nullptr && bytes_->complete()) return;
     if (in_rows_ || !rotated_)
       subtrees_ = std::make_unique<const Subtrees>(allocator, parameters, s.num_blocks, depth_);
   }
 
-  void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {
+  bool codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {
+    if (const simd::ByteTree* own = byte_tree(block)) return byte_codes(tile, *own, scratch, codes);
+    walk(tile, block, scratch, codes);
+    return false;
+  }
+
+  bool narrow_codes(const Tile& tile, int64_t block, float* scratch, uint8_t* codes) const override {
+    const simd::ByteTree* own = byte_tree(block);
+    return own != nullptr ? byte_codes(tile, *own, scratch, codes) : Encoder::narrow_codes(tile, block, scratch, codes);
+  }
+
+  bool narrow_codes(const Tile& tile, int64_t block, float* scratch, uint16_t* codes) const override {
+    const simd::ByteTree* own = byte_tree(block);
+    return own != nullptr ? byte_codes(tile, *own, scratch, codes) : Encoder::narrow_codes(tile, block, scratch, codes);
+  }
+
+  int64_t scratch_floats() const override { return (length_ + (in_rows_ ? row_width(length_) : 0)) * kTileVectors; }
+
+  const RowEncoder* by_rows() const override { return rotated_ ? nullptr : subtrees_.get(); }
+
+ private:
+  int64_t nodes() const { return (int64_t{1} << depth_) - 1; }
+
+  const simd::ByteTree* byte_tree(int64_t block) const { return bytes_ == nullptr ? nullptr : bytes_->tree(block); }
+
+  template <typename Code>
+  static bool byte_codes(const Tile& tile, const simd::ByteTree& tree, float* scratch, Code* codes) {
+    return simd::kernels().byte_leaves(tile.values, tile.stride, tile.length, tile.count, tree, scratch, sizeof(Code),
+                                       codes);
+  }
+
+  void walk(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const {
     const simd::Kernels& kernels = simd::kernels();
     Tile own = tile;
     if (rotated_) {
@@ -92,19 +127,13 @@ class TreeEncoder final : public Encoder {
       float* rows = scratch + length_ * kTileVectors;
       const int64_t width = row_width(length_);
       kernels.tile_rows(own.values, own.stride, own.length, own.count, rows, width);
-      return subtrees_->codes({rows, width, width, own.count}, block, codes);
+      subtrees_->codes({rows, width, width, own.count}, block, codes);
+      return;
     }
     if (own.length < length_) own = padded(own, scratch);
     kernels.tree_leaves(own.values, own.stride, own.count, coordinates_.data() + block * nodes(),
                         thresholds_.data() + block * nodes(), depth_, codes);
   }
-
-  int64_t scratch_floats() const override { return (length_ + (in_rows_ ? row_width(length_) : 0)) * kTileVectors; }
-
-  const RowEncoder* by_rows() const override { return rotated_ ? nullptr : subtrees_.get(); }
-
- private:
-  int64_t nodes() const { return (int64_t{1} << depth_) - 1; }
 
   // A short block's vectors count as padded with zeros, and a tree may split on the padding.
   Tile padded(const Tile& tile, float* values) const {
@@ -121,7 +150,9 @@ class TreeEncoder final : public Encoder {
   Buffer<float> rotations_;
   Buffer<int32_t> coordinates_;
   Buffer<float> thresholds_;
-  std::unique_ptr<const Subtrees> subtrees_;  // unless neither tiles nor rows go to them
+  std::unique_ptr<const ByteTrees> bytes_;
+  std::unique_ptr<const Subtrees>
+      subtrees_;  // unless all blocks are walked down by bytes, or neither tiles nor rows go to them
 };
 
 class LearnedFamily final : public HashFamily {

@@ -12,8 +12,9 @@ namespace {
 template <typename Code>
 bool narrowed_codes(const Encoder& encoder, const Tile& tile, int64_t block, float* scratch, Code* codes) {
   int64_t wide[kTileVectors];
-  encoder.codes(tile, block, scratch, wide);
+  const bool all_finite = encoder.codes(tile, block, scratch, wide);
   std::transform(wide, wide + tile.count, codes, [](int64_t code) { return static_cast<Code>(code); });
+  if (all_finite) return true;
   uint8_t finite[kTileVectors];
   simd::kernels().all_finite(tile.values, tile.stride, tile.length, tile.count, finite);
   return std::all_of(finite, finite + tile.count, [](uint8_t own) { return own != 0; });

@@ -15,13 +15,14 @@ class SignEncoder final : public Encoder {
         projections_(copied(allocator, parameters.projections, s.num_blocks * s.length * s.num_hashes)),
         thresholds_(copied(allocator, parameters.thresholds, s.num_blocks * s.num_hashes)) {}
 
-  void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {
+  bool codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const override {
     const simd::Kernels& kernels = simd::kernels();
     kernels.project(tile.values, tile.stride, tile.length, tile.count,
                     projections_.data() + block * shape_.length * shape_.num_hashes, shape_.num_hashes, scratch,
                     kTileVectors);
     kernels.sign_bits(scratch, kTileVectors, shape_.num_hashes, tile.count,
                       thresholds_.data() + block * shape_.num_hashes, codes);
+    return false;
   }
 
   int64_t scratch_floats() const override { return shape_.num_hashes * kTileVectors; }

@@ -29,6 +29,12 @@ constexpr bool kWholeSubtrees = true;
 #else
 constexpr bool kWholeSubtrees = false;
 #endif
+#if defined(__AVX512BW__)
+bool byte_leaves(const float* values, int64_t stride, int64_t length, int64_t count, const ByteTree& tree,
+                 float* turned, int64_t code_bytes, void* codes);
+#else
+constexpr decltype(Kernels::byte_leaves) byte_leaves = nullptr;
+#endif
 void tile_rows(const float* values, int64_t stride, int64_t length, int64_t count, float* rows, int64_t row_stride);
 void fingerprint(const float* values, int64_t stride, int64_t length, int64_t count, int64_t* codes);
 void all_finite(const float* values, int64_t stride, int64_t length, int64_t count, uint8_t* finite);

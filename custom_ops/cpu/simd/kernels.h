@@ -84,6 +84,46 @@ struct Subtree {
 // Levels of the first subtree of a tree of `depth` levels, 1 to 4: all below it have four.
 static constexpr inline int64_t first_levels(int64_t depth) { return ((depth - 1) & 3) + 1; }
 
+// A tree of family `learned` whose thresholds lie on a grid by coordinate: first + k * step with k = 0 ... 254, `step`
+// a power of two. A value is above such a threshold exactly if its number of steps above `first`, rounded up, is more
+// than k, so that bytes are enough to walk the tree with. k = 255 is the threshold that no value exceeds.
+
+// Levels of a tree that are walked down by many vectors at once, and coordinates that its nodes may compare.
+constexpr int64_t kByteLevels = 8, kMostByteRows = 32;
+
+// The grid of one coordinate.
+struct ByteGrid {
+  int32_t coordinate;
+  float first;
+  float shift;   // 2^23 * step - first: the low bits of a sum with it count steps
+  int32_t zero;  // the bits of 2^23 * step
+};
+
+// Nodes' choices among rows are kept by bits: all of one plane, all first bits for one, have one place in a byte for
+// the level's each node below one of the fourth level. That leaves room for so many planes in a byte.
+static constexpr inline int planes_per_byte(int64_t level) { return level <= 4 ? 8 : 8 >> (level - 4); }
+
+// One level of a tree. Tables have an entry for each node of the fourth level (or of the level itself, above it), whose
+// index has the direction that leads there from level i in bit i: 1 is right.
+struct ByteLevel {
+  const uint8_t* thresholds;  // [nodes below one of the fourth level, 16]
+  // [planes / planes_per_byte, 16]: plane p of node n below is bit n * planes_per_byte + p % planes_per_byte.
+  const uint8_t* planes;
+  const uint16_t* rows;  // [2^num_planes]: where the bytes of a coordinate stand
+  int64_t num_planes;    // 0 to 5
+};
+
+struct ByteTree {
+  int64_t depth, num_rows;
+  const ByteGrid* grids;  // [num_rows], by ascending coordinate
+  // [L, num_rows], or null: what vectors are multiplied with first. Coordinates are those of the product.
+  const float* rotation;
+  ByteLevel levels[kByteLevels];
+  uint8_t leaves[16];  // the first of the leaves (of the nodes on level kByteLevels) below a node of the fourth level
+  int32_t bits[kByteLevels];  // what going right on a level below adds to it, four times
+  const uint16_t* deep;       // the nodes from level kByteLevels on, level by level: threshold + 256 * row
+};
+
 // Where a tile of output channels goes, and what is done on the way.
 struct OutputTile {
   float* y;  // first pixel of the tile's first channel
@@ -154,6 +194,11 @@ struct Kernels {
   // Whether subtree_leaves compares all nodes of a subtree at once for rows of up to two vectors of lanes, which makes
   // up for bringing tiles into rows.
   bool whole_subtrees;
+  // codes[p] = leaf that values[l * stride + p], l < length, reaches in a tree, as integers of 1 (up to 8 levels), 2 or
+  // 8 bytes. Nothing is read beyond `count`, unless the tree has a rotation; then `turned` is a tile for num_rows
+  // elements. Returns whether all elements are finite. Null where it would be no faster than the others.
+  bool (*byte_leaves)(const float* values, int64_t stride, int64_t length, int64_t count, const ByteTree& tree,
+                      float* turned, int64_t code_bytes, void* codes);
   // rows[p * row_stride + l] = values[l * stride + p] for p < count, l < length; row_stride is a multiple of kLanes,
   // and zeros follow. Rows are writable up to the next multiple of kLanes vectors.
   void (*tile_rows)(const float* values, int64_t stride, int64_t length, int64_t count, float* rows,

@@ -26,7 +26,7 @@ constexpr int64_t kPixelsAtOnce = 1;
 // the words less 256 times the high ones, modulo 2^16.
 template <int64_t kCount>
 struct WordGroup {
-  Words words[kCount], high[kCount];
+  Words words[kCount], high[kCount], waiting[kCount];
 
   REUSE_INLINE WordGroup(const StaticWords& kept, int64_t x) {
     for (int64_t p = 0; p < kCount; ++p) {
@@ -39,9 +39,16 @@ struct WordGroup {
     words[p] += row;
     high[p] += bits_as<uint16_t>(bits_as<int16_t>(row) >> 8);
   }
-  REUSE_INLINE void add(int64_t p, const uint8_t* row) { add_words(p, load_bits<uint16_t>(row)); }
-  REUSE_INLINE void add(int64_t p, const uint8_t* row, const uint8_t* other) {
-    add_words(p, load_bits<uint16_t>(row) + load_bits<uint16_t>(other));
+  // Adds a row, if `second` together with the one before.
+  REUSE_INLINE void add(int64_t p, bool second, const uint8_t* row) {
+    if (second) {
+      add_words(p, waiting[p] + load_bits<uint16_t>(row));
+    } else {
+      waiting[p] = load_bits<uint16_t>(row);
+    }
+  }
+  REUSE_INLINE void end_block(bool odd) {
+    for (int64_t p = 0; odd && p < kCount; ++p) add_words(p, waiting[p]);
   }
   REUSE_INLINE void keep(const StaticWords& kept, int64_t x) const {
     for (int64_t p = 0; p < kCount; ++p) {
@@ -78,14 +85,11 @@ struct FloatGroup {
       }
     }
   }
-  REUSE_INLINE void add(int64_t p, const uint8_t* row) {
+  REUSE_INLINE void add(int64_t p, bool, const uint8_t* row) {
     const float* values = reinterpret_cast<const float*>(row) + offset;
     for (int64_t v = 0; v < kVectors; ++v) own[p][v] += load(values + v * kLanes);
   }
-  REUSE_INLINE void add(int64_t p, const uint8_t* row, const uint8_t* other) {
-    add(p, row);
-    add(p, other);
-  }
+  REUSE_INLINE void end_block(bool) {}
   REUSE_INLINE void store_sums(const StaticSums& sums, int64_t x) const {
     for (int64_t p = 0; p < kCount; ++p) {
       for (int64_t v = 0; v < kVectors; ++v) {
@@ -95,68 +99,79 @@ struct FloatGroup {
   }
 };
 
-// The share of the memory needed next that falls to each block of one group of pixels.
-struct Fetcher {
-  const uint8_t* at;
-  const uint8_t* end;
-  int64_t step;  // bytes per block
-
-  REUSE_INLINE Fetcher(const StaticBlocks& tables, int64_t x, int64_t pixels, int64_t columns) {
-    const int64_t begin = tables.next_lines * x / columns, after = tables.next_lines * (x + pixels) / columns;
-    at = tables.next + begin * 64;
-    end = tables.next + after * 64;
-    step = (after - begin + tables.num_blocks - 1) / tables.num_blocks * 64;
-  }
+// Fetches the share of a group of pixels, some of it with each block, into the cache of level kLevel. (Levels that
+// __builtin_prefetch knows count the other way.)
+template <int kLevel>
+class Fetcher {
+ public:
+  REUSE_INLINE Fetcher(const Fetched& fetched, int64_t x, int64_t pixels)
+      : fetched_(fetched),
+        line_((fetched.lines_per_pixel * x) >> kShareBits),
+        end_((fetched.lines_per_pixel * (x + pixels)) >> kShareBits) {}
   REUSE_INLINE void fetch() {
-    const uint8_t* stop = at + step < end ? at + step : end;
-    for (; at < stop; at += 64) __builtin_prefetch(at);
+    constexpr int64_t kLine = 64, kMost = 4;  // per block: more than that, and the memory is the limit
+    const int64_t stop = line_ + kMost < end_ ? line_ + kMost : end_;
+    for (; line_ < stop; ++line_) {
+      const int64_t row = line_ >> fetched_.line_bits, within = line_ & ((int64_t{1} << fetched_.line_bits) - 1);
+      __builtin_prefetch(fetched_.memory + row * fetched_.stride + within * kLine, 0, 4 - kLevel);
+    }
   }
+
+ private:
+  const Fetched& fetched_;
+  int64_t line_, end_;
 };
 
 // Adds all blocks' rows to kCount neighbouring pixels of a convolution with kTaps x kTaps neighbouring taps.
 template <int64_t kTaps, int64_t kCount, typename Offset, int64_t kTapBytes, typename Group>
 REUSE_INLINE void add_square(const StaticBlocks& tables, const StaticRow& row, int64_t x, Group& group) {
-  Fetcher fetcher(tables, x, kCount, row.columns);
+  constexpr int64_t kColumns = kTaps + kCount - 1;
+  Fetcher<1> of_tables(tables.tables, x, kCount);
+  Fetcher<2> of_output(tables.output, x, kCount);
   const int64_t tap_bytes = kTapBytes > 0 ? kTapBytes : tables.tap_bytes;
   for (int64_t b = 0; b < tables.num_blocks; ++b) {
     const uint8_t* rows = tables.blocks[b].rows;
     const Offset* at = static_cast<const Offset*>(tables.blocks[b].offsets) + row.first + x;
-    fetcher.fetch();
-    const auto tap = [&](int64_t t, int64_t p) __attribute__((always_inline)) {
-      return rows + static_cast<uint64_t>(at[t / kTaps * row.width + t % kTaps + p]) * kOffsetUnit + t * tap_bytes;
-    };
-#pragma GCC unroll 13
-    for (int64_t t = 0; t + 1 < kTaps * kTaps; t += 2) {
+    of_tables.fetch();
+    of_output.fetch();
+#pragma GCC unroll 5
+    for (int64_t i = 0; i < kTaps; ++i) {
+      const uint8_t* of_column[kColumns];
+#pragma GCC unroll 8
+      for (int64_t k = 0; k < kColumns; ++k) of_column[k] = rows + static_cast<uint64_t>(at[k]) * kOffsetUnit;
+#pragma GCC unroll 5
+      for (int64_t j = 0; j < kTaps; ++j) {
 #pragma GCC unroll 4
-      for (int64_t p = 0; p < kCount; ++p) group.add(p, tap(t, p), tap(t + 1, p));
+        for (int64_t p = 0; p < kCount; ++p) group.add(p, (i * kTaps + j) % 2 == 1, of_column[j + p] + j * tap_bytes);
+      }
+      at += row.width;
+      rows += kTaps * tap_bytes;
+      // Else the compiler finds more in common between the addresses of all rows than there are registers for.
+      __asm__ volatile("" : "+r"(at), "+r"(rows));
     }
-#pragma GCC unroll 4
-    for (int64_t p = 0; p < kCount; ++p) group.add(p, tap(kTaps * kTaps - 1, p));
+    group.end_block(kTaps * kTaps % 2 == 1);
   }
 }
 
 // The same for one pixel of any convolution.
 template <typename Offset, typename Group>
 REUSE_INLINE void add_any(const StaticBlocks& tables, const StaticRow& row, int64_t x, Group& group) {
-  Fetcher fetcher(tables, x, 1, row.columns);
+  Fetcher<1> of_tables(tables.tables, x, 1);
+  Fetcher<2> of_output(tables.output, x, 1);
   for (int64_t b = 0; b < tables.num_blocks; ++b) {
     const uint8_t* rows = tables.blocks[b].rows;
     const Offset* at = static_cast<const Offset*>(tables.blocks[b].offsets) + row.first + x * row.stride_w;
-    fetcher.fetch();
-    const uint8_t* waiting = nullptr;
+    of_tables.fetch();
+    of_output.fetch();
+    bool second = false;
     for (int64_t i = 0; i < row.kernel_h; ++i) {
       for (int64_t j = 0; j < row.kernel_w; ++j) {
         const uint64_t offset = at[i * row.dilation_h * row.width + j * row.dilation_w];
-        const uint8_t* own = rows + offset * kOffsetUnit + (i * row.kernel_w + j) * tables.tap_bytes;
-        if (waiting == nullptr) {
-          waiting = own;
-        } else {
-          group.add(0, waiting, own);
-          waiting = nullptr;
-        }
+        group.add(0, second, rows + offset * kOffsetUnit + (i * row.kernel_w + j) * tables.tap_bytes);
+        second = !second;
       }
     }
-    if (waiting != nullptr) group.add(0, waiting);
+    group.end_block(second);
   }
 }
 

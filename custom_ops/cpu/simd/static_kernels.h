@@ -26,14 +26,24 @@ struct StaticBlock {
   const void* offsets;  // uint16 or uint32, in units of kOffsetUnit bytes; planes with the borders of the convolution
 };
 
-// Tables of blocks that are added together, and memory that is needed next, which is fetched meanwhile.
+// Memory that is needed next and fetched meanwhile: `rows` rows of 2^line_bits cache lines, so many bytes apart. Each
+// pixel of a stretch fetches its share of them, which is counted in units of 2^-kShareBits lines.
+struct Fetched {
+  const uint8_t* memory;
+  int64_t stride;
+  int line_bits;
+  int64_t lines_per_pixel;  // 0 for nothing
+};
+constexpr int kShareBits = 16;
+
+// Tables of blocks that are added together.
 struct StaticBlocks {
   const StaticBlock* blocks;
   int64_t num_blocks;
   int64_t tap_bytes;  // between taps within a row
   bool wide;          // offsets are uint32
-  const uint8_t* next;
-  int64_t next_lines;
+  Fetched tables;  // of those that are added next
+  Fetched output;  // where the sums go
 };
 
 // A stretch of an output row.

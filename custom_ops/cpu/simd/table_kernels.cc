@@ -44,6 +44,7 @@ constexpr Kernels make_table() {
   k.tree_leaves = tree_leaves;
   k.subtree_leaves = subtree_leaves;
   k.whole_subtrees = kWholeSubtrees;
+  k.byte_leaves = byte_leaves;
   k.tile_rows = tile_rows;
   k.fingerprint = fingerprint;
   k.all_finite = all_finite;

@@ -54,8 +54,9 @@ class RowEncoder {
 class Encoder {
  public:
   virtual ~Encoder() = default;
-  // Writes the code of each of the tile's vectors. `scratch` holds scratch_floats() floats.
-  virtual void codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const = 0;
+  // Writes the code of each of the tile's vectors. `scratch` holds scratch_floats() floats. Returns true only if all
+  // elements are finite, false also where nobody looked.
+  virtual bool codes(const Tile& tile, int64_t block, float* scratch, int64_t* codes) const = 0;
   virtual int64_t scratch_floats() const { return 0; }
   // Writes codes below 256 as bytes, or below 65536 as 16 bits. Returns whether all elements of the tile's vectors are
   // finite.

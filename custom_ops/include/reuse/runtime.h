@@ -95,6 +95,7 @@ struct RunStatistics {
   int64_t guarded = 0;   // vectors computed densely by the guard
   int64_t known = 0;     // vectors that took a kept cluster, of scope session
   int64_t hash_ns = 0, cluster_ns = 0, gemm_ns = 0, gather_ns = 0;
+  int64_t table_bytes = 0;    // tables that are kept from run to run, which sessions may share
   int64_t scratch_bytes = 0;  // largest amount of scratch memory held at once
   // Whether float32 products were allowed to be rounded to TF32; nothing where there is no such choice, or where the
   // runtime did not tell what was chosen, in which case they were not.

@@ -1,0 +1,36 @@
+"""The kernels of scope static: the reference's results bit for bit, however they run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import HealthCheck, given, note, settings
+
+from tests.comparison import assert_close
+from tests.custom_ops.cases import Case, static_cases
+from tests.running import run_kernels, run_reference
+
+quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@quick
+@given(case=static_cases())
+def test_fused_has_the_reference_s_bits(case: Case) -> None:
+    note(repr(case))
+    x = case.data()[0]
+    with np.errstate(invalid="ignore"):
+        reference = run_reference(case.model("fused"), x)
+    np.testing.assert_array_equal(run_kernels(case.model("fused"), x), reference, err_msg=repr(case))
+    other = replace(case, keep_tables=not case.keep_tables).model("fused")
+    np.testing.assert_array_equal(run_kernels(other, x, threads=3), reference, err_msg="the other keep_tables")
+
+
+@quick
+@given(case=static_cases(tables=["float"]))
+def test_staged_equals_the_reference(case: Case) -> None:
+    note(repr(case))
+    x = case.data()[0]
+    with np.errstate(invalid="ignore"):
+        reference = run_reference(case.model("staged"), x)
+    assert_close(run_kernels(case.model("staged"), x), reference, what=repr(case))

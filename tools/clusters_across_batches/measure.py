@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -108,6 +108,12 @@ def plan_for(layer: ConvLayer, family: FamilyName, sizes: tuple[int, int], x: Fl
     return HashFitter(sampler.sample(), layer.weights).plan(settings)
 
 
+def clustering_of(plan: LayerPlan) -> ClusteringPlan:
+    """Returns what gives the codes of a layer's input, as scope batch clusters it."""
+    settings = plan.settings.model_copy(update={"scope": "batch"})
+    return ClusteringPlan(settings.blocking(plan.spec), settings, plan.parameters, keep_codes=True)
+
+
 def measure_rates(network: Network, batches: int = BATCHES, progress: ProgressCallback = silent) -> NetworkRates:
     """Measures all convolutions of a network; what is missing for it is said in the result."""
     said = f"{network.batch} images of {network.archive}, {network.size}x{network.size}"
@@ -131,7 +137,7 @@ def measure_rates(network: Network, batches: int = BATCHES, progress: ProgressCa
                 for family in FAMILIES_STUDIED
                 for own in layers
             ]
-            found = [(_clustering(plan), KnownCodes(_blocks(plan)), []) for _, plan in plans]
+            found = [(clustering_of(plan), KnownCodes(_blocks(plan)), []) for _, plan in plans]
             continue
         for (own, _), (clustering, known, rates) in zip(plans, found, strict=True):
             rates.append(round(known.rate(clustering.clusters(lifted(read[own.input]))), 4))
@@ -228,11 +234,6 @@ def _layers(model: onnx.ModelProto, name: str, shape: tuple[int, ...]) -> list[C
 
 def _sizes(network: Network, layer: ConvLayer, family: FamilyName) -> tuple[int, int]:
     return network.sign.get(layer.name, SIGN) if family == "sign" else LEARNED
-
-
-def _clustering(plan: LayerPlan) -> ClusteringPlan:
-    blocking = replace(plan.settings.blocking(plan.spec))
-    return ClusteringPlan(blocking, plan.settings, plan.parameters, keep_codes=True)
 
 
 def _blocks(plan: LayerPlan) -> int:

@@ -6,7 +6,6 @@ python -m tools.clusters_across_batches --page          # only the page, from th
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -20,9 +19,11 @@ from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.flags import Flag
 from reuse_compiler.reports.json_file import write_report
-from tools.clusters_across_batches.measure import CIFARNET, NETWORKS, compare, measure_rates
+from tools.clusters_across_batches.measure import COMPARED_IN, NETWORKS, compare, measure_rates
 from tools.clusters_across_batches.page import NAME, write_page
 from tools.clusters_across_batches.results import AcrossBatches
+
+COMMAND = "python -m tools.clusters_across_batches"
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -37,18 +38,18 @@ def main(
     path = output / f"{NAME}.json"
     if not page:
         output.mkdir(parents=True, exist_ok=True)
+        study = AcrossBatches(command=COMMAND, machine=describe_machine(), networks=[], comparisons=[])
         with ProgressBars(Console(stderr=True)) as progress:
-            study = AcrossBatches(
-                command=shlex.join(["python", "-m", "tools.clusters_across_batches"]),
-                machine=describe_machine(),
-                networks=[measure_rates(network, progress=progress) for network in NETWORKS],
-                comparisons=compare(CIFARNET, progress=progress),
-            )
-        write_report(study, path, overwrite=True)
+            for network in NETWORKS:  # what is measured stays if the rest is cut off
+                study.networks.append(measure_rates(network, progress=progress))
+                write_report(study, path, overwrite=True)
+                if network is COMPARED_IN:
+                    study.comparisons.extend(compare(network, progress=progress))
+                    write_report(study, path, overwrite=True)
     if not path.is_file():
         sys.exit(f"error: there is no {path}: leave --page off to measure")
     print(write_page(output, AcrossBatches.model_validate_json(path.read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":
-    run_program(app, "python -m tools.clusters_across_batches")
+    run_program(app, COMMAND)

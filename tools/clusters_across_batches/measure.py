@@ -34,7 +34,7 @@ FIT_VECTORS = 16_384
 FAMILIES_STUDIED: tuple[FamilyName, ...] = ("sign", "learned")
 SIGN, LEARNED = (10, 10), (8, 8)
 """L and H: the training paper's best for conv2 of CifarNet, and what calibration often chooses."""
-COMPARED = 40
+COMPARED = 20
 """Batches that accuracies are measured on."""
 
 
@@ -69,8 +69,8 @@ def _cifar(name: str, sign: Mapping[str, tuple[int, int]]) -> Network:
     return Network(name, lambda: builders.trained(name), preprocessing.CIFAR10, "cifar10_test", 64, 32, sign)
 
 
-CIFARNET = _cifar("cifarnet", {"conv1": (5, 15)})
-NETWORKS = (CIFARNET, _cifar("cifar_vgg", {}), _packaged("squeezenet", 8, 224))
+COMPARED_IN = _cifar("cifarnet", {"conv1": (5, 15)})
+NETWORKS = (COMPARED_IN, _cifar("cifar_vgg", {}), _packaged("squeezenet", 8, 224))
 
 
 class KnownCodes:

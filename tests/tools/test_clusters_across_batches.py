@@ -22,7 +22,7 @@ from tools.clusters_across_batches.results import AcrossBatches
 SMALL = Network("small", chain, preprocessing.HED, "cifar10_test", 1, SIZE, {"one": (9, 6), "two": (8, 4)})
 
 
-def photos(name: str, count: int) -> tuple[list[RgbImage], np.ndarray]:  # type: ignore[type-arg]
+def photos(name: str, count: int) -> tuple[list[RgbImage], np.ndarray]:
     """Pictures of few large pixels, as alike as photos are."""
     coarse = np.random.default_rng(0).integers(0, 256, (count, SIZE // 4, SIZE // 4, 3), np.uint8)
     return list(coarse.repeat(4, axis=1).repeat(4, axis=2)), np.arange(count) % 16

@@ -70,7 +70,7 @@ def test_the_page_shows_every_layer_and_what_cluster_reuse_costs(tmp_path: Path)
     pytest.importorskip("matplotlib", reason="the picture needs matplotlib: pip install reuse-compiler[report]")
     page = write_page(tmp_path, study).read_text(encoding="utf-8")
     first = rates.layers[0]
-    assert f"| small one | sign | 9 | 6 | {first.kept:,} | {first.rates[1]:.3f}, {first.rates[2]:.3f} |" in page
+    assert f"| small one | sign | 9 | 6 | {first.kept:,} | {first.rates[1]:.4f}, {first.rates[2]:.4f} |" in page
     assert f"| one and two and three and four | sign | {comparisons[4].L} | {comparisons[4].H} |" in page
     assert "<svg" in (tmp_path / "clusters_across_batches.svg").read_text(encoding="utf-8")
 

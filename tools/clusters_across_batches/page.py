@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAME = "clusters_across_batches"
-NOTES = f"{NAME}_notes.md"
-"""Beside the page: what the figures mean, written by hand."""
 SHOWN = (2, 5, 10)
 """Batches, counted from 1, beside the last one."""
 
@@ -24,7 +22,6 @@ SHOWN = (2, 5, 10)
 def write_page(folder: Path, study: AcrossBatches) -> Path:
     """Writes page and picture; returns the page's path."""
     networks = _measured(study)
-    notes = folder / NOTES
     (folder / f"{NAME}.svg").write_bytes(
         svg(300 * len(networks), 400, lambda figure: _paint(figure, networks), SURFACE)
     )
@@ -37,7 +34,7 @@ def write_page(folder: Path, study: AcrossBatches) -> Path:
         layer_rows=_layers,
         missing=lambda study: [f"{own.network} was left out: {own.missing}" for own in study.networks if own.missing],
         comparison_rows=_comparisons,
-        notes=notes.read_text(encoding="utf-8").strip() if notes.is_file() else "",
+        lost=lambda study: [100.0 * (own.top1[1] - own.top1[2]) for own in study.comparisons],
     )
 
 
@@ -83,7 +80,7 @@ def _comparisons(study: AcrossBatches) -> list[Sequence[str]]:
 
 
 def _rate(value: float) -> str:
-    return f"{value:.3f}"
+    return f"{value:.4f}"
 
 
 def _paint(figure: Figure, networks: Sequence[NetworkRates]) -> None:

@@ -73,7 +73,7 @@ class TestRuns:
         folder, output = model.with_name("report"), model.with_name("c.json")
         flags = "--metric agreement --at-least 0.1 --objective operations --strategy papers --reconstruct statistics"
         flags += " --family sign --scope image --budget quick --layers conv[12] --exclude 2 --holdout 0.25 --threads 2"
-        flags += " --seed 9 --shape x:3,3,12,12"
+        flags += " --seed 9 --shape x:3,3,12,12 --table-memory 100"
         result = calibrate(model, "--data", data, *flags.split(), "-o", output, "--report", folder)
         assert result.exit_code in (0, NO_GAIN), result.stderr
         report = CalibrationReport.model_validate_json((folder / "report.json").read_text())
@@ -81,6 +81,7 @@ class TestRuns:
             "metric": "agreement", "at_least": 0.1, "max_drop": None, "objective": "operations", "strategy": "papers",
             "reconstruct": "statistics", "family": "sign", "scope": "image", "budget": "quick", "layers": "conv[12]",
             "exclude": "2", "holdout": 0.25, "threads": 2, "seed": 9, "shapes": {"x": [3, 3, 12, 12]},
+            "table_memory": 100,
         }  # fmt: skip
         assert report.options | given == report.options
         assert report.data == "4 runs of x [3, 3, 12, 12] from d.npz" and report.output == str(output)
@@ -89,6 +90,13 @@ class TestRuns:
         }
         assert output.is_file() and (folder / "report.html").is_file()
         assert f"report in     {folder}" in result.stdout
+
+    def test_a_scope_of_compiling_that_depends_on_earlier_runs_is_not_calibrated(
+        self, run: Run, model: Path, data: Path
+    ) -> None:
+        before = files(model.parent)
+        result = run(model, "--calibration-data", data, "--scope", "session", "--shape", "x:2,3,12,12")
+        assert "--scope session cannot be calibrated" in result.stderr and files(model.parent) == before
 
     def test_compiles_at_once(self, run: Run, model: Path, data: Path) -> None:
         flags = ["--calibration-data", data, "--labels", data.with_name("l.npy"), "--max-drop", 0.9]

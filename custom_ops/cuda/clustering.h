@@ -34,6 +34,9 @@ struct Numbering {
 // `bits` of a code; at most `budget` clusters per block, but one per unit.
 inline Numbering plan_numbering(const Shape& shape, const ClusterAttributes& attributes, int32_t bits, int64_t budget,
                                 const PathLimits& limits) {
+  if (attributes.scope != Scope::kImage && attributes.scope != Scope::kBatch) {
+    throw std::invalid_argument("vectors are clustered on CUDA in the scopes image and batch only; choose one of them");
+  }
   Numbering n{};
   n.units.count = attributes.scope == Scope::kImage ? std::max(shape.batch, 1) : 1;
   n.units.vectors = std::max(1, shape.vectors / n.units.count);

@@ -1,5 +1,7 @@
-// Entries of tables in memory: float32 or float16, 16 bytes at once where they lie so.
+// Entries of tables in memory: float32, float16 or int8, 16 bytes at once where they lie so.
 #pragma once
+
+#include <type_traits>
 
 #include "numbers.h"
 #include "wide_memory.h"
@@ -9,6 +11,10 @@ namespace reuse::cuda {
 // Entries that one access of 16 bytes takes.
 template <typename Entry>
 constexpr int32_t kEntriesAtOnce = static_cast<int32_t>(16 / sizeof(Entry));
+
+// What entries are added up in; sums of int8 entries are exact.
+template <typename Entry>
+using EntrySum = std::conditional_t<sizeof(Entry) == 1, int32_t, float>;
 
 // As many entries as one load brings, as they are in memory.
 template <typename Entry>
@@ -22,10 +28,24 @@ struct EntryWords {
       return to_float(Half{static_cast<uint16_t>(words.values[i / 2] >> (i % 2 * 16))});
     }
   }
+  // Adds an entry times a factor, which int8 entries have none of.
+  REUSE_BOTH void add_to(EntrySum<Entry>& sum, int i, float factor) const {
+    if constexpr (sizeof(Entry) == 1) {
+#ifdef __CUDA_ARCH__
+      sum = __dp4a(static_cast<int32_t>(words.values[i / 4]), 1 << (i % 4 * 8), sum);  // one instruction
+#else
+      sum += static_cast<int8_t>(words.values[i / 4] >> (i % 4 * 8));
+#endif
+    } else {
+      sum += (*this)[i] * factor;
+    }
+  }
   // Puts an entry where there is a zero.
   REUSE_BOTH void put(int i, Entry entry) {
     if constexpr (sizeof(Entry) == 4) {
       words.values[i] = bits_of(entry);
+    } else if constexpr (sizeof(Entry) == 1) {
+      words.values[i / 4] |= static_cast<uint32_t>(static_cast<uint8_t>(entry)) << (i % 4 * 8);
     } else {
       words.values[i / 2] |= static_cast<uint32_t>(entry.bits) << (i % 2 * 16);
     }

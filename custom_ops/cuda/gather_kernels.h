@@ -80,6 +80,7 @@ struct GatherKernel {
   static constexpr int kTerms = kLoads / kItems;                // whose rows are loaded side by side
   static constexpr int kPart = 12;                              // terms of a part
   static constexpr int kOwnTerms = kPart * kPixels / kThreads;  // whose rows a thread finds, for one pixel
+  static constexpr int kProducts = smaller(kAtOnce, 64 / kAtOnce);  // dense ones side by side, as registers allow
   // A summand of all pixels.
   struct Term {
     int32_t block, tap;   // block -1: there is no such term
@@ -98,7 +99,7 @@ struct GatherKernel {
     float out[kMostTileChannels][kPixels + 1];
   };
   struct Sums {
-    float values[kItems][kAtOnce];
+    EntrySum<Entry> values[kItems][kAtOnce];
   };
 
   Shape shape;
@@ -110,6 +111,7 @@ struct GatherKernel {
   ActivationOperands activation;
   ChannelTiles tiles;
   T* y;
+  const float* channel_scales;  // [M], which sums of int8 entries are multiplied with; else null
 
   REUSE_BOTH int64_t blocks() const {
     return static_cast<int64_t>(divide_up(shape.rows, kPixels)) * shape.group * tiles.count;
@@ -290,7 +292,7 @@ struct GatherKernel {
       for (int i = 0; i < kLoads; ++i) {
         const float factor = shared.terms[part % 3][t + i / kItems].factor;
         REUSE_UNROLL
-        for (int j = 0; j < kAtOnce; ++j) sums.values[i % kItems][j] += loaded[i][j] * factor;
+        for (int j = 0; j < kAtOnce; ++j) loaded[i].add_to(sums.values[i % kItems][j], j, factor);
       }
     }
     return lacks_rows;
@@ -305,23 +307,26 @@ struct GatherKernel {
       const int32_t pixel = items.pixel + i % kItems;
       if (shared.rows[part % 2][i / kItems][items.pixel / kItems].values[i % kItems] != kNoRow) continue;
       const Term& term = shared.terms[part % 3][i / kItems];
-      float products[kAtOnce] = {};
-      if (dense.panels == nullptr) {
-        // An id outside the table, which only a wrong model can have, is answered with NaN.
+      REUSE_NO_UNROLL
+      for (int32_t channel = items.channel; channel < items.channel + kAtOnce; channel += kProducts) {
+        float products[kProducts] = {};
+        if (dense.panels == nullptr) {
+          // An id outside the table, which only a wrong model can have, is answered with NaN.
+          REUSE_UNROLL
+          for (int j = 0; j < kProducts; ++j) products[j] = float_of(0x7FC00000u);
+        } else {
+          const int32_t vector = vector_at(shared.pixels[pixel], tile.first + pixel, term);
+          multiply(tile, term, vector, channel, products);
+        }
         REUSE_UNROLL
-        for (int j = 0; j < kAtOnce; ++j) products[j] = float_of(0x7FC00000u);
-      } else {
-        const int32_t vector = vector_at(shared.pixels[pixel], tile.first + pixel, term);
-        multiply(tile, term, vector, items.channel, products);
+        for (int j = 0; j < kProducts; ++j) shared.out[channel + j][pixel] += products[j];
       }
-      REUSE_UNROLL
-      for (int j = 0; j < kAtOnce; ++j) shared.out[items.channel + j][pixel] += products[j];
     }
   }
 
   // The dense product of a vector.
   REUSE_BOTH void multiply(const Tile& tile, const Term& term, int32_t vector, int32_t channel,
-                           float (&products)[kAtOnce]) const {
+                           float (&products)[kProducts]) const {
     const NeuronVector<T> values(shape, dense.x, term.block, vector);
     const int32_t width = dense.sizes.width();
     const Packed* weights =
@@ -329,7 +334,7 @@ struct GatherKernel {
     for (int32_t l = 0; l < values.length(); ++l) {
       const float value = values[l];
       REUSE_UNROLL
-      for (int j = 0; j < kAtOnce; ++j) products[j] += value * to_float(weights[static_cast<int64_t>(l) * width + j]);
+      for (int j = 0; j < kProducts; ++j) products[j] += value * to_float(weights[static_cast<int64_t>(l) * width + j]);
     }
   }
 
@@ -338,7 +343,14 @@ struct GatherKernel {
     if (own.pixel == kPixels) return;
     REUSE_UNROLL
     for (int i = 0; i < kItems * kAtOnce; ++i) {
-      shared.out[own.channel + i % kAtOnce][own.pixel + i / kAtOnce] += sums.values[i / kAtOnce][i % kAtOnce];
+      const int32_t channel = own.channel + i % kAtOnce;
+      float sum = static_cast<float>(sums.values[i / kAtOnce][i % kAtOnce]);
+      if (channel_scales != nullptr && channel < tile.channels) {
+        sum *= channel_scales[tile.group * shape.group_out_channels + tile.start + channel];
+      }
+      // Vectors without a row may have made an output infinite, which it shall stay whatever the rows are.
+      float& out = shared.out[channel][own.pixel + i / kAtOnce];
+      if (is_finite(out)) out += sum;
     }
   }
 

@@ -2,8 +2,8 @@
 #include <optional>
 
 #include "device_launcher.h"
-#include "pipeline.h"
 #include "reuse/cuda_device.h"
+#include "static_conv.h"
 
 namespace reuse::cuda {
 namespace {
@@ -26,6 +26,15 @@ auto with_fused(const Execution& execution, Element element, const Body& body) {
   return execution.tf32 ? body(Type<TensorFused<float>>{}) : body(Type<StrictFused<float>>{});
 }
 
+// The same for scope static.
+template <typename Body>
+auto with_static(Element element, TableType table, const Body& body) {
+  if (element == Element::kHalf) {
+    return table == TableType::kInt8 ? body(Type<StaticConv<Half, int8_t>>{}) : body(Type<StaticConv<Half, Half>>{});
+  }
+  return table == TableType::kInt8 ? body(Type<StaticConv<float, int8_t>>{}) : body(Type<StaticConv<float, float>>{});
+}
+
 template <typename T>
 const T* as(const void* pointer) {
   return static_cast<const T*>(pointer);
@@ -36,6 +45,21 @@ T* as(void* pointer) {
 }
 
 Panels fused_panels(const Shape& shape) { return make_panels(shape, tile_channels_of(shape)); }
+
+template <typename T>
+FusedOperands<T> operands_of(const FusedCall& call) {
+  return {as<T>(call.x), as<T>(call.bias), make_hash(call.hash, call.parameters), make_activation(call.gather),
+          as<T>(call.y), call.statistics};
+}
+
+// Calls body(launcher) with a launcher whose stages are timed if they are wanted.
+template <typename Body>
+void launch_timed(const Execution& execution, RunStatistics* times, const Body& body) {
+  std::optional<StageTimes> stages;
+  if (times != nullptr) stages.emplace(static_cast<cudaStream_t>(execution.stream), *times);
+  DeviceLauncher launcher(execution, stages ? &*stages : nullptr);
+  body(launcher);
+}
 
 template <typename Run>
 FusedPlan plan_of(const FusedCall& call) {
@@ -73,19 +97,61 @@ size_t reuse_conv_scratch(const Execution& execution, const FusedCall& call) {
 }
 
 void reuse_conv(const Execution& execution, const FusedCall& call, void* scratch, RunStatistics* times) {
-  std::optional<StageTimes> stages;
-  if (times != nullptr) stages.emplace(static_cast<cudaStream_t>(execution.stream), *times);
-  DeviceLauncher launcher(execution, stages ? &*stages : nullptr);
-  with_fused(execution, call.element, [&](auto type) {
-    using Run = typename decltype(type)::Own;
-    using T = typename Run::Packed;
-    const FusedPlan plan = plan_of<Run>(call);
-    Arena arena(const_cast<void*>(call.packed_weights));
-    const auto weights = PackedWeightsView<T>::take(arena, plan.panels);
-    const FusedOperands<T> operands{
-        as<T>(call.x), as<T>(call.bias), make_hash(call.hash, call.parameters), make_activation(call.gather),
-        as<T>(call.y), call.statistics};
-    Run(plan).run(launcher, operands, weights, scratch);
+  launch_timed(execution, times, [&](DeviceLauncher& launcher) {
+    with_fused(execution, call.element, [&](auto type) {
+      using Run = typename decltype(type)::Own;
+      using T = typename Run::Packed;
+      const FusedPlan plan = plan_of<Run>(call);
+      Arena arena(const_cast<void*>(call.prepared));
+      const auto weights = PackedWeightsView<T>::take(arena, plan.panels);
+      Run(plan).run(launcher, operands_of<T>(call), weights, scratch);
+    });
+  });
+}
+
+StaticBytes static_bytes(Element element, const Blocking& blocking, const StaticSettings& tables) {
+  return with_static(element, tables.type, [&](auto type) {
+    const typename decltype(type)::Own conv(blocking, tables.clusters, tables.keep);
+    Arena arena(nullptr);
+    conv.take(arena);
+    return StaticBytes{arena.used(), conv.table_bytes()};
+  });
+}
+
+void make_static(CopyStream& stream, Element element, const Blocking& blocking, const StaticSettings& tables,
+                 const void* weights, const void* centroids, void* memory) {
+  with_static(element, tables.type, [&](auto type) {
+    using Conv = typename decltype(type)::Own;
+    const Conv conv(blocking, tables.clusters, tables.keep);
+    Arena arena(memory);
+    const auto own = conv.take(arena);
+    stream.copy(own.centroids, centroids, conv.centroid_bytes());
+    DeviceLauncher launcher({stream.handle(), false}, nullptr);
+    conv.prepare(launcher, own, as<typename Conv::Image>(weights));
+    std::vector<uint32_t> largest(static_cast<size_t>(conv.num_largest()));
+    stream.read(largest.data(), own.largest, largest.size() * sizeof(uint32_t));
+    const std::vector<float> scales = conv.scales(largest);
+    if (!scales.empty()) stream.copy(own.scales, scales.data(), scales.size() * sizeof(float));
+    conv.write_table(launcher, own);
+    stream.wait();
+  });
+}
+
+size_t static_conv_scratch(const FusedCall& call, const StaticSettings& tables) {
+  return with_static(call.element, tables.type, [&](auto type) {
+    return typename decltype(type)::Own(call.blocking, tables.clusters, tables.keep).scratch_bytes();
+  });
+}
+
+void static_conv(const Execution& execution, const FusedCall& call, const StaticSettings& tables, void* scratch,
+                 RunStatistics* times) {
+  launch_timed(execution, times, [&](DeviceLauncher& launcher) {
+    with_static(call.element, tables.type, [&](auto type) {
+      using Conv = typename decltype(type)::Own;
+      const Conv conv(call.blocking, tables.clusters, tables.keep);
+      Arena arena(const_cast<void*>(call.prepared));
+      conv.run(launcher, conv.take(arena), operands_of<typename Conv::Image>(call), scratch);
+    });
   });
 }
 
@@ -115,6 +181,28 @@ void cluster(const Execution& execution, Element element, const Blocking& blocki
     DeviceLauncher launcher(execution, nullptr);
     StagedCluster<T>(blocking, attributes)
         .run(launcher, as<T>(x), codes, ids, as<T>(centroids), counts, statistics, scratch);
+  });
+}
+
+int64_t given_rows(const Blocking& blocking, int64_t clusters) {
+  return GivenClusters<float>(blocking, clusters).rows();
+}
+
+size_t given_scratch(Element element, const Blocking& blocking, int64_t clusters) {
+  return with_element(element, [&](auto type) {
+    using T = typename decltype(type)::Own;
+    return GivenClusters<T>(blocking, clusters).scratch_bytes();
+  });
+}
+
+void given_clusters(const Execution& execution, Element element, const Blocking& blocking, const void* given,
+                    int64_t clusters, const void* x, const int64_t* codes, int32_t* ids, void* centroids,
+                    int32_t* counts, int64_t* statistics, void* scratch) {
+  with_element(element, [&](auto type) {
+    using T = typename decltype(type)::Own;
+    DeviceLauncher launcher(execution, nullptr);
+    GivenClusters<T>(blocking, clusters)
+        .run(launcher, as<T>(x), codes, as<T>(given), ids, as<T>(centroids), counts, statistics, scratch);
   });
 }
 

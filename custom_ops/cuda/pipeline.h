@@ -182,7 +182,8 @@ void run_gather(Launcher& launcher, const Shape& shape, const ActivationOperands
                                      bias,
                                      activation,
                                      tiles,
-                                     y};
+                                     y,
+                                     nullptr};
   launch_gather(launcher, gather);
 }
 

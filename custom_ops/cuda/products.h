@@ -14,9 +14,9 @@ inline Panels make_panels(const Shape& shape, int32_t tile) {
   return {tile, divide_up(shape.group_out_channels, tile), shape.num_blocks, shape.length, shape.taps};
 }
 
-// Output channels of a tile: whole loads of 16 bytes of any entry.
-inline int32_t tile_channels_of(const Shape& shape) {
-  return std::min(kMostTileChannels, divide_up(shape.group_out_channels, 8) * 8);
+// Output channels of a tile: whole loads of 16 bytes of any entry, of which these are float16 or wider.
+inline int32_t tile_channels_of(const Shape& shape, int32_t at_once = kEntriesAtOnce<Half>) {
+  return std::min(kMostTileChannels, divide_up(shape.group_out_channels, at_once) * at_once);
 }
 
 // Weights as ReuseConv packs them: panels, and the bounds of their columns.
@@ -102,7 +102,8 @@ void run_tiles(Launcher& launcher, const TileOperands<T, Entry>& o, int32_t firs
                                          o.bias,
                                          o.activation,
                                          {first, count, o.panels.tile},
-                                         o.y};
+                                         o.y,
+                                         nullptr};
   launch_gather(launcher, gather);
 }
 

@@ -257,4 +257,17 @@ GatherAttributes read_gather_attributes(const AttributeSource& source) {
                               source.real("max").value_or(kInfinity));
 }
 
+ReuseAttributes read_reuse_attributes(const AttributeSource& source) {
+  ReuseAttributes a{read_conv_attributes(source), read_hash_attributes(source), read_cluster_attributes(source),
+                    read_gather_attributes(source), parse_table_type(source.text("table").value_or("float"))};
+  const int64_t keep_tables = source.integer("keep_tables").value_or(1);
+  checked::require(keep_tables == 0 || keep_tables == 1,
+                   "keep_tables is " + std::to_string(keep_tables) + ", must be 0 or 1");
+  a.keep_tables = keep_tables == 1;
+  checked::require(a.cluster.scope != Scope::kSession || a.table == TableType::kFloat,
+                   "scope session adds to its tables from run to run: table must be float");
+  read_data_orders(source, a.conv);
+  return a;
+}
+
 }  // namespace reuse::ort

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "ort_abi.h"
-#include "reuse/operators.h"
+#include "reuse/plan.h"
 #include "reuse/pool.h"
 #include "reuse/redundancy.h"
 
@@ -56,6 +56,7 @@ ConvAttributes read_conv_attributes(const AttributeSource& source);
 HashAttributes read_hash_attributes(const AttributeSource& source);
 ClusterAttributes read_cluster_attributes(const AttributeSource& source);
 GatherAttributes read_gather_attributes(const AttributeSource& source);
+ReuseAttributes read_reuse_attributes(const AttributeSource& source);
 Layout read_layout(const AttributeSource& source);
 int64_t read_group(const AttributeSource& source);
 // Reads input_perm and output_perm, which ReuseConv alone has.

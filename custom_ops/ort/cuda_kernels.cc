@@ -3,142 +3,10 @@
 #include <utility>
 
 #include "attributes.h"
-#include "cuda_settings.h"
-#include "node_counts.h"
-#include "reuse/cuda_device.h"
+#include "cuda_reuse_conv.h"
 
 namespace reuse::ort {
 namespace {
-
-// What a CUDA kernel is made from, besides its node.
-struct CudaSetup {
-  const std::string& session;
-  cuda::Element element;
-  CudaSettings settings;
-  std::shared_ptr<StreamScratch> scratch;
-};
-
-size_t bytes_of(cuda::Element element) { return element == cuda::Element::kHalf ? 2 : 4; }
-
-// The session's allocator of device memory, for as long as some of its memory is in use.
-class SessionAllocator final : public Allocator {
- public:
-  explicit SessionAllocator(const KernelInfo* info) : kernel_(info), memory_(kernel_) {}
-  void* allocate(size_t bytes) override { return memory_.allocate(bytes); }
-  void release(void* memory, size_t bytes) noexcept override { memory_.release(memory, bytes); }
-  int device() const { return kernel_.device(); }
-
- private:
-  KernelAllocator kernel_;
-  ScratchAllocator memory_;
-};
-
-std::shared_ptr<cuda::DeviceAllocator> device_allocator(const KernelInfo* info) {
-  const auto own = std::make_shared<SessionAllocator>(info);
-  return std::make_shared<cuda::DeviceAllocator>(cuda::device_api(), own->device(), own);
-}
-
-// Our stream on a device, which all sessions share.
-std::shared_ptr<cuda::CopyStream> copy_stream(int device) {
-  static auto* const streams = new cuda::CopyStreams;  // never destroyed, as the registry of statistics
-  return streams->get(cuda::device_api(), device);
-}
-
-class CudaKernel : public Kernel {
- public:
-  CudaKernel(const KernelInfo* info, const char* op, const CudaSetup& setup)
-      : Kernel(info, op, setup.session),
-        element_(setup.element),
-        forced_tf32_(setup.settings.tf32),
-        scratch_(setup.scratch),
-        memory_(device_allocator(info)),
-        copies_(copy_stream(memory_->device())) {}
-
- protected:
-  cuda::Element element() const { return element_; }
-  // The session's device, whatever the calling thread's is.
-  int device() const { return memory_->device(); }
-  const std::shared_ptr<cuda::DeviceAllocator>& memory() const { return memory_; }
-  const std::shared_ptr<cuda::CopyStream>& copies() const { return copies_; }
-
-  // Of a run without products.
-  cuda::Execution execution(const KernelContext* context) const {
-    cuda::Execution result{nullptr, false};
-    call(kKernelContextGetGpuComputeStream, context, &result.stream);
-    return result;
-  }
-
-  // Of a run with products, which may be in TF32 if they are of float32.
-  cuda::Execution execution(const KernelContext* context, RunStatistics& statistics) const {
-    cuda::Execution result = execution(context);
-    if (element_ == cuda::Element::kHalf) return result;
-    statistics.tf32 = forced_tf32_ ? forced_tf32_ : provider_allows_tf32(context);
-    result.tf32 = statistics.tf32.value_or(false);
-    return result;
-  }
-
-  // Memory that the run's kernels may use, and nobody else on that stream until the lease ends.
-  StreamScratch::Lease lease(const cuda::Execution& execution, size_t bytes, RunStatistics& statistics) const {
-    statistics.scratch_bytes += static_cast<int64_t>(bytes);
-    return scratch_->lease(device(), execution.stream, memory_, bytes);
-  }
-
-  // Refuses a constant that would lead out of vectors; what is not constant the kernels clamp.
-  void check_constant_coordinates(const KernelInfo* info, size_t index, int64_t length) const {
-    const TensorView coordinates = constant_input(info, index);
-    if (!coordinates.present()) return;
-    std::vector<int32_t> values(static_cast<size_t>(coordinates.size()));
-    copies_->read(values.data(), coordinates.data, values.size() * sizeof(int32_t));
-    check_coordinates(values.data(), static_cast<int64_t>(values.size()), length);
-  }
-
- private:
-  cuda::Element element_;
-  std::optional<bool> forced_tf32_;
-  std::shared_ptr<StreamScratch> scratch_;
-  std::shared_ptr<cuda::DeviceAllocator> memory_;
-  std::shared_ptr<cuda::CopyStream> copies_;
-};
-
-// A kernel whose clusters are counted on the device.
-class CountingKernel : public CudaKernel {
- public:
-  CountingKernel(const KernelInfo* info, const char* op, const CudaSetup& setup)
-      : CudaKernel(info, op, setup), sums_(memory(), sizeof(NodeCounts::Sums)) {
-    copies()->clear(sums_.data(), sizeof(NodeCounts::Sums));
-    counts_ = std::make_shared<NodeCounts>([this] {
-      NodeCounts::Sums sums{};
-      copies()->read(&sums, sums_.data(), sizeof sums);
-      return sums;
-    });
-    StatisticsRegistry::instance().attach(session(), node(), counts_);
-  }
-  ~CountingKernel() override { StatisticsRegistry::instance().detach(session(), node(), counts_); }
-
- protected:
-  int64_t* sums() const { return static_cast<int64_t*>(sums_.data()); }
-
-  // Enqueues a run by calling `launch`.
-  template <typename Launch>
-  void counted(const Blocking& blocking, RunStatistics& statistics, const Launch& launch) const {
-    statistics.blocks = blocking.num_blocks();
-    statistics.rows = blocking.geometry.rows();
-    statistics.vectors = blocking.num_blocks() * blocking.vectors;
-    // The device counts no run that has nothing to do.
-    if (blocking.vectors == 0) return launch();
-    counts_->note(statistics);
-    try {
-      launch();
-    } catch (...) {
-      counts_->withdraw();
-      throw;
-    }
-  }
-
- private:
-  cuda::DeviceMemory sums_;
-  std::shared_ptr<NodeCounts> counts_;  // reads `sums_`, but not after it is detached
-};
 
 class CudaHash final : public CudaKernel {
  public:
@@ -167,22 +35,35 @@ class CudaCluster final : public CountingKernel {
   CudaCluster(const KernelInfo* info, const CudaSetup& setup)
       : CountingKernel(info, "Cluster", setup),
         conv_(read_conv_attributes(KernelAttributes(info))),
-        cluster_(read_cluster_attributes(KernelAttributes(info))) {}
+        cluster_(read_cluster_attributes(KernelAttributes(info))) {
+    require_cuda_scope(cluster_);
+  }
 
  private:
   void run(KernelContext* tensors, Workspace& workspace) const override {
-    const TensorView x = input(tensors, 0), codes = input(tensors, 1);
+    const TensorView x = input(tensors, 0), codes = input(tensors, 1), given = input(tensors, 2);
     const Blocking blocking = make_blocking(conv_, x, conv_.group);
-    const int64_t blocks = blocking.num_blocks();
+    const int64_t blocks = blocking.num_blocks(), length = blocking.sub_vector_length();
+    const bool is_static = cluster_.scope == Scope::kStatic;
     require_shape(codes, {blocks, blocking.vectors}, "codes");
+    require_given(given, cluster_, blocking);
+    const int64_t clusters = is_static ? given.shape[1] : 0;
+    const int64_t rows = is_static ? cuda::given_rows(blocking, clusters) : cuda::cluster_rows(blocking);
     int32_t* ids = output<int32_t>(tensors, 0, {blocks, blocking.vectors});
-    void* centroids = output<uint8_t>(tensors, 1, {blocks, cuda::cluster_rows(blocking), blocking.sub_vector_length()});
+    void* centroids = output<uint8_t>(tensors, 1, {blocks, rows, length});
     int32_t* counts = output<int32_t>(tensors, 2, {blocks});
     const cuda::Execution own = execution(tensors);
-    const auto scratch = lease(own, cuda::cluster_scratch(element(), blocking, cluster_), workspace.statistics);
+    const size_t bytes = is_static ? cuda::given_scratch(element(), blocking, clusters)
+                                   : cuda::cluster_scratch(element(), blocking, cluster_);
+    const auto scratch = lease(own, bytes, workspace.statistics);
     counted(blocking, workspace.statistics, [&] {
-      cuda::cluster(own, element(), blocking, cluster_, x.data, codes.as<int64_t>(), ids, centroids, counts, sums(),
-                    scratch.data());
+      if (is_static) {
+        cuda::given_clusters(own, element(), blocking, given.data, clusters, x.data, codes.as<int64_t>(), ids,
+                             centroids, counts, sums(), scratch.data());
+      } else {
+        cuda::cluster(own, element(), blocking, cluster_, x.data, codes.as<int64_t>(), ids, centroids, counts, sums(),
+                      scratch.data());
+      }
     });
   }
 
@@ -240,67 +121,6 @@ class CudaGather final : public CudaKernel {
   GatherAttributes gather_;
 };
 
-class CudaReuseConv final : public CountingKernel {
- public:
-  CudaReuseConv(const KernelInfo* info, const CudaSetup& setup)
-      : CountingKernel(info, "ReuseConv", setup),
-        conv_(read_conv_attributes(KernelAttributes(info))),
-        hash_(read_hash_attributes(KernelAttributes(info))),
-        cluster_(read_cluster_attributes(KernelAttributes(info))),
-        gather_(read_gather_attributes(KernelAttributes(info))),
-        stages_are_timed_(setup.settings.stages_timed) {
-    parse_table_type(KernelAttributes(info).text("table").value_or("float"));  // says no more than a float16 table does
-    read_data_orders(KernelAttributes(info), conv_);
-    check_constant_coordinates(info, 5, conv_.sub_vector_length);
-    const TensorView w = constant_input(info, 1);
-    if (w.present()) pack_once(w);
-  }
-
- private:
-  void pack_once(const TensorView& w) {
-    check_weights(w, conv_, std::nullopt);
-    const Blocking blocking = blocking_of_weights(conv_, w);
-    const size_t bytes = static_cast<size_t>(w.size()) * bytes_of(element());
-    const cuda::DeviceScope scope(cuda::device_api(), device());
-    const cuda::DeviceMemory weights(memory(), bytes);
-    copies()->copy(weights.data(), w.data, bytes);
-    packed_ = std::make_unique<cuda::DeviceMemory>(memory(), cuda::packed_weights_bytes(element(), blocking));
-    cuda::pack_weights({copies()->handle(), false}, element(), blocking, weights.data(), packed_->data());
-    // ONNX Runtime's streams do not wait for ours, so it must be done before the first run.
-    copies()->wait();
-  }
-
-  void run(KernelContext* tensors, Workspace& workspace) const override {
-    const TensorView x = input(tensors, 0), w = input(tensors, 1);
-    require_rank(x, 4, "X");
-    check_weights(w, conv_, image_shape(x, conv_.input_order).channels);
-    const Blocking blocking = make_blocking(conv_, x, w.shape[0]);
-    const void* bias = bias_data(input(tensors, 2), w.shape[0]);
-    const HashParameters parameters = read_hash_parameters(tensors, 3, hash_, blocking);
-    void* y = output<uint8_t>(tensors, 0, output_shape(blocking.geometry));
-    const cuda::Execution own = execution(tensors, workspace.statistics);
-    cuda::FusedCall fused{element(), blocking, hash_, cluster_, gather_, parameters, x.data, bias, nullptr, y, sums()};
-    const size_t packed_bytes = packed_ ? 0 : cuda::packed_weights_bytes(element(), blocking);
-    const auto scratch = lease(own, packed_bytes + cuda::reuse_conv_scratch(own, fused), workspace.statistics);
-    if (!packed_) cuda::pack_weights(own, element(), blocking, w.data, scratch.data());
-    fused.packed_weights = packed_ ? packed_->data() : scratch.data();
-    const bool timed = stages_are_timed_ && !cuda::is_capturing(own.stream);
-    std::optional<cuda::DeviceScope> scope;
-    if (timed) scope.emplace(cuda::device_api(), device());  // as the stages are waited for
-    counted(blocking, workspace.statistics, [&] {
-      cuda::reuse_conv(own, fused, static_cast<char*>(scratch.data()) + packed_bytes,
-                       timed ? &workspace.statistics : nullptr);
-    });
-  }
-
-  ConvAttributes conv_;
-  HashAttributes hash_;
-  ClusterAttributes cluster_;
-  GatherAttributes gather_;
-  bool stages_are_timed_;
-  std::unique_ptr<cuda::DeviceMemory> packed_;  // constant weights
-};
-
 class CudaPool final : public CudaKernel {
  public:
   CudaPool(const KernelInfo* info, const CudaSetup& setup, PoolMode mode)
@@ -343,7 +163,7 @@ std::unique_ptr<Kernel> CudaKernelSource::make(OperatorName name, const KernelIn
     case OperatorName::kGather:
       return std::make_unique<CudaGather>(info, setup);
     case OperatorName::kReuseConv:
-      return std::make_unique<CudaReuseConv>(info, setup);
+      return make_cuda_reuse_conv(info, setup);
     case OperatorName::kMaxPool:
       return std::make_unique<CudaPool>(info, setup, PoolMode::kMax);
     case OperatorName::kAveragePool:

@@ -134,6 +134,14 @@ void check_weights(const TensorView& w, const ConvAttributes& conv, std::optiona
                               (in_channels ? std::to_string(*in_channels) : "unknown") + " channels");
 }
 
+void require_given(const TensorView& given, const ClusterAttributes& attributes, const Blocking& blocking) {
+  if (attributes.scope != Scope::kStatic) {
+    return checked::require(!has_elements(given), "given centroids are for scope static only");
+  }
+  require_rank(given, 3, "given");
+  require_shape(given, {blocking.num_blocks(), given.shape[1], blocking.sub_vector_length()}, "given");
+}
+
 Blocking blocking_of_weights(const ConvAttributes& conv, const TensorView& w) {
   return Blocking::of_any_size(conv, in_channels_of(w, conv), w.shape[0]);
 }

@@ -65,6 +65,12 @@ std::optional<TensorView> fixed_input(const KernelInfo* info, size_t index);
 // Returns the input if it is constant and present; an empty view otherwise.
 TensorView constant_input(const KernelInfo* info, size_t index);
 
+// Where the centroids of scope static are among ReuseConv's inputs.
+constexpr size_t kCentroids = 8;
+// Why a ReuseConv of scope static with other operands is refused.
+constexpr const char* kNotConstant =
+    "scope static needs W, bias, the parameters of the hash and centroids that are constant";
+
 // Whether there is something in a tensor: an absent operand before a present one is a tensor without elements.
 bool has_elements(const TensorView& tensor);
 
@@ -126,6 +132,9 @@ void check_weights(const TensorView& w, const ConvAttributes& conv, std::optiona
 
 // Output channels of a Gather's table, which is of rank 3.
 int64_t out_channels_of(const TensorView& table, const ConvAttributes& conv);
+
+// Throws std::invalid_argument unless Cluster's given centroids are [B, C, L] of scope static, or absent in another.
+void require_given(const TensorView& given, const ClusterAttributes& attributes, const Blocking& blocking);
 
 // A blocking that is right in all that packing weights needs, for an input of any size.
 Blocking blocking_of_weights(const ConvAttributes& conv, const TensorView& w);

@@ -74,14 +74,11 @@ class ClusterKernel final : public Kernel {
     const int64_t blocks = blocking.num_blocks();
     require_shape(codes, {blocks, blocking.vectors}, "codes");
     const TensorView given = input(tensors, 2);
-    checked::require(cluster_.scope == Scope::kStatic || !has_elements(given),
-                     "given centroids are for scope static only");
+    require_given(given, cluster_, blocking);
     const auto give_out = [&](const Clusters& clusters) { write(tensors, blocking, clusters); };
     if (cluster_.scope == Scope::kSession) {
       cluster(workspace, blocking, cluster_, *state_, x.as<float>(), codes.as<int64_t>(), give_out);
     } else if (cluster_.scope == Scope::kStatic) {
-      require_rank(given, 3, "given");
-      require_shape(given, {blocks, given.shape[1], blocking.sub_vector_length()}, "given");
       give_out(
           given_clusters(workspace, blocking, given.as<float>(), given.shape[1], x.as<float>(), codes.as<int64_t>()));
     } else {
@@ -157,21 +154,6 @@ class GatherKernel final : public Kernel {
   GatherAttributes gather_;
 };
 
-ReuseAttributes read_reuse_attributes(const AttributeSource& source) {
-  ReuseAttributes a{read_conv_attributes(source), read_hash_attributes(source), read_cluster_attributes(source),
-                    read_gather_attributes(source), parse_table_type(source.text("table").value_or("float"))};
-  const int64_t keep_tables = source.integer("keep_tables").value_or(1);
-  checked::require(keep_tables == 0 || keep_tables == 1,
-                   "keep_tables is " + std::to_string(keep_tables) + ", must be 0 or 1");
-  a.keep_tables = keep_tables == 1;
-  checked::require(a.cluster.scope != Scope::kSession || a.table == TableType::kFloat,
-                   "scope session adds to its tables from run to run: table must be float");
-  read_data_orders(source, a.conv);
-  return a;
-}
-
-constexpr size_t kCentroids = 8;  // of ReuseConv's inputs
-
 // Gives the plan the operands that it lacks, as far as `read(index)` returns them.
 template <typename Read>
 void complete(ReusePlan& plan, Allocator& memory, const Read& read) {
@@ -222,8 +204,7 @@ class ReuseConvKernel final : public Kernel {
         plan_(read_reuse_attributes(KernelAttributes(info))) {
     complete(plan_, memory_, [&](size_t index) { return fixed_input(info, index); });
     const Scope scope = plan_.attributes().cluster.scope;
-    checked::require(plan_.is_complete() || scope != Scope::kStatic,
-                     "scope static needs W, bias, the parameters of the hash and centroids that are constant");
+    checked::require(plan_.is_complete() || scope != Scope::kStatic, kNotConstant);
     checked::require(plan_.is_complete() || scope != Scope::kSession,
                      "scope session needs W, bias and the parameters of the hash that are constant");
     state_ = state_of(plan_.attributes().cluster, this->session(), node());

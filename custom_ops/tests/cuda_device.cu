@@ -37,6 +37,18 @@ class DeviceMachine {
 
   DeviceMachine() : launcher_({nullptr, false}, nullptr) {}
   cuda::DeviceLauncher& launcher() { return launcher_; }
+  template <typename T>
+  static void copy(T* to, const std::vector<T>& values) {
+    cuda::check(cudaMemcpy(to, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice),
+                "copying to the device");
+  }
+  template <typename T>
+  static std::vector<T> to_host(const T* from, int64_t count) {
+    std::vector<T> values(static_cast<size_t>(count));
+    cuda::check(cudaMemcpy(values.data(), from, values.size() * sizeof(T), cudaMemcpyDeviceToHost),
+                "copying from the device");
+    return values;
+  }
 
  private:
   cuda::DeviceLauncher launcher_;

@@ -37,6 +37,14 @@ class HostMachine {
 
   explicit HostMachine(BlockOrder order) : launcher_(order) {}
   cuda::HostLauncher& launcher() { return launcher_; }
+  template <typename T>
+  static void copy(T* to, const std::vector<T>& values) {
+    std::copy(values.begin(), values.end(), to);
+  }
+  template <typename T>
+  static std::vector<T> to_host(const T* from, int64_t count) {
+    return std::vector<T>(from, from + count);
+  }
 
  private:
   cuda::HostLauncher launcher_;

@@ -17,7 +17,7 @@ struct Settings {
   int64_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, pad_bottom, pad_right, dilation_h, dilation_w;
   int64_t group, layout, sub_vector_length, input_order, output_order;
   int64_t num_hashes, scope, metric, verify;
-  int64_t activation, mode, staged, order, path;
+  int64_t activation, mode, staged, order, path, table, keep_tables;
 };
 
 Blocking blocking_of(const Settings& s) {
@@ -50,8 +50,8 @@ __attribute__((visibility("default"))) int32_t reuse_cuda_host_conv(const Settin
                                                                     float capacity, const float* activation_params,
                                                                     const float* x, const float* w, const float* bias,
                                                                     const float* projections, const float* thresholds,
-                                                                    const int32_t* coordinates, float* y, char* message,
-                                                                    size_t message_size) {
+                                                                    const int32_t* coordinates, const float* centroids,
+                                                                    float* y, char* message, size_t message_size) {
   try {
     const Settings& s = *settings;
     CudaProblem p;
@@ -67,10 +67,16 @@ __attribute__((visibility("default"))) int32_t reuse_cuda_host_conv(const Settin
     p.x.assign(x, x + g.batch * g.in_channels * g.in_pixels());
     p.w.assign(w, w + g.out_channels * g.group_in_channels() * g.taps());
     if (bias != nullptr) p.bias.assign(bias, bias + g.out_channels);
+    p.table = static_cast<TableType>(s.table);
+    p.keep_tables = s.keep_tables != 0;
+    if (centroids != nullptr) {
+      p.centroids.assign(centroids, centroids + (p.blocking.num_blocks() << s.num_hashes) * s.sub_vector_length);
+    }
     RunStatistics statistics;
-    const auto run = s.staged != 0 ? run_cuda_staged : run_cuda_fused;
+    const auto mode = static_cast<CudaMode>(s.mode);
+    const auto order = static_cast<BlockOrder>(s.order);
     const std::vector<float> result =
-        run(p, static_cast<CudaMode>(s.mode), static_cast<BlockOrder>(s.order), statistics);
+        s.staged != 0 ? run_cuda_staged(p, mode, order, statistics) : run_cuda_fused(p, mode, order, statistics);
     std::copy(result.begin(), result.end(), y);
     return 0;
   } catch (const std::exception& error) {

@@ -22,6 +22,10 @@ struct CudaProblem {
   cuda::ActivationOperands activation;
   std::vector<float> x, w, bias;
   cuda::PathLimits limits = {};  // which kernels cluster
+  // Of scope static.
+  std::vector<float> centroids = {};
+  TableType table = TableType::kFloat;
+  bool keep_tables = true;
 };
 
 // Values as float16 has them.

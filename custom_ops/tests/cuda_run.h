@@ -1,12 +1,13 @@
 // Whole operators by the CUDA kernels, on a machine: the host (cuda_host.cc) or a GPU (cuda_device.cu).
 //
-// A machine has `launcher()` and Memory<T>: Memory(count) is poisoned, Memory(values) a copy; data(), to_host().
+// A machine has `launcher()` and Memory<T>: Memory(count) is poisoned, Memory(values) a copy; data(), to_host(). It
+// copies values to a place in such memory, and `count` values from there to_host().
 #pragma once
 
 #include <algorithm>
 #include <numeric>
 
-#include "../cuda/pipeline.h"
+#include "../cuda/static_conv.h"
 #include "../cuda/training_pipeline.h"
 #include "cuda_problem.h"
 
@@ -98,6 +99,44 @@ std::vector<float> run_fused_as(Machine& machine, const CudaProblem& p, RunStati
   return as_floats(y.to_host());
 }
 
+// Scope static: what is made once, and a run.
+template <typename Conv, typename Machine, typename T = typename Conv::Image>
+std::vector<float> run_static_as(Machine& machine, const CudaProblem& p, RunStatistics& statistics) {
+  const Conv conv(p.blocking, int64_t{1} << p.hash.num_hashes, p.keep_tables);
+  Arena measure(nullptr);
+  conv.take(measure);
+  Memory<Machine, char> memory(static_cast<int64_t>(measure.used()));
+  Arena arena(memory.data());
+  const auto own = conv.take(arena);
+  Memory<Machine, T> w(converted<T>(p.w)), bias(converted<T>(p.bias)), x(converted<T>(p.x));
+  machine.copy(own.centroids, converted<T>(p.centroids));
+  conv.prepare(machine.launcher(), own, w.data());
+  machine.copy(own.scales, conv.scales(machine.to_host(own.largest, conv.num_largest())));
+  conv.write_table(machine.launcher(), own);
+  const ConvGeometry& g = p.blocking.geometry;
+  Memory<Machine, T> y(g.rows() * g.out_channels);
+  Memory<Machine, int64_t> sums(std::vector<int64_t>(3));
+  HashMemory<Machine> hash(p);
+  Memory<Machine, char> scratch(static_cast<int64_t>(conv.scratch_bytes()));
+  conv.run(machine.launcher(), own,
+           {x.data(), p.bias.empty() ? nullptr : bias.data(), hash.operands(), p.activation, y.data(), sums.data()},
+           scratch.data());
+  count(statistics, sums.to_host());
+  return as_floats(y.to_host());
+}
+
+template <typename Machine>
+std::vector<float> run_static_on(Machine& machine, const CudaProblem& p, CudaMode mode, RunStatistics& statistics) {
+  using cuda::Half, cuda::StaticConv;
+  const bool int8 = p.table == TableType::kInt8;
+  if (mode == CudaMode::kHalf) {
+    return int8 ? run_static_as<StaticConv<Half, int8_t>>(machine, p, statistics)
+                : run_static_as<StaticConv<Half, Half>>(machine, p, statistics);
+  }
+  return int8 ? run_static_as<StaticConv<float, int8_t>>(machine, p, statistics)
+              : run_static_as<StaticConv<float, float>>(machine, p, statistics);
+}
+
 template <typename T, typename Product, typename Machine>
 std::vector<float> run_staged_as(Machine& machine, const CudaProblem& p, RunStatistics& statistics) {
   auto& launcher = machine.launcher();
@@ -108,18 +147,26 @@ std::vector<float> run_staged_as(Machine& machine, const CudaProblem& p, RunStat
   Memory<Machine, int64_t> codes(all), sums(std::vector<int64_t>(3));
   HashMemory<Machine> hash(p);
   cuda::run_hash(launcher, shape, hash.operands(), static_cast<const T*>(x.data()), codes.data());
-  const cuda::StagedCluster<T> cluster(p.blocking, p.cluster, 64, p.limits);
+  const bool is_static = p.cluster.scope == Scope::kStatic;
+  const cuda::StagedCluster<T> cluster(p.blocking, is_static ? ClusterAttributes{} : p.cluster, 64, p.limits);
+  const cuda::GivenClusters<T> known(p.blocking, is_static ? int64_t{1} << p.hash.num_hashes : 0);
+  const int32_t rows = is_static ? known.rows() : cluster.rows();
   Memory<Machine, int32_t> ids(all), counts(blocks);
-  Memory<Machine, T> centroids(blocks * cluster.rows() * shape.length);
-  Memory<Machine, char> scratch(static_cast<int64_t>(cluster.scratch_bytes()));
-  cluster.run(launcher, x.data(), codes.data(), ids.data(), centroids.data(), counts.data(), sums.data(),
+  Memory<Machine, T> centroids(blocks * rows * shape.length), given(converted<T>(p.centroids));
+  Memory<Machine, char> scratch(static_cast<int64_t>(is_static ? known.scratch_bytes() : cluster.scratch_bytes()));
+  if (is_static) {
+    known.run(launcher, x.data(), codes.data(), given.data(), ids.data(), centroids.data(), counts.data(), sums.data(),
               scratch.data());
-  const cuda::StagedProduct<T, Product> product(p.blocking, cluster.rows());
-  Memory<Machine, T> table(blocks * cluster.rows() * p.blocking.table_width());
+  } else {
+    cluster.run(launcher, x.data(), codes.data(), ids.data(), centroids.data(), counts.data(), sums.data(),
+                scratch.data());
+  }
+  const cuda::StagedProduct<T, Product> product(p.blocking, rows);
+  Memory<Machine, T> table(blocks * rows * p.blocking.table_width());
   Memory<Machine, char> packed(static_cast<int64_t>(product.scratch_bytes()));
   product.run(launcher, centroids.data(), counts.data(), w.data(), table.data(), packed.data());
   Memory<Machine, T> y(g.rows() * g.out_channels);
-  cuda::run_gather(launcher, shape, p.activation, static_cast<const T*>(table.data()), cluster.rows(), ids.data(),
+  cuda::run_gather(launcher, shape, p.activation, static_cast<const T*>(table.data()), rows, ids.data(),
                    p.bias.empty() ? nullptr : static_cast<const T*>(bias.data()), y.data());
   count(statistics, sums.to_host());
   return as_floats(y.to_host());
@@ -186,8 +233,23 @@ std::vector<float> run_gather_on(Machine& machine, const CudaProblem& p, CudaMod
 }
 
 template <typename Machine>
+CudaClusters run_given_clusters_on(Machine& machine, const CudaProblem& p, const std::vector<int64_t>& codes) {
+  const int64_t blocks = p.blocking.num_blocks();
+  const cuda::GivenClusters<float> clusters(p.blocking, int64_t{1} << p.hash.num_hashes);
+  Memory<Machine, float> x(p.x), given(p.centroids);
+  Memory<Machine, float> centroids(blocks * clusters.rows() * p.blocking.sub_vector_length());
+  Memory<Machine, int64_t> own_codes(codes);
+  Memory<Machine, int32_t> ids(blocks * p.blocking.vectors), counts(blocks);
+  Memory<Machine, char> scratch(static_cast<int64_t>(clusters.scratch_bytes()));
+  clusters.run(machine.launcher(), x.data(), own_codes.data(), given.data(), ids.data(), centroids.data(),
+               counts.data(), nullptr, scratch.data());
+  return {ids.to_host(), counts.to_host(), centroids.to_host(), clusters.rows()};
+}
+
+template <typename Machine>
 CudaClusters run_cluster_on(Machine& machine, const CudaProblem& p, const std::vector<int64_t>& codes) {
   const int64_t blocks = p.blocking.num_blocks();
+  if (p.cluster.scope == Scope::kStatic) return run_given_clusters_on(machine, p, codes);
   const cuda::StagedCluster<float> cluster(p.blocking, p.cluster, 64, p.limits);
   Memory<Machine, float> x(p.x), centroids(blocks * cluster.rows() * p.blocking.sub_vector_length());
   Memory<Machine, int64_t> own_codes(codes);
@@ -260,6 +322,7 @@ std::vector<float> run_pool_on(Machine& machine, const PoolAttributes& attribute
 
 template <typename Machine>
 std::vector<float> run_fused_on(Machine& machine, const CudaProblem& p, CudaMode mode, RunStatistics& statistics) {
+  if (p.cluster.scope == Scope::kStatic) return run_static_on(machine, p, mode, statistics);
   switch (mode) {
     case CudaMode::kStrict:
       return run_fused_as<cuda::StrictFused<float>>(machine, p, statistics);

@@ -24,7 +24,36 @@ CudaProblem cuda_problem(const Problem& p) {
           pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x,
           p.w,
           p.bias,
-          {}};
+          {},
+          p.centroids,
+          p.table,
+          p.keep_tables};
+}
+
+namespace {
+
+using Run = std::vector<float>(const CudaProblem&, CudaMode, BlockOrder, RunStatistics&);
+std::vector<float> run_as_nchw(Run* run, const Problem& p, CudaMode mode, BlockOrder order, RunStatistics* statistics) {
+  RunStatistics own;
+  std::vector<float> y = run(cuda_problem(p), mode, order, statistics == nullptr ? own : *statistics);
+  const ConvGeometry& g = p.blocking.geometry;
+  if (g.attributes.output_order == DataOrder::kNchw) return y;
+  return reordered(y, g.batch, g.out_pixels(), g.out_channels);
+}
+
+}  // namespace
+
+std::vector<float> run_cuda_fused(const Problem& p, CudaMode mode, BlockOrder order, RunStatistics* statistics) {
+  return run_as_nchw(run_cuda_fused, p, mode, order, statistics);
+}
+std::vector<float> run_cuda_staged(const Problem& p, CudaMode mode, BlockOrder order, RunStatistics* statistics) {
+  return run_as_nchw(run_cuda_staged, p, mode, order, statistics);
+}
+
+Problem rounded_to_half(const Problem& problem) {
+  Problem result = problem;
+  for (auto* values : {&result.x, &result.w, &result.bias, &result.centroids}) *values = rounded_to_half(*values);
+  return result;
 }
 
 void expect_near(const std::vector<float>& actual, const std::vector<float>& expected, double tolerance,

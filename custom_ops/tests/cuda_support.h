@@ -20,6 +20,15 @@ int cases();
 
 CudaProblem cuda_problem(const Problem& problem);
 
+// Y of the two forms in the order NCHW.
+std::vector<float> run_cuda_fused(const Problem& p, CudaMode mode, BlockOrder order,
+                                  RunStatistics* statistics = nullptr);
+std::vector<float> run_cuda_staged(const Problem& p, CudaMode mode, BlockOrder order,
+                                   RunStatistics* statistics = nullptr);
+
+// Rounds X, W, bias and centroids to float16.
+Problem rounded_to_half(const Problem& problem);
+
 // Fails unless the error of all values is small against the size of all values.
 void expect_near(const std::vector<float>& actual, const std::vector<float>& expected, double tolerance,
                  const char* what, int seed);

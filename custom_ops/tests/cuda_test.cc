@@ -11,29 +11,6 @@ namespace {
 
 using Order = BlockOrder;
 
-// Y of a form in the order NCHW.
-using Run = std::vector<float>(const CudaProblem&, CudaMode, Order, RunStatistics&);
-std::vector<float> run_as_nchw(Run* run, const Problem& p, CudaMode mode, Order order, RunStatistics* statistics) {
-  RunStatistics own;
-  std::vector<float> y = run(cuda_problem(p), mode, order, statistics == nullptr ? own : *statistics);
-  const ConvGeometry& g = p.blocking.geometry;
-  if (g.attributes.output_order == DataOrder::kNchw) return y;
-  return reordered(y, g.batch, g.out_pixels(), g.out_channels);
-}
-std::vector<float> run_cuda_fused(const Problem& p, CudaMode mode, Order order, RunStatistics* statistics = nullptr) {
-  return run_as_nchw(testing::run_cuda_fused, p, mode, order, statistics);
-}
-std::vector<float> run_cuda_staged(const Problem& p, CudaMode mode, Order order, RunStatistics* statistics = nullptr) {
-  return run_as_nchw(testing::run_cuda_staged, p, mode, order, statistics);
-}
-
-// Rounds X, W and bias to float16.
-Problem rounded_to_half(const Problem& problem) {
-  Problem result = problem;
-  for (auto* values : {&result.x, &result.w, &result.bias}) *values = testing::rounded_to_half(*values);
-  return result;
-}
-
 TEST(cuda_fused_equals_cpu) {
   for (int seed = 0; seed < cases(); ++seed) {
     std::mt19937 random(static_cast<unsigned>(5000 + seed));

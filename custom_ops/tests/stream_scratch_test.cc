@@ -1,4 +1,4 @@
-// Scratch memory of streams, and who waits for whom.
+// Scratch memory of streams, and who waits for whom; memory that nodes of equal content share.
 #include "../ort/stream_scratch.h"
 
 #include <atomic>
@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "../ort/static_memory.h"
 #include "test.h"
 
 namespace reuse::testing {
@@ -102,6 +103,25 @@ TEST(memory_that_a_stream_has_outgrown_stays) {
     EXPECT(scratch.lease(0, &g_streams[0], heap, 32).data() == large, << "the lock is free, the memory is there");
   }
   EXPECT(heap->held == 0);
+}
+
+TEST(nodes_of_equal_content_share_memory_until_the_last_is_gone) {
+  ort::StaticMemories memories;
+  const auto heap = std::make_shared<CountingHeap>();
+  int made = 0;
+  const auto make = [&] {
+    ++made;
+    return std::make_shared<const cuda::DeviceMemory>(heap, 16);
+  };
+  auto first = memories.get("a", make), second = memories.get("a", make);
+  EXPECT(first == second && made == 1);
+  EXPECT(memories.get("b", make) != first && made == 2);
+  EXPECT(heap->held == 1, << "nobody keeps what is of other content");
+  first.reset();
+  EXPECT(memories.get("a", make) == second && made == 2);
+  second.reset();
+  EXPECT(heap->held == 0);
+  EXPECT(memories.get("a", make) != nullptr && made == 3);
 }
 
 }  // namespace

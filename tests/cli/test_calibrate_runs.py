@@ -18,7 +18,7 @@ from reuse_compiler.report import ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
 
 Run = Callable[..., Result]
-FAILURE, USAGE, NO_GAIN = 1, 2, 3
+FAILURE, USAGE, NO_GAIN, OVER_BUDGET = 1, 2, 3, 4
 SAMPLES = 12
 
 
@@ -111,6 +111,34 @@ class TestRuns:
         assert [layer.name for layer in read.layers if layer.decision == "reuse"] == list(config.layers)
         if config.layers:
             assert read.verified_on == "6 runs of x [2, 3, 12, 12] from d.npz"
+
+
+@pytest.fixture
+def broken(data: Path) -> list[object]:
+    """Flags of a metric by which reuse loses all on the samples held out, which are those labelled 1, and nothing else.
+
+    Layers are chosen by operations: times, which differ from run to run, have no part in it.
+    """
+    [first] = np.random.default_rng(0).permutation(SAMPLES // 2)[:1]  # as calibration/samples.py deals the runs out
+    np.save(data.with_name("l.npy"), (np.arange(SAMPLES) // 2 == first).astype(np.int64))
+    script = data.with_name("score.py")
+    script.write_text(
+        "def f(expected, actual, labels):\n"
+        "    return 0.0 if labels.any() and any((expected[n] != actual[n]).any() for n in expected) else 1.0\n"
+    )
+    return ["--labels", data.with_name("l.npy"), "--metric", f"python:{script}:f"]
+
+
+class TestBrokenBudget:
+    def test_calibration_has_an_exit_code_of_its_own(
+        self, calibrate: Run, model: Path, data: Path, broken: list[object]
+    ) -> None:
+        flags = [*broken, *QUICK, "--objective", "operations", "--holdout", 0.1]
+        result = calibrate(model, "--data", data, *flags)
+        assert result.exit_code == OVER_BUDGET, (result.stdout, result.stderr)
+        assert "on the held-out data the accuracy budget is not kept" in result.stderr
+        assert "MORE THAN THE BUDGET ALLOWS" in result.stdout
+        assert ReuseConfig.load(model.with_name("net.reuse.json")).layers
 
 
 class TestFiles:

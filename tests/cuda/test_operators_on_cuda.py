@@ -16,7 +16,7 @@ from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvSpec, DataOrder, Layout
 from tests.comparison import assert_close
 from tests.cuda.running import cuda_session, rounded, run_cuda
-from tests.custom_ops.cases import Case, cases
+from tests.custom_ops.cases import Case, cases, static_cases
 from tests.running import run_kernels, run_reference
 from tools.gpu_check.models import in_half
 
@@ -44,6 +44,25 @@ def test_tf32_is_near_the_reference(case: Case) -> None:
     x = case.data()[0]
     reference = run_reference(case.model("fused"), x)
     assert_close(run_cuda(case.model("fused"), x, tf32=True), reference, rtol=HALF, what=f"TF32, {case}")
+
+
+@quick
+@given(case=static_cases(most_hashes=6), tf32=st.booleans())
+def test_static_has_the_bits_of_the_reference(case: Case, tf32: bool) -> None:
+    note(repr(case))
+    x = case.data()[0]
+    np.testing.assert_array_equal(run_cuda(case.model("fused"), x, tf32=tf32), run_reference(case.model("fused"), x))
+    staged = case.model("staged")
+    assert_close(run_cuda(staged, x), run_reference(staged, x), what=f"staged, {case}")
+
+
+@quick
+@given(case=static_cases(most_hashes=6))
+def test_static_in_half_is_near_the_reference(case: Case) -> None:
+    x = case.data()[0].astype(np.float16)
+    reference = run_reference(rounded(case.model("fused")), x.astype(np.float32))
+    actual = run_cuda(in_half(case.model("fused")), x).astype(np.float32)
+    assert_close(actual, reference, rtol=HALF, what=f"float16, {case}")
 
 
 @pytest.mark.parametrize("lowering", ["fused", "staged"])

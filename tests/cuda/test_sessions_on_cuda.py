@@ -37,6 +37,36 @@ def test_a_captured_graph_follows_its_input(family: str, lowering: str) -> None:
         np.testing.assert_array_equal(run(x), run_cuda(model, x), err_msg=f"seed {seed}")
 
 
+@pytest.mark.parametrize("keep_tables", [True, False])
+@pytest.mark.parametrize("table", ["float", "int8"])
+def test_a_captured_graph_of_a_static_layer_follows_its_input(table: str, keep_tables: bool) -> None:
+    case = replace(CASE, scope="static", table=table, keep_tables=keep_tables)
+    model = case.model("fused", dynamic=False)
+    run = DeviceRun(cuda_session(model, cuda_graph=True), case.data()[0], OUTPUT)
+    for seed in range(4):
+        x = replace(case, seed=seed, spoiled=seed % 2 * 5).data()[0]
+        np.testing.assert_array_equal(run(x), run_kernels(model, x), err_msg=f"seed {seed}")
+
+
+def test_sessions_share_static_tables_and_count_for_themselves() -> None:
+    """The tables outlive the session that made them, as long as another one has them."""
+    case = replace(CASE, scope="static", spoiled=3)
+    model, x = case.model("fused"), case.data()[0]
+    sessions = [cuda_session(model) for _ in range(2)]
+    expected = sessions[0].run(None, {"X": x})[0]
+    del sessions[0]
+    np.testing.assert_array_equal(sessions[0].run(None, {"X": x})[0], expected)
+    node = reuse_compiler.statistics(sessions[0])[0]
+    own = int((~np.isfinite(x).reshape(4, 2, 16, -1).all(axis=2)).sum())
+    assert (node.runs, node.clusters, node.guarded, node.tf32) == (1, 2 * 2**8 + own, own, None)
+
+
+@pytest.mark.parametrize("lowering", ["fused", "staged"])
+def test_scope_session_is_refused_when_the_session_is_made(lowering: str) -> None:
+    with pytest.raises(Exception, match="scope session has no CUDA kernel: give the node to the CPU provider"):
+        cuda_session(replace(CASE, scope="session").model(lowering))
+
+
 def test_replays_of_a_graph_are_counted() -> None:
     session = cuda_session(CASE.model("fused", dynamic=False), cuda_graph=True)
     run = DeviceRun(session, CASE.data()[0], OUTPUT)

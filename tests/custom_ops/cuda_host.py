@@ -64,10 +64,10 @@ def run(
         *g.kernel, *g.strides, *g.pads, *g.dilations, g.group,
         ("patch", "channel").index(case.layout), case.sub_vector_length,
         ("nchw", "nhwc").index(case.input_order), ("nchw", "nhwc").index(case.output_order),
-        case.num_hashes, ("image", "batch").index(case.scope),
+        case.num_hashes, ("image", "batch", "session", "static").index(case.scope),
         ("euclidean", "angular").index(case.metric), int(FAMILIES[case.family].lossless),
         kind, MODES.index(mode), int(lowering == "staged"), ORDERS.index(order),
-        PATHS.index(path),
+        PATHS.index(path), ("float", "int8").index(case.table), int(case.keep_tables),
     ]  # fmt: skip
     rows = (g.out_height, g.out_width)
     shape = (g.batch, g.out_channels, *rows) if case.output_order == "nchw" else (g.batch, *rows, g.out_channels)
@@ -75,6 +75,7 @@ def run(
     parameters = dict(case.parameters().items())
     arrays: list[NDArray[Any] | None] = [own_x if x is None else x, w, bias if case.bias else None]
     arrays += [parameters[name] for name in ("projections", "thresholds", "coordinates")]
+    arrays += [case.centroids() if case.scope == "static" else None]
     kept = [None if array is None else np.ascontiguousarray(array) for array in arrays]
     message = ctypes.create_string_buffer(500)
     status = load().reuse_cuda_host_conv(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from reuse_compiler.benchmark.case import ConvCase, make_case
+from reuse_compiler.benchmark.case import BenchScope, ConvCase, make_case
 from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
 from reuse_compiler.benchmark.peaks import measure_peaks
 from reuse_compiler.benchmark.report import StageTimes, describe_machine
@@ -31,11 +31,14 @@ class Goal:
     """Clusters per block, where the row says them instead of r_c."""
     batch: int = 1
     table: TableType = "float"
+    scope: BenchScope = "batch"
 
     @property
     def setting(self) -> str:
         amount = f"r_c {self.remaining_ratio:.2f}" if self.clusters is None else f"{self.clusters} clusters per block"
-        return f"L={self.sub_vector_length}, {amount}" + ("" if self.table == "float" else f", {self.table} tables")
+        scope = "" if self.scope == "batch" else f", {self.scope}"
+        table = "" if self.table == "float" else f", {self.table} tables"
+        return f"L={self.sub_vector_length}, {amount}{scope}{table}"
 
     @property
     def layer(self) -> str:
@@ -53,6 +56,7 @@ class Goal:
             sub_vector_length=self.sub_vector_length,
             remaining_ratio=ratio,
             table=self.table,
+            scope=self.scope,
         )
 
 

@@ -153,10 +153,13 @@ def measure_layer(
         other = bind(fused, x, shape, None if outputs else run)
         found = time_both(run, other, repeats)
         ran = statistics(other.session)[0].tf32  # what the node itself says
-        if ran is not (None if smoke or mode.half else mode.tf32):
+        static = layer.case.scope == "static"  # without products that TF32 could round
+        if ran is not (None if smoke or mode.half or static else mode.tf32):
             raise RuntimeError(f"told {mode.as_dict()['told']}, the node says that it ran with TF32: {ran}")
         if outputs:
             found |= outputs.compare(mode.name, run.output, other.output)
+            if static:
+                found.get("differs_from_float32", {}).pop("reuse", None)
         if not mode.graph:
             stages = stages_of(fused, x, shape, max(1, repeats // 3), beside=other)["conv"]
             found |= {"r_c": stages.pop("r_c"), "guarded": stages.pop("guarded"), "scratch": stages.pop("scratch")}

@@ -10,6 +10,8 @@
 
 namespace reuse::cuda {
 
+class CopyStream;
+
 // Element type of images, weights, centroids and tables. Hash parameters are float32, sums always are.
 enum class Element { kFloat, kHalf };
 
@@ -37,8 +39,8 @@ struct FusedCall {
   const GatherAttributes& gather;
   HashParameters parameters;
   const void* x;
-  const void* bias;  // or null
-  const void* packed_weights;
+  const void* bias;      // or null
+  const void* prepared;  // by pack_weights, or, with scope static, by make_static
   void* y;
   int64_t* statistics;  // [3]: clusters, guarded vectors and runs are added; or null
 };
@@ -52,6 +54,28 @@ void pack_weights(const Execution& execution, Element element, const Blocking& b
 size_t reuse_conv_scratch(const Execution& execution, const FusedCall& call);
 void reuse_conv(const Execution& execution, const FusedCall& call, void* scratch, RunStatistics* times);
 
+// What a ReuseConv of scope static has instead of clusters that it finds (docs/operators.md, Static tables).
+struct StaticSettings {
+  TableType type;
+  bool keep;         // from run to run, instead of making them in each
+  int64_t clusters;  // 2^H
+};
+
+// Bytes of what is made once, and how many of them are tables; the blocking may be of an input of any size.
+struct StaticBytes {
+  size_t all;
+  int64_t tables;
+};
+StaticBytes static_bytes(Element element, const Blocking& blocking, const StaticSettings& tables);
+// Makes it, in `memory`, and waits for it. Throws std::invalid_argument for centroids that are not finite, or if there
+// can be no tables of that type.
+void make_static(CopyStream& stream, Element element, const Blocking& blocking, const StaticSettings& tables,
+                 const void* weights, const void* centroids, void* memory);
+// ReuseConv of scope static, as reuse_conv.
+size_t static_conv_scratch(const FusedCall& call, const StaticSettings& tables);
+void static_conv(const Execution& execution, const FusedCall& call, const StaticSettings& tables, void* scratch,
+                 RunStatistics* times);
+
 void hash(const Execution& execution, Element element, const Blocking& blocking, const HashAttributes& attributes,
           const HashParameters& parameters, const void* x, int64_t* codes);
 
@@ -61,6 +85,13 @@ size_t cluster_scratch(Element element, const Blocking& blocking, const ClusterA
 void cluster(const Execution& execution, Element element, const Blocking& blocking, const ClusterAttributes& attributes,
              const void* x, const int64_t* codes, int32_t* ids, void* centroids, int32_t* counts, int64_t* statistics,
              void* scratch);
+
+// Cluster of scope static, whose centroids are `given` [B, C, L]. A code of none of them gets id -1.
+int64_t given_rows(const Blocking& blocking, int64_t clusters);
+size_t given_scratch(Element element, const Blocking& blocking, int64_t clusters);
+void given_clusters(const Execution& execution, Element element, const Blocking& blocking, const void* given,
+                    int64_t clusters, const void* x, const int64_t* codes, int32_t* ids, void* centroids,
+                    int32_t* counts, int64_t* statistics, void* scratch);
 
 size_t centroid_gemm_scratch(Element element, const Blocking& blocking);
 void centroid_gemm(const Execution& execution, Element element, const Blocking& blocking, const void* centroids,

@@ -192,6 +192,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 def main(
     samples: Annotated[int, Field(ge=2 * BATCH), Flag("Training images to fit to; whole hundreds count.")] = 1400,
     held_out: Annotated[int, Field(ge=1), Flag("Test images to judge by.")] = 5000,
+    scopes: Annotated[list[str] | None, Flag("Only these clusters; repeat it for both.", name="--scope")] = None,
     json_file: JsonFile = None,
     log_level: Logging = "warning",
 ) -> None:
@@ -203,7 +204,8 @@ def main(
     model = builders.trained(NETWORK)
     with logging_to(console, log_level), ProgressBars(console) as progress:
         judge = Judge.of(model, preprocessing.CIFAR10(others), labels)
-        layers, lines = measure(model, FIRST_LAYER, preprocessing.CIFAR10(photos), judge, FORMS, progress)
+        forms = [form for form in FORMS if not scopes or form.scope in scopes]
+        layers, lines = measure(model, FIRST_LAYER, preprocessing.CIFAR10(photos), judge, forms, progress)
     known = reuse_compiler.env()
     results = Results(
         processor=known.processor,

@@ -56,7 +56,7 @@ def test_statistics_correct_mean_and_deviation_only() -> None:
 @pytest.mark.parametrize("output, features, refit", [("relative", 1.0, 50), ("relative", 0.0, 0), ("kl", 1.0, 0)])
 def test_distillation_comes_closer_to_the_original(output: Any, features: float, refit: int) -> None:
     teacher, student, batches = converted(images=640)
-    options = TuneOptions(steps=60, rate=3e-4, reconstruct="none", output=output, features=features, refit_every=refit)
+    options = TuneOptions(steps=120, rate=3e-4, reconstruct="none", output=output, features=features, refit_every=refit)
     report = tune(student, batches, teacher, options)
     assert report.kept == "tuned"
     assert report.loss_tuned < 0.97 * report.loss_as_is

@@ -3,6 +3,7 @@
 // Prints nanoseconds per item, what that is in operations or bytes per second, and as JSON with the argument --json.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -13,6 +14,7 @@
 #include "../cpu/simd/kernels.h"
 #include "../cpu/tile.h"
 #include "reuse/hash_family.h"
+#include "reuse/workers.h"
 
 namespace reuse::bench {
 namespace {
@@ -113,6 +115,44 @@ void hashing(Report& report) {
              [&] { k.all_finite_rows(values.data(), kLength, kLength, kTileVectors, finite.data()); });
 }
 
+// Family `learned` as layers have it, once with thresholds on a grid, where all of a level's nodes differ, and once
+// with others: a walk by bytes and one from node to node.
+void trees(Report& report) {
+  AlignedAllocator allocator;
+  constexpr int64_t kNodes = (1 << kHashes) - 1, kTiles = 16;
+  for (const int64_t length : {4, 8, 16, 32}) {
+    for (const bool rotated : {false, true}) {
+      if (rotated && length != 8) continue;
+      const auto drawn = random_values<float>(static_cast<size_t>(length * kTileVectors * kTiles), -1.0f, 1.0f);
+      Buffer<float> values(allocator, drawn.size());  // tiles begin with a cache line
+      std::copy(drawn.begin(), drawn.end(), values.data());
+      const auto rotation = random_values<float>(static_cast<size_t>(length * length), -1.0f, 1.0f);
+      const auto coordinates = random_values<int32_t>(kNodes, 0, static_cast<int32_t>(length));
+      for (const bool on_grid : {true, false}) {
+        auto thresholds = random_values<float>(kNodes, -1.0f, 1.0f);
+        if (on_grid) {
+          for (float& threshold : thresholds) threshold = std::nearbyint(threshold * 120.0f) / 128.0f;
+        }
+        const auto encoder = find_hash_family("learned").encoder(
+            allocator, {rotated ? rotation.data() : nullptr, thresholds.data(), coordinates.data()},
+            {1, length, kHashes});
+        Buffer<float> scratch(allocator, static_cast<size_t>(encoder->scratch_floats()));
+        std::vector<uint8_t> codes(kTileVectors);
+        const std::string unit =
+            "vector, L=" + std::to_string(length) + (rotated ? ", rotated" : "") + ", H=8; elements";
+        const double vectors = kTileVectors * kTiles;
+        report.add(
+            on_grid ? "tree_bytes" : "tree_floats", vectors, vectors * static_cast<double>(length), unit.c_str(), [&] {
+              for (int64_t t = 0; t < kTiles; ++t) {
+                const float* own = values.data() + t * kTileVectors * length;
+                encoder->narrow_codes({own, kTileVectors, length, kTileVectors}, 0, scratch.data(), codes.data());
+              }
+            });
+      }
+    }
+  }
+}
+
 void members(Report& report) {
   const auto values = random_values<float>(simd::kMemberStrip * kTileVectors, -1.0f, 1.0f);
   const auto ids = random_values<int32_t>(kTileVectors, 0, static_cast<int32_t>(kClusters));
@@ -194,6 +234,14 @@ void gathering(Report& report) {
     k.add_taps_int8({&int8_block, 1, width, kChannels, kChannels}, row, scale.data(), {nullptr, 0, true},
                     {sums.data(), kChannels, true});
   });
+  auto offsets = random_values<uint16_t>(3 * (kWidth + 2), 0, static_cast<uint16_t>(kClusters));
+  for (uint16_t& offset : offsets) offset = static_cast<uint16_t>(offset * width / simd::kOffsetUnit);
+  const simd::StaticRow stretch{0, kWidth + 2, 3, 3, 1, 1, 1, kWidth};
+  const simd::StaticBlock static_block{bytes.data(), offsets.data()};
+  report.add("add_static_int8", adds, adds, "add, random rows; bytes", [&] {
+    k.add_static_int8({&static_block, 1, kChannels, false, {}, {}}, stretch, {nullptr, 0, true},
+                      {sums.data(), kChannels, true, scale.data()});
+  });
   const double outputs = static_cast<double>(kWidth * kChannels);
   report.add("write_output", outputs, 4.0 * outputs, "element with bias and Relu; bytes", [&] {
     k.write_output({sums.data(), kChannels, false}, kWidth,
@@ -237,6 +285,7 @@ void loading(Report& report) {
 int main(int argc, char** argv) {
   reuse::bench::Report report(argc > 1 && std::strcmp(argv[1], "--json") == 0);
   reuse::bench::hashing(report);
+  reuse::bench::trees(report);
   reuse::bench::members(report);
   reuse::bench::windows(report);
   reuse::bench::tables(report);

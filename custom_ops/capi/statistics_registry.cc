@@ -37,9 +37,10 @@ void write_node(std::ostream& out, const std::string& node, const NodeStatistics
       << ",\"blocks\":" << t.blocks << ",\"rows\":" << t.rows << ",\"vectors\":" << t.vectors
       << ",\"clusters\":" << t.clusters << ",\"guarded\":" << t.guarded << ",\"known\":" << t.known
       << ",\"last_reuse_rate\":" << statistics.last_reuse_rate << ",\"kept_clusters\":" << kept.clusters
-      << ",\"state_bytes\":" << kept.bytes << ",\"table_bytes\":" << t.table_bytes << ",\"seconds\":{\"hash\":" << seconds(t.hash_ns)
-      << ",\"cluster\":" << seconds(t.cluster_ns) << ",\"gemm\":" << seconds(t.gemm_ns)
-      << ",\"gather\":" << seconds(t.gather_ns) << "},\"scratch_bytes\":" << t.scratch_bytes << "}";
+      << ",\"state_bytes\":" << kept.bytes << ",\"table_bytes\":" << t.table_bytes
+      << ",\"seconds\":{\"hash\":" << seconds(t.hash_ns) << ",\"cluster\":" << seconds(t.cluster_ns)
+      << ",\"gemm\":" << seconds(t.gemm_ns) << ",\"gather\":" << seconds(t.gather_ns)
+      << "},\"scratch_bytes\":" << t.scratch_bytes << "}";
 }
 
 void add_to(RunStatistics& t, const RunStatistics& run) {

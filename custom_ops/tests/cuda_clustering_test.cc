@@ -152,6 +152,23 @@ TEST(cuda_small_and_large_numbering_meet) {
   }
 }
 
+// Centroids of a block that take three groups, of which the last has few: 2,475 vectors, hardly any two alike.
+TEST(cuda_means_of_many_clusters_are_put_together) {
+  for (const Metric metric : {Metric::kEuclidean, Metric::kAngular}) {
+    std::mt19937 random(25000);
+    Problem p = channel_problem(random, "sign", 16, 16, 24, 9, 25);
+    p.cluster.metric = metric;
+    const CudaProblem own = cuda_problem(p);
+    const auto plan = cuda::StrictFused<float>::plan(own.blocking, own.hash, own.cluster);
+    EXPECT(plan.numbering.is_small && !plan.by_slot);
+    RunStatistics statistics;
+    run_fused(p, 1, &statistics);
+    const int64_t rows = cuda::MeansKernel<float, float>::kRows;
+    EXPECT(statistics.clusters > 2 * rows && statistics.clusters < 3 * rows, << statistics.clusters);
+    expect_cpus(p, kUsual, 1e-5, 2);
+  }
+}
+
 // 1,449 vectors in one block: a sample has 16 of every 90.
 Problem sampled_problem() {
   std::mt19937 random(24000);

@@ -85,6 +85,26 @@ TEST(codes_clusters_and_centroids_have_the_same_bits_on_every_machine) {
   }
 }
 
+TEST(static_layers_have_the_same_bits_on_every_machine) {
+  struct Expected {
+    TableType table;
+    uint64_t digest;
+  };
+  for (const Expected& expected :
+       {Expected{TableType::kFloat, 0x2E4BA3837D11E6F5ull}, {TableType::kInt8, 0xEF26E9C3A03FE35Cull}}) {
+    std::mt19937 random(5);
+    Problem p = fractions(random, "learned", Metric::kEuclidean);
+    p.cluster.scope = Scope::kStatic;
+    p.table = expected.table;
+    p.centroids.resize(static_cast<size_t>((p.blocking.num_blocks() << p.hash.num_hashes) * 20));
+    draw_fractions(random, p.centroids);
+    const std::vector<float> y = run_fused(p, 2);
+    Digest digest;
+    digest.add(y.data(), static_cast<int64_t>(y.size()));
+    EXPECT(digest.value() == expected.digest, << "the digest is " << std::hex << digest.value());
+  }
+}
+
 TEST(projections_have_the_same_bits_on_every_machine) {
   constexpr int64_t kVectors = 2 * simd::kLanes, kLength = 9, kHashes = 7;
   std::mt19937 random(9);

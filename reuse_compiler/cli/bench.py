@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +16,7 @@ from reuse_compiler.benchmark.case import BenchFamily, BenchScope, Order, Pads, 
 from reuse_compiler.cli.command import (
     Command,
     CommandGroup,
+    LogLevel,
     logging_to,
     run_program,
     stderr_console,
@@ -29,6 +30,9 @@ from reuse_compiler.options import CustomOpLibraries, Seed, Shapes, Threads
 from reuse_compiler.paths import real_path
 from reuse_compiler.reuse.config import TableType
 from reuse_compiler.runtime import ProviderName
+
+if TYPE_CHECKING:
+    from reuse_compiler.benchmark.report import ModelComparison
 
 HELP = """\
 Measure reuse beside onnxruntime without it.
@@ -171,11 +175,9 @@ def conv(
     print_conv(report, stdout_console())
 
 
-@app.command(cls=Command)
-@with_flags
-def model(
-    first: Annotated[Path, typer.Argument(metavar="A.onnx", help="The model to compare with.", show_default=False)],
-    second: Annotated[Path, typer.Argument(metavar="B.onnx", help="The other one.", show_default=False)],
+class Comparison(BaseModel):
+    """What two models are compared on, and how: what `compare_models` takes, and the libraries that they need."""
+
     data: Annotated[
         Path | None,
         Flag(
@@ -184,14 +186,36 @@ def model(
             metavar="PATH",
             default="random numbers",
         ),
-    ] = None,
-    shapes: Shapes = {},  # noqa: B006 (the function gets a copy)
-    custom_op_libraries: CustomOpLibraries = [],  # noqa: B006 (likewise)
+    ] = None
+    shapes: Shapes = Field(default_factory=dict)
+    custom_op_libraries: CustomOpLibraries = Field(default_factory=list)
+    threads: Threads = 1
+    repeats: Repeats = 9
+    seed: Seed = 0
+
+    def measure(
+        self, first: Path, second: Path, json_file: Path | None, log_level: LogLevel, noises: Sequence[float]
+    ) -> list[ModelComparison]:
+        """Compares two models with each noise."""
+        from reuse_compiler.benchmark.models import compare_models
+        from reuse_compiler.runtime import with_libraries
+
+        options = dict(self)
+        libraries = options.pop("custom_op_libraries")
+        check_json(json_file, first, second, data=self.data, libraries=libraries)
+        console = stderr_console()
+        with logging_to(console, log_level), ProgressBars(console) as progress, with_libraries(libraries):
+            return [compare_models(first, second, noise=noise, progress=progress, **options) for noise in noises]
+
+
+@app.command(cls=Command)
+@with_flags
+def model(
+    first: Annotated[Path, typer.Argument(metavar="A.onnx", help="The model to compare with.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="B.onnx", help="The other one.", show_default=False)],
+    comparison: Comparison,
     provider: OnProvider = "cpu",
     tf32: Tf32 = True,
-    threads: Threads = 1,
-    repeats: Repeats = 9,
-    seed: Seed = 0,
     json_file: JsonFile = None,
     log_level: Logging = "warning",
 ) -> None:
@@ -199,21 +223,10 @@ def model(
 
     The models must take the same inputs; outputs of the same name are compared.
     """
-    from reuse_compiler.benchmark.models import compare_models
     from reuse_compiler.benchmark.printing import print_comparison
-    from reuse_compiler.runtime import with_libraries
 
-    check_json(json_file, first, second, data=data, libraries=custom_op_libraries)
-    console = stderr_console()
-    with (
-        logging_to(console, log_level),
-        ProgressBars(console) as progress,
-        _running_on(provider, tf32),
-        with_libraries(custom_op_libraries),
-    ):
-        report = compare_models(
-            first, second, data=data, shapes=shapes, threads=threads, repeats=repeats, seed=seed, progress=progress
-        )
+    with _running_on(provider, tf32):
+        [report] = comparison.measure(first, second, json_file, log_level, [0.0])
     write_json(report, json_file)
     print_comparison(report, stdout_console())
 
@@ -223,17 +236,10 @@ def model(
 def worst(
     first: Annotated[Path, typer.Argument(metavar="A.onnx", help="The original.", show_default=False)],
     second: Annotated[Path, typer.Argument(metavar="B.onnx", help="The compiled model.", show_default=False)],
-    data: Annotated[
-        Path | None, Flag("Inputs to measure on, as for `reuse-bench model`.", metavar="PATH", default="random numbers")
-    ] = None,
+    comparison: Comparison,
     noise: Annotated[
         float, Field(gt=0.0, le=1.0), Flag("What is added so that nothing repeats, in standard deviations of the data.")
     ] = 1e-3,
-    shapes: Shapes = {},  # noqa: B006 (the function gets a copy)
-    custom_op_libraries: CustomOpLibraries = [],  # noqa: B006 (likewise)
-    threads: Threads = 1,
-    repeats: Repeats = 9,
-    seed: Seed = 0,
     json_file: JsonFile = None,
     log_level: Logging = "warning",
 ) -> None:
@@ -242,28 +248,10 @@ def worst(
     Reuse is decided when a model is compiled. Where the vectors of a run's input are all different, it pays for hashing
     and gains nothing: this says how much.
     """
-    from reuse_compiler.benchmark.models import compare_models
     from reuse_compiler.benchmark.printing import print_worst
     from reuse_compiler.benchmark.report import WorstCase
-    from reuse_compiler.runtime import with_libraries
 
-    check_json(json_file, first, second, data=data, libraries=custom_op_libraries)
-    console = stderr_console()
-    with logging_to(console, log_level), ProgressBars(console) as progress, with_libraries(custom_op_libraries):
-        given, noisy = (
-            compare_models(
-                first,
-                second,
-                data=data,
-                shapes=shapes,
-                threads=threads,
-                repeats=repeats,
-                seed=seed,
-                noise=each,
-                progress=progress,
-            )
-            for each in (0.0, noise)
-        )
+    given, noisy = comparison.measure(first, second, json_file, log_level, [0.0, noise])
     report = WorstCase(as_given=given, without_repeats=noisy)
     write_json(report, json_file)
     print_worst(report, stdout_console())

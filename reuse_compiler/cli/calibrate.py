@@ -11,7 +11,9 @@ from rich.console import Console
 
 from reuse_compiler.calibration.options import DATA, CalibrationOptions
 from reuse_compiler.cli.command import (
+    BUDGET_BROKEN,
     INTERRUPTED,
+    NO_GAIN,
     Command,
     logging_to,
     print_error,
@@ -23,9 +25,7 @@ from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
 from reuse_compiler.flags import Flag
 from reuse_compiler.reports.calibration_table import print_calibration
-from reuse_compiler.reports.calibration_words import is_success
-
-NOTHING_FASTER = 3
+from reuse_compiler.reports.calibration_words import breaks_budget, is_success
 
 HELP = """\
 Find out, from samples, which convolutions of a model should reuse results, and how.
@@ -57,8 +57,9 @@ EXAMPLES = """
   reuse-calibrate net.onnx --data reader.py:load_data --metric python:score.py:f1
       your own data reader (onnxruntime's CalibrationDataReader) and your own metric
 
-[bold]Exit codes[/bold]  0 settings found, 3 nothing that makes the model faster (the configuration is written all
-            the same), 2 wrong usage or configuration, 1 failure, 130 interrupted (--resume goes on)
+[bold]Exit codes[/bold]  0 settings found, 3 nothing that makes the model faster, 4 more lost on the samples held out
+            than the budget allows (with 3 and 4 the configuration is written all the same), 2 wrong usage or
+            configuration, 1 failure, 130 interrupted (--resume goes on)
 """
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
@@ -88,7 +89,8 @@ def calibrate(
         Path | None,
         WRITE,
         Flag(
-            "Write all that was decided and measured into this folder: report.json, and report.html to look at.",
+            "Write all that was decided and measured into this folder: report.json, and report.html to look at. "
+            "(reuse-compile, which has no page, takes a file.)",
             metavar="DIR",
         ),
     ] = None,
@@ -118,8 +120,10 @@ def calibrate(
         print_error("interrupted; the same command with --resume goes on from here")
         raise typer.Exit(INTERRUPTED) from error
     print_calibration(result, Console(), report)
+    if breaks_budget(result):
+        raise typer.Exit(BUDGET_BROKEN)
     if not is_success(result):
-        raise typer.Exit(NOTHING_FASTER)
+        raise typer.Exit(NO_GAIN)
 
 
 def _batched(options: CalibrationOptions, batch: int, model: Path) -> CalibrationOptions:

@@ -25,7 +25,7 @@ from reuse_compiler.reports.printable import printable
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-FAILURE, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+FAILURE, USAGE, NO_GAIN, BUDGET_BROKEN, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 
 PIPE_WIDTH = 300
 """Columns of a table that goes to a file or another program: more than any needs."""

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from reuse_compiler.calibration.options import AtLeast, CalibrationOptions, MaxDrop, MetricName
 from reuse_compiler.calibration.report import CalibrationReport
-from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console
+from reuse_compiler.cli.command import BUDGET_BROKEN, NO_GAIN, Command, logging_to, run_program, stderr_console
 from reuse_compiler.cli.flags import WRITE, Env, Labels, Logging, Overwrite, Version
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import ProgressBars
@@ -21,9 +21,8 @@ from reuse_compiler.options import CHECK, CompileOptions, Threads
 from reuse_compiler.paths import real_path
 from reuse_compiler.report import ModelReport
 from reuse_compiler.reports.calibration_table import print_calibration
+from reuse_compiler.reports.calibration_words import breaks_budget
 from reuse_compiler.reports.compilation_table import print_report
-
-NOTHING_REWRITTEN = 3
 
 HELP = """\
 Make the convolutions of an ONNX model reuse results.
@@ -64,8 +63,9 @@ EXAMPLES = """
   session = reuse_compiler.session("net.reuse.onnx")
   outputs = session.run(None, {"images": images})
 
-[bold]Exit codes[/bold]  0 rewritten, 3 nothing to rewrite (the result is written all the same),
-            2 wrong usage or configuration, 1 failure, 130 interrupted
+[bold]Exit codes[/bold]  0 rewritten, 3 nothing to rewrite, 4 a calibration lost more on the samples held out than the
+            budget allows (with 3 and 4 the result is written all the same), 2 wrong usage or configuration,
+            1 failure, 130 interrupted
 """
 CALIBRATION = Panel("Calibration (all that reuse-calibrate does, with its defaults)", 3)
 NEEDS_SAMPLES = Conflict("without --calibration-data")
@@ -117,7 +117,13 @@ def compile_model(
     dry_run: Annotated[bool, WRITE, Flag("Print what would be done; run and write nothing.")] = False,
     overwrite: Overwrite = False,
     report: Annotated[
-        Path | None, WRITE, Flag("Write all that was decided and measured as JSON.", metavar="FILE")
+        Path | None,
+        WRITE,
+        Flag(
+            "Write all that was decided and measured to this file, as JSON. (reuse-calibrate, which draws a page, too, "
+            "takes a folder.)",
+            metavar="FILE",
+        ),
     ] = None,
     log_level: Logging = "warning",
     version: Version = False,
@@ -174,6 +180,8 @@ def compile_model(
     if found is not None:
         print_calibration(found, Console())
     _finish(result, report, overwrite)
+    if found is not None and breaks_budget(found):
+        raise typer.Exit(BUDGET_BROKEN)
 
 
 def _check_report(report: Path, model: Path, output: Path | None, calibrates: bool, overwrite: bool) -> None:
@@ -213,7 +221,7 @@ def _finish(result: ModelReport, report: Path | None, overwrite: bool) -> None:
         write_report(result, report, overwrite)
     print_report(result, Console())
     if not any(layer.decision == "reuse" for layer in result.layers):
-        raise typer.Exit(NOTHING_REWRITTEN)
+        raise typer.Exit(NO_GAIN)
 
 
 def main() -> None:

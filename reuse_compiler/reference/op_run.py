@@ -127,8 +127,7 @@ class ReuseConv(Clustering):
         blocking = self.blocking(x, weights.shape[0])
         codes = hash_vectors(x, blocking, self.attribute("family"), HashParameters(*map(present, parameters)))
         given = present(others[CENTROIDS_AT]) if len(others) > CENTROIDS_AT else None
-        cluster_bytes = 4 * (blocking.sub_vector_length + blocking.table_width)
-        clusters = self.clusters(x, codes, blocking, given, cluster_bytes)
+        clusters = self.clusters(x, codes, blocking, given, blocking.kept_cluster_bytes)
         table_type = self.attribute("table", "float")
         if given is not None:
             y = static_convolution(clusters, given, weights, blocking, table_type, present(bias), self.activation())

@@ -103,6 +103,11 @@ def is_success(report: CalibrationReport) -> bool:
     return bool(rewritten(report)) and (report.check is None or report.check.is_faster)
 
 
+def breaks_budget(report: CalibrationReport) -> bool:
+    """Returns whether layers were chosen with which samples that took no part lose more than the budget allows."""
+    return bool(rewritten(report)) and report.check is not None and not report.check.within_budget
+
+
 def why_nothing(report: CalibrationReport) -> str:
     """Returns why no layer was chosen: what was tried, and the best of it. The text begins small and has no full stop.
 

@@ -242,6 +242,11 @@ class Blocking:
         """T: elements of a table row."""
         return self.spec.group_out_channels * self.taps_per_block
 
+    @property
+    def kept_cluster_bytes(self) -> int:
+        """What a cluster that is kept from run to run counts as: its centroid and its row of the table."""
+        return 4 * (self.sub_vector_length + self.table_width)
+
 
 def _two(values: Sequence[int] | None, missing: int) -> tuple[int, int]:
     """Returns the values of height and width; `missing` is that of both if there are none, of the height if one is."""

@@ -20,5 +20,5 @@ def table_bytes(spec: ConvSpec, settings: LayerSettings) -> int:
     narrow = settings.table == "float" and spec.group_out_channels < TILE_CHANNELS
     multiple = FEW_CHANNELS if narrow else TILE_CHANNELS
     channels = -(-spec.group_out_channels // multiple) * multiple
-    rows = blocking.num_blocks * (2**settings.num_hashes + 1)  # and one of zeros
+    rows = blocking.num_blocks * ((1 << settings.num_hashes) + 1)  # and one of zeros
     return rows * blocking.taps_per_block * channels * ELEMENT_BYTES[settings.table]

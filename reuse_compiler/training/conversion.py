@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import FamilyName, LayerSettings, TableType
-from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvSpec, Layout
 from reuse_compiler.training.candidates import candidates
 from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.function import Gradient
-from reuse_compiler.training.layer import ReuseConv2d, refusal_of, until_fitted
+from reuse_compiler.training.layer import ReuseConv2d, is_fitted, refusal_of, until_fitted
 from reuse_compiler.training.shapes import spec_of
 
 LayerChoice = str | Collection[str] | Mapping[str, LayerSettings] | None
@@ -52,9 +51,9 @@ def convert(
 
     `example` is an input of the size and batch that training uses: the ranges of L and H depend on it. Layers begin
     with the first of their candidates (the largest L and smallest H: the most reuse), or with the settings that
-    `layers` gives. Family `learned` begins with trees fitted to `example`. Without `layout` it is chosen by layer.
-    A `table` of int8 makes the library's forward pass faster where vectors are short; backwards all is float32.
-    Candidates end at {L, H} `finest`, or where Policies 1 and 2 do.
+    `layers` gives. Trees of family `learned` and centroids of scope `static` begin as those fitted to `example`.
+    Without `layout` it is chosen by layer. A `table` of int8 makes the library's forward pass faster where vectors are
+    short; backwards all is float32. Candidates end at {L, H} `finest`, or where Policies 1 and 2 do.
     Raises ConfigError for names that the model does not have and for settings that do not fit.
     """
     found = specs_of(model, example)
@@ -77,15 +76,12 @@ def convert(
         result.layers[name] = ReuseConv2d.of(module, begin, name, seed, gradient, soft_hash)
     _replace(model, {model.get_submodule(name): layer for name, layer in result.layers.items()})
     ordered = {name: result.layers[name] for name in found if name in result.layers}
-    trees = {
-        name: layers[name] if isinstance(layers, Mapping) else result.candidates[name][0]
-        for name in ordered
-        if FAMILIES[layers[name].family if isinstance(layers, Mapping) else family].needs_samples
-    }
-    if trees:
+    begun = {name: layers[name] if isinstance(layers, Mapping) else result.candidates[name][0] for name in ordered}
+    fitted = {name: settings for name, settings in begun.items() if is_fitted(settings)}
+    if fitted:
         from reuse_compiler.training.refit import fit_to
 
-        fit_to(model, ordered, trees, [example])
+        fit_to(model, ordered, fitted, [example])
     return Conversion(ordered, {name: result.candidates[name] for name in ordered}, result.dense)
 
 

@@ -17,9 +17,7 @@ from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.save import check_output
 from reuse_compiler.paths import AnyPath
-from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.training.conversion import reuse_layers, revert
-from reuse_compiler.training.shapes import ANY_SIZE, spec_of
 
 OPSET = 17
 
@@ -53,10 +51,7 @@ def export_onnx(
         executed = _export(plain, file, example.cpu(), input_names, output_names)
         exported = onnx.load(file)
     _name_convolutions(exported, plain, executed)
-    plan = {
-        name: LayerPlan(spec_of(layer, ANY_SIZE), layer.settings, layer.parameters_of_hash)
-        for name, layer in layers.items()
-    }
+    plan = {name: layer.plan for name, layer in layers.items()}
     with FileTransaction(overwrite) as files:  # all of them or none
         with files.create(path) as stream:
             stream.write(exported.SerializeToString())

@@ -12,6 +12,7 @@ from reuse_compiler.reuse.geometry import ConvSpec
 from reuse_compiler.training.clusters import InputClusters
 from reuse_compiler.training.shapes import order_of
 from reuse_compiler.training.soft_hash import SoftHash
+from reuse_compiler.training.static_centroids import centroid_gradient
 
 Gradient = Literal["averaged", "straight_through"]
 """Which delta the input gets. `averaged`: Eq. 13-18 of the training paper, each member of a cluster the mean of the
@@ -28,12 +29,14 @@ class ReuseConvolution(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         projections: Tensor | None,
+        centroids: Tensor | None,
         clusters: InputClusters,
         gradient: Gradient,
         soft: SoftHash | None,
     ) -> Tensor:
-        """`projections` are those of `soft`, to which alone they matter here."""
+        """`projections` (those of `soft`) and `centroids` (of scope static) are here for their gradients alone."""
         ctx.save_for_backward(weight)
+        ctx.centroids = None if centroids is None else centroids.shape
         ctx.clusters, ctx.gradient, ctx.soft = clusters, gradient, soft
         return clusters.forward(weight, bias)
 
@@ -41,7 +44,7 @@ class ReuseConvolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        for_x, for_weight, for_bias, for_hash = ctx.needs_input_grad[:4]
+        for_x, for_weight, for_bias, for_hash, for_centroids = ctx.needs_input_grad[:5]
         averaged = ctx.gradient == "averaged"
         clusters: InputClusters = ctx.clusters
         grad_weight = grad_x = None
@@ -52,7 +55,10 @@ class ReuseConvolution(torch.autograd.Function):
             grad_x = exact_input_gradient(weight, grad_y, clusters.blocking.spec)
         grad_bias = grad_y.sum(dim=(0, 2, 3)) if for_bias else None
         grad_hash = ctx.soft.gradient(clusters, weight, grad_y) if for_hash else None
-        return grad_x, grad_weight, grad_bias, grad_hash, None, None, None
+        grad_centroids = None
+        if for_centroids:
+            grad_centroids = centroid_gradient(clusters, ctx.centroids, weight, grad_y, grad_x)
+        return grad_x, grad_weight, grad_bias, grad_hash, grad_centroids, None, None, None
 
 
 def exact_input_gradient(weight: Tensor, grad_y: Tensor, g: ConvSpec) -> Tensor:

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
-from reuse_compiler.reuse.plan import check_parameters
+from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.reuse.seeds import layer_generator
 from reuse_compiler.training.cluster_memory import ClusterMemory
 from reuse_compiler.training.clustering import cluster
@@ -22,8 +24,11 @@ from reuse_compiler.training.clusters import InputClusters
 from reuse_compiler.training.function import Gradient, ReuseConvolution
 from reuse_compiler.training.shapes import ANY_SIZE, spec_of
 from reuse_compiler.training.soft_hash import SoftHash
+from reuse_compiler.training.static_centroids import give_centroids
 from reuse_compiler.training.torch_clusters import neuron_vectors
 
+OWN_PARAMETERS = ("hyperplanes", "centroids")
+"""Those that Conv2d does not have; they are no part of the state_dict."""
 SOFT_SAMPLE = 512
 """Vectors of a block that the gradient through the soft hash looks at."""
 
@@ -60,8 +65,8 @@ class ReuseConv2d(nn.Conv2d):
     `settings` say how its input is clustered. Hash parameters are drawn from `seed` and `name` unless given (they are
     no part of the state_dict: `training.state`). With `reuse` off it is a plain Conv2d. `cluster_reuse` is the papers'
     flag CR. `soft_hash` (family `sign` only) makes the hyperplanes parameters that are trained; its temperature is in
-    units of the projections. Tensors of float32 on the CPU are computed by the operator library, on as many threads as
-    PyTorch uses, others in PyTorch.
+    units of the projections. With scope `static` the `centroids` `[B, 2^H, L]` are parameters that are trained. Tensors
+    of float32 on the CPU are computed by the operator library, on as many threads as PyTorch uses, others in PyTorch.
     """
 
     def __init__(
@@ -131,19 +136,38 @@ class ReuseConv2d(nn.Conv2d):
         trained = self.hyperplanes.detach().cpu().contiguous().numpy()
         return HashParameters(projections=trained, thresholds=self._hash.thresholds)
 
-    def set_settings(self, settings: LayerSettings, parameters: HashParameters | None = None) -> None:
-        """Changes how the input is clustered; without `parameters` they are drawn anew (not for family `learned`)."""
+    @property
+    def plan(self) -> LayerPlan:
+        """What the compiler needs to compute this layer, its centroids as they have been trained so far."""
+        centroids = None
+        if self._settings.scope == "static":
+            centroids = self.centroids.detach().float().cpu().contiguous().numpy()
+        return LayerPlan(spec_of(self, ANY_SIZE), self._settings, self.parameters_of_hash, centroids=centroids)
+
+    def set_settings(
+        self,
+        settings: LayerSettings,
+        parameters: HashParameters | None = None,
+        centroids: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Changes how the input is clustered; scope `static`, and no other, needs `centroids` `[B, 2^H, L]`.
+
+        Without `parameters` they are drawn anew (not for family `learned`).
+        """
         blocking = self.blocking(settings, ANY_SIZE)
+        if settings.scope == "session":
+            raise ConfigError("scope 'session' is for inference: train with scope 'batch' and cluster_reuse")
         if parameters is None:
             generator = layer_generator(self.seed, self.layer_name)
             parameters = FAMILIES[settings.family].random_parameters(
                 generator, blocking.num_blocks, settings.sub_vector_length, settings.num_hashes
             )
-        check_parameters(parameters, settings, blocking, self.layer_name)
+        LayerPlan(blocking.spec, settings, parameters, centroids=centroids).check(self.layer_name)
         if self._memory is not None:
             check_cluster_reuse(settings)
             self._memory = ClusterMemory()
         self._settings, self._hash = settings, parameters
+        self._set_centroids(centroids)
         if self.soft_hash is not None:
             self._set_hyperplanes(torch.from_numpy(parameters.projections))
 
@@ -172,9 +196,13 @@ class ReuseConv2d(nn.Conv2d):
 
     def clusters_of(self, x: Tensor) -> InputClusters:
         """Clusters an input `[N, Ic, H, W]` as the forward pass does, without counting or remembering it."""
-        keep_codes = self.cluster_reuse or self.soft_hash is not None
-        blocking = self.blocking(self._settings, x.shape)
-        return cluster(x, blocking, self._settings, self.parameters_of_hash, keep_codes)
+        static = self._settings.scope == "static"
+        settings = self._settings.model_copy(update={"scope": "batch"}) if static else self._settings
+        keep_codes = static or self.cluster_reuse or self.soft_hash is not None
+        clusters = cluster(x, self.blocking(settings, x.shape), settings, self.parameters_of_hash, keep_codes)
+        if static:
+            give_centroids(clusters, self.centroids)
+        return clusters
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the convolution of `[N, Ic, H, W]`; without reuse, or in an empty batch, as Conv2d computes it."""
@@ -193,7 +221,10 @@ class ReuseConv2d(nn.Conv2d):
             self._count(clusters, known)
         soft = self._soft(x, clusters) if self.soft_hash is not None and torch.is_grad_enabled() else None
         projections = None if soft is None else self.hyperplanes
-        y: Tensor = ReuseConvolution.apply(x, self.weight, self.bias, projections, clusters, self.gradient, soft)
+        centroids = self._parameters.get("centroids")
+        y: Tensor = ReuseConvolution.apply(
+            x, self.weight, self.bias, projections, centroids, clusters, self.gradient, soft
+        )
         return y
 
     def extra_repr(self) -> str:
@@ -231,9 +262,21 @@ class ReuseConv2d(nn.Conv2d):
         else:
             raise ConfigError("with soft_hash L and H are fixed: their hyperplanes are parameters that are trained")
 
+    def _set_centroids(self, values: NDArray[np.float32] | None) -> None:
+        if values is None:
+            self._parameters.pop("centroids", None)
+            return
+        before, wanted = self._parameters.get("centroids"), torch.from_numpy(values)
+        if before is None or before.shape != wanted.shape:
+            self.centroids = nn.Parameter(wanted.to(self.weight, copy=True))
+        else:
+            with torch.no_grad():  # the same parameter, which an optimizer may know
+                before.copy_(wanted)
+
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination.pop(f"{prefix}hyperplanes", None)  # Conv2d has none
+        for name in OWN_PARAMETERS:
+            destination.pop(f"{prefix}{name}", None)
 
     def _load_from_state_dict(
         self,
@@ -247,7 +290,7 @@ class ReuseConv2d(nn.Conv2d):
     ) -> None:
         own: list[str] = []
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, own, unexpected_keys, error_msgs)
-        missing_keys += [key for key in own if key != f"{prefix}hyperplanes"]
+        missing_keys += [key for key in own if key.removeprefix(prefix) not in OWN_PARAMETERS]
 
 
 def refusal_of(conv: nn.Conv2d) -> str | None:
@@ -263,9 +306,14 @@ def refusal_of(conv: nn.Conv2d) -> str | None:
 
 def until_fitted(settings: LayerSettings) -> LayerSettings:
     """Returns what a layer can compute before its hash is fitted: the same without loss, if the hash has to be."""
-    if not FAMILIES[settings.family].needs_samples:
+    if not is_fitted(settings):
         return settings
-    return settings.model_copy(update={"family": "exact"})
+    return settings.model_copy(update={"family": "exact", "scope": "batch"})
+
+
+def is_fitted(settings: LayerSettings) -> bool:
+    """Returns whether a layer needs samples of its input to begin with: for its hash, or for its centroids."""
+    return FAMILIES[settings.family].needs_samples or settings.scope == "static"
 
 
 def check_cluster_reuse(settings: LayerSettings) -> None:

@@ -13,10 +13,9 @@ from reuse_compiler.fitting.vectors import Floats, pixels_at, reused_rows
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.training.conversion import reuse_layers, specs_of
-from reuse_compiler.training.distributed import from_first_rank
 from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.layer import ReuseConv2d
-from reuse_compiler.training.refit import array_of, fitted_hash, inputs_of
+from reuse_compiler.training.refit import array_of, fit_layer, inputs_of
 from reuse_compiler.training.shapes import spec_of
 
 
@@ -47,7 +46,7 @@ def reconstruct_model(
         progress("reconstructing", index, len(order))
         layer = own[name]
         inputs = inputs_of(model, layer, batches)
-        layer.set_settings(layer.settings, from_first_rank(fitted_hash(layer, layer.settings, inputs, seed)))
+        fit_layer(layer, layer.settings, inputs, seed)
         if how == "none" or FAMILIES[layer.settings.family].lossless:
             continue
         original = _teacher_layer(teacher, name)

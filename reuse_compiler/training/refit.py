@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reuse_compiler.errors import DataError
 from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.training.distributed import from_first_rank
 from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.layer import ReuseConv2d
@@ -29,8 +29,14 @@ def array_of(tensor: Tensor) -> NDArray[np.float32]:
     return np.ascontiguousarray(tensor.detach().float().cpu().numpy())
 
 
-def fitted_hash(layer: ReuseConv2d, settings: LayerSettings, inputs: Iterable[Tensor], seed: int = 0) -> HashParameters:
-    """Returns the settings' hash parameters fitted to inputs `[N, Ic, H, W]` of a layer (which may differ in N)."""
+def fit_layer(layer: ReuseConv2d, settings: LayerSettings, inputs: Iterable[Tensor], seed: int = 0) -> None:
+    """Sets settings of a layer, with their hash and centroids fitted to its inputs; all ranks get the first one's."""
+    plan = from_first_rank(_fitted(layer, settings, inputs, seed))
+    layer.set_settings(plan.settings, plan.parameters, plan.centroids)
+
+
+def _fitted(layer: ReuseConv2d, settings: LayerSettings, inputs: Iterable[Tensor], seed: int) -> LayerPlan:
+    """Returns what is fitted to inputs `[N, Ic, H, W]` (which may differ in N)."""
     batches = list(inputs)
     if not batches:
         raise DataError(f"layer '{layer.layer_name}' has seen no input yet, so its hash cannot be fitted")
@@ -39,7 +45,7 @@ def fitted_hash(layer: ReuseConv2d, settings: LayerSettings, inputs: Iterable[Te
     for x in batches:
         if x.shape[0] == spec.batch:  # unlike the last, smaller batch of an epoch
             sampler.add(array_of(x))
-    return HashFitter(sampler.sample(), array_of(layer.weight)).fit(settings)
+    return HashFitter(sampler.sample(), array_of(layer.weight)).plan(settings)
 
 
 def fit_to(
@@ -57,7 +63,7 @@ def fit_to(
     batches = list(batches)
     for name, own in settings.items():
         layer = layers[name]
-        layer.set_settings(own, from_first_rank(fitted_hash(layer, own, inputs_of(model, layer, batches), seed)))
+        fit_layer(layer, own, inputs_of(model, layer, batches), seed)
 
 
 def inputs_of(model: nn.Module, layer: nn.Module, batches: Iterable[Tensor]) -> list[Tensor]:
@@ -112,10 +118,7 @@ class HashRefit:
             return False
         for name, layer in self._layers.items():
             if layer.reuse and self._kept[name]:
-                layer.set_settings(
-                    layer.settings,
-                    from_first_rank(fitted_hash(layer, layer.settings, self._kept[name], self._seed + self._steps)),
-                )
+                fit_layer(layer, layer.settings, self._kept[name], self._seed + self._steps)
             self._kept[name].clear()
         return True
 

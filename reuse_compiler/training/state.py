@@ -11,6 +11,7 @@ from torch import nn
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import make_settings
 from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.fitted import CENTROIDS
 from reuse_compiler.training.conversion import reuse_layers
 
 
@@ -24,7 +25,7 @@ def reuse_state(model: nn.Module) -> dict[str, Any]:
             "settings": layer.settings.model_dump(by_alias=True),
             "hash": {
                 key: torch.from_numpy(array.copy())
-                for key, array in layer.parameters_of_hash.items()
+                for key, array in [*layer.parameters_of_hash.items(), (CENTROIDS, layer.plan.centroids)]
                 if array is not None
             },
             "reuse": layer.reuse,
@@ -43,5 +44,6 @@ def load_reuse_state(model: nn.Module, state: Mapping[str, Any]) -> None:
         layer = layers[name]
         layer.cluster_reuse = False
         arrays = {key: value.cpu().numpy() for key, value in own["hash"].items()}
-        layer.set_settings(make_settings(**own["settings"]), HashParameters(**arrays))
+        centroids = arrays.pop(CENTROIDS, None)
+        layer.set_settings(make_settings(**own["settings"]), HashParameters(**arrays), centroids)
         layer.reuse, layer.cluster_reuse = own["reuse"], own["cluster_reuse"]

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.training.conversion import Conversion
-from reuse_compiler.training.layer import ReuseConv2d, check_cluster_reuse
+from reuse_compiler.training.layer import ReuseConv2d, check_cluster_reuse, is_fitted
 from reuse_compiler.training.loss_trend import TrendOptions
 from reuse_compiler.training.refit import fit_to
 from reuse_compiler.training.strategies import AdaptiveStrategy, ClusterReuseStrategy, FixedStrategy, Strategy
@@ -81,7 +80,7 @@ def apply_stage(
         layer.reuse = settings is not None
         if settings is None or settings == layer.settings:
             continue
-        if FAMILIES[settings.family].needs_samples:
+        if is_fitted(settings):
             fitted[name] = settings
         else:
             layer.set_settings(settings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from reuse_compiler.training.refit import fit_to
 from reuse_compiler.training.state import load_reuse_state, reuse_state
 
 OutputLoss = Literal["relative", "kl"]
+Stage = Literal["as_is", "reconstructed", "tuned"]
 
 __all__ = ["OutputLoss", "TuneOptions", "TuneReport", "reconstruct_model", "tune"]
 
@@ -70,7 +71,7 @@ class TuneReport:
     loss_tuned: float = 0.0
     layer_errors: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Relative error of each layer's output before and after reconstruction."""
-    kept: Literal["as_is", "reconstructed", "tuned"] = "as_is"
+    kept: Stage = "as_is"
     """What the model is now: whatever had the least loss."""
 
 
@@ -80,11 +81,13 @@ def tune(
     teacher: nn.Module,
     options: TuneOptions | None = None,
     progress: ProgressCallback = silent,
+    watch: Callable[[Stage], None] = lambda stage: None,
 ) -> TuneReport:
     """Tunes a converted model in place, towards `teacher`, the original one, on unlabelled batches.
 
     `data` are inputs of the same shape; they are kept in memory and gone through in turn, in an order drawn from the
     seed. The model ends as the best of what it was (with fitted hashes), reconstructed and tuned, in evaluation mode.
+    `watch` is called after each of these stages, when the model is the best one so far.
     """
     options = options or TuneOptions()
     batches = list(data)
@@ -101,6 +104,7 @@ def tune(
     reconstruct_model(model, few, teacher, "none", options.seed)
     report.loss_as_is = report.loss_reconstructed = report.loss_tuned = tuner.loss_on(held_out)
     best = _Snapshot(model)
+    watch("as_is")
     if options.reconstruct != "none":
         report.layer_errors = reconstruct_model(model, few, teacher, options.reconstruct, options.seed, progress)
         report.loss_reconstructed = report.loss_tuned = tuner.loss_on(held_out)
@@ -108,6 +112,7 @@ def tune(
             best, report.kept = _Snapshot(model), "reconstructed"
         else:
             best.restore(model)
+    watch("reconstructed")
     if options.steps:
         tuner.run(batches, few, progress)
         report.loss_tuned = tuner.loss_on(held_out)
@@ -116,6 +121,7 @@ def tune(
         else:
             best.restore(model)
     model.eval()
+    watch("tuned")
     return report
 
 

@@ -30,7 +30,7 @@ def test_thresholds_lie_on_a_grid(count: int, length: int, bits: int) -> None:
 
 def test_a_grid_joins_no_vectors() -> None:
     """On one coordinate, every gap between neighbours must be cut, and the narrowest is a millionth of the range."""
-    palette = np.append(np.linspace(0, 1, 15), 1e-6).astype(np.float32)[:, None]
+    palette = np.append(np.linspace(0, 1, 14), [0.3, 0.300001]).astype(np.float32)[:, None]
     assert leaves(palette, 4) == 16
     assert max(spans(*fit_tree(palette, 4))) > 254
 

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
+from reuse_compiler.calibration import calibration, candidates
 from reuse_compiler.calibration.calibrate import calibrate_file
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.options import CalibrationOptions
@@ -20,8 +21,10 @@ from reuse_compiler.compiler import compile_file
 from reuse_compiler.configuration import parameters_path
 from reuse_compiler.errors import ConfigError, DataError, ModelError, OutputError
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import load_fitted
+from reuse_compiler.reuse.plan import Plan
 from reuse_compiler.verification.inputs import model_inputs
 from tests.calibration.networks import conv, relu, weight
 from tests.comparison import relative_error
@@ -104,6 +107,38 @@ def test_the_compiled_model_does_what_the_report_says(path: Path) -> None:
     assert list(found.reconstruction) == ["none", "statistics", "weights"]
     assert found.reconstruction["weights"] == found.check
     assert found.check.output_error < found.reconstruction["none"].output_error
+
+
+def test_static_clusters_make_results_of_each_image_alone(path: Path) -> None:
+    found = calibrate(path, scope="static")
+    chosen = {layer.name: layer.chosen.settings for layer in found.layers if layer.chosen}
+    assert chosen and all(own.scope == "static" for own in chosen.values())
+    config = path.with_name("net.reuse.json")
+    fitted = load_fitted(ReuseConfig.load(config), config)
+    assert set(fitted.centroids) == set(fitted.parameters) == set(fitted.weights) == set(chosen)
+    compile_file(path, path.with_name("out.onnx"), CompileOptions(config=config), verify=False)
+    x = inputs()
+    original, together = (run(str(file), {"x": x})[0] for file in (path, path.with_name("out.onnx")))
+    assert found.check is not None and found.check.within_budget
+    assert relative_error(together, original) == pytest.approx(found.check.output_error, abs=0.15)
+    alone = np.concatenate([run(str(path.with_name("out.onnx")), {"x": image})[0] for image in np.split(x, len(x))])
+    np.testing.assert_array_equal(alone, together)
+
+
+def test_trials_are_measured_as_the_model_will_be_compiled(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables that no memory is left for are made in each run, which counts in the time of a trial."""
+    nothing = calibrate(path, "nothing.json", scope="static", table_memory=0)
+    assert not any(layer.measurements for layer in nothing.layers)
+    kept = []
+
+    def spy(prepared: Any, plan: Plan, *rest: Any, **named: Any) -> Any:
+        kept.append([layer.keep_tables for layer in plan.values()])
+        return apply_plan(prepared, plan, *rest, **named)
+
+    monkeypatch.setattr(candidates, "_fits", lambda *_: True)
+    monkeypatch.setattr(calibration, "apply_plan", spy)
+    calibrate(path, scope="static", table_memory=0)
+    assert kept and not any(map(any, kept))
 
 
 def test_trials_keep_the_target(path: Path) -> None:
@@ -270,7 +305,7 @@ def test_the_same_call_writes_the_same_bytes(path: Path) -> None:
     assert same_configuration(path.with_name("a.json"), path.with_name("b.json"))
 
 
-@pytest.mark.parametrize("scope", ["image", "batch"])
+@pytest.mark.parametrize("scope", ["image", "batch", "static"])
 def test_pictures_show_clusters_of_the_first_image(scope: str, path: Path, tmp_path: Path) -> None:
     for module in ("jinja2", "matplotlib"):
         pytest.importorskip(module, reason=f"{module} (extra `report`) is not installed")

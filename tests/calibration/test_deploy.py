@@ -79,7 +79,7 @@ def test_reconstruction_helps_on_other_data() -> None:
 
 
 @MODELS
-@pytest.mark.parametrize("scope", ["image", "batch"])
+@pytest.mark.parametrize("scope", ["image", "batch", "static"])
 @pytest.mark.parametrize("how", ["statistics", "weights"])
 def test_layers_err_as_much_as_reported(model: onnx.ModelProto, scope: str, how: str) -> None:
     """Measured in the model, with the earlier layers' reuse on, on the run that judges: the last one."""

@@ -58,7 +58,7 @@ def wanted_of(work: Workpiece, *hashes: int, family: str = "learned", **settings
 
 
 @pytest.mark.parametrize("model", [network(), network_1d()], ids=["2d", "1d"])
-@pytest.mark.parametrize("scope", ["image", "batch"])
+@pytest.mark.parametrize("scope", ["image", "batch", "static"])
 def test_measured_errors_are_those_in_the_model(model: onnx.ModelProto, scope: str, tmp_path: Path) -> None:
     """One layer rewritten in the whole model: its result differs as much as when it was measured alone."""
     survey = survey_of(model, tmp_path)
@@ -68,7 +68,11 @@ def test_measured_errors_are_those_in_the_model(model: onnx.ModelProto, scope: s
     for layer in survey.work.layers:
         coarse, fine = found[layer.name].measurements
         assert [coarse.settings, fine.settings] == wanted[layer.name]
-        assert coarse.output_error > fine.output_error > 0 and 0 < coarse.r_c < fine.r_c < 1
+        assert min(coarse.output_error, fine.output_error) > 0 and 0 < coarse.r_c < fine.r_c
+        if scope == "static":  # more centroids of so few samples need not suit other data better
+            assert fine.r_c == 2**6 / layer.spec.rows
+        else:
+            assert coarse.output_error > fine.output_error and fine.r_c < 1
         assert coarse.operations < fine.operations
         assert min(fine.dense_ms, fine.reuse_ms) > 0
         plan = deployer.deploy({layer.name: fine.settings}, "none").plan

@@ -39,7 +39,7 @@ def test_help_teaches(calibrate: Calibrate, monkeypatch: pytest.MonkeyPatch) -> 
     assert result.exit_code == 0
     flags = "--data --labels --metric --max-drop --at-least --objective --strategy --reconstruct --threads --family -o"
     flags += " --scope --budget --layers --exclude --batch --shape --resume --holdout --seed --report --overwrite"
-    flags += " --log-level --version file.py[:function] iou[:threshold,channel]"
+    flags += " --table-memory --log-level --version file.py[:function] iou[:threshold,channel]"
     assert [flag for flag in flags.split() if flag not in result.stdout] == []
     for words in ("More examples", "Accuracy budget", "Exit codes", "reuse-compile net.onnx --config net.reuse.json"):
         assert words in result.stdout

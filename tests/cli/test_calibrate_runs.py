@@ -18,7 +18,7 @@ from reuse_compiler.report import ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
 
 Run = Callable[..., Result]
-FAILURE, USAGE, NO_GAIN = 1, 2, 3
+FAILURE, USAGE, NO_GAIN, OVER_BUDGET = 1, 2, 3, 4
 SAMPLES = 12
 
 
@@ -73,7 +73,7 @@ class TestRuns:
         folder, output = model.with_name("report"), model.with_name("c.json")
         flags = "--metric agreement --at-least 0.1 --objective operations --strategy papers --reconstruct statistics"
         flags += " --family sign --scope image --budget quick --layers conv[12] --exclude 2 --holdout 0.25 --threads 2"
-        flags += " --seed 9 --shape x:3,3,12,12"
+        flags += " --seed 9 --shape x:3,3,12,12 --table-memory 100"
         result = calibrate(model, "--data", data, *flags.split(), "-o", output, "--report", folder)
         assert result.exit_code in (0, NO_GAIN), result.stderr
         report = CalibrationReport.model_validate_json((folder / "report.json").read_text())
@@ -81,6 +81,7 @@ class TestRuns:
             "metric": "agreement", "at_least": 0.1, "max_drop": None, "objective": "operations", "strategy": "papers",
             "reconstruct": "statistics", "family": "sign", "scope": "image", "budget": "quick", "layers": "conv[12]",
             "exclude": "2", "holdout": 0.25, "threads": 2, "seed": 9, "shapes": {"x": [3, 3, 12, 12]},
+            "table_memory": 100,
         }  # fmt: skip
         assert report.options | given == report.options
         assert report.data == "4 runs of x [3, 3, 12, 12] from d.npz" and report.output == str(output)
@@ -89,6 +90,13 @@ class TestRuns:
         }
         assert output.is_file() and (folder / "report.html").is_file()
         assert f"report in     {folder}" in result.stdout
+
+    def test_a_scope_of_compiling_that_depends_on_earlier_runs_is_not_calibrated(
+        self, run: Run, model: Path, data: Path
+    ) -> None:
+        before = files(model.parent)
+        result = run(model, "--calibration-data", data, "--scope", "session", "--shape", "x:2,3,12,12")
+        assert "--scope session cannot be calibrated" in result.stderr and files(model.parent) == before
 
     def test_compiles_at_once(self, run: Run, model: Path, data: Path) -> None:
         flags = ["--calibration-data", data, "--labels", data.with_name("l.npy"), "--max-drop", 0.9]
@@ -103,6 +111,34 @@ class TestRuns:
         assert [layer.name for layer in read.layers if layer.decision == "reuse"] == list(config.layers)
         if config.layers:
             assert read.verified_on == "6 runs of x [2, 3, 12, 12] from d.npz"
+
+
+@pytest.fixture
+def broken(data: Path) -> list[object]:
+    """Flags of a metric by which reuse loses all on the samples held out, which are those labelled 1, and nothing else.
+
+    Layers are chosen by operations: times, which differ from run to run, have no part in it.
+    """
+    [first] = np.random.default_rng(0).permutation(SAMPLES // 2)[:1]  # as calibration/samples.py deals the runs out
+    np.save(data.with_name("l.npy"), (np.arange(SAMPLES) // 2 == first).astype(np.int64))
+    script = data.with_name("score.py")
+    script.write_text(
+        "def f(expected, actual, labels):\n"
+        "    return 0.0 if labels.any() and any((expected[n] != actual[n]).any() for n in expected) else 1.0\n"
+    )
+    return ["--labels", data.with_name("l.npy"), "--metric", f"python:{script}:f"]
+
+
+class TestBrokenBudget:
+    def test_calibration_has_an_exit_code_of_its_own(
+        self, calibrate: Run, model: Path, data: Path, broken: list[object]
+    ) -> None:
+        flags = [*broken, *QUICK, "--objective", "operations", "--holdout", 0.1]
+        result = calibrate(model, "--data", data, *flags)
+        assert result.exit_code == OVER_BUDGET, (result.stdout, result.stderr)
+        assert "on the held-out data the accuracy budget is not kept" in result.stderr
+        assert "MORE THAN THE BUDGET ALLOWS" in result.stdout
+        assert ReuseConfig.load(model.with_name("net.reuse.json")).layers
 
 
 class TestFiles:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from onnx.reference import ReferenceEvaluator
@@ -14,27 +15,29 @@ import reuse_compiler
 from reuse_compiler.reference.op_run import REFERENCE_OPS
 from reuse_compiler.reuse.geometry import ConvSpec
 from tests.custom_ops.cases import Case, session_cases
-from tests.custom_ops.nodes import make_session
+from tests.running import make_session
 
 SPEC = ConvSpec.of((2, 8, 9, 10), (12, 8, 3, 3), pads=(1, 1, 1, 1))
 CASE = Case(SPEC, "channel", 4, "sign", 6, scope="session", distinct=12)
 
 
 @pytest.mark.parametrize("lowering", ["fused", "staged"])
-@settings(max_examples=25)
+@settings(max_examples=15, deadline=None)
 @given(case=session_cases())
 def test_runs_are_those_of_the_reference(case: Case, lowering: str) -> None:
     model = case.model(lowering)
     session, reference = make_session(model), ReferenceEvaluator(model, new_ops=REFERENCE_OPS)
     for x in case.inputs(3):
-        (expected,) = reference.run(None, {"X": x})
+        with np.errstate(invalid="ignore"):  # some vectors are not finite
+            (expected,) = reference.run(None, {"X": x})
         (actual,) = session.run(None, {"X": x})
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_twenty_batches_of_changing_sizes() -> None:
     model = CASE.model("fused")
-    session, reference = reuse_compiler.session(model), ReferenceEvaluator(model, new_ops=REFERENCE_OPS)
+    session = reuse_compiler.session(model.SerializeToString())
+    reference = ReferenceEvaluator(model, new_ops=REFERENCE_OPS)
     rates = []
     for run, x in enumerate(CASE.inputs(20)):
         part = x[: 1 + run % 2, :, run % 4 :]
@@ -63,12 +66,12 @@ def test_runs_at_the_same_time_are_lossless_with_exact() -> None:
 
 @pytest.mark.parametrize("lowering", ["fused", "staged"])
 def test_sessions_share_nothing_and_forget_when_told(lowering: str) -> None:
-    first, second = (reuse_compiler.session(CASE.model(lowering)) for _ in range(2))
+    first, second = (reuse_compiler.session(CASE.model(lowering).SerializeToString()) for _ in range(2))
     x, other = CASE.inputs(2)
     fresh = first.run(None, {"X": x})[0]
 
-    def kept(session: object) -> int:
-        return sum(node.kept_clusters for node in reuse_compiler.statistics(session))  # type: ignore[arg-type]
+    def kept(session: onnxruntime.InferenceSession) -> int:
+        return sum(node.kept_clusters for node in reuse_compiler.statistics(session))
 
     assert kept(first) > 0 == kept(second)
     np.testing.assert_array_equal(second.run(None, {"X": x})[0], fresh)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +13,7 @@ from tests.comparison import assert_close
 from tests.custom_ops.cases import Case, static_cases
 from tests.running import run_kernels, run_reference
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @quick
@@ -34,3 +36,20 @@ def test_staged_equals_the_reference(case: Case) -> None:
     with np.errstate(invalid="ignore"):
         reference = run_reference(case.model("staged"), x)
     assert_close(run_kernels(case.model("staged"), x), reference, what=repr(case))
+
+
+def test_sessions_come_and_go_while_tables_are_made() -> None:
+    """Tables are made by threads of the library, which ONNX Runtime unloads with the last session.
+
+    In a process of its own, where nothing else keeps the library.
+    """
+    code = (
+        "from tests.custom_ops.cases import Case\n"
+        "from tests.running import make_session\n"
+        "from reuse_compiler.reuse.geometry import ConvSpec\n"
+        "spec = ConvSpec(2, 3, 2, 4, 20, (2, 2), pads=(1, 0, 0, 0))\n"
+        "model = Case(spec, 'patch', 7, 'sign', 1, scope='static', table='int8').model('fused')\n"
+        "for _ in range(100): make_session(model)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

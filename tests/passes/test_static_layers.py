@@ -112,7 +112,7 @@ def test_a_compiled_model_may_be_compiled_again(lowering: str) -> None:
 def test_tables_beyond_the_memory_are_made_in_each_run() -> None:
     """In the order of the model; a smaller layer may still find room."""
     layers = {"conv1": STATIC, "conv2": STATIC}
-    size = 2 * 8 * 9 * 16 * 4
+    size = 2 * (8 + 1) * 9 * 16 * 4
     for memory, kept in ((1, [True, True]), (0, [False, False])):
         result = compiled(two_convolutions(), layers, table_memory=memory)
         assert [(line.table_bytes, line.keeps_tables) for line in result.layers] == [(size, each) for each in kept]
@@ -125,16 +125,16 @@ def test_some_tables_may_be_kept_and_others_not() -> None:
     fitted = Fitted(centroids={"conv1": random_array(4, 2**10, 1), "conv2": CENTROIDS})
     config = ReuseConfig(layers={"conv1": large, "conv2": STATIC})
     first, second = lower(two_convolutions(), CompileOptions(table_memory=2), config, fitted).layers
-    assert (first.table_bytes, first.keeps_tables) == (4 * 2**10 * 9 * 16 * 4, False)
+    assert (first.table_bytes, first.keeps_tables) == (4 * (2**10 + 1) * 9 * 16 * 4, False)
     assert second.keeps_tables
 
 
 @pytest.mark.parametrize(
     ("layout", "length", "table", "expected"),
     [
-        ("channel", 8, "int8", 32 * 256 * 9 * 256),
-        ("channel", 8, "float", 32 * 256 * 9 * 256 * 4),
-        ("patch", 9, "int8", 256 * 256 * 256),
+        ("channel", 8, "int8", 32 * 257 * 9 * 256),
+        ("channel", 8, "float", 32 * 257 * 9 * 256 * 4),
+        ("patch", 9, "int8", 256 * 257 * 256),
     ],
 )
 def test_the_size_of_tables_is_the_contract_s(layout: str, length: int, table: str, expected: int) -> None:
@@ -144,11 +144,13 @@ def test_the_size_of_tables_is_the_contract_s(layout: str, length: int, table: s
     assert table_bytes(spec, settings.model_copy(update={"scope": "batch"})) == 0
 
 
-@pytest.mark.parametrize(("table", "padded"), [("float", 32), ("int8", 64)])
-def test_channels_of_a_group_are_padded(table: str, padded: int) -> None:
-    spec = ConvSpec(1, 8, 9, 9, 40, (3, 3), group=2)
+@pytest.mark.parametrize(
+    ("table", "channels", "padded"), [("float", 20, 32), ("float", 70, 128), ("int8", 20, 64), ("int8", 70, 128)]
+)
+def test_channels_of_a_group_are_padded(table: str, channels: int, padded: int) -> None:
+    spec = ConvSpec(1, 8, 9, 9, 2 * channels, (3, 3), group=2)
     settings = make_settings(family="sign", layout="channel", L=3, H=2, scope="static", table=table)
-    assert table_bytes(spec, settings) == 4 * 4 * 9 * padded * (4 if table == "float" else 1)
+    assert table_bytes(spec, settings) == 4 * 5 * 9 * padded * (4 if table == "float" else 1)
 
 
 def test_a_file_holds_centroids_and_trees_but_no_tables() -> None:
@@ -162,7 +164,7 @@ def test_a_file_holds_centroids_and_trees_but_no_tables() -> None:
     result = lower(model, CompileOptions(), ReuseConfig(layers={"conv": settings}), fitted)
     ratio = result.model.ByteSize() / model.ByteSize()
     assert 1.0 < ratio < 1.5 and round(ratio, 2) == 1.14
-    assert result.layers[0].table_bytes == 18 * 2**20
+    assert result.layers[0].table_bytes == 32 * 257 * 9 * 256
 
 
 def test_static_without_a_configuration_says_what_finds_the_centroids() -> None:

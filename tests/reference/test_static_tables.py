@@ -81,7 +81,7 @@ def one_by_one(case: Case) -> Array:
     for m in range(g.out_channels):
         group, channel = divmod(m, channels)
         largest = float(largest_of(group, channel))
-        scale, inverse = np.float32(largest / 127), np.float32(127 / largest)
+        scale, inverse = np.float32(largest / 63), np.float32(63 / largest)
         for image, row, column in np.ndindex(g.batch, g.out_height, g.out_width):
             total, integers, spoiled, whole = np.float32(0), 0, np.float32(0), True
             for block in range(group * per_group, (group + 1) * per_group):
@@ -94,7 +94,7 @@ def one_by_one(case: Case) -> Array:
                         continue
                     entry = product(centroids[block, codes[block, vector]], block, tap, channel)
                     total = np.float32(total + entry)
-                    integers += max(-127, min(127, int(np.rint(np.float32(entry * inverse)))))
+                    integers += max(-63, min(63, int(np.rint(np.float32(entry * inverse)))))
             if case.table == "int8":
                 total = np.float32(np.float32(integers) * scale)
             y[image, m, row, column] = np.float32((total if whole else spoiled) + bias[m])
@@ -151,9 +151,9 @@ def test_clusters_are_the_given_ones_and_then_the_vectors_that_are_not_finite() 
 def test_entries_by_hand() -> None:
     """The scale is that of all blocks and taps of a channel; halves go to the even neighbour; tiny channels are 0."""
     blocking = Blocking(ConvSpec(1, 2, 1, 1, 2, (1, 2), pads=(0, 0, 0, 1)), "channel", 1)
-    table = np.array([[[127, 1e-36, 0.5, 0]], [[-1.5, 0, 2.5, -1e-36]]], np.float32)  # [B, C, (tap, channel)]
+    table = np.array([[[63, 1e-36, 0.5, 0]], [[-1.5, 0, 2.5, -1e-36]]], np.float32)  # [B, C, (tap, channel)]
     entries, scales = int8_entries(table, blocking)
-    np.testing.assert_array_equal(entries, [[[127, 0, 0, 0]], [[-2, 0, 2, 0]]])
+    np.testing.assert_array_equal(entries, [[[63, 0, 0, 0]], [[-2, 0, 2, 0]]])
     np.testing.assert_array_equal(scales, [1, 0])
 
 

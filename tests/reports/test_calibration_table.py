@@ -8,7 +8,7 @@ from rich.console import Console
 
 from reuse_compiler.calibration.report import CalibrationReport, Check, LayerCalibration, Measurement, Trial
 from reuse_compiler.reports.calibration_table import print_calibration, totals
-from reuse_compiler.reports.calibration_words import is_success, verdict, why_nothing
+from reuse_compiler.reports.calibration_words import breaks_budget, is_success, verdict, why_nothing
 from reuse_compiler.reuse.config import LayerSettings
 
 REASON = "no setting is faster than the dense layer: the best takes 1.3 times as long"
@@ -132,6 +132,8 @@ def test_totals() -> None:
 
 def test_a_broken_budget_stands_out() -> None:
     lines = totals(report(check=check(value=0.84, drop=0.0058, target=0.8433, within_budget=False, samples=1)))
+    assert breaks_budget(report(check=check(within_budget=False))) and not breaks_budget(report(check=None))
+    assert not breaks_budget(report()) and not breaks_budget(dense(check=check(within_budget=False)))
     # The held-out samples' own target, not that of the samples that settings were chosen on.
     assert "0.84 after, on 1 run held out: MORE THAN THE BUDGET ALLOWS (0.8433)" in lines[2]
 

@@ -83,7 +83,7 @@ def test_thresholds_lie_on_a_grid(length: int) -> None:
 
 
 def test_a_grid_joins_no_values_where_there_are_few() -> None:
-    vectors = np.tile(np.array([0, 1e-4, 1, 100], np.float32), 50)[None, :, None]
+    vectors = np.tile(np.array([0.3, 0.3001, 1, 100], np.float32), 50)[None, :, None]
     (trees,) = fit_trees(vectors, np.ones((1, 1, 1), np.float32), [4])
     assert len(np.unique(codes_of(vectors, trees))) == 4
     assert trees.coordinates is not None and trees.thresholds is not None

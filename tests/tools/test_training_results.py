@@ -66,7 +66,9 @@ def test_the_page_shows_what_is_there(tmp_path: Path) -> None:
         losses=(3.0, 1.0, 0.5), seconds=9.0,
     )  # fmt: skip
     write_report(tuning, result_path(tmp_path, "tune_vgg"), False)
-    edges = tuning.model_copy(update={"network": "hed", "metric": "PSNR", "original": float("inf"), "tuned": 33.3})
+    edges = tuning.model_copy(
+        update={"network": "hed", "metric": "PSNR", "original": float("inf"), "tuned": 33.3, "compiled": 33.2}
+    )
     write_report(edges, result_path(tmp_path, "tune_hed"), False)
     page = write_page(tmp_path).read_text(encoding="utf-8")
     assert (
@@ -75,5 +77,5 @@ def test_the_page_shows_what_is_there(tmp_path: Path) -> None:
     assert "| L=8, H=11 | 300 | 25% |" in page
     assert "| s1 | 150 | 0.7400 | -1.0 | 110 | 55.0% | 45.0% | 38% |" in page  # 1 - 0.3 * 150 / 100
     assert "| s2 | 100 | 0.7400 (0.7300 to 0.7500) | -1.0 | 120 | 70.0% | 40.0% | 63% |" in page
-    assert "| vgg | L=16 | top-1 | 0.870 | 0.100 | 0.700 | **0.800** |" in page
-    assert "| hed | L=16 | PSNR | ∞ | 0.100 | 0.700 | **33.3** |" in page
+    assert "| vgg | L=16 | top-1 | 0.870 | 0.100 | 0.700 | **0.800** |  |" in page
+    assert "| hed | L=16 | PSNR | ∞ | 0.100 | 0.700 | **33.3** | 33.2 |" in page

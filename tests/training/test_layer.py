@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install reuse-compiler[training]")
@@ -11,8 +12,12 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install r
 from torch import Tensor, nn  # noqa: E402
 
 from reuse_compiler.errors import ConfigError, DataError  # noqa: E402
-from reuse_compiler.reuse.config import LayerSettings, make_settings  # noqa: E402
+from reuse_compiler.reference.operators import hash_vectors  # noqa: E402
+from reuse_compiler.reference.session import Kept, cluster_with_kept  # noqa: E402
+from reuse_compiler.reuse.config import DEFAULT_MEMORY, LayerSettings, make_settings  # noqa: E402
 from reuse_compiler.reuse.families import FAMILIES, HashParameters  # noqa: E402
+from reuse_compiler.training.cluster_memory import ClusterMemory  # noqa: E402
+from reuse_compiler.training.clustering import cluster  # noqa: E402
 from reuse_compiler.training.layer import ReuseConv2d  # noqa: E402
 from reuse_compiler.training.torch_clusters import _exact  # noqa: E402
 from tests.comparison import relative_error  # noqa: E402
@@ -193,6 +198,30 @@ def test_cluster_reuse_keeps_the_centroids_of_the_batch_that_made_them() -> None
     assert not torch.equal(fresh, reused)
     layer.cluster_reuse = False
     assert torch.equal(layer(second), fresh)
+
+
+@pytest.mark.parametrize("layout", ["channel", "patch"])
+@pytest.mark.parametrize("kept", [None, 25])
+def test_cluster_reuse_is_scope_session_of_the_operators(layout: Any, kept: int | None) -> None:
+    """Over batches the same vectors are known, and all have the same centroids, however much is kept."""
+    settings = make_settings(family="sign", layout=layout, L=8, H=5)
+    layer = layer_with(settings)
+    batches = [smooth_images(2, 16, 9, seed=seed) for seed in range(4)]
+    batches[1][1, 3, 4, 4] = float("nan")  # whose vectors are never kept
+    blocking = layer.blocking(settings, batches[0].shape)
+    most = DEFAULT_MEMORY if kept is None else kept * blocking.kept_cluster_bytes
+    memory, state = ClusterMemory(most), Kept.nothing(blocking)
+    for x in batches:
+        clusters = cluster(x, blocking, settings, layer.parameters_of_hash, keep_codes=True)
+        known = memory.recall(clusters)
+        codes = hash_vectors(x.numpy(), blocking, "sign", layer.parameters_of_hash)
+        expected, state = cluster_with_kept(x.numpy(), codes, blocking, state, blocking.kept_cluster_bytes, most)
+        assert known == expected.known and len(memory) == state.count
+        for block in range(blocking.num_blocks):
+            found = clusters.centroids(block)[clusters.ids[block].long()].numpy()
+            np.testing.assert_array_equal(found, expected.centroids[block, expected.ids[block]])
+    assert known > 0.5 * clusters.ids.numel() or kept is not None
+    assert kept is None or len(memory) == kept
 
 
 def test_new_settings_draw_new_hashes_the_same_ones_for_the_same_name_and_seed() -> None:

@@ -65,7 +65,14 @@ def test_distillation_comes_closer_to_the_original(output: Any, features: float,
 
 def test_it_starts_from_reconstruction() -> None:
     teacher, student, batches = converted()
-    report = tune(student, batches, teacher, TuneOptions(steps=0))
+    seen: dict[str, float] = {}
+
+    def watch(stage: str) -> None:
+        seen[stage] = error(student, teacher, batches[-1])
+
+    report = tune(student, batches, teacher, TuneOptions(steps=0), watch=watch)
+    assert list(seen) == ["as_is", "reconstructed", "tuned"]
+    assert seen["tuned"] == seen["reconstructed"] < 0.9 * seen["as_is"]
     assert report.kept == "reconstructed" and report.layer_errors.keys() == {"3"}
     assert report.loss_tuned == report.loss_reconstructed < 0.9 * report.loss_as_is
 

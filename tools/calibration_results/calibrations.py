@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from reuse_compiler.calibration.options import BudgetName, FamilyChoice
 from reuse_compiler.calibration.report import CalibrationReport
+from reuse_compiler.cli.command import BUDGET_BROKEN, NO_GAIN
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.errors import ReuseError
 from reuse_compiler.fitting.reconstruct import Reconstruct
@@ -25,8 +26,8 @@ from tools.calibration_results.results import CalibrationRun, abridged
 
 CALIBRATE = "reuse-calibrate", "reuse_compiler.cli.calibrate"
 """The command, and the module that it runs."""
-NO_LAYER_GAINS = 3
-"""Exit code that is a result and not a failure: the model stays as it is."""
+RESULTS = 0, NO_GAIN, BUDGET_BROKEN
+"""Exit codes that are results and no failures: a configuration was written."""
 BYTES_PER_MAXRSS = 1 if sys.platform == "darwin" else 1024
 INPUT = "x"
 """Of all the networks."""
@@ -140,6 +141,6 @@ def _run(command: Sequence[str]) -> Usage:
     process = subprocess.Popen([sys.executable, "-m", CALIBRATE[1], *command[1:], "--overwrite"])
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, NO_LAYER_GAINS):
+    if process.returncode not in RESULTS:
         raise CommandError(f"{shlex.join(command)} ended with code {process.returncode}")
     return Usage(time.monotonic() - started, usage.ru_maxrss * BYTES_PER_MAXRSS)

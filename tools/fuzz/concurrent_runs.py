@@ -73,15 +73,16 @@ def _session(rng: Rng, path: Path) -> onnxruntime.InferenceSession:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     fused = rng.random() < 0.7
     family: FamilyName = pick(rng, ["sign", "exact"])
+    scope = pick(rng, ["batch", "image", *(["session"] if family == "exact" else [])])  # whose results have no history
     settings = CompileOptions(
         family=family,
         num_hashes=int(rng.integers(1, 20)) if family == "sign" else None,
         sub_vector_length=int(rng.integers(1, min(channels, CHANNELS) + 1)),
         layout=pick(rng, ["patch", "channel", "auto"]),
-        scope=pick(rng, ["batch", "image"]),
+        scope=scope,
         capacity=pick(rng, [1.0, 0.2]),
         distance=pick(rng, ["euclidean", "angular"]),
-        table=pick(rng, ["float", "int8"]) if fused else "float",
+        table=pick(rng, ["float", "int8"]) if fused and scope != "session" else "float",
         lowering="fused" if fused else "staged",
         force=True,
     )

@@ -131,15 +131,16 @@ def _model(rng: Rng, spec: ConvSpec, chained: bool) -> tuple[onnx.ModelProto, di
 
 def _draw_settings(rng: Rng, b: Blocking, lossless: bool) -> LayerSettings:
     family = "exact" if lossless or rng.random() < 0.5 else str(pick(rng, list(FAMILIES)))
+    scope = pick(rng, ["batch", "image", "session"])
     return LayerSettings(
         family=family,  # type: ignore[arg-type]
         layout=b.layout,
         L=b.sub_vector_length,
         H=int(rng.integers(1, 9 if FAMILIES[family].needs_samples else 41)),
-        scope=pick(rng, ["batch", "image"]),
+        scope=scope,
         capacity=pick(rng, [1.0, 1.0, 0.3]),
         metric=pick(rng, ["euclidean", "angular"]),
-        table=pick(rng, ["float", "float", "int8"]),
+        table="float" if scope == "session" else pick(rng, ["float", "float", "int8"]),
     )
 
 

@@ -34,8 +34,8 @@ from tools.fuzz.corruption import INTEGERS, REALS, corrupt_array
 UNCHANGED = 0.1
 """Share of the nodes that stay valid: these must run."""
 WORDS = (
-    *("sign", "learned", "exact", "patch", "channel", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "batch", "image"),
-    *("euclidean", "angular", "float", "int8"),
+    *("sign", "learned", "exact", "patch", "channel", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"),
+    *("batch", "image", "session", "static", "euclidean", "angular", "float", "int8"),
     *("", "PATCH", "sign\0", "\N{SNOWMAN}", "a" * 10_000, b"\xff\xfe"),
 )
 OPERATORS = (
@@ -124,11 +124,14 @@ def _draw_reuse(rng: Rng, op: str) -> Node:
     geometry = attributes_of(spec) | {"layout": b.layout, "sub_vector_length": b.sub_vector_length}
     hashed = {"family": family, "num_hashes": hashes}
     clustered = {
-        "scope": pick(rng, ["batch", "image"]),
+        "scope": pick(rng, ["batch", "image", "session"]),
         "capacity": pick(rng, [1.0, 1.0, 0.3]),
         "metric": pick(rng, ["euclidean", "angular"]),
         "verify": int(FAMILIES[family].lossless),
     }
+    in_session = clustered["scope"] == "session"
+    if in_session and rng.random() < 0.5:
+        clustered["memory"] = int(rng.integers(0, 5000))
     activations: list[dict[str, Any]] = [{}, {"min": 0.0}, {"min": -0.5, "max": 2.0}, {"alpha": 0.1}]
     gathered = activations[int(rng.integers(len(activations)))]
     x, w = draw_array(rng, spec.input_shape), rng.standard_normal(spec.weight_shape).astype(np.float32)
@@ -153,7 +156,10 @@ def _draw_reuse(rng: Rng, op: str) -> Node:
         ids = rng.integers(0, rows, (b.num_blocks, b.vectors)).astype(np.int32)
         node.add(rng, table=table, ids=ids, X=x, bias=bias)
     else:
-        orders = {"table": pick(rng, ["float", "int8"]), "output_perm": pick(rng, [[0, 1, 2, 3], [0, 2, 3, 1]])}
+        orders = {
+            "table": "float" if in_session else pick(rng, ["float", "int8"]),
+            "output_perm": pick(rng, [[0, 1, 2, 3], [0, 2, 3, 1]]),
+        }
         if b.layout == "channel" and rng.random() < 0.5:
             orders["input_perm"], x = [0, 3, 1, 2], np.ascontiguousarray(x.transpose(0, 2, 3, 1))
         node = Node(op, geometry | hashed | clustered | gathered | orders)
@@ -267,23 +273,24 @@ def check(rng: Rng, folder: Path) -> None:
     options.log_severity_level = 4
     try:
         session = reuse_compiler.session(model.SerializeToString(), sess_options=options)
-        outputs = session.run(None, feeds)
+        runs = [session.run(None, feeds) for _ in range(2 if node.attributes.get("scope") == "session" else 1)]
     except Exception as error:
         if not changes or not str(error) or any(word in str(error) for word in LEAKED):
             raise
         return
-    if max(array.size for array in [*outputs, *feeds.values()]) < 100_000:
-        _compare(node, model, outputs, certain=not changes)
+    if max(array.size for array in [*runs[0], *feeds.values()]) < 100_000:
+        _compare(node, model, runs, certain=not changes)
 
 
-def _compare(node: Node, model: onnx.ModelProto, outputs: list[Array], certain: bool) -> None:
+def _compare(node: Node, model: onnx.ModelProto, runs: list[list[Array]], certain: bool) -> None:
     floats = [g for g in node.inputs if g.value.dtype.kind == "f" and not g.absent]
     sizes = {g.name: float(np.abs(g.value).max(initial=0)) for g in floats}
     if any(g.value.dtype != np.float32 for g in floats) or not all(size <= COMPARABLE for size in sizes.values()):
         return  # onnxruntime runs other types through casts
     try:
         with np.errstate(all="ignore"):
-            expected = ReferenceEvaluator(model, new_ops=REFERENCE_OPS).run(None, node.feeds())
+            reference = ReferenceEvaluator(model, new_ops=REFERENCE_OPS)
+            expected = [reference.run(None, node.feeds()) for _ in runs]
     except Exception:
         if certain:
             raise
@@ -291,9 +298,10 @@ def _compare(node: Node, model: onnx.ModelProto, outputs: list[Array], certain: 
     length = node.attributes.get("sub_vector_length", 1)
     product = math.prod(max(1.0, size) for name, size in sizes.items() if name not in ("thresholds", "projections"))
     step = 2 * length * product / LARGEST_INT8_ENTRY if node.attributes.get("table") == "int8" else 0.0
-    for index, (actual, wanted) in enumerate(zip(outputs, expected, strict=True)):
+    pairs = [pair for run, wanted in zip(runs, expected, strict=True) for pair in zip(run, wanted, strict=True)]
+    for index, (actual, wanted) in enumerate(pairs):
         wanted = np.asarray(wanted)
         assert actual.dtype == wanted.dtype, f"{node.op} gives {actual.dtype}, the reference {wanted.dtype}"
         scale = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0)) if wanted.dtype.kind == "f" else 0.0
         allowed = 1e-4 * scale + 1e-5 * product + step if wanted.dtype.kind == "f" else 0.0
-        assert_near(actual, wanted, allowed, f"output {index} of {node.op} against the reference")
+        assert_near(actual, wanted, allowed, f"output {index % len(runs[0])} of {node.op} against the reference")

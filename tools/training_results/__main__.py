@@ -3,7 +3,7 @@
 python -m tools.training_results                           # the page, from the JSON files that are there
 python -m tools.training_results layers                    # time per step by layer
 python -m tools.training_results strategies --runs DIR     # from the logs of models.train in DIR/none*, s1*, s2*, s3*
-python -m tools.training_results tune cifar_vgg            # as is, reconstructed, tuned
+python -m tools.training_results tune cifar_vgg            # as is, reconstructed, tuned; cifar_vgg_static: static
 python -m tools.training_results export                    # trained with strategy 2, compiled, the same accuracy
 python -m tools.training_results gpu                       # on a GPU: by layer; VGG-19, none against strategy 2
 """

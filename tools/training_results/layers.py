@@ -13,7 +13,7 @@ from reuse_compiler.reuse.config import TableType, make_settings
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d, until_fitted
 from reuse_compiler.training.operations import training_cost
-from reuse_compiler.training.refit import fitted_hash, inputs_of
+from reuse_compiler.training.refit import fit_layer, inputs_of
 from reuse_compiler.training.shapes import spec_of
 from tools.training_results.onnx_module import OnnxModule
 from tools.training_results.results import Device, LayerTime
@@ -83,7 +83,7 @@ def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting, device: De
     )
     start = until_fitted(settings)
     layer = ReuseConv2d.of(conv, start, name, gradient=setting.gradient)
-    layer.set_settings(settings, fitted_hash(layer, settings, [x]))
+    fit_layer(layer, settings, [x])
     conv, layer, first = conv.to(device), layer.to(device), conv.in_channels == 3
     x = x.detach().to(device).requires_grad_(not first)
     delta = torch.randn_like(conv(x))

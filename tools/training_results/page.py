@@ -107,7 +107,7 @@ class _Means:
 def _tunings(results: Sequence[Tuning]) -> list[Sequence[str]]:
     return [
         (own.network, own.setting, own.metric, *map(_number, (own.original, own.as_is, own.reconstructed)),
-         f"**{_number(own.tuned)}**")
+         f"**{_number(own.tuned)}**", "" if own.compiled is None else _number(own.compiled))
         for own in results
     ]  # fmt: skip
 

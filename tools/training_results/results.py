@@ -81,6 +81,8 @@ class Tuning(Result):
     as_is: float
     reconstructed: float
     tuned: float
+    compiled: float | None = None
+    """The tuned model's, exported, compiled and run in onnxruntime."""
     losses: tuple[float, float, float]
     """Of distillation on held-out batches: as is, reconstructed, tuned."""
     seconds: float

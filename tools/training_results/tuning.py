@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
+import reuse_compiler
 from models import builders, datasets, packaged, preprocessing
 from reuse_compiler.benchmark.report import describe_machine
+from reuse_compiler.compiler import compile_file
+from reuse_compiler.options import CompileOptions
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reuse.config import make_settings
 from reuse_compiler.training.conversion import convert
+from reuse_compiler.training.export import export_onnx
+from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.tuning import TuneOptions, tune
 from tools.training_results.onnx_module import OnnxModule
 from tools.training_results.results import Tuning
@@ -36,6 +44,8 @@ class Task:
     length: int
     hashes: int
     options: TuneOptions
+    static: bool = False
+    """Whether centroids are fixed, in int8 tables; then the compiled result is measured, too."""
 
 
 def _cifar(name: str, count: int, start: int = 0) -> tuple[list[Tensor], Tensor]:
@@ -60,6 +70,17 @@ TASKS = {
         hashes=8,
         options=TuneOptions(output="kl"),
     ),
+    "cifar_vgg_static": Task(
+        model=lambda: builders.trained("cifar_vgg"),
+        samples=lambda: _cifar("cifar10_train", 2000)[0],
+        held_out=lambda: _cifar("cifar10_test", 2000),
+        metric="top-1 on 2,000 test images",
+        dense=frozenset({"conv1_1"}),
+        length=8,
+        hashes=8,
+        options=TuneOptions(steps=60, output="kl"),
+        static=True,
+    ),
     "hed": Task(
         model=lambda: onnx.load(packaged.load("hed")),
         samples=lambda: _photos(40, 0),
@@ -81,29 +102,46 @@ def measure_tuning(command: str, name: str, threads: int, steps: int | None, pro
     teacher, batches = OnnxModule(task.model()).eval(), task.samples()
     held_out, labels = task.held_out()
     layers = [module for module in teacher.names.values() if module not in task.dense and _wide(teacher, module)]
-    settings = make_settings(family="learned", layout="channel", L=task.length, H=task.hashes)
-    found, losses = {}, (0.0, 0.0, 0.0)
-    for what, own in {
-        "as_is": replace(options, reconstruct="none", steps=0),
-        "reconstructed": replace(options, steps=0),
-        "tuned": options,
-    }.items():
-        student = copy.deepcopy(teacher)
-        convert(student, batches[0], dict.fromkeys(layers, settings))
-        report = tune(student, batches, teacher, own, progress)
-        losses = (report.loss_as_is, report.loss_reconstructed, report.loss_tuned)
-        found[what] = score(student, teacher, held_out, labels)
+    kind: dict[str, Any] = {"scope": "static", "table": "int8"} if task.static else {}
+    settings = make_settings(family="learned", layout="channel", L=task.length, H=task.hashes, **kind)
+    gradient: Gradient = "straight_through" if task.static else "averaged"
+    found, student = {}, copy.deepcopy(teacher)
+    convert(student, batches[0], dict.fromkeys(layers, settings), gradient=gradient)
+
+    def watch(stage: str) -> None:
+        found[stage] = score(student, teacher, held_out, labels)
+
+    report = tune(student, batches, teacher, options, progress, watch)
+    if task.static:
+        found["compiled"] = score(Compiled(student, batches[0]), teacher, held_out, labels)
     return Tuning(
         command=command,
         machine=describe_machine(),
         network=name,
-        setting=f"{len(layers)} of {len(teacher.names)} convolutions, learned, L={task.length}, H={task.hashes}",
+        setting=f"{len(layers)} of {len(teacher.names)} convolutions, learned, L={task.length}, H={task.hashes}"
+        + (", static, int8 tables" if task.static else ""),
         metric=task.metric,
         original=score(teacher, teacher, held_out, labels),
-        losses=losses,
+        losses=(report.loss_as_is, report.loss_reconstructed, report.loss_tuned),
         seconds=time.monotonic() - started,
         **found,
     )
+
+
+class Compiled(nn.Module):
+    """A tuned model exported, compiled, and run in onnxruntime."""
+
+    def __init__(self, model: nn.Module, example: Tensor) -> None:
+        super().__init__()
+        with tempfile.TemporaryDirectory() as folder:
+            plain, compiled = Path(folder) / "net.onnx", Path(folder) / "net.reuse.onnx"
+            config = export_onnx(model, plain, example)
+            compile_file(plain, compiled, CompileOptions(config=config, shapes={"x": example.shape}), verify=False)
+            self._session = reuse_compiler.session(compiled)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the model's only output."""
+        return torch.from_numpy(self._session.run(None, {"x": x.numpy()})[0])
 
 
 def score(model: nn.Module, teacher: nn.Module, batches: list[Tensor], labels: Tensor | None) -> float:

@@ -23,8 +23,8 @@ struct Sizes {
   explicit Sizes(int64_t depth) {
     for (int64_t level = 0; level < std::min(depth, simd::kByteLevels); ++level) {
       const int64_t per_byte = simd::planes_per_byte(level);
-      tables += kTable *
-                ((int64_t{1} << std::max<int64_t>(0, level - kFirstLevels)) + (kMostPlanes + per_byte - 1) / per_byte);
+      tables += kTable * ((int64_t{1} << std::max<int64_t>(0, level - kFirstLevels)) +
+                          (kMostPlanes + per_byte - 1) / per_byte * simd::bytes_per_plane(level));
       words += simd::kMostByteRows;
     }
     words += std::max<int64_t>(0, (int64_t{1} << depth) - (int64_t{1} << simd::kByteLevels));
@@ -94,11 +94,13 @@ class ByteTrees::Writer {
     const int64_t levels = std::min(depth_, simd::kByteLevels), first = std::min(depth_, kFirstLevels);
     for (int64_t level = 0; level < levels; ++level) {
       tree.levels[level] = write_level(level, tables, words);
-      if (level >= kFirstLevels) tree.bits[level] = (1 << (levels - 1 - level)) * 0x01010101;
+      if (level < kFirstLevels) continue;
+      const int32_t bit = 1 << (levels - 1 - level);
+      for (int byte = 0; byte < 2; ++byte) tree.bits[byte][level] = ((bit >> 8 * byte) & 0xFF) * 0x01010101;
     }
     for (int64_t way = 0; way < kTable; ++way) {
-      const int64_t node = reversed(way & ((1 << first) - 1), first);
-      tree.leaves[way] = static_cast<uint8_t>(node << (levels - first));
+      const int64_t leaf = reversed(way & ((1 << first) - 1), first) << (levels - first);
+      for (int byte = 0; byte < 2; ++byte) tree.leaves[byte][way] = static_cast<uint8_t>(leaf >> 8 * byte);
     }
     tree.deep = words;
     for (size_t i = (size_t{1} << levels) - 1; i < nodes_.size(); ++i) {
@@ -160,7 +162,8 @@ class ByteTrees::Writer {
     simd::ByteLevel result{};
     while (int64_t{1} << result.num_planes < static_cast<int64_t>(rows.size())) ++result.num_planes;
     const int64_t choices = int64_t{1} << result.num_planes, per_byte = simd::planes_per_byte(level);
-    const int64_t bytes = (result.num_planes + per_byte - 1) / per_byte;
+    const int64_t several = simd::bytes_per_plane(level);
+    const int64_t bytes = (result.num_planes + per_byte - 1) / per_byte * several;
     uint8_t* thresholds = tables;
     uint8_t* planes = tables + (kTable << below);
     tables = planes + bytes * kTable;
@@ -171,8 +174,8 @@ class ByteTrees::Writer {
       const auto place = std::find(rows.begin(), rows.end(), nodes[i].row);
       const int64_t choice = place == rows.end() ? 0 : place - rows.begin();
       for (int64_t plane = 0; plane < result.num_planes; ++plane) {
-        const int64_t bit = ((choice >> plane) & 1) << (own * per_byte + plane % per_byte);
-        planes[plane / per_byte * kTable + way] |= static_cast<uint8_t>(bit);
+        const int64_t bit = ((choice >> plane) & 1) << (own / several * per_byte + plane % per_byte);
+        planes[(plane / per_byte * several + own % several) * kTable + way] |= static_cast<uint8_t>(bit);
       }
     }
     result.thresholds = thresholds;

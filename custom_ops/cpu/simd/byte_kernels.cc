@@ -108,13 +108,13 @@ struct Walk {
 
   template <int kLevel, int kPlanes>
   REUSE_INLINE Bytes values(const ByteLevel& level) const {
-    constexpr int kPerByte = planes_per_byte(kLevel);
+    constexpr int kPerByte = planes_per_byte(kLevel), kBytes = bytes_per_plane(kLevel);
     __mmask64 choice[kPlanes + 1];
     Bytes bits = low, bit = place;
 #pragma GCC unroll 8
     for (int plane = 0; plane < kPlanes; ++plane) {
       if (plane % kPerByte == 0) {
-        bits = look_up(level.planes + plane / kPerByte * kTable, low);
+        bits = find<7, kLevel - 7>(level.planes + plane / kPerByte * kBytes * kTable);
         bit = place;
       }
       choice[plane] = _mm512_test_epi8_mask(bits, bit);
@@ -147,7 +147,8 @@ struct Walk {
         value = values<kLevel, (kLevel < 5 ? 0 : 5)>(level);
         break;
     }
-    const __mmask64 went = _mm512_cmpgt_epu8_mask(value, find<4, kLevel - 4>(level.thresholds));
+    const Bytes threshold = find<4, kLevel - 4>(level.thresholds);
+    const __mmask64 went = _mm512_cmpgt_epu8_mask(value, threshold);
     right[kLevel] = went;
     if constexpr (kLevel < 4) low = _mm512_mask_add_epi8(low, went, low, all_bytes(1 << kLevel));
     if constexpr (kLevel == 4) place = _mm512_mask_mov_epi8(place, went, all_bytes(16));
@@ -164,13 +165,13 @@ struct Walk {
     }
   }
 
-  // The nodes that were reached, numbered from the left.
-  REUSE_INLINE Bytes leaves() const {
-    Bytes code = look_up(tree.leaves, low);
-#pragma GCC unroll 8
+  // The low (0) or high (1) bytes of the nodes that were reached, numbered from the left.
+  REUSE_INLINE Bytes leaves(int byte) const {
+    Bytes code = look_up(tree.leaves[byte], low);
+#pragma GCC unroll 16
     for (int64_t level = 4; level < kByteLevels; ++level) {
       if (level >= tree.depth) break;
-      code = _mm512_mask_add_epi8(code, right[level], code, _mm512_set1_epi32(tree.bits[level]));
+      code = _mm512_mask_add_epi8(code, right[level], code, _mm512_set1_epi32(tree.bits[byte][level]));
     }
     return code;
   }
@@ -182,21 +183,26 @@ REUSE_INLINE Bytes in_order(Bytes bytes) {
   return _mm512_permutexvar_epi32(from, bytes);
 }
 
-// The levels below, one vector after the other; vectors stay where steps() has put them until their leaves are written.
-void descend_deep(const ByteTree& tree, const uint8_t* rows, Bytes top, uint16_t* leaves) {
-  alignas(64) uint8_t nodes[kVectors];
-  _mm512_store_si512(nodes, top);
-  for (int64_t from = 0; from < kVectors; from += 4) {
-    for (int64_t v = from; v < from + 4; ++v) {
-      uint32_t node = nodes[v];
-      const uint16_t* level = tree.deep;
-      for (int64_t width = int64_t{1} << kByteLevels; width < int64_t{1} << tree.depth; width *= 2) {
-        const uint16_t own = level[node];
-        node = 2 * node + (rows[(own >> 8) * kVectors + v] > (own & 0xFF) ? 1 : 0);
-        level += width;
+// The levels below, with as many vectors side by side as registers hold. Vectors stay where steps() has put them until
+// their leaves are written.
+void descend_deep(const ByteTree& tree, const uint8_t* rows, const uint8_t nodes[2][kVectors], uint16_t* leaves) {
+  constexpr int64_t kWalkers = 4;
+  for (int64_t from = 0; from < kVectors; from += kWalkers) {
+    uint64_t own[kWalkers];
+    for (int64_t v = 0; v < kWalkers; ++v) own[v] = nodes[0][from + v] | nodes[1][from + v] << 8;
+    const uint16_t* level = tree.deep;
+    for (int64_t depth = kByteLevels; depth < tree.depth; ++depth) {
+#pragma GCC unroll 4
+      for (int64_t v = 0; v < kWalkers; ++v) {
+        const uint64_t node = level[own[v]];
+        const uint8_t value = rows[(node >> 8) * kVectors + static_cast<uint64_t>(from + v)];
+        own[v] = 2 * own[v] + (value > (node & 0xFF) ? 1 : 0);
+        __asm__("" : "+r"(own[v]));  // GCC would gather
       }
-      leaves[(from & 12) * 4 + from / 16 * 4 + (v - from)] = static_cast<uint16_t>(node);
+      level += int64_t{1} << depth;
     }
+    uint16_t* to = leaves + (from & 12) * 4 + from / 16 * 4;
+    for (int64_t v = 0; v < kWalkers; ++v) to[v] = static_cast<uint16_t>(own[v]);
   }
 }
 
@@ -244,18 +250,27 @@ struct Leaves {
     for (; kCheck && next < length; ++next) check(values + next * stride, sixteens);
     Walk down{tree, rows, {}};
     down.descend<0>();
-    const Bytes top = down.leaves();
-    if (tree.depth > kByteLevels) {
-      uint16_t deep[kVectors];
-      descend_deep(tree, rows, top, deep);
-      widen(deep, count, code_bytes, codes, at);
+    const Bytes bytes = down.leaves(0);
+    if (tree.depth > 8) {
+      alignas(64) uint8_t nodes[2][kVectors];
+      alignas(64) uint16_t words[kVectors];
+      const Bytes high = down.leaves(1);
+      const bool deep = tree.depth > kByteLevels;
+      _mm512_store_si512(nodes[0], deep ? bytes : in_order(bytes));
+      _mm512_store_si512(nodes[1], deep ? high : in_order(high));
+      if (deep) {
+        descend_deep(tree, rows, nodes, words);
+      } else {
+        for (int64_t p = 0; p < kVectors; ++p) words[p] = static_cast<uint16_t>(nodes[0][p] | nodes[1][p] << 8);
+      }
+      widen(words, count, code_bytes, codes, at);
     } else if (code_bytes == 1) {
       const __mmask64 some = kWhole ? ~__mmask64{0} : (__mmask64{1} << count) - 1;
-      _mm512_mask_storeu_epi8(static_cast<uint8_t*>(codes) + at, some, in_order(top));
+      _mm512_mask_storeu_epi8(static_cast<uint8_t*>(codes) + at, some, in_order(bytes));
     } else {
-      alignas(64) uint8_t bytes[kVectors];
-      _mm512_store_si512(bytes, in_order(top));
-      widen(bytes, count, code_bytes, codes, at);
+      alignas(64) uint8_t ordered[kVectors];
+      _mm512_store_si512(ordered, in_order(bytes));
+      widen(ordered, count, code_bytes, codes, at);
     }
   }
 

@@ -89,7 +89,7 @@ static constexpr inline int64_t first_levels(int64_t depth) { return ((depth - 1
 // than k, so that bytes are enough to walk the tree with. k = 255 is the threshold that no value exceeds.
 
 // Levels of a tree that are walked down by many vectors at once, and coordinates that its nodes may compare.
-constexpr int64_t kByteLevels = 8, kMostByteRows = 32;
+constexpr int64_t kByteLevels = 10, kMostByteRows = 32;
 
 // The grid of one coordinate.
 struct ByteGrid {
@@ -99,15 +99,21 @@ struct ByteGrid {
   int32_t zero;  // the bits of 2^23 * step
 };
 
-// Nodes' choices among rows are kept by bits: all of one plane, all first bits for one, have one place in a byte for
-// the level's each node below one of the fourth level. That leaves room for so many planes in a byte.
-static constexpr inline int planes_per_byte(int64_t level) { return level <= 4 ? 8 : 8 >> (level - 4); }
+// Nodes' choices among rows are kept by bits: all of one plane, all first bits for one, have a place in a byte for each
+// of the nodes below one of the fourth level, as far as these are eight; then they have several bytes. That leaves room
+// for so many planes in a byte.
+static constexpr inline int planes_per_byte(int64_t level) {
+  return level <= 4 ? 8 : level >= 7 ? 1 : 8 >> (level - 4);
+}
+// And a plane has so many bytes.
+static constexpr inline int bytes_per_plane(int64_t level) { return level <= 7 ? 1 : 1 << (level - 7); }
 
 // One level of a tree. Tables have an entry for each node of the fourth level (or of the level itself, above it), whose
 // index has the direction that leads there from level i in bit i: 1 is right.
 struct ByteLevel {
   const uint8_t* thresholds;  // [nodes below one of the fourth level, 16]
-  // [planes / planes_per_byte, 16]: plane p of node n below is bit n * planes_per_byte + p % planes_per_byte.
+  // [planes / planes_per_byte, bytes_per_plane, 16]: plane p of node n below is bit n * planes_per_byte + p %
+  // planes_per_byte. Of several bytes, n / bytes_per_plane is the bit and the rest the byte.
   const uint8_t* planes;
   const uint16_t* rows;  // [2^num_planes]: where the bytes of a coordinate stand
   int64_t num_planes;    // 0 to 5
@@ -119,9 +125,11 @@ struct ByteTree {
   // [L, num_rows], or null: what vectors are multiplied with first. Coordinates are those of the product.
   const float* rotation;
   ByteLevel levels[kByteLevels];
-  uint8_t leaves[16];  // the first of the leaves (of the nodes on level kByteLevels) below a node of the fourth level
-  int32_t bits[kByteLevels];  // what going right on a level below adds to it, four times
-  const uint16_t* deep;       // the nodes from level kByteLevels on, level by level: threshold + 256 * row
+  // Low and high bytes of the first leaf (of the first node on level kByteLevels) below a node of the fourth level, and
+  // of what going right on a level below adds to it, four times.
+  uint8_t leaves[2][16];
+  int32_t bits[2][kByteLevels];
+  const uint16_t* deep;  // the nodes from level kByteLevels on, level by level: threshold + 256 * row
 };
 
 // Where a tile of output channels goes, and what is done on the way.

@@ -19,8 +19,8 @@ struct NodeStatistics {
   std::string op;
   int64_t runs = 0;
   double last_reuse_rate = 0.0;  // R of the last run
-  RunStatistics
-      total;  // `blocks`, `scratch_bytes` and `table_bytes` are the largest of any run, `tf32` is the last known, the rest sums
+  RunStatistics total;  // `blocks`, `scratch_bytes` and `table_bytes` are the largest of any run, `tf32` is the last
+                        // known, the rest sums
 };
 
 // Counts that a kernel's runs leave on a device, where nobody waits for them.

@@ -16,8 +16,9 @@ struct TreeShape {
 // (docs/operators.md, Hash), tree after tree.
 //
 // The leaf whose split reduces the summed error of its members most is split next. A node that is not split sends all
-// vectors left, past a threshold of infinity. Equal inputs give equal trees. Throws std::invalid_argument for sizes
-// that make no sense.
+// vectors left, past a threshold of infinity. Thresholds of a coordinate lie on a grid of multiples of a power of two,
+// of which they span at most 254, unless that would join some of few values. Equal inputs give equal trees. Throws
+// std::invalid_argument for sizes that make no sense.
 void fit_trees(const float* vectors, int64_t count, int64_t length, const float* importance, const TreeShape* shapes,
                int64_t num_shapes, int32_t* coordinates, float* thresholds);
 

@@ -3,6 +3,9 @@
 A difference counts by what it does to the layer's output: it is measured in the metric of the weights' Gram matrix. The
 leaf whose split reduces that error most is split next, on one coordinate; short vectors are first rotated to the
 principal axes of their block in that metric, which costs little to do at run time and tells them apart far better.
+
+Thresholds of a coordinate are multiples of a power of two, of which they span at most 254, unless that joined values
+where few occur: with such trees the kernels compare bytes (custom_ops/cpu/hash/byte_trees.cc).
 """
 
 from __future__ import annotations

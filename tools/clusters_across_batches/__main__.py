@@ -1,0 +1,55 @@
+"""Measures clusters across batches for docs/results.
+
+python -m tools.clusters_across_batches                 # all networks; about ten minutes on one core
+python -m tools.clusters_across_batches --page          # only the page, from the JSON file that is there
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from reuse_compiler.benchmark.report import describe_machine
+from reuse_compiler.cli.command import Command, run_program
+from reuse_compiler.cli.from_flags import with_flags
+from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.flags import Flag
+from reuse_compiler.reports.json_file import write_report
+from tools.clusters_across_batches.measure import COMPARED_IN, NETWORKS, compare, measure_rates
+from tools.clusters_across_batches.page import NAME, write_page
+from tools.clusters_across_batches.results import AcrossBatches
+
+COMMAND = "python -m tools.clusters_across_batches"
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(cls=Command)
+@with_flags
+def main(
+    output: Annotated[Path, Flag("Folder of the results.", "-o", metavar="DIR")] = Path("docs/results"),
+    page: Annotated[bool, Flag("Write the page from the JSON file that is there.")] = False,
+) -> None:
+    """Measure how soon clusters that are kept are known, and what keeping them costs."""
+    path = output / f"{NAME}.json"
+    if not page:
+        output.mkdir(parents=True, exist_ok=True)
+        study = AcrossBatches(command=COMMAND, machine=describe_machine(), networks=[], comparisons=[])
+        with ProgressBars(Console(stderr=True)) as progress:
+            for network in NETWORKS:  # what is measured stays if the rest is cut off
+                study.networks.append(measure_rates(network, progress=progress))
+                write_report(study, path, overwrite=True)
+                if network is COMPARED_IN:
+                    study.comparisons.extend(compare(network, progress=progress))
+                    write_report(study, path, overwrite=True)
+    if not path.is_file():
+        sys.exit(f"error: there is no {path}: leave --page off to measure")
+    print(write_page(output, AcrossBatches.model_validate_json(path.read_text(encoding="utf-8"))))
+
+
+if __name__ == "__main__":
+    run_program(app, COMMAND)

@@ -76,10 +76,10 @@ struct GatherKernel {
   static constexpr int32_t kAtOnce = kEntriesAtOnce<Entry>;
   // Items of a thread, if the tile is full: a pixel and as many channels as one load brings.
   static constexpr int kItems = kPixels * kMostTileChannels / kAtOnce / kThreads;
-  static constexpr int kLoads = 4;                              // of a thread, side by side
-  static constexpr int kTerms = kLoads / kItems;                // whose rows are loaded side by side
-  static constexpr int kPart = 12;                              // terms of a part
-  static constexpr int kOwnTerms = kPart * kPixels / kThreads;  // whose rows a thread finds, for one pixel
+  static constexpr int kLoads = 4;                                  // of a thread, side by side
+  static constexpr int kTerms = kLoads / kItems;                    // whose rows are loaded side by side
+  static constexpr int kPart = 12;                                  // terms of a part
+  static constexpr int kOwnTerms = kPart * kPixels / kThreads;      // whose rows a thread finds, for one pixel
   static constexpr int kProducts = smaller(kAtOnce, 64 / kAtOnce);  // dense ones side by side, as registers allow
   // A summand of all pixels.
   struct Term {

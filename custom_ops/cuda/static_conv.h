@@ -35,10 +35,10 @@ class StaticConv {
         clusters_(to_int32(clusters, "the number of centroids")),
         keep_tables_(keep_tables) {
     const int64_t entries = static_cast<int64_t>(shape_.blocks_per_group) * shape_.taps;
-    if (kIsInt8 && entries > kMostEntries) {
-      throw std::invalid_argument("table is int8, but outputs are sums of " + std::to_string(entries) +
-                                  " entries, of which at most " + std::to_string(kMostEntries) +
-                                  " have an exact sum; set table to float");
+    if (kIsInt8 && (entries > kMostEntries || shape_.taps > kMostOfBlock)) {
+      throw std::invalid_argument("table is int8, but outputs are sums of " + std::to_string(entries) + " entries, " +
+                                  std::to_string(shape_.taps) + " of a block: at most " + std::to_string(kMostEntries) +
+                                  " and " + std::to_string(kMostOfBlock) + " are allowed; set table to float");
     }
   }
 
@@ -133,7 +133,7 @@ class StaticConv {
   }
 
  private:
-  static constexpr int64_t kMostEntries = int64_t{1} << 17;
+  static constexpr int64_t kMostEntries = int64_t{1} << 17, kMostOfBlock = 520;
 
   struct Scratch {
     int32_t* ids;  // [B, V]

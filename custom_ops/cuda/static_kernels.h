@@ -134,7 +134,7 @@ struct LargestProductKernel {
   }
 };
 
-constexpr float kLargestStaticEntry = 127.0f;
+constexpr float kLargestStaticEntry = 63.0f;
 
 // Rounds to nearest, ties to even.
 REUSE_BOTH inline int32_t nearest_integer(float value) {

@@ -40,8 +40,8 @@ simd::TapRow tap_row(const Blocking& blocking, int64_t image, int64_t row, int64
 // writes to many planes, or that skip other strips' channels.
 void fetch_tile(const ConvGeometry& geometry, const OutputChannels& output, const PixelTile& tile);
 
-// Writes the sums of a tile of pixels, whose rows are `row_stride` floats apart, to the output. `whole_rows`: its pixels
-// are neighbours in a channel's plane.
+// Writes the sums of a tile of pixels, whose rows are `row_stride` floats apart, to the output. `whole_rows`: its
+// pixels are neighbours in a channel's plane.
 void write_tile(const ConvGeometry& geometry, const GatherAttributes& attributes, const OutputChannels& output,
                 const PixelTile& tile, bool whole_rows, const simd::Sums& sums, int64_t row_stride);
 

@@ -20,8 +20,8 @@ constexpr int64_t kCachedTable = int64_t{1536} << 10;
 // cost more than tables that exceed the L2 cache a little.
 constexpr int64_t kTablesAtOnce = int64_t{1280} << 10;
 
-// Bytes of static tables that are added at once, where those of all blocks are too many: they are in the L2 cache beside
-// those that are fetched for the next time.
+// Bytes of static tables that are added at once, where those of all blocks are too many: they are in the L2 cache
+// beside those that are fetched for the next time.
 constexpr int64_t kStaticTables = int64_t{600} << 10;
 
 // Output pixels whose sums wait from one set of static tables to the next: 16 MiB of sums of int8 entries.

@@ -145,7 +145,7 @@ class CudaReuseConv final : public CountingKernel {
 
   ReuseAttributes attributes_;
   bool stages_are_timed_;
-  int64_t table_bytes_ = 0;  // of static tables that are kept
+  int64_t table_bytes_ = 0;                             // of static tables that are kept
   std::shared_ptr<const cuda::DeviceMemory> prepared_;  // of constant weights
 };
 

@@ -42,8 +42,8 @@ struct StaticBlocks {
   int64_t num_blocks;
   int64_t tap_bytes;  // between taps within a row
   bool wide;          // offsets are uint32
-  Fetched tables;  // of those that are added next
-  Fetched output;  // where the sums go
+  Fetched tables;     // of those that are added next
+  Fetched output;     // where the sums go
 };
 
 // A stretch of an output row.

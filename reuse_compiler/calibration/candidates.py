@@ -38,7 +38,7 @@ MOST_REMAINING = 0.5
 def candidates(spec: ConvSpec, options: CalibrationOptions, effort: Effort) -> list[LayerSettings]:
     """Returns settings for the layer, least detailed first; none where the cost model expects no gain from any."""
     family, scope = options.family, options.scope
-    families: Iterable[FamilyName] = FAMILIES if family == "all" else [family]
+    families: Iterable[FamilyName] = get_args(FamilyName) if family == "all" else (family,)
     scopes: tuple[Scope, ...] = ("batch", "static") if scope == "both" else (scope,)
     found = []
     for own, name in product(scopes, families):

@@ -54,5 +54,7 @@ def test_neighbouring_floats_are_told_apart() -> None:
 
 def test_the_most_even_split_is_taken() -> None:
     vectors = np.array([[0, 0], [0, 1], [0, 2], [9, 3]], np.float32)
-    coordinate, threshold = median_split(vectors)
+    split = median_split(vectors)
+    assert split is not None
+    coordinate, threshold = split
     assert coordinate == 1 and 1 <= threshold < 2

@@ -20,12 +20,17 @@ constexpr int64_t kCachedTable = int64_t{1536} << 10;
 // cost more than tables that exceed the L2 cache a little.
 constexpr int64_t kTablesAtOnce = int64_t{1280} << 10;
 
-// Bytes of static tables that are added at once, where those of all blocks are too many: they are in the L2 cache
-// beside those that are fetched for the next time.
-constexpr int64_t kStaticTables = int64_t{600} << 10;
+// Output pixels whose sums wait from one set of static tables to the next: 1 MiB of sums of int8 entries.
+constexpr int64_t kWaitingPixels = int64_t{1} << 13;
 
-// Output pixels whose sums wait from one set of static tables to the next: 16 MiB of sums of int8 entries.
-constexpr int64_t kWaitingPixels = int64_t{1} << 17;
+// Static tables that are added at once, of `all_bytes` of a group's blocks. Where pixels are many, passing over sums
+// that wait is what costs, and larger sets mean fewer passes. Where they are few, tables hardly stay, and small sets
+// leave the cache to those that are fetched for the next time.
+inline int64_t choose_static_tables(int64_t pixels, int64_t all_bytes) {
+  constexpr int64_t kManyPixels = 4096, kLarge = int64_t{900} << 10, kSmall = int64_t{300} << 10;
+  if (pixels >= kWaitingPixels && all_bytes <= kTablesAtOnce) return all_bytes;
+  return pixels >= kManyPixels ? kLarge : kSmall;
+}
 
 // Bytes of a block's table that are never exceeded as long as there is a narrower strip: bounds the scratch memory of
 // inputs with hardly any reuse.

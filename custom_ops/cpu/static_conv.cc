@@ -87,8 +87,10 @@ class StaticConv {
       all_finite = tables_.operands().clusters <= kMostBytes ? hash_vectors<uint8_t>(encoder, x, offsets.data())
                                                              : hash_vectors<uint16_t>(encoder, x, offsets.data());
     }
-    for (int64_t first = 0; first < planes_.batch; first += images_at_once()) {
-      add_images(first, std::min(planes_.batch, first + images_at_once()), offsets.data());
+    const int64_t at_once = std::max<int64_t>(1, kWaitingPixels / std::max<int64_t>(1, pixels_.most_pixels()));
+    const int64_t parts = (pixels_.count() + at_once - 1) / at_once;
+    for (int64_t part = 0; part < parts; ++part) {
+      add_pixels(pixels_.count() * part / parts, pixels_.count() * (part + 1) / parts, offsets.data());
     }
     if (all_finite) return;
     Stopwatch watch(workspace_.statistics.gather_ns);
@@ -150,35 +152,31 @@ class StaticConv {
     }
   }
 
-  // Sums that wait from step to step are of so many images that they are not far from a core.
-  int64_t images_at_once() const {
-    return std::clamp<int64_t>(kWaitingPixels / std::max<int64_t>(1, blocking_.geometry.out_pixels()), 1,
-                               std::max<int64_t>(1, planes_.batch));
-  }
-
   void cut() {
     const int64_t per_group = blocking_.blocks_per_group, bytes = tables_.block_bytes();
-    const int64_t at_once =
-        per_group * bytes <= kTablesAtOnce ? per_group : std::max<int64_t>(1, kStaticTables / bytes);
+    const int64_t set_bytes = choose_static_tables(blocking_.geometry.rows(), per_group * bytes);
+    const int64_t at_once = std::max<int64_t>(1, set_bytes / bytes);
     const int64_t rows = blocking_.taps_per_block();
     const int64_t most = is_int8_ ? simd::kMostStaticRows / rows : per_group;  // blocks whose sums an int16 holds
     for (int64_t group = 0; group < blocking_.geometry.attributes.group; ++group) {
       const BlockRange all{group * per_group, (group + 1) * per_group};
       for (int64_t tile = 0; tile < tables_.num_tiles(); ++tile) {
         for (int64_t flush = all.begin; flush < all.end; flush += most) {
-          const BlockRange together{flush, std::min(all.end, flush + most)};
-          for (int64_t begin = flush; begin < together.end; begin += at_once) {
-            const int64_t end = std::min(together.end, begin + at_once);
-            steps_.push_back({group, tile, {begin, end}, together, end == all.end});
+          const BlockRange flushed{flush, std::min(all.end, flush + most)};
+          for (int64_t begin = flush; begin < flushed.end; begin += at_once) {
+            const int64_t end = std::min(flushed.end, begin + at_once);
+            steps_.push_back({group, tile, {begin, end}, flushed, end == all.end});
           }
         }
       }
     }
   }
 
+  // Goes through all steps for some tiles of pixels, whose sums wait from step to step.
   template <typename Offset>
-  void add_images(int64_t first, int64_t end, const Offset* offsets) {
-    const int64_t channels = tables_.tile_channels(), rows = (end - first) * blocking_.geometry.out_pixels();
+  void add_pixels(int64_t begin, int64_t end, const Offset* offsets) {
+    const int64_t channels = tables_.tile_channels(), first = first_pixel(pixels_[begin]);
+    const int64_t rows = (end == pixels_.count() ? blocking_.geometry.rows() : first_pixel(pixels_[end])) - first;
     const bool one_step = steps_.empty() || (steps_[0].last && steps_[0].finishes());
     const bool one_flush = steps_.empty() || steps_[0].flush.end == blocking_.blocks_per_group;
     Buffer<uint16_t> words(workspace_, static_cast<size_t>(is_int8_ && !one_step ? rows * simd::kStaticChannels : 0));
@@ -191,12 +189,12 @@ class StaticConv {
       Stopwatch watch(workspace_.statistics.gather_ns);
       const Step* next = s + 1 < steps_.size() ? &steps_[s + 1] : nullptr;
       std::vector<simd::StaticBlock> blocks = tables_of(step, own_tables.data());
-      const int64_t count = (end - first) * tiles_per_image(), per_task = pieces_per_task(count);
+      const int64_t count = end - begin, per_task = pieces_per_task(count);
       workspace_.parallel.run((count + per_task - 1) / per_task, [&](int64_t task) {
         Buffer<float> own_sums(workspace_, static_cast<size_t>(pixels_.most_pixels() * channels));
         std::vector<simd::StaticBlock> of_image = blocks;
         for (int64_t t = task * per_task; t < std::min(count, (task + 1) * per_task); ++t) {
-          const PixelTile tile = pixels_[first * tiles_per_image() + t];
+          const PixelTile tile = pixels_[begin + t];
           for (size_t b = 0; b < blocks.size(); ++b) {
             of_image[b].offsets = offsets + planes_.start(step.blocks.begin + static_cast<int64_t>(b), tile.image);
           }
@@ -253,9 +251,13 @@ class StaticConv {
             (output.count << (line_bits + simd::kShareBits)) / tile.columns};
   }
 
-  int64_t tiles_per_image() const { return pixels_.count() / std::max<int64_t>(1, planes_.batch); }
+  // The number of the tile's first output pixel; tiles are in that order.
+  int64_t first_pixel(const PixelTile& tile) const {
+    const ConvGeometry& g = blocking_.geometry;
+    return (tile.image * g.out_h + tile.row) * g.out_w + tile.column;
+  }
 
-  // Sums that wait from step to step: [pixels of the images at once, channels], from pixel 0 of image `first` on.
+  // Sums that wait from step to step: [pixels, channels], from pixel `first` on.
   struct Waiting {
     uint16_t* words;
     float* sums;
@@ -268,8 +270,7 @@ class StaticConv {
     const ConvGeometry& g = blocking_.geometry;
     const ConvAttributes& a = g.attributes;
     const bool patch = blocking_.layout() == Layout::kPatch, done = step.last && step.finishes();
-    const int64_t channels = tables_.tile_channels(), pixel = tile.row * g.out_w + tile.column;
-    const int64_t index = (tile.image - waiting.first) * g.out_pixels() + pixel;
+    const int64_t channels = tables_.tile_channels(), index = first_pixel(tile) - waiting.first;
     const bool wait = waiting.sums != nullptr, in_planes = a.output_order == DataOrder::kNchw;
     float* const sums = wait ? waiting.sums + index * channels : own_sums;
     const int64_t row_sums = (wait ? g.out_w : tile.columns) * channels;

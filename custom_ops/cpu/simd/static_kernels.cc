@@ -109,7 +109,7 @@ class Fetcher {
         line_((fetched.lines_per_pixel * x) >> kShareBits),
         end_((fetched.lines_per_pixel * (x + pixels)) >> kShareBits) {}
   REUSE_INLINE void fetch() {
-    constexpr int64_t kLine = 64, kMost = 4;  // per block: more than that, and the memory is the limit
+    constexpr int64_t kLine = 64, kMost = 12;  // per block: more than that, and the memory is the limit
     const int64_t stop = line_ + kMost < end_ ? line_ + kMost : end_;
     for (; line_ < stop; ++line_) {
       const int64_t row = line_ >> fetched_.line_bits, within = line_ & ((int64_t{1} << fetched_.line_bits) - 1);

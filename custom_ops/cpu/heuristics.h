@@ -86,6 +86,9 @@ constexpr int64_t kTilePixels = 64;
 // rows, but writing whole long stretches of a channel is worth more: 8% of a layer of 224x224.
 constexpr int64_t kTileColumns = 64;
 
+// Pixels of a tile at most: of one row that is too short to be cut.
+constexpr int64_t kMostTilePixels = 2 * kTileColumns;
+
 // The same for a pixel-major output, where long stretches are worth nothing: 4 rows of 16 share more table rows.
 constexpr int64_t kTileColumnsPixelMajor = 16;
 

@@ -191,7 +191,8 @@ class StaticConv {
       std::vector<simd::StaticBlock> blocks = tables_of(step, own_tables.data());
       const int64_t count = end - begin, per_task = pieces_per_task(count);
       workspace_.parallel.run((count + per_task - 1) / per_task, [&](int64_t task) {
-        Buffer<float> own_sums(workspace_, static_cast<size_t>(pixels_.most_pixels() * channels));
+        // On the stack: tasks are many and short.
+        alignas(64) float own_sums[kMostTilePixels * simd::kStaticChannels];
         std::vector<simd::StaticBlock> of_image = blocks;
         for (int64_t t = task * per_task; t < std::min(count, (task + 1) * per_task); ++t) {
           const PixelTile tile = pixels_[begin + t];
@@ -206,7 +207,7 @@ class StaticConv {
                                        {}};
           const Waiting waiting{words.size() == 0 ? nullptr : words.data(), sums.size() == 0 ? nullptr : sums.data(),
                                 first};
-          add_tile(step, own, tile, waiting, own_sums.data());
+          add_tile(step, own, tile, waiting, own_sums);
         }
       });
     }

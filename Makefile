@@ -20,7 +20,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER CMAKE_CUDA_COMPILER_LAUNCHER
 CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake' -o -name '*.map') reuse_compiler/_version.py
 CPP_FORMATTED := $(filter %.cc %.cu %.h,$(CPP_SOURCES))
 # clang-tidy reads what the C++ compiler does: the CUDA kernels through their tests on the host.
-CPP_TIDIED := $(filter-out %ort_abi_test.cc %cuda_kernels.cc,$(filter %.cc,$(CPP_SOURCES)))
+CPP_TIDIED := $(filter-out %ort_abi_test.cc %cuda_kernel.cc %cuda_kernels.cc %cuda_reuse_conv.cc,$(filter %.cc,$(CPP_SOURCES)))
 
 # The GPU check runs in the environment that the machine has for it: nothing is downloaded.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))

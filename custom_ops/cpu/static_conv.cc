@@ -147,7 +147,7 @@ class StaticConv {
       const int64_t row = pixel / planes_.inside_w, column = pixel % planes_.inside_w;
       const int64_t run = std::min(count - done, planes_.inside_w - column);
       Offset* to = offsets + planes_.start(block, image) + (planes_.top + row) * planes_.width + planes_.left + column;
-      for (int64_t p = 0; p < run; ++p) to[p] = static_cast<Offset>(codes[done + p] * unit);
+      for (int64_t p = 0; p < run; ++p) to[p] = static_cast<Offset>(*codes++ * unit);
       done += run;
     }
   }

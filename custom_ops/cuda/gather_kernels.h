@@ -344,7 +344,8 @@ struct GatherKernel {
     REUSE_UNROLL
     for (int i = 0; i < kItems * kAtOnce; ++i) {
       const int32_t channel = own.channel + i % kAtOnce;
-      float sum = static_cast<float>(sums.values[i / kAtOnce][i % kAtOnce]);
+      const auto whole = sums.values[i / kAtOnce][i % kAtOnce];
+      float sum = static_cast<float>(whole);
       if (channel_scales != nullptr && channel < tile.channels) {
         sum *= channel_scales[tile.group * shape.group_out_channels + tile.start + channel];
       }

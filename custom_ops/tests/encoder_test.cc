@@ -205,7 +205,7 @@ TEST(trees_on_a_grid_give_the_codes_of_a_walk) {
       const bool by_bytes = simd::kernels().byte_leaves != nullptr && length <= simd::kMostByteRows;
       EXPECT(!by_bytes || encoder->by_rows() == nullptr, << "L " << length << ", H " << depth);
       const int64_t own = random() % 2 == 0 ? length : (length + 1) / 2;
-      const int64_t count = random() % 3 == 0 ? kTileVectors : 1 + random() % kTileVectors;
+      const int64_t count = random() % 3 == 0 ? kTileVectors : 1 + static_cast<int64_t>(random() % kTileVectors);
       std::vector<std::vector<float>> vectors = vectors_at_thresholds(random, trees, count, own, finite);
       if (!finite) vectors[random() % vectors.size()][random() % vectors[0].size()] = std::nanf("");
       for (int64_t block = 0; block < kBlocks; ++block) {

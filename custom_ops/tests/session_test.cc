@@ -153,6 +153,7 @@ TEST(of_runs_at_the_same_time_one_makes_the_cluster_that_all_later_ones_take) {
     float last[kThreads] = {};
     std::atomic<bool> right{true};
     std::vector<std::thread> threads;
+    threads.reserve(kThreads);
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([&, t] {
         const Problem p = one_cluster(static_cast<float>(t + 1));
@@ -181,6 +182,7 @@ TEST(runs_and_resets_at_the_same_time_give_lossless_results) {
     ReuseState state(layer.cluster.memory);
     std::atomic<bool> right{true};
     std::vector<std::thread> threads;
+    threads.reserve(8);
     for (unsigned t = 0; t < 8; ++t) {
       threads.emplace_back([&, t] {
         std::mt19937 random(t);

@@ -164,6 +164,7 @@ TEST(equal_static_layers_share_their_tables) {
   EXPECT(p.plan(allocator).static_tables() != first.static_tables());
   std::vector<std::thread> threads;
   std::vector<const StaticTables*> found(8);
+  threads.reserve(found.size());
   p.table = TableType::kInt8;
   for (size_t t = 0; t < found.size(); ++t) {
     threads.emplace_back([&, t] { found[t] = p.plan(allocator).static_tables(); });
@@ -191,7 +192,7 @@ TEST(static_operands_that_make_no_sense_are_refused) {
   wrong = p;
   wrong.hash.num_hashes = 17;  // more than the family would take, too
   expect_throw<std::invalid_argument>("at most 16", plan(wrong));
-  wrong = p;
+  wrong = std::move(p);
   wrong.hash.family = &find_hash_family("exact");
   expect_throw<std::invalid_argument>("a family of codes", plan(wrong));
 }

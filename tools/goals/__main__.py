@@ -20,6 +20,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 @with_flags
 def goals(
     quick: Annotated[bool, Flag("Five repeats, and not onnxruntime's int8 form.")] = False,
+    static: Annotated[bool, Flag("The goals of scope static.")] = False,
     repeats: Repeats = 9,
     json_file: JsonFile = None,
     log_level: Logging = "warning",
@@ -33,7 +34,8 @@ def goals(
     how = Circumstances(1, table.QUICK_REPEATS if quick else repeats, staged=False, int8=not quick)
     console = stderr_console()
     with logging_to(console, log_level), ProgressBars(console) as progress:
-        report = table.measure_goals(how, table.GOALS, table.SCALING, progress)
+        rows, scaling = (table.STATIC_GOALS, None) if static else (table.GOALS, table.SCALING)
+        report = table.measure_goals(how, rows, scaling, progress)
     write_json(report, json_file)
     print_goals(report, stdout_console())
 

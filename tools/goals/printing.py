@@ -28,7 +28,7 @@ def print_goals(report: TableReport, console: Console) -> None:
 
 
 def _goal_cells(row: TableRow) -> list[str]:
-    goal = f"{row.goal:.1f}"
+    goal = f"{row.goal:.1f}" if row.goal_over_int8 is None else f"{row.goal:.1f}, {row.goal_over_int8:.1f} over int8"
     if row.speedup is None:
         return [f"skipped: {row.skipped}", goal]
     cells = ["reached" if row.reached else "missed", goal, f"{row.speedup:.2f}"]

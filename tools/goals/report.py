@@ -34,6 +34,9 @@ class TableRow(Report):
     goal: float
     """Least speed-up over the dense Conv; in the row for threads, over one thread."""
     speedup: float | None = None
+    goal_over_int8: float | None = None
+    """Least speed-up over onnxruntime's int8 Conv, where there is a goal for it."""
+    over_int8: float | None = None
     reached: bool | None = None
     skipped: str | None = None
     """Why it was not measured."""

@@ -14,6 +14,8 @@ from reuse_compiler.reuse.config import TableType
 from tools.goals.report import LayerTimes, TableReport, TableRow
 
 QUICK_REPEATS = 5
+NUM_HASHES = 8
+"""Of static rows, whose 256 clusters are all that codes can tell apart."""
 MANY_THREADS, THREADS_GOAL = 2, 1.8
 
 
@@ -32,6 +34,8 @@ class Goal:
     batch: int = 1
     table: TableType = "float"
     scope: BenchScope = "batch"
+    least_over_int8: float | None = None
+    """What onnxruntime's int8 Conv shall take at least, over the fused form's time."""
 
     @property
     def setting(self) -> str:
@@ -55,6 +59,7 @@ class Goal:
             weight_shape=(self.channels[1], self.channels[0], self.kernel, self.kernel),
             sub_vector_length=self.sub_vector_length,
             remaining_ratio=ratio,
+            num_hashes=NUM_HASHES if self.scope == "static" else None,
             table=self.table,
             scope=self.scope,
         )
@@ -76,16 +81,46 @@ GOALS = (
 )
 
 
+def _static(
+    channels: int, size: int, length: int, least: float, over_int8: float, kernel: int = 3, batch: int = 1
+) -> Goal:
+    return Goal(
+        (channels, channels),
+        kernel,
+        size,
+        length,
+        least,
+        clusters=2**NUM_HASHES,
+        batch=batch,
+        table="int8",
+        scope="static",
+        least_over_int8=over_int8,
+    )
+
+
+STATIC_GOALS = (
+    _static(256, 56, 8, 7.0, 1.9),
+    _static(128, 112, 8, 6.5, 1.8),
+    _static(64, 224, 8, 6.0, 1.7),
+    _static(512, 28, 8, 8.5, 2.2, batch=8),
+    _static(256, 56, 16, 11.0, 3.0),
+    _static(512, 28, 8, 5.0, 1.3),
+    _static(64, 16, 4, 4.8, 1.4, kernel=5, batch=64),
+)
+"""Scope static, which shall be faster than onnxruntime's int8 Conv, too."""
+
+
 def measure_goals(
-    how: Circumstances, goals: tuple[Goal, ...], scaling: Goal, progress: ProgressCallback = silent
+    how: Circumstances, goals: tuple[Goal, ...], scaling: Goal | None, progress: ProgressCallback = silent
 ) -> TableReport:
-    """Measures all rows, and how well the `scaling` layer uses two threads."""
+    """Measures all rows, and how well the `scaling` layer, if there is one, uses two threads."""
     peaks, rows = measure_peaks(how.threads), []
     for index, goal in enumerate(goals):
         progress("measuring the table", index, len(goals) + 1)
         rows.append(_measure(goal, how))
-    progress("measuring the table", len(goals), len(goals) + 1)
-    rows.append(_measure_scaling(scaling, how.repeats))
+    if scaling is not None:
+        progress("measuring the table", len(goals), len(goals) + 1)
+        rows.append(_measure_scaling(scaling, how.repeats))
     return TableReport(threads=how.threads, repeats=how.repeats, peaks=peaks, rows=rows, machine=describe_machine())
 
 
@@ -93,12 +128,16 @@ def _measure(goal: Goal, how: Circumstances) -> TableRow:
     report = measure_conv(goal.case(), how)
     fused, int8 = report.fused, report.int8
     assert report.floor is not None
+    over_int8 = int8.median_ms / fused.median_ms if int8 else None
+    beats_int8 = goal.least_over_int8 is None or (over_int8 is not None and over_int8 >= goal.least_over_int8)
     return TableRow(
         layer=goal.layer,
         setting=goal.setting,
         goal=goal.least,
         speedup=fused.speedup,
-        reached=fused.speedup >= goal.least,
+        reached=fused.speedup >= goal.least and beats_int8,
+        goal_over_int8=goal.least_over_int8,
+        over_int8=over_int8,
         measured=LayerTimes(
             r_c=report.r_c,
             clusters_per_block=report.clusters_per_block,

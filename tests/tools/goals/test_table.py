@@ -1,5 +1,6 @@
 """The table of goals: its rows are possible, and small ones are measured."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,12 @@ from reuse_compiler.benchmark.conv import Circumstances
 from tools.goals import table
 from tools.goals.__main__ import app
 from tools.goals.report import TableReport
-from tools.goals.table import GOALS, SCALING, Goal, measure_goals
+from tools.goals.table import GOALS, SCALING, STATIC_GOALS, Goal, measure_goals
 
 SMALL = Goal((8, 8), 3, 10, 4, 0.0, 0.2)
 
 
-@pytest.mark.parametrize("goal", GOALS, ids=str)
+@pytest.mark.parametrize("goal", GOALS + STATIC_GOALS, ids=str)
 def test_every_row_is_a_possible_case(goal: Goal) -> None:
     case = goal.case()
     assert str(case) == goal.layer and case.spec.output_shape[2:] == case.spec.input_shape[2:]
@@ -45,6 +46,14 @@ def test_a_small_table() -> None:
     assert scaling.measured is None and scaling.goal == 1.8
     assert scaling.setting == "L=4, r_c 0.20: 2 threads against 1"
     assert (scaling.scaling is None) == (scaling.skipped is not None)
+
+
+def test_static_rows_have_a_goal_over_int8() -> None:
+    never = replace(STATIC_GOALS[0], channels=(8, 8), size=20, sub_vector_length=4, least=0.0, least_over_int8=1e9)
+    (row,) = measure_goals(Circumstances(repeats=1, staged=False, int8=True), (never,), None).rows
+    assert row.measured and row.measured.int8_speedup and row.speedup
+    assert row.over_int8 == pytest.approx(row.speedup / row.measured.int8_speedup)
+    assert row.reached is False and row.goal_over_int8 == 1e9
 
 
 def test_prints_what_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,10 +178,12 @@ def test_layers_may_share_weights_and_inputs() -> None:
     changed = model_with(deployment, model)
     np.testing.assert_array_equal(run(changed, feeds[0])[0], run(model, feeds[0])[0])  # `one` is as before
     assert 0 < relative_error(run(changed, feeds[0])[1], run(model, feeds[0])[1]) < 0.6
-    everything = deploy(model, "weights", feeds)
+    # With so few clusters there is much to gain from other weights.
+    coarse = {layer.name: settings_for(layer).model_copy(update={"num_hashes": 4}) for layer in work.layers}
+    everything = Deployer(work, feeds, EFFORT, 0).deploy(coarse, "weights")
     weights = {name: weight_of(everything, name).tobytes() for name in everything.plan}
     assert set(weights) == {"one", "two", "three"} and weights["one"] != weights["three"]
-    assert 0 < relative_error(run(model_with(everything, model), feeds[0])[1], run(model, feeds[0])[1]) < 0.8
+    assert 0 < relative_error(run(model_with(everything, model), feeds[0])[1], run(model, feeds[0])[1]) < 1.0
 
 
 def test_a_result_that_is_an_output_of_the_model() -> None:

@@ -39,7 +39,7 @@ def assert_refused(run: Run, code: int, message: str, *arguments: object) -> Non
         (["--capacity", "0"], "--capacity: "),
         (["--capacity", "1.5"], "capacity"),
         (["--family", "kmeans"], "family"),
-        (["--scope", "session"], "scope"),
+        (["--scope", "galaxy"], "scope"),
         (["--layers", "("], "--layers: '(' is not a regular expression"),
         (["--exclude", "*"], "--exclude: '*' is not a regular expression"),
         (["--shape", "1,3,12,12"], "'--shape': '1,3,12,12' is not NAME:SIZES, as in images:1,3,224,224"),

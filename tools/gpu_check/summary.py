@@ -7,7 +7,7 @@ from typing import Any
 from tools.gpu_check.report import MEASUREMENTS, Report
 
 MODES = ("float32", "TF32", "float16")
-SHOWN = 3000
+SHOWN = 2000
 """Characters of the failed parts' output, shared by them: the whole summary shall fit where only an end is kept."""
 Line = dict[str, Any]
 

@@ -14,12 +14,12 @@ from reuse_compiler.fitting.vectors import lifted, neuron_vectors
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reference.vectors import block_weights
-from reuse_compiler.reuse.config import Metric, Scope
+from reuse_compiler.reuse.config import Metric
 from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.verification.compare import Difference
 from tools.similarity.clustering import Clustering, VectorSets
 from tools.similarity.clustering.vectors import vector_sets
-from tools.similarity.report import SimilarityPoint, StudiedLayer
+from tools.similarity.report import Scope, SimilarityPoint, StudiedLayer
 from tools.similarity.split_network import SplitNetwork
 
 Floats = NDArray[np.float32]

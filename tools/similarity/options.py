@@ -8,9 +8,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from reuse_compiler.flags import Flag, Panel
 from reuse_compiler.options import CustomOpLibraries, RegularExpression, Seed, Shapes, Threads
-from reuse_compiler.reuse.config import Metric, Scope
+from reuse_compiler.reuse.config import Metric
 from tools.similarity.clustering.hypercube import DEFAULT_DIMENSIONS
 from tools.similarity.clustering.kmeans import DEFAULT_ITERATIONS, DEFAULT_MAX_CLUSTERS
+from tools.similarity.report import Scope
 
 STUDIED, METHODS = Panel("What is studied", 1), Panel("Methods and their efforts", 2)
 

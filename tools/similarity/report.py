@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from reuse_compiler.reuse.config import Metric, Scope
+from reuse_compiler.reuse.config import Metric
+
+Scope = Literal["image", "batch"]
+"""The scopes that are studied: clusters of several batches have a study of their own."""
 
 
 class SimilarityPoint(BaseModel):

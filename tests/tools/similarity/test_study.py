@@ -16,7 +16,7 @@ from reuse_compiler.calibration.samples import Samples
 from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.graph.shapes import bind_shapes
 from reuse_compiler.reference.operators import centroid_gemm, cluster_vectors, gather_rows
-from reuse_compiler.reuse.config import Metric, Scope
+from reuse_compiler.reuse.config import Metric
 from reuse_compiler.verification.data import ArraySource
 from reuse_compiler.verification.inputs import model_inputs
 from tests.comparison import assert_close, relative_error
@@ -26,7 +26,7 @@ from tools.similarity.clustering import Clustering, KMeans, LocalitySensitiveHas
 from tools.similarity.clustering.vectors import Ids
 from tools.similarity.layer_study import Form, Sweep, clustered_result, cut_vectors
 from tools.similarity.options import SimilarityOptions
-from tools.similarity.report import SimilarityPoint, SimilarityReport
+from tools.similarity.report import Scope, SimilarityPoint, SimilarityReport
 from tools.similarity.study import layers_to_study, study_file, study_similarity
 
 Study = Callable[..., SimilarityReport]

@@ -8,8 +8,6 @@
 namespace reuse::capi {
 namespace {
 
-constexpr int64_t kMostStaticHashes = 16;
-
 const HashFamily& family_of(const reuse_hashing& h) {
   if (h.family == nullptr) throw std::invalid_argument("family is null, must be a name");
   return find_hash_family(h.family);
@@ -76,12 +74,8 @@ HashAttributes hash_attributes_of(const reuse_hashing& h, const Blocking& blocki
 const float* centroids_of(const reuse_hashing& h, const Blocking& blocking) {
   require_array(h.centroids, h.centroids_size, "centroids");
   const bool is_static = scope_of(h.scope) == Scope::kStatic;
-  if (is_static && (h.num_hashes < 0 || h.num_hashes > kMostStaticHashes)) {
-    throw std::invalid_argument("num_hashes is " + std::to_string(h.num_hashes) + ", scope static takes at most " +
-                                std::to_string(kMostStaticHashes));
-  }
-  const int64_t expected =
-      is_static ? (blocking.num_blocks() << h.num_hashes) * blocking.sub_vector_length() : int64_t{0};
+  const int64_t per_block = is_static ? HashAttributes{&family_of(h), h.num_hashes}.given_clusters() : 0;
+  const int64_t expected = blocking.num_blocks() * per_block * blocking.sub_vector_length();
   if (std::max(h.centroids_size, int64_t{0}) == expected) return is_static ? h.centroids : nullptr;
   throw std::invalid_argument("centroids have " + std::to_string(h.centroids_size) + " elements, must have " +
                               std::to_string(expected));

@@ -36,9 +36,7 @@ void number_ranges(Workspace& workspace, const Blocking& blocking, BlockRange bl
       }
     });
   }
-  workspace.statistics.blocks = blocking.num_blocks();
-  workspace.statistics.rows = blocking.geometry.rows();
-  workspace.statistics.vectors = blocking.num_blocks() * blocking.vectors;
+  count_vectors(workspace.statistics, blocking);
   for (auto& own : done) {
     clusters.blocks.push_back(own ? std::move(*own) : BlockClusters(workspace));
     workspace.statistics.clusters += clusters.blocks.back().count;
@@ -124,10 +122,16 @@ void ClusterAttributes::check() const {
   }
   if (memory < 0) throw std::invalid_argument("memory is " + std::to_string(memory) + ", must be at least 0");
   if (scope != Scope::kStatic) return;
-  const bool as_given = !verify && capacity == 1.0f && metric == Metric::kEuclidean;
-  if (!as_given)
+  if (verify || capacity != 1.0f || metric != Metric::kEuclidean) {
     throw std::invalid_argument(
         "scope static has the clusters given: verify, capacity and metric must be left at their defaults");
+  }
+}
+
+void count_vectors(RunStatistics& statistics, const Blocking& blocking) {
+  statistics.blocks = blocking.num_blocks();
+  statistics.rows = blocking.geometry.rows();
+  statistics.vectors = blocking.num_blocks() * blocking.vectors;
 }
 
 Clusters::Clusters(Allocator& allocator, const Blocking& blocking)
@@ -160,8 +164,7 @@ Clusters given_clusters(Workspace& workspace, const Blocking& blocking, const fl
     int32_t* ids = result.ids.data() + block * blocking.vectors;
     Buffer<float> values(workspace, static_cast<size_t>(length * kTileVectors));
     uint8_t finite[kTileVectors];
-    for (int64_t first = 0; first < blocking.vectors; first += kTileVectors) {
-      const int64_t some = std::min(kTileVectors, blocking.vectors - first);
+    for_tiles(0, blocking.vectors, [&](int64_t first, int64_t some) {
       const Tile tile = load_tile(blocking, x, block, first, some, values.data());
       simd::kernels().all_finite(tile.values, tile.stride, tile.length, some, finite);
       for (int64_t p = 0; p < some; ++p) {
@@ -178,12 +181,10 @@ Clusters given_clusters(Workspace& workspace, const Blocking& blocking, const fl
         ++own.count;
         ++own.guarded;
       }
-    }
+    });
   });
   RunStatistics& statistics = workspace.statistics;
-  statistics.blocks = blocking.num_blocks();
-  statistics.rows = blocking.geometry.rows();
-  statistics.vectors = blocking.num_blocks() * blocking.vectors;
+  count_vectors(statistics, blocking);
   for (const BlockClusters& own : result.blocks) {
     statistics.clusters += own.count;
     statistics.guarded += own.guarded;

@@ -78,26 +78,6 @@ simd::OutputTile output_tile(const ConvGeometry& g, const GatherAttributes& attr
 
 }  // namespace
 
-void fetch_tile(const ConvGeometry& g, const OutputChannels& output, const PixelTile& tile) {
-  constexpr int64_t kLineFloats = 16;
-  constexpr int kToBeWritten = 1, kInL2 = 2;
-  const int64_t first = (tile.image * g.out_h + tile.row) * g.out_w + tile.column;
-  for (int64_t row = 0; row < tile.rows; ++row) {
-    if (g.attributes.output_order == DataOrder::kNhwc) {
-      for (int64_t column = 0; column < tile.columns; ++column) {
-        const float* pixel = output.y + (first + row * g.out_w + column) * g.out_channels + output.first;
-        for (int64_t c = 0; c < output.count; c += kLineFloats) __builtin_prefetch(pixel + c, kToBeWritten);
-      }
-    } else {
-      const float* plane =
-          output.y + first + row * g.out_w + (tile.image * (g.out_channels - 1) + output.first) * g.out_pixels();
-      for (int64_t c = 0; c < output.count; ++c, plane += g.out_pixels()) {
-        for (int64_t p = 0; p < tile.columns; p += kLineFloats) __builtin_prefetch(plane + p, 0, kInL2);
-      }
-    }
-  }
-}
-
 void write_tile(const ConvGeometry& g, const GatherAttributes& attributes, const OutputChannels& output,
                 const PixelTile& tile, bool whole_rows, const simd::Sums& sums, int64_t row_stride) {
   const simd::Kernels& kernels = simd::kernels();
@@ -134,7 +114,8 @@ class TileAdder {
     const int64_t index = tile.image * g.out_pixels() + tile.row * g.out_w + tile.column;
     float* first = kept ? memory_.sums + index * memory_.stride : own;
     const int64_t row_stride = (kept ? g.out_w : tile.columns) * memory_.stride;
-    if (output_ != nullptr) fetch_tile(g, *output_, tile);
+    if (output_ != nullptr)
+      fetch(tile, output_tile(g, attributes_, *output_, tile.image, tile.row * g.out_w + tile.column));
     for (int64_t row = 0; row < tile.rows; ++row) {
       const simd::TapRow taps = tap_row(blocking_, tile.image, tile.row + row, tile.column, tile.columns);
       const simd::Sums sums{first + row * row_stride, memory_.stride, memory_.fresh};
@@ -151,6 +132,19 @@ class TileAdder {
   }
 
  private:
+  // Fetches the lines of a pixel-major output while sums are formed: the processor does not foresee writes that skip
+  // the other strips' channels.
+  void fetch(const PixelTile& tile, const simd::OutputTile& target) const {
+    constexpr int64_t kLineFloats = 16;
+    if (target.pixel_step == 1) return;
+    for (int64_t row = 0; row < tile.rows; ++row) {
+      for (int64_t column = 0; column < tile.columns; ++column) {
+        const float* pixel = target.y + (row * blocking_.geometry.out_w + column) * target.pixel_step;
+        for (int64_t c = 0; c < target.channels; c += kLineFloats) __builtin_prefetch(pixel + c, 1);
+      }
+    }
+  }
+
   const Blocking& blocking_;
   const GatherAttributes& attributes_;
   const ScaledTables& tables_;

@@ -36,10 +36,6 @@ bool rows_are_outputs(const Blocking& blocking);
 // Where the taps of a row of output pixels read, from `column` on.
 simd::TapRow tap_row(const Blocking& blocking, int64_t image, int64_t row, int64_t column, int64_t columns);
 
-// Fetches the lines of the output that the tile's sums go to, while these are formed: the processor does not foresee
-// writes to many planes, or that skip other strips' channels.
-void fetch_tile(const ConvGeometry& geometry, const OutputChannels& output, const PixelTile& tile);
-
 // Writes the sums of a tile of pixels, whose rows are `row_stride` floats apart, to the output. `whole_rows`: its
 // pixels are neighbours in a channel's plane.
 void write_tile(const ConvGeometry& geometry, const GatherAttributes& attributes, const OutputChannels& output,

@@ -1,5 +1,7 @@
 // Operator Hash: codes of all neuron vectors.
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 
 #include "heuristics.h"
 #include "simd/kernels.h"
@@ -42,6 +44,13 @@ void hash_pixels(Allocator& allocator, const Blocking& blocking, const Encoder& 
 
 }  // namespace
 
+int64_t HashAttributes::given_clusters() const {
+  constexpr int64_t kMostHashes = 16;
+  if (!family->is_lossless() && num_hashes >= 0 && num_hashes <= kMostHashes) return int64_t{1} << num_hashes;
+  throw std::invalid_argument("scope static needs a family of codes and at most " + std::to_string(kMostHashes) +
+                              " hashes, not " + family->name() + " and " + std::to_string(num_hashes));
+}
+
 std::unique_ptr<Encoder> make_encoder(Allocator& allocator, const HashAttributes& attributes, int64_t num_blocks,
                                       int64_t length, const HashParameters& parameters,
                                       const HashParameterSizes& sizes) {
@@ -67,24 +76,21 @@ void hash_tile(const Encoder& encoder, const Tile& tile, int64_t block, float* s
 
 void hash_by_stretches(Workspace& workspace, const Blocking& blocking, const Encoder& encoder, const float* x,
                        int64_t* codes, uint8_t* finite) {
-  const int64_t per_task = task_vectors(blocking.vectors);
-  const int64_t tasks_per_block = (blocking.vectors + per_task - 1) / per_task;
   if (blocking.geometry.attributes.input_order == DataOrder::kNhwc) {
-    workspace.parallel.run(tasks_per_block, [&](int64_t task) {
+    const int64_t per_task = task_vectors(blocking.vectors);
+    workspace.parallel.run((blocking.vectors + per_task - 1) / per_task, [&](int64_t task) {
       const int64_t end = std::min((task + 1) * per_task, blocking.vectors);
       hash_pixels(workspace, blocking, encoder, x, task * per_task, end, codes, finite);
     });
     return;
   }
-  workspace.parallel.run(blocking.num_blocks() * tasks_per_block, [&](int64_t task) {
-    const int64_t block = task / tasks_per_block, begin = task % tasks_per_block * per_task;
-    const int64_t end = std::min(begin + per_task, blocking.vectors);
+  for_stretches(workspace.parallel, blocking, [&](int64_t block, int64_t begin, int64_t end) {
     const Placed<TileMemory> memory(workspace, blocking.sub_vector_length(), encoder);
-    for (int64_t first = begin; first < end; first += kTileVectors) {
+    for_tiles(begin, end, [&](int64_t first, int64_t count) {
       const int64_t offset = block * blocking.vectors + first;
-      const Tile tile = load_tile(blocking, x, block, first, std::min(kTileVectors, end - first), memory->values);
+      const Tile tile = load_tile(blocking, x, block, first, count, memory->values);
       hash_tile(encoder, tile, block, memory->scratch, codes + offset, finite == nullptr ? nullptr : finite + offset);
-    }
+    });
   });
 }
 

@@ -7,13 +7,6 @@
 
 namespace reuse {
 
-int64_t ReuseAttributes::given_clusters() const {
-  constexpr int64_t kMostHashes = 16;
-  if (!hash.family->is_lossless() && hash.num_hashes <= kMostHashes) return int64_t{1} << hash.num_hashes;
-  throw std::invalid_argument("scope static needs a family of codes and at most " + std::to_string(kMostHashes) +
-                              " hashes, not " + hash.family->name() + " and " + std::to_string(hash.num_hashes));
-}
-
 void ReusePlan::set_weights(Allocator& allocator, int64_t in_channels, int64_t out_channels, const float* weights) {
   any_size_ = Blocking::of_any_size(attributes_.conv, in_channels, out_channels);
   weights_ = std::make_shared<const PackedWeights>(allocator, any_size_, attributes_.table, weights);
@@ -22,7 +15,8 @@ void ReusePlan::set_weights(Allocator& allocator, int64_t in_channels, int64_t o
 void ReusePlan::set_static(int64_t in_channels, int64_t out_channels, const float* weights, const float* centroids,
                            int64_t size) {
   any_size_ = Blocking::of_any_size(attributes_.conv, in_channels, out_channels);
-  StaticOperands operands{any_size_, attributes_.table, attributes_.keep_tables, attributes_.given_clusters(), {}, {}};
+  StaticOperands operands{any_size_, attributes_.table, attributes_.keep_tables, attributes_.hash.given_clusters(), {},
+                          {}};
   const int64_t needed = any_size_.num_blocks() * operands.clusters * any_size_.sub_vector_length();
   if (size != needed) {
     throw std::invalid_argument("centroids have " + std::to_string(size) + " elements, need " + std::to_string(needed) +

@@ -101,9 +101,7 @@ SessionClusters number_blocks(Workspace& workspace, const Blocking& blocking, co
     done[static_cast<size_t>(block)] = std::make_unique<NewClusters>(numbering.finish());
   });
   RunStatistics& statistics = workspace.statistics;
-  statistics.blocks = count;
-  statistics.rows = blocking.geometry.rows();
-  statistics.vectors = count * blocking.vectors;
+  count_vectors(statistics, blocking);
   result.blocks.reserve(done.size());
   for (const auto& own : done) {
     statistics.clusters += own->clusters.count;
@@ -114,14 +112,6 @@ SessionClusters number_blocks(Workspace& workspace, const Blocking& blocking, co
   return result;
 }
 
-// Calls `body(first, count)` for all vectors of a block, tile by tile.
-template <typename Body>
-void for_tiles(const Blocking& blocking, const Body& body) {
-  for (int64_t first = 0; first < blocking.vectors; first += kTileVectors) {
-    body(first, std::min(kTileVectors, blocking.vectors - first));
-  }
-}
-
 // Of vectors that are hashed; `finite` [B, V] is null where values are to be looked at.
 SessionClusters number_hashed(Workspace& workspace, const Blocking& blocking, const ClusterAttributes& attributes,
                               const KeptRun& run, KnownIds known, const float* x, const int64_t* codes,
@@ -130,7 +120,7 @@ SessionClusters number_hashed(Workspace& workspace, const Blocking& blocking, co
       workspace, blocking, attributes, run, known, [&](int64_t block, SessionNumbering& numbering, int32_t* ids) {
         Buffer<float> values(workspace, static_cast<size_t>(blocking.sub_vector_length() * kTileVectors));
         uint8_t own_finite[kTileVectors];
-        for_tiles(blocking, [&](int64_t first, int64_t count) {
+        for_tiles(0, blocking.vectors, [&](int64_t first, int64_t count) {
           const int64_t offset = block * blocking.vectors + first;
           const auto read = [&] { return load_tile(blocking, x, block, first, count, values.data()); };
           if (finite != nullptr || attributes.verify) {
@@ -160,7 +150,7 @@ SessionClusters hash_and_cluster(Workspace& workspace, const Blocking& blocking,
                          const Placed<TileMemory> memory(workspace, blocking.sub_vector_length(), encoder);
                          int64_t codes[kTileVectors];
                          uint8_t finite[kTileVectors];
-                         for_tiles(blocking, [&](int64_t first, int64_t count) {
+                         for_tiles(0, blocking.vectors, [&](int64_t first, int64_t count) {
                            const Tile tile = load_tile(blocking, x, block, first, count, memory->values);
                            hash_tile(encoder, tile, block, memory->scratch, codes, finite);
                            numbering.add(count, codes, finite, [&] { return tile; }, ids + first);

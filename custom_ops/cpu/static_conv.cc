@@ -15,29 +15,24 @@
 namespace reuse {
 namespace {
 
-// Planes of rows, one per block and image, that have a place for everything that a tap may read: each pixel's row, and
-// that of zeros around the image. The patch layout has one place per output pixel.
+// Planes of rows, one per block and image, that have a place for everything that a tap may read: each vector's row, and
+// that of zeros around the image.
 struct Planes {
   explicit Planes(const Blocking& blocking) : batch(blocking.geometry.batch) {
     const ConvGeometry& g = blocking.geometry;
-    const ConvAttributes& a = g.attributes;
-    if (blocking.layout() == Layout::kPatch) {
-      height = inside_h = g.out_h;
-      width = inside_w = g.out_w;
-      return;
-    }
-    top = a.pad_top;
-    left = a.pad_left;
-    inside_h = g.in_h;
-    inside_w = g.in_w;
-    height = std::max((g.out_h - 1) * a.stride_h + (a.kernel_h - 1) * a.dilation_h + 1, top + inside_h);
-    width = std::max((g.out_w - 1) * a.stride_w + (a.kernel_w - 1) * a.dilation_w + 1, left + inside_w);
+    const simd::TapRow first = tap_row(blocking, 0, 0, 0, 1), last = tap_row(blocking, 0, g.out_h - 1, g.out_w - 1, 1);
+    top = -first.top;
+    left = -first.left;
+    inside_h = first.in_h;
+    inside_w = first.in_w;
+    height = top + std::max(inside_h, last.top + (last.kernel_h - 1) * last.dilation_h + 1);
+    width = left + std::max(inside_w, last.left + (last.kernel_w - 1) * last.dilation_w + 1);
   }
   int64_t size() const { return height * width; }
   int64_t start(int64_t block, int64_t image) const { return (block * batch + image) * size(); }
 
-  int64_t batch, height = 0, width = 0;
-  int64_t top = 0, left = 0, inside_h = 0, inside_w = 0;  // where the image lies
+  int64_t batch, height, width;
+  int64_t top, left, inside_h, inside_w;  // where the image lies
 };
 
 // What is added at once: the tables of some blocks of a group for a tile of its channels.
@@ -87,7 +82,9 @@ class StaticConv {
       all_finite = tables_.operands().clusters <= kMostBytes ? hash_vectors<uint8_t>(encoder, x, offsets.data())
                                                              : hash_vectors<uint16_t>(encoder, x, offsets.data());
     }
-    const int64_t at_once = std::max<int64_t>(1, kWaitingPixels / std::max<int64_t>(1, pixels_.most_pixels()));
+    // Tables that are not kept are made once for all pixels.
+    const int64_t at_once =
+        tables_.operands().keep ? std::max<int64_t>(1, kWaitingPixels / pixels_.most_pixels()) : pixels_.count();
     const int64_t parts = (pixels_.count() + at_once - 1) / at_once;
     for (int64_t part = 0; part < parts; ++part) {
       add_pixels(pixels_.count() * part / parts, pixels_.count() * (part + 1) / parts, offsets.data());
@@ -120,19 +117,15 @@ class StaticConv {
   // Stage encode. Returns whether all vectors are finite.
   template <typename Code, typename Offset>
   bool hash_vectors(const Encoder& encoder, const float* x, Offset* offsets) const {
-    const int64_t per_task = task_vectors(blocking_.vectors);
-    const int64_t tasks_per_block = (blocking_.vectors + per_task - 1) / per_task;
     std::atomic<bool> all_finite{true};
-    workspace_.parallel.run(blocking_.num_blocks() * tasks_per_block, [&](int64_t task) {
-      const int64_t block = task / tasks_per_block, begin = task % tasks_per_block * per_task;
-      const int64_t end = std::min(begin + per_task, blocking_.vectors);
+    for_stretches(workspace_.parallel, blocking_, [&](int64_t block, int64_t begin, int64_t end) {
       const Placed<TileMemory> memory(workspace_, blocking_.sub_vector_length(), encoder);
       Code codes[kTileVectors];
-      for (int64_t first = begin; first < end; first += kTileVectors) {
-        const Tile tile = view_tile(blocking_, x, block, first, std::min(kTileVectors, end - first), memory->values);
+      for_tiles(begin, end, [&](int64_t first, int64_t count) {
+        const Tile tile = view_tile(blocking_, x, block, first, count, memory->values);
         if (!encoder.narrow_codes(tile, block, memory->scratch, codes)) all_finite = false;
-        place(block, first, tile.count, codes, offsets);
-      }
+        place(block, first, count, codes, offsets);
+      });
     });
     return all_finite;
   }
@@ -177,18 +170,17 @@ class StaticConv {
   void add_pixels(int64_t begin, int64_t end, const Offset* offsets) {
     const int64_t channels = tables_.tile_channels(), first = first_pixel(pixels_[begin]);
     const int64_t rows = (end == pixels_.count() ? blocking_.geometry.rows() : first_pixel(pixels_[end])) - first;
-    const bool one_step = steps_.empty() || (steps_[0].last && steps_[0].finishes());
-    const bool one_flush = steps_.empty() || steps_[0].flush.end == blocking_.blocks_per_group;
+    const bool one_step = steps_[0].last && steps_[0].finishes();
+    const bool one_flush = steps_[0].flush.end == blocking_.blocks_per_group;
     Buffer<uint16_t> words(workspace_, static_cast<size_t>(is_int8_ && !one_step ? rows * simd::kStaticChannels : 0));
     const bool float_sums_wait = is_int8_ ? !one_flush : !one_step;
     Buffer<float> sums(workspace_, static_cast<size_t>(float_sums_wait ? rows * channels : 0));
     Buffer<uint8_t> own_tables(workspace_);
     for (size_t s = 0; s < steps_.size(); ++s) {
       const Step& step = steps_[s];
-      if (tables_.kept(step.blocks.begin, step.tile) == nullptr) make_tables(step, own_tables);
+      const std::vector<simd::StaticBlock> blocks = tables_of(step, own_tables);
       Stopwatch watch(workspace_.statistics.gather_ns);
       const Step* next = s + 1 < steps_.size() ? &steps_[s + 1] : nullptr;
-      std::vector<simd::StaticBlock> blocks = tables_of(step, own_tables.data());
       const int64_t count = end - begin, per_task = pieces_per_task(count);
       workspace_.parallel.run((count + per_task - 1) / per_task, [&](int64_t task) {
         // On the stack: tasks are many and short.
@@ -213,22 +205,21 @@ class StaticConv {
     }
   }
 
-  // Stage multiply, where tables are not kept.
-  void make_tables(const Step& step, Buffer<uint8_t>& memory) {
-    Stopwatch watch(workspace_.statistics.gemm_ns);
-    memory.resize(static_cast<size_t>((step.blocks.end - step.blocks.begin) * tables_.block_bytes()));
-    workspace_.parallel.run(step.blocks.end - step.blocks.begin, [&](int64_t b) {
-      tables_.write(workspace_, step.blocks.begin + b, step.tile, memory.data() + b * tables_.block_bytes());
-    });
-  }
-
-  std::vector<simd::StaticBlock> tables_of(const Step& step, const uint8_t* own) const {
+  // The step's tables, without offsets. Those that are not kept are made in `memory`: stage multiply.
+  std::vector<simd::StaticBlock> tables_of(const Step& step, Buffer<uint8_t>& memory) const {
+    const int64_t count = step.blocks.end - step.blocks.begin, bytes = tables_.block_bytes();
     const uint8_t* rows = tables_.kept(step.blocks.begin, step.tile);
-    if (rows == nullptr) rows = own;
-    std::vector<simd::StaticBlock> blocks;
-    for (int64_t b = step.blocks.begin; b < step.blocks.end; ++b, rows += tables_.block_bytes()) {
-      blocks.push_back({rows, nullptr});
+    if (rows == nullptr) {
+      Stopwatch watch(workspace_.statistics.gemm_ns);
+      memory.resize(static_cast<size_t>(count * bytes));
+      workspace_.parallel.run(count, [&](int64_t b) {
+        tables_.write(workspace_, step.blocks.begin + b, step.tile, memory.data() + b * bytes);
+      });
+      rows = memory.data();
     }
+    std::vector<simd::StaticBlock> blocks;
+    blocks.reserve(static_cast<size_t>(count));
+    for (int64_t b = 0; b < count; ++b) blocks.push_back({rows + b * bytes, nullptr});
     return blocks;
   }
 
@@ -269,10 +260,9 @@ class StaticConv {
   void add_tile(const Step& step, const simd::StaticBlocks& blocks, const PixelTile& tile, const Waiting& waiting,
                 float* own_sums) const {
     const ConvGeometry& g = blocking_.geometry;
-    const ConvAttributes& a = g.attributes;
-    const bool patch = blocking_.layout() == Layout::kPatch, done = step.last && step.finishes();
+    const bool done = step.last && step.finishes(), wait = waiting.sums != nullptr;
+    const bool in_planes = g.attributes.output_order == DataOrder::kNchw;
     const int64_t channels = tables_.tile_channels(), index = first_pixel(tile) - waiting.first;
-    const bool wait = waiting.sums != nullptr, in_planes = a.output_order == DataOrder::kNchw;
     float* const sums = wait ? waiting.sums + index * channels : own_sums;
     const int64_t row_sums = (wait ? g.out_w : tile.columns) * channels;
     const float* scale = done ? tables_.scale(step.group, step.tile) : nullptr;
@@ -284,23 +274,15 @@ class StaticConv {
       own.tables.memory =
           blocks.tables.memory + ((blocks.tables.lines_per_pixel * r * tile.columns) >> simd::kShareBits) * kLineBytes;
       if (done && in_planes) own.output = lines_of(output, tile, r);
-      const simd::StaticRow row =
-          patch ? simd::StaticRow{(tile.row + r) * planes_.width + tile.column,
-                                  planes_.width,
-                                  1,
-                                  1,
-                                  1,
-                                  1,
-                                  1,
-                                  tile.columns}
-                : simd::StaticRow{(tile.row + r) * a.stride_h * planes_.width + tile.column * a.stride_w,
-                                  planes_.width,
-                                  a.kernel_h,
-                                  a.kernel_w,
-                                  a.dilation_h,
-                                  a.dilation_w,
-                                  a.stride_w,
-                                  tile.columns};
+      const simd::TapRow taps = tap_row(blocking_, 0, tile.row + r, tile.column, tile.columns);
+      const simd::StaticRow row{(taps.top + planes_.top) * planes_.width + taps.left + planes_.left,
+                                planes_.width,
+                                taps.kernel_h,
+                                taps.kernel_w,
+                                taps.dilation_h,
+                                taps.dilation_w,
+                                taps.stride_w,
+                                taps.columns};
       if (is_int8_) {
         uint16_t* words =
             waiting.words == nullptr ? nullptr : waiting.words + (index + r * g.out_w) * simd::kStaticChannels;
@@ -308,7 +290,7 @@ class StaticConv {
         simd::kernels().add_static_int8(own, row, {words, before, step.finishes()},
                                         {sums + r * row_sums, channels, fresh, scale});
       } else {
-        const bool first_blocks = step.blocks.begin == step.group * blocking_.blocks_per_group;
+        const bool first_blocks = step.blocks.begin == step.flush.begin;  // all of a group are summed without a flush
         simd::kernels().add_static_float(own, row, channels, {sums + r * row_sums, channels, first_blocks, nullptr});
       }
     }
@@ -322,12 +304,11 @@ class StaticConv {
     workspace_.parallel.run(blocking_.num_blocks(), [&](int64_t block) {
       Buffer<float> values(workspace_, static_cast<size_t>(blocking_.sub_vector_length() * kTileVectors));
       uint8_t finite[kTileVectors];
-      for (int64_t first = 0; first < blocking_.vectors; first += kTileVectors) {
-        const int64_t count = std::min(kTileVectors, blocking_.vectors - first);
+      for_tiles(0, blocking_.vectors, [&](int64_t first, int64_t count) {
         const Tile tile = load_tile(blocking_, x, block, first, count, values.data());
         simd::kernels().all_finite(tile.values, tile.stride, tile.length, count, finite);
         own += std::count(finite, finite + count, uint8_t{0});
-      }
+      });
     });
     workspace_.statistics.clusters += own;
     workspace_.statistics.guarded += own;
@@ -431,9 +412,7 @@ class StaticConv {
 void static_conv(const StaticTables& tables, const Encoder& encoder, const GatherAttributes& attributes,
                  const Blocking& blocking, Workspace& workspace, const float* bias, const float* x, float* y) {
   RunStatistics& statistics = workspace.statistics;
-  statistics.blocks = blocking.num_blocks();
-  statistics.rows = blocking.geometry.rows();
-  statistics.vectors = blocking.num_blocks() * blocking.vectors;
+  count_vectors(statistics, blocking);
   statistics.clusters = blocking.num_blocks() * tables.operands().clusters;
   if (tables.operands().keep) statistics.table_bytes = tables.bytes();
   if (blocking.geometry.rows() == 0 || blocking.geometry.out_channels == 0) return;

@@ -1,6 +1,7 @@
 // Reads neuron vectors out of an image tensor, a tile of them at a time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "reuse/geometry.h"
@@ -12,6 +13,12 @@ namespace reuse {
 struct Elements {
   int64_t begin, count;
 };
+
+// Calls `body(first, count)` for vectors begin ... end - 1, tile by tile.
+template <typename Body>
+void for_tiles(int64_t begin, int64_t end, const Body& body) {
+  for (int64_t first = begin; first < end; first += kTileVectors) body(first, std::min(kTileVectors, end - first));
+}
 
 // Fills `values` [elements, kTileVectors] with vectors first .. first+count-1 of the block (element l of vector p
 // at values[l * kTileVectors + p]), zeros where a window reaches into the padding.

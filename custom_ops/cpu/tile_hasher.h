@@ -1,6 +1,7 @@
 // Hashing of vectors, tile by tile: what Hash and ReuseConv share.
 #pragma once
 
+#include "heuristics.h"
 #include "reuse/arena.h"
 #include "reuse/operators.h"
 #include "tile.h"
@@ -31,6 +32,16 @@ bool hashes_by_block(const Blocking& blocking);
 // Writes a tile's codes and, unless `finite` is null, whether each vector is finite.
 void hash_tile(const Encoder& encoder, const Tile& tile, int64_t block, float* scratch, int64_t* codes,
                uint8_t* finite);
+
+// Calls `body(block, begin, end)` in parallel for stretches of each block's vectors.
+template <typename Body>
+void for_stretches(Parallel& parallel, const Blocking& blocking, const Body& body) {
+  const int64_t length = task_vectors(blocking.vectors), per_block = (blocking.vectors + length - 1) / length;
+  parallel.run(blocking.num_blocks() * per_block, [&](int64_t task) {
+    const int64_t begin = task % per_block * length;
+    body(task / per_block, begin, std::min(begin + length, blocking.vectors));
+  });
+}
 
 // Hashes all vectors, shared out by stretches of them: codes [B, V] and, unless `finite` is null, finite [B, V].
 void hash_by_stretches(Workspace& workspace, const Blocking& blocking, const Encoder& encoder, const float* x,

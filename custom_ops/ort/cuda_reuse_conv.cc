@@ -40,7 +40,7 @@ class CudaReuseConv final : public CountingKernel {
  private:
   bool is_static() const { return attributes_.cluster.scope == Scope::kStatic; }
   cuda::StaticSettings static_settings() const {
-    return {attributes_.table, attributes_.keep_tables, attributes_.given_clusters()};
+    return {attributes_.table, attributes_.keep_tables, attributes_.hash.given_clusters()};
   }
   size_t tensor_bytes(const TensorView& tensor) const {
     return static_cast<size_t>(tensor.size()) * (element() == cuda::Element::kHalf ? 2 : 4);

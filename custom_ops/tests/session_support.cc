@@ -39,28 +39,6 @@ int64_t cluster_bytes(const Problem& p, bool fused) {
   return 4 * (p.blocking.sub_vector_length() + (fused ? p.blocking.table_width() : 0));
 }
 
-std::vector<float> run_fused(const ReusePlan& plan, ReuseState& state, const Problem& p, int64_t threads,
-                             RunStatistics* statistics) {
-  const ConvGeometry& g = p.blocking.geometry;
-  PoisonedAllocator allocator;
-  Threads parallel(threads);
-  std::vector<float> y = poisoned<float>(g.rows() * g.out_channels);
-  const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
-  const std::vector<float> x = pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x;
-  {
-    Workspace workspace(allocator, parallel);
-    reuse_conv(plan, &state, plan.blocking(g.batch, g.in_h, g.in_w), workspace, x.data(), y.data());
-    if (statistics != nullptr) *statistics = workspace.statistics;
-  }
-  EXPECT(allocator.held() == 0);
-  if (g.attributes.output_order == DataOrder::kNhwc) return reordered(y, g.batch, g.out_pixels(), g.out_channels);
-  return y;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
 bool close(const std::vector<float>& actual, const std::vector<float>& expected) {
   double scale = 1.0;
   for (const float value : expected) scale = std::isfinite(value) ? std::max<double>(scale, std::fabs(value)) : scale;

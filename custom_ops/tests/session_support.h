@@ -13,11 +13,6 @@ Problem of_input(const Problem& layer, std::mt19937& random, bool spoil = false)
 // What a kept cluster counts for.
 int64_t cluster_bytes(const Problem& p, bool fused);
 
-// One run of ReuseConv, from and to NCHW.
-std::vector<float> run_fused(const ReusePlan& plan, ReuseState& state, const Problem& p, int64_t threads = 1,
-                             RunStatistics* statistics = nullptr);
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b);
 bool close(const std::vector<float>& actual, const std::vector<float>& expected);
 
 // CentroidGemm and Gather of clusters.

@@ -63,7 +63,7 @@ TEST(session_runs_are_those_of_the_algorithm) {
       const std::vector<float> expected = convolved(p, of_fused.run(allocator, p, codes));
       if (pixel_major) p.blocking.geometry.attributes.input_order = DataOrder::kNhwc;
       RunStatistics statistics;
-      EXPECT(close(run_fused(plan, fused, p, 1 + run % 3, &statistics), expected), << what);
+      EXPECT(close(run_fused(plan, &fused, p, 1 + run % 3, &statistics), expected), << what);
       EXPECT(statistics.known == of_fused.known, << what << ": " << statistics.known << ", not " << of_fused.known);
       const ReuseState::Counts counts = fused.counts();
       EXPECT(counts.clusters == of_fused.count, << what << ": " << counts.clusters << ", not " << of_fused.count);
@@ -96,10 +96,10 @@ TEST(lossless_results_are_the_same_bits_after_any_history) {
     for (int run = 0; run < 4; ++run) {
       const Problem p = of_input(layer, random);
       RunStatistics statistics;
-      EXPECT(same_bits(run_fused(plan, state, p, 2, &statistics), without_history(p)), << clusters << ", run " << run);
+      EXPECT(same_bits(run_fused(plan, &state, p, 2, &statistics), without_history(p)), << clusters << ", run " << run);
       EXPECT((statistics.known > 0) == (run > 0 && clusters > 0), << clusters << ", run " << run);
     }
-    EXPECT(close(run_fused(plan, state, layer), dense(layer)));
+    EXPECT(close(run_fused(plan, &state, layer), dense(layer)));
   }
 }
 
@@ -123,7 +123,7 @@ TEST(rows_that_are_outputs_are_kept_too) {
     Algorithm algorithm(p.blocking, 1000);
     for (int run = 0; run < 3; ++run) {
       const Problem own = of_input(p, random);
-      EXPECT(close(run_fused(plan, state, own, 2), convolved(own, algorithm.run(allocator, own, codes_of(own)))));
+      EXPECT(close(run_fused(plan, &state, own, 2), convolved(own, algorithm.run(allocator, own, codes_of(own)))));
     }
   }
 }
@@ -158,7 +158,7 @@ TEST(of_runs_at_the_same_time_one_makes_the_cluster_that_all_later_ones_take) {
       threads.emplace_back([&, t] {
         const Problem p = one_cluster(static_cast<float>(t + 1));
         for (int run = 0; run < 5; ++run) {
-          const std::vector<float> y = run_fused(plan, state, p);
+          const std::vector<float> y = run_fused(plan, &state, p);
           for (const float value : y) right = right && value == y[0];
           // A first run may have begun before there was a cluster; later ones know that of it or of a faster run.
           right = right && y[0] >= 2.0f && y[0] <= 2.0f * kThreads && (run < 2 || y[0] == last[t]);
@@ -188,7 +188,7 @@ TEST(runs_and_resets_at_the_same_time_give_lossless_results) {
         std::mt19937 random(t);
         for (int run = 0; run < 3; ++run) {
           const Problem p = of_input(layer, random);
-          right = right && same_bits(run_fused(plan, state, p), without_history(p));
+          right = right && same_bits(run_fused(plan, &state, p), without_history(p));
           right = right && state.counts().bytes <= layer.cluster.memory;
           if (t == 0 && run == 1) state.reset();
         }
@@ -199,7 +199,7 @@ TEST(runs_and_resets_at_the_same_time_give_lossless_results) {
     state.reset();
     EXPECT(state.counts().clusters == 0 && state.counts().bytes == 0);
     RunStatistics statistics;
-    run_fused(plan, state, layer, 1, &statistics);
+    run_fused(plan, &state, layer, 1, &statistics);
     EXPECT(statistics.known == 0 && state.counts().clusters > 0);
   }
 }
@@ -234,13 +234,13 @@ TEST(a_run_that_fails_leaves_the_state_as_it_was) {
   const ReusePlan plan = layer.plan(allocator);
   const Problem first = of_input(layer, random), second = of_input(layer, random);
   ReuseState all(layer.cluster.memory);
-  run_fused(plan, all, first);
+  run_fused(plan, &all, first);
   const int64_t before = all.counts().clusters;
   for (const int64_t room : {1000, 5}) {  // all of the second run's clusters, or some
     const int64_t memory_bytes = (before + room) * cluster_bytes(layer, true);
     ReuseState state(memory_bytes), other(memory_bytes);
-    run_fused(plan, state, first);
-    run_fused(plan, other, first);
+    run_fused(plan, &state, first);
+    run_fused(plan, &other, first);
     const ConvGeometry& g = second.blocking.geometry;
     std::vector<float> y = poisoned<float>(g.rows() * g.out_channels);
     int64_t failures = 0;
@@ -257,7 +257,7 @@ TEST(a_run_that_fails_leaves_the_state_as_it_was) {
       }
     }
     EXPECT(failures > 3 && state.counts().clusters > before);
-    EXPECT(same_bits(y, run_fused(plan, other, second)));
+    EXPECT(same_bits(y, run_fused(plan, &other, second)));
     EXPECT(state.counts().clusters == other.counts().clusters);
   }
 }
@@ -311,10 +311,10 @@ TEST(the_registry_tells_of_states_and_resets_those_of_a_session) {
   registry.attach("session_test_2", "a", other);
   RunStatistics statistics;
   for (int run = 0; run < 3; ++run) {
-    run_fused(plan, *state, p, 1, &statistics);
+    run_fused(plan, state.get(), p, 1, &statistics);
     registry.add("session_test", "a", "ReuseConv", statistics);
   }
-  run_fused(plan, *other, p);
+  run_fused(plan, other.get(), p);
   const auto has = [&](const std::string& part) {
     return registry.to_json("session_test").find(part) != std::string::npos;
   };
@@ -323,7 +323,7 @@ TEST(the_registry_tells_of_states_and_resets_those_of_a_session) {
   reuse_reset_clusters("session_test");
   EXPECT(has("\"kept_clusters\":0,\"state_bytes\":0") && has("\"known\":72"));
   EXPECT(other->counts().clusters == 1);
-  run_fused(plan, *state, p);
+  run_fused(plan, state.get(), p);
   EXPECT(has("\"kept_clusters\":1"));
   state.reset();
   EXPECT(has("\"kept_clusters\":0"));

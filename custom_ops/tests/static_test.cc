@@ -43,24 +43,18 @@ Problem image_of(const Problem& p, int64_t image) {
   return one;
 }
 
-std::vector<uint32_t> bits_of(const std::vector<float>& values) {
-  std::vector<uint32_t> bits(values.size());
-  if (!values.empty()) std::memcpy(bits.data(), values.data(), values.size() * sizeof(float));
-  return bits;
-}
-
 TEST(static_layers_are_functions_of_each_image) {
   for (int seed = 0; seed < kCases; ++seed) {
     Problem p = static_problem(seed);
     const std::vector<float> y = run_fused(p, 1);
-    EXPECT(bits_of(run_fused(p, 3)) == bits_of(y), << "threads, seed " << seed);
+    EXPECT(same_bits(run_fused(p, 3), y), << "threads, seed " << seed);
     p.keep_tables = false;
-    EXPECT(bits_of(run_fused(p, 2)) == bits_of(y), << "tables of the run, seed " << seed);
+    EXPECT(same_bits(run_fused(p, 2), y), << "tables of the run, seed " << seed);
     const ConvGeometry& g = p.blocking.geometry;
     const int64_t size = g.out_channels * g.out_pixels();
     for (int64_t image = 0; image < g.batch; ++image) {
       const std::vector<float> alone = run_fused(image_of(p, image), 1);
-      EXPECT(bits_of(alone) == bits_of({y.begin() + image * size, y.begin() + (image + 1) * size}),
+      EXPECT(same_bits(alone, {y.begin() + image * size, y.begin() + (image + 1) * size}),
              << "image " << image << ", seed " << seed);
     }
   }
@@ -69,13 +63,13 @@ TEST(static_layers_are_functions_of_each_image) {
 TEST(static_orders_of_data_change_no_bit) {
   for (int seed = 0; seed < kCases; ++seed) {
     Problem p = static_problem(1000 + seed);
-    const std::vector<uint32_t> expected = bits_of(run_fused(p, 1));
+    const std::vector<float> expected = run_fused(p, 1);
     ConvAttributes& attributes = p.blocking.geometry.attributes;
     attributes.output_order = DataOrder::kNhwc;
-    EXPECT(bits_of(run_fused(p, 2)) == expected, << "output, seed " << seed);
+    EXPECT(same_bits(run_fused(p, 2), expected), << "output, seed " << seed);
     if (attributes.layout == Layout::kPatch) continue;
     attributes.input_order = DataOrder::kNhwc;
-    EXPECT(bits_of(run_fused(p, 1)) == expected, << "input and output, seed " << seed);
+    EXPECT(same_bits(run_fused(p, 1), expected), << "input and output, seed " << seed);
   }
 }
 
@@ -139,7 +133,7 @@ TEST(static_layers_keep_what_is_not_finite_to_itself) {
     bool read = false;
     for (size_t i = 0; i < after.size(); ++i) {
       if (std::isfinite(expected[i])) {
-        EXPECT(bits_of({after[i]}) == bits_of({before[i]}), << "at " << i << ", seed " << seed);
+        EXPECT(same_bits({after[i]}, {before[i]}), << "at " << i << ", seed " << seed);
       } else {
         read = true;
         EXPECT(std::isnan(expected[i]) ? std::isnan(after[i]) : after[i] == expected[i],

@@ -207,7 +207,8 @@ std::vector<float> reordered(const std::vector<float>& values, int64_t batch, in
   return result;
 }
 
-std::vector<float> run_fused(const Problem& p, int64_t threads, RunStatistics* statistics) {
+std::vector<float> run_fused(const ReusePlan& plan, ReuseState* state, const Problem& p, int64_t threads,
+                             RunStatistics* statistics) {
   const ConvGeometry& g = p.blocking.geometry;
   PoisonedAllocator allocator;
   Threads parallel(threads);
@@ -215,14 +216,29 @@ std::vector<float> run_fused(const Problem& p, int64_t threads, RunStatistics* s
   const bool pixel_major = g.attributes.input_order == DataOrder::kNhwc;
   const std::vector<float> x = pixel_major ? reordered(p.x, g.batch, g.in_channels, g.in_pixels()) : p.x;
   {
-    const ReusePlan plan = p.plan(allocator);
     Workspace workspace(allocator, parallel);
-    reuse_conv(plan, nullptr, plan.blocking(g.batch, g.in_h, g.in_w), workspace, x.data(), y.data());
+    reuse_conv(plan, state, plan.blocking(g.batch, g.in_h, g.in_w), workspace, x.data(), y.data());
     if (statistics != nullptr) *statistics = workspace.statistics;
   }
   EXPECT(allocator.held() == 0);
   if (g.attributes.output_order == DataOrder::kNhwc) return reordered(y, g.batch, g.out_pixels(), g.out_channels);
   return y;
+}
+
+std::vector<float> run_fused(const Problem& p, int64_t threads, RunStatistics* statistics) {
+  PoisonedAllocator allocator;
+  std::vector<float> y;
+  {
+    const ReusePlan plan = p.plan(allocator);
+    y = run_fused(plan, nullptr, p, threads, statistics);
+  }
+  EXPECT(allocator.held() == 0);
+  return y;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  if (a.size() != b.size() || a.empty()) return a.size() == b.size();
+  return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 std::vector<float> run_staged(const Problem& p, int64_t threads) {

@@ -109,4 +109,10 @@ std::vector<float> reordered(const std::vector<float>& values, int64_t batch, in
 std::vector<float> run_fused(const Problem& problem, int64_t threads, RunStatistics* statistics = nullptr);
 std::vector<float> run_staged(const Problem& problem, int64_t threads);
 
+// A run of a plan made before. `state`: of scope session, else null.
+std::vector<float> run_fused(const ReusePlan& plan, ReuseState* state, const Problem& problem, int64_t threads = 1,
+                             RunStatistics* statistics = nullptr);
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b);
+
 }  // namespace reuse::testing

@@ -41,7 +41,8 @@ def _means(vectors: Floats, codes: Codes, num_hashes: int) -> Floats:
     columns = [np.bincount(codes, column, 2**num_hashes) for column in vectors.T.astype(np.float64)]
     levels = [(np.bincount(codes, minlength=2**num_hashes)[:, None], np.stack(columns, axis=1))]
     for _ in range(num_hashes):
-        levels.append(tuple(array[::2] + array[1::2] for array in levels[-1]))  # type: ignore[arg-type]
+        counts, sums = levels[-1]
+        levels.append((counts[::2] + counts[1::2], sums[::2] + sums[1::2]))
     means = np.zeros((1, vectors.shape[1]))
     for counts, sums in reversed(levels):
         means = np.where(counts > 0, sums / np.maximum(counts, 1), means.repeat(len(sums) // len(means), axis=0))

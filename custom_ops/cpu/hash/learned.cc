@@ -151,8 +151,8 @@ class TreeEncoder final : public Encoder {
   Buffer<int32_t> coordinates_;
   Buffer<float> thresholds_;
   std::unique_ptr<const ByteTrees> bytes_;
-  std::unique_ptr<const Subtrees>
-      subtrees_;  // unless all blocks are walked down by bytes, or neither tiles nor rows go to them
+  // Unless all blocks are walked down by bytes, or neither tiles nor rows go to them.
+  std::unique_ptr<const Subtrees> subtrees_;
 };
 
 class LearnedFamily final : public HashFamily {

@@ -30,9 +30,13 @@ struct WordGroup {
 
   REUSE_INLINE WordGroup(const StaticWords& kept, int64_t x) {
     for (int64_t p = 0; p < kCount; ++p) {
+      if (kept.rows_before == 0) {
+        words[p] = high[p] = Words{};
+        continue;
+      }
       const uint16_t* from = kept.values + (x + p) * kStaticChannels;
-      words[p] = kept.rows_before == 0 ? Words{} : load_bits<uint16_t>(from);
-      high[p] = kept.rows_before == 0 ? Words{} : load_bits<uint16_t>(from + kStaticChannels / 2);
+      words[p] = load_bits<uint16_t>(from);
+      high[p] = load_bits<uint16_t>(from + kStaticChannels / 2);
     }
   }
   REUSE_INLINE void add_words(int64_t p, const Words& row) {
@@ -175,7 +179,7 @@ REUSE_INLINE void add_any(const StaticBlocks& tables, const StaticRow& row, int6
   }
 }
 
-// Goes through the stretch: `make` begins the sums of pixels from x on, `end` ends them.
+// Goes through the stretch: `pixels` begin the sums of a group from x on, and end them.
 template <int64_t kTaps, typename Offset, int64_t kTapBytes, typename Pixels>
 REUSE_INLINE void add_squares(const StaticBlocks& tables, const StaticRow& row, const Pixels& pixels) {
   int64_t x = 0;

@@ -26,6 +26,9 @@ TableType parse_table_type(const std::string& name);
 struct HashAttributes {
   const HashFamily* family = nullptr;
   int64_t num_hashes = 1;
+
+  // C: clusters per block of scope static. Throws std::invalid_argument unless there is a code for each.
+  int64_t given_clusters() const;
 };
 
 // Prepares the parameters of all blocks. Throws std::invalid_argument if they do not fit.
@@ -104,6 +107,9 @@ class PackedWeights {
   std::vector<double> norms_;
   Buffer<float> data_;
 };
+
+// Writes what every run has: blocks, rows, and vectors.
+void count_vectors(RunStatistics& statistics, const Blocking& blocking);
 
 // Hash: writes codes [B, V].
 void hash(Workspace& workspace, const Blocking& blocking, const Encoder& encoder, const float* x, int64_t* codes);

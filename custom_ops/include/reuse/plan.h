@@ -19,9 +19,6 @@ struct ReuseAttributes {
   GatherAttributes gather;
   TableType table = TableType::kFloat;
   bool keep_tables = true;  // of scope static: from run to run
-
-  // Clusters per block of scope static. Throws std::invalid_argument unless the hash has a code for each.
-  int64_t given_clusters() const;
 };
 
 class StaticTables;

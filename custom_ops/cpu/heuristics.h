@@ -27,7 +27,7 @@ constexpr int64_t kWaitingPixels = int64_t{1} << 13;
 // that wait is what costs, and larger sets mean fewer passes. Where they are few, tables hardly stay, and small sets
 // leave the cache to those that are fetched for the next time.
 inline int64_t choose_static_tables(int64_t pixels, int64_t all_bytes) {
-  constexpr int64_t kManyPixels = 4096, kLarge = int64_t{900} << 10, kSmall = int64_t{300} << 10;
+  constexpr int64_t kManyPixels = 4096, kLarge = int64_t{900} << 10, kSmall = int64_t{600} << 10;
   if (pixels >= kWaitingPixels && all_bytes <= kTablesAtOnce) return all_bytes;
   return pixels >= kManyPixels ? kLarge : kSmall;
 }
@@ -86,8 +86,13 @@ constexpr int64_t kTilePixels = 64;
 // rows, but writing whole long stretches of a channel is worth more: 8% of a layer of 224x224.
 constexpr int64_t kTileColumns = 64;
 
-// Pixels of a tile at most: of one row that is too short to be cut.
-constexpr int64_t kMostTilePixels = 2 * kTileColumns;
+// Tiles of static layers have an even number of rows, as the pixels of two rows are summed together. Their rows are cut
+// at twice that width: long stretches are worth more than sums that stay in the L1 cache, 10% of a layer of 224x224.
+constexpr int64_t kStaticRows = 2;
+constexpr int64_t kStaticColumns = 2 * kTileColumns;
+
+// Pixels of such a tile at most: of rows that are too short to be cut.
+constexpr int64_t kMostStaticPixels = 2 * kStaticRows * kStaticColumns;
 
 // The same for a pixel-major output, where long stretches are worth nothing: 4 rows of 16 share more table rows.
 constexpr int64_t kTileColumnsPixelMajor = 16;

@@ -16,15 +16,17 @@ struct PixelTile {
 
 class PixelTiles {
  public:
-  explicit PixelTiles(const ConvGeometry& g) : geometry_(g) {
+  // Tiles have a multiple of `row_unit` rows, if the image has as many. Rows of channels' planes are cut at that width.
+  explicit PixelTiles(const ConvGeometry& g, int64_t row_unit = 1, int64_t cut_columns = kTileColumns) : geometry_(g) {
     if (g.out_pixels() == 0) return;
     // Whole rows, whose pixels are neighbours in a channel's plane, unless they are long.
     if (g.attributes.output_order == DataOrder::kNhwc) {
       columns_ = std::min(g.out_w, kTileColumnsPixelMajor);
     } else {
-      columns_ = g.out_w < 2 * kTileColumns ? g.out_w : kTileColumns;
+      columns_ = g.out_w < 2 * cut_columns ? g.out_w : cut_columns;
     }
-    rows_ = std::clamp<int64_t>(kTilePixels / columns_, 1, g.out_h);
+    const int64_t units = std::max<int64_t>(1, (kTilePixels / columns_ + row_unit - 1) / row_unit);
+    rows_ = std::min(units * row_unit, g.out_h);
     vertical_ = (g.out_h + rows_ - 1) / rows_;
     horizontal_ = (g.out_w + columns_ - 1) / columns_;
   }

@@ -7,6 +7,7 @@
 #include "gather.h"
 #include "heuristics.h"
 #include "pixel_tiles.h"
+#include "reuse/static_entries.h"
 #include "simd/kernels.h"
 #include "static_tables.h"
 #include "stopwatch.h"
@@ -54,7 +55,7 @@ class StaticConv {
         blocking_(blocking),
         workspace_(workspace),
         planes_(blocking),
-        pixels_(blocking.geometry),
+        pixels_(blocking.geometry, kStaticRows, kStaticColumns),
         wide_(tables.block_bytes() / simd::kOffsetUnit > UINT16_MAX),
         is_int8_(tables.operands().table == TableType::kInt8),
         bias_(bias),
@@ -149,8 +150,7 @@ class StaticConv {
     const int64_t per_group = blocking_.blocks_per_group, bytes = tables_.block_bytes();
     const int64_t set_bytes = choose_static_tables(blocking_.geometry.rows(), per_group * bytes);
     const int64_t at_once = std::max<int64_t>(1, set_bytes / bytes);
-    const int64_t rows = blocking_.taps_per_block();
-    const int64_t most = is_int8_ ? simd::kMostStaticRows / rows : per_group;  // blocks whose sums an int16 holds
+    const int64_t most = is_int8_ ? kMostTapSums / tap_sums(blocking_) : per_group;  // blocks whose sums an int16 holds
     for (int64_t group = 0; group < blocking_.geometry.attributes.group; ++group) {
       const BlockRange all{group * per_group, (group + 1) * per_group};
       for (int64_t tile = 0; tile < tables_.num_tiles(); ++tile) {
@@ -184,19 +184,21 @@ class StaticConv {
       const int64_t count = end - begin, per_task = pieces_per_task(count);
       workspace_.parallel.run((count + per_task - 1) / per_task, [&](int64_t task) {
         // On the stack: tasks are many and short.
-        alignas(64) float own_sums[kMostTilePixels * simd::kStaticChannels];
+        alignas(64) float own_sums[kMostStaticPixels * simd::kStaticChannels];
         std::vector<simd::StaticBlock> of_image = blocks;
         for (int64_t t = task * per_task; t < std::min(count, (task + 1) * per_task); ++t) {
           const PixelTile tile = pixels_[begin + t];
           for (size_t b = 0; b < blocks.size(); ++b) {
             of_image[b].offsets = offsets + planes_.start(step.blocks.begin + static_cast<int64_t>(b), tile.image);
           }
-          const simd::StaticBlocks own{of_image.data(),
-                                       static_cast<int64_t>(of_image.size()),
-                                       tables_.tap_bytes(),
-                                       sizeof(Offset) > sizeof(uint16_t),
-                                       share_of(next, t, count, tile),
-                                       {}};
+          simd::StaticBlocks own{of_image.data(),
+                                 static_cast<int64_t>(of_image.size()),
+                                 tables_.tap_bytes(),
+                                 sizeof(Offset) > sizeof(uint16_t),
+                                 nullptr,
+                                 0,
+                                 {}};
+          if (next != nullptr) fetch_share(*next, t, count, own);
           const Waiting waiting{words.size() == 0 ? nullptr : words.data(), sums.size() == 0 ? nullptr : sums.data(),
                                 first};
           add_tile(step, own, tile, waiting, own_sums);
@@ -223,24 +225,32 @@ class StaticConv {
     return blocks;
   }
 
-  // What pixel tile `index` of `count` fetches of the tables of the next step, if there is one: they are contiguous.
-  simd::Fetched share_of(const Step* next, int64_t index, int64_t count, const PixelTile& tile) const {
-    const uint8_t* kept = next == nullptr ? nullptr : tables_.kept(next->blocks.begin, next->tile);
-    if (kept == nullptr) return {};
-    const int64_t lines = (next->blocks.end - next->blocks.begin) * tables_.block_bytes() / kLineBytes;
-    const int64_t per_pixel = (lines << simd::kShareBits) / count / (tile.rows * tile.columns);
-    return {kept + lines * index / count * kLineBytes, kLineBytes, 0, per_pixel};
+  // Lets pixel tile `index` of `count` fetch its share of the tables of the next step, which are contiguous.
+  void fetch_share(const Step& next, int64_t index, int64_t count, simd::StaticBlocks& blocks) const {
+    const uint8_t* kept = tables_.kept(next.blocks.begin, next.tile);
+    if (kept == nullptr) return;
+    const int64_t lines = (next.blocks.end - next.blocks.begin) * tables_.block_bytes() / kLineBytes;
+    const int64_t first = lines * index / count;
+    blocks.next_tables = kept + first * kLineBytes;
+    blocks.next_lines = lines * (index + 1) / count - first;
   }
 
-  // What a row of the tile fetches of the output: lines of its channels' planes.
-  simd::Fetched lines_of(const OutputChannels& output, const PixelTile& tile, int64_t row) const {
+  // Where the tile's sums go in the channels' planes.
+  simd::FetchedPlanes lines_of(const OutputChannels& output, const PixelTile& tile) const {
     const ConvGeometry& g = blocking_.geometry;
-    const int64_t pixel = (tile.row + row) * g.out_w + tile.column;
-    int line_bits = 0;
-    while ((int64_t{1} << line_bits) * kLineBytes < tile.columns * static_cast<int64_t>(sizeof(float))) ++line_bits;
+    const int64_t row_bytes = g.out_w * static_cast<int64_t>(sizeof(float));
+    const int64_t bytes = pixels_.whole_rows() ? tile.rows * row_bytes : tile.columns * int64_t{sizeof(float)};
+    int line_bits = 0, row_bits = 0;
+    while ((kLineBytes << line_bits) < bytes) ++line_bits;
+    while (!pixels_.whole_rows() && (1 << row_bits) < tile.rows) ++row_bits;
+    const int64_t pixel = tile.row * g.out_w + tile.column;
     const float* first = y_ + (tile.image * g.out_channels + output.first) * g.out_pixels() + pixel;
-    return {reinterpret_cast<const uint8_t*>(first), g.out_pixels() * static_cast<int64_t>(sizeof(float)), line_bits,
-            (output.count << (line_bits + simd::kShareBits)) / tile.columns};
+    return {reinterpret_cast<const uint8_t*>(first),
+            output.count << (line_bits + row_bits),
+            line_bits,
+            row_bits,
+            row_bytes,
+            g.out_h * row_bytes};
   }
 
   // The number of the tile's first output pixel; tiles are in that order.
@@ -270,32 +280,34 @@ class StaticConv {
     const OutputChannels output{step.group * g.group_out_channels() + step.tile * channels,
                                 tables_.tile_size(step.tile), bias_, y_};
     simd::StaticBlocks own = blocks;
-    for (int64_t r = 0; r < tile.rows; ++r) {
-      own.tables.memory =
-          blocks.tables.memory + ((blocks.tables.lines_per_pixel * r * tile.columns) >> simd::kShareBits) * kLineBytes;
-      if (done && in_planes) own.output = lines_of(output, tile, r);
-      const simd::TapRow taps = tap_row(blocking_, 0, tile.row + r, tile.column, tile.columns);
-      const simd::StaticRow row{(taps.top + planes_.top) * planes_.width + taps.left + planes_.left,
-                                planes_.width,
-                                taps.kernel_h,
-                                taps.kernel_w,
-                                taps.dilation_h,
-                                taps.dilation_w,
-                                taps.stride_w,
-                                taps.columns};
-      if (is_int8_) {
-        uint16_t* words =
-            waiting.words == nullptr ? nullptr : waiting.words + (index + r * g.out_w) * simd::kStaticChannels;
-        const int64_t before = (step.blocks.begin - step.flush.begin) * blocking_.taps_per_block();
-        simd::kernels().add_static_int8(own, row, {words, before, step.finishes()},
-                                        {sums + r * row_sums, channels, fresh, scale});
-      } else {
-        const bool first_blocks = step.blocks.begin == step.flush.begin;  // all of a group are summed without a flush
-        simd::kernels().add_static_float(own, row, channels, {sums + r * row_sums, channels, first_blocks, nullptr});
-      }
+    if (done && in_planes) own.output = lines_of(output, tile);
+    const simd::StaticPixels pixels = pixels_of(tile);
+    if (is_int8_) {
+      const simd::StaticWords words{waiting.words == nullptr ? nullptr : waiting.words + index * simd::kStaticChannels,
+                                    g.out_w * simd::kStaticChannels,
+                                    (step.blocks.end - step.flush.begin) * tap_sums(blocking_),
+                                    step.blocks.begin == step.flush.begin, step.finishes()};
+      simd::kernels().add_static_int8(own, pixels, words, {sums, channels, row_sums, fresh, scale});
+    } else {
+      const bool first_blocks = step.blocks.begin == step.flush.begin;  // all of a group are summed without a flush
+      simd::kernels().add_static_float(own, pixels, channels, {sums, channels, row_sums, first_blocks, nullptr});
     }
     if (!done) return;
     write_tile(g, attributes_, output, tile, pixels_.whole_rows(), {sums, channels, false}, row_sums);
+  }
+
+  simd::StaticPixels pixels_of(const PixelTile& tile) const {
+    const simd::TapRow taps = tap_row(blocking_, 0, tile.row, tile.column, tile.columns);
+    return {(taps.top + planes_.top) * planes_.width + taps.left + planes_.left,
+            planes_.width,
+            taps.kernel_h,
+            taps.kernel_w,
+            taps.dilation_h,
+            taps.dilation_w,
+            tap_row(blocking_, 0, tile.row + 1, tile.column, tile.columns).top - taps.top,
+            taps.stride_w,
+            tile.rows,
+            tile.columns};
   }
 
   // Counts the vectors that are clusters of their own.

@@ -13,14 +13,13 @@
 #include <tuple>
 
 #include "reuse/arena.h"
+#include "reuse/static_entries.h"
 #include "reuse/workers.h"
 #include "simd/kernels.h"
 
 namespace reuse {
 namespace {
 
-constexpr double kSmallest = 0x1p-100, kLargest = 0x1p120;
-constexpr int64_t kMostEntries = int64_t{1} << 17;  // of a sum: each sum is exact as a float32
 constexpr int64_t kCentroidsAtOnce = 8;
 constexpr float kToInteger =
     0x1.8p23f;  // added and taken away again, it rounds small numbers to integers, ties to even
@@ -38,9 +37,9 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-// Where channel c of a tile is found among the int8 entries of a tap, and whether its entry is biased.
+// Where channel c of a tile is found among the int8 entries of a tap, and whether that is the low byte of a word.
 int64_t byte_of(int64_t channel) { return channel % simd::kLanes * 4 + channel / simd::kLanes; }
-bool is_biased(int64_t channel) { return channel / simd::kLanes % 2 == 0; }
+bool has_low_byte(int64_t channel) { return channel / simd::kLanes % 2 == 0; }
 
 // Runs the tasks on as many threads as there are processors.
 void in_parallel(int64_t tasks, const std::function<void(int64_t)>& body) {
@@ -90,13 +89,7 @@ void StaticTables::check() const {
   for (const float value : operands_.centroids) {
     if (!std::isfinite(value)) throw std::invalid_argument("centroids hold a value that is not finite");
   }
-  if (operands_.table != TableType::kInt8) return;
-  const int64_t entries = operands_.any_size.blocks_per_group * taps_;
-  if (taps_ > simd::kMostStaticRows || entries > kMostEntries) {
-    throw std::invalid_argument("table is int8, but outputs are sums of " + std::to_string(entries) + " entries, " +
-                                std::to_string(taps_) + " of a block: at most " + std::to_string(kMostEntries) +
-                                " and " + std::to_string(simd::kMostStaticRows) + " are exact");
-  }
+  if (operands_.table == TableType::kInt8) check_static_sums(operands_.any_size);
 }
 
 int64_t StaticTables::tile_size(int64_t tile) const {
@@ -166,21 +159,23 @@ struct StaticTables::Panel {
 void StaticTables::find_scales() {
   const Blocking& blocking = operands_.any_size;
   const int64_t blocks = blocking.num_blocks();
-  std::vector<float> largest(static_cast<size_t>(blocks * num_tiles_ * tile_channels_), 0.0f);
+  std::vector<double> sums(static_cast<size_t>(blocks * num_tiles_ * tile_channels_));  // by block, tile and channel
   in_parallel(blocks * num_tiles_, [&](int64_t task) {
     const int64_t block = task / num_tiles_, tile = task % num_tiles_;
     const Placed<Panel> placed(memory_, *this);
     Panel panel = *placed;
     panel.fill(*this, block, tile);
-    float* own = largest.data() + task * tile_channels_;
+    std::vector<float> largest(static_cast<size_t>(taps_ * tile_channels_), 0.0f);
     panel.multiply(*this, block, [&](int64_t, const float* products) {
-      for (int64_t t = 0; t < taps_; ++t) {
-        for (int64_t c = 0; c < tile_channels_; ++c) {
-          const float magnitude = std::fabs(products[t * tile_channels_ + c]);
-          if (!(magnitude <= own[c])) own[c] = magnitude;
-        }
+      for (size_t i = 0; i < largest.size(); ++i) {
+        const float magnitude = std::fabs(products[i]);
+        if (!(magnitude <= largest[i])) largest[i] = magnitude;
       }
     });
+    for (int64_t c = 0; c < tile_channels_; ++c) {
+      sums[static_cast<size_t>(task * tile_channels_ + c)] =
+          largest_tap_sum(blocking, largest.data() + c, tile_channels_);
+    }
   });
   scales_.resize(static_cast<size_t>(blocking.geometry.attributes.group * num_tiles_ * tile_channels_), 0.0f);
   inverses_.resize(scales_.size(), 0.0f);
@@ -189,15 +184,13 @@ void StaticTables::find_scales() {
       double most = 0.0;
       for (int64_t b = 0; b < blocking.blocks_per_group; ++b) {
         const int64_t block = group * blocking.blocks_per_group + b;
-        const double own = largest[static_cast<size_t>(block * num_tiles_ * tile_channels_ + i)];
+        const double own = sums[static_cast<size_t>(block * num_tiles_ * tile_channels_ + i)];
         if (!(own <= most)) most = own;
       }
-      if (!(most <= kLargest))
-        throw std::invalid_argument("table is int8, but products of centroids and W exceed 2^120");
-      if (most < kSmallest) continue;
+      const StaticScale scale = static_scale(most);
       const size_t index = channel_index(group, 0) + static_cast<size_t>(i);
-      scales_[index] = static_cast<float>(most / simd::kLargestStaticEntry);
-      inverses_[index] = static_cast<float>(simd::kLargestStaticEntry / most);
+      scales_[index] = scale.scale;
+      inverses_[index] = scale.inverse;
     }
   }
 }
@@ -215,21 +208,23 @@ void StaticTables::write(Allocator& allocator, int64_t block, int64_t tile, uint
     return;
   }
   const float* inverse = inverses_.data() + channel_index(operands_.any_size.group_of(block), tile);
-  const auto put = [](uint8_t* tap, int64_t channel, int32_t entry) {
-    tap[byte_of(channel)] = static_cast<uint8_t>(entry + (is_biased(channel) ? simd::kStaticBias : 0));
+  const int64_t columns = operands_.any_size.tap_columns();
+  // Entries of neighbouring taps never leave a byte, not even when they are added.
+  const auto put = [&](uint8_t* row, int64_t tap, int64_t channel, int32_t entry) {
+    const bool biased = tap % columns % kTapsAtOnce == 0 && has_low_byte(channel);
+    row[tap * simd::kStaticChannels + byte_of(channel)] =
+        static_cast<uint8_t>(entry + (biased ? simd::kStaticBias : 0));
   };
   panel.multiply(*this, block, [&](int64_t centroid, const float* products) {
     for (int64_t t = 0; t < taps_; ++t) {
-      uint8_t* tap = rows + centroid * row_bytes() + t * simd::kStaticChannels;
       for (int64_t c = 0; c < simd::kStaticChannels; ++c) {
-        constexpr float kMost = simd::kLargestStaticEntry;
-        const float scaled = std::clamp(products[t * simd::kStaticChannels + c] * inverse[c], -kMost, kMost);
-        put(tap, c, static_cast<int32_t>((scaled + kToInteger) - kToInteger));
+        const float scaled = products[t * simd::kStaticChannels + c] * inverse[c];
+        put(rows + centroid * row_bytes(), t, c, static_cast<int32_t>((scaled + kToInteger) - kToInteger));
       }
     }
   });
   for (int64_t t = 0; t < taps_; ++t) {
-    for (int64_t c = 0; c < simd::kStaticChannels; ++c) put(zeros + t * simd::kStaticChannels, c, 0);
+    for (int64_t c = 0; c < simd::kStaticChannels; ++c) put(zeros, t, c, 0);
   }
 }
 

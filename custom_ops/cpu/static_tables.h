@@ -24,8 +24,8 @@ struct StaticOperands {
 };
 
 // Tables by block and tile of output channels. A table has a row per centroid, and a last one of zeros; a row is
-// [taps, tile_channels()]. Int8 entries have the order of simd::kInt8Channels, with a bias of simd::kStaticBias where
-// low bytes are. All tiles of a layer have as many channels, those beyond the layer's being zeros.
+// [taps, tile_channels()]. Int8 entries have the order of simd::kInt8Channels, with the bias of simd::kStaticBias. All
+// tiles of a layer have as many channels, those beyond the layer's being zeros.
 class StaticTables {
  public:
   // Returns the tables of these operands, those of another holder in this process if there is one. Throws

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "pipeline.h"
+#include "reuse/static_entries.h"
 #include "static_kernels.h"
 
 namespace reuse::cuda {
@@ -14,9 +15,10 @@ template <typename T, typename Entry>
 struct StaticMemory {
   T* centroids;  // [B, C, L]
   PackedWeightsView<T> weights;
-  uint32_t* largest;  // bits of the largest magnitudes: of centroids [B], and, for int8 tables, of products [M]
-  float* scales;      // of int8 tables, and behind them their inverses: [2, M]; else null
-  Entry* table;       // [tiles, B, C, taps, tile]; null: made anew in each run
+  uint32_t*
+      largest;  // bits of the largest magnitudes: of centroids [B]; for int8 tables of products [tiles, B, taps, tile]
+  float* scales;  // of int8 tables, and behind them their inverses: [2, M]; else null
+  Entry* table;   // [tiles, B, C, taps, tile]; null: made anew in each run
 };
 
 // A ReuseConv of scope static. Its memory is filled by prepare(), then, with the scales that the
@@ -30,16 +32,12 @@ class StaticConv {
 
   // The blocking may be of an input of any size, except for runs.
   StaticConv(const Blocking& blocking, int64_t clusters, bool keep_tables)
-      : shape_(make_shape(blocking)),
+      : blocking_(blocking),
+        shape_(make_shape(blocking)),
         panels_(make_panels(shape_, tile_channels_of(shape_, kEntriesAtOnce<int8_t>))),
         clusters_(to_int32(clusters, "the number of centroids")),
         keep_tables_(keep_tables) {
-    const int64_t entries = static_cast<int64_t>(shape_.blocks_per_group) * shape_.taps;
-    if (kIsInt8 && (entries > kMostEntries || shape_.taps > kMostOfBlock)) {
-      throw std::invalid_argument("table is int8, but outputs are sums of " + std::to_string(entries) + " entries, " +
-                                  std::to_string(shape_.taps) + " of a block: at most " + std::to_string(kMostEntries) +
-                                  " and " + std::to_string(kMostOfBlock) + " are allowed; set table to float");
-    }
+    if (kIsInt8) check_static_sums(blocking);
   }
 
   Memory take(Arena& arena) const {
@@ -67,7 +65,7 @@ class StaticConv {
     launcher.launch(of_products, of_products.blocks());
   }
 
-  int64_t num_largest() const { return shape_.num_blocks + (kIsInt8 ? shape_.out_channels : 0); }
+  int64_t num_largest() const { return shape_.num_blocks + (kIsInt8 ? LargestProductKernel<T>::columns(panels_) : 0); }
 
   // Returns Memory::scales, empty if there are none, from what prepare() left in Memory::largest. Throws
   // std::invalid_argument for centroids that are not finite, or if there can be no int8 tables.
@@ -76,15 +74,25 @@ class StaticConv {
       if (is_finite(float_of(largest[static_cast<size_t>(block)]))) continue;
       throw std::invalid_argument("centroids hold a value that is not finite");
     }
-    std::vector<float> result(kIsInt8 ? 2 * static_cast<size_t>(shape_.out_channels) : 0, 0.0f);
-    for (size_t m = 0; m < result.size() / 2; ++m) {
-      const double most = float_of(largest[static_cast<size_t>(shape_.num_blocks) + m]);
-      if (!(most <= 0x1p120)) {
-        throw std::invalid_argument("table is int8, but products of centroids and W exceed 2^120; set table to float");
+    if (!kIsInt8) return {};
+    const auto channels = static_cast<size_t>(shape_.out_channels);
+    std::vector<double> sums(channels, 0.0);
+    std::vector<float> products(largest.size());
+    std::transform(largest.begin() + shape_.num_blocks, largest.end(), products.begin(), float_of);
+    for (int64_t panel = 0; panel < int64_t{panels_.tiles} * panels_.num_blocks; ++panel) {
+      for (int32_t c = 0; c < panels_.tile; ++c) {
+        const int32_t channel = StaticProducts<T>{panels_, clusters_, nullptr, nullptr}.channel(shape_, panel, c);
+        if (channel < 0) continue;
+        const double sum = largest_tap_sum(blocking_, products.data() + panel * panels_.width() + c, panels_.tile);
+        double& most = sums[static_cast<size_t>(channel)];
+        if (!(sum <= most)) most = sum;
       }
-      if (most < 0x1p-100) continue;
-      result[m] = static_cast<float>(most / kLargestStaticEntry);
-      result[result.size() / 2 + m] = static_cast<float>(kLargestStaticEntry / most);
+    }
+    std::vector<float> result(2 * channels);
+    for (size_t m = 0; m < channels; ++m) {
+      const StaticScale scale = static_scale(sums[m]);
+      result[m] = scale.scale;
+      result[channels + m] = scale.inverse;
     }
     return result;
   }
@@ -133,8 +141,6 @@ class StaticConv {
   }
 
  private:
-  static constexpr int64_t kMostEntries = int64_t{1} << 17, kMostOfBlock = 520;
-
   struct Scratch {
     int32_t* ids;  // [B, V]
     Entry* table;  // of the tiles that are run together, unless tables are kept
@@ -161,6 +167,7 @@ class StaticConv {
     launcher.launch(write, write.blocks());
   }
 
+  Blocking blocking_;
   Shape shape_;
   Panels panels_;
   int32_t clusters_;

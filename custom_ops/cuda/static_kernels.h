@@ -104,7 +104,7 @@ struct LargestCentroidKernel {
   }
 };
 
-// Finds, per output channel, the bits of the largest magnitude of a product.
+// Finds, per column of the panels, the largest magnitude of a product.
 template <typename T>
 struct LargestProductKernel {
   static constexpr int kThreads = 128;
@@ -112,29 +112,25 @@ struct LargestProductKernel {
 
   Shape shape;
   StaticProducts<T> products;
-  uint32_t* largest;  // [M], starts as 0
+  uint32_t* largest;  // [tiles, B, taps, tile]: bits
 
-  REUSE_BOTH int64_t columns() const {
-    return static_cast<int64_t>(products.panels.tiles) * products.panels.num_blocks * products.panels.width();
+  REUSE_BOTH static int64_t columns(const Panels& panels) {
+    return static_cast<int64_t>(panels.tiles) * panels.num_blocks * panels.width();
   }
-  REUSE_BOTH int64_t blocks() const { return divide_up<int64_t>(columns(), kThreads); }
+  REUSE_BOTH int64_t blocks() const { return divide_up<int64_t>(columns(products.panels), kThreads); }
   REUSE_BOTH void run(const Group<kThreads>& group, Shared&) const {
     group.phase([&](int thread) {
       const int64_t at = group.block * kThreads + thread, panel = at / products.panels.width();
-      if (at >= columns()) return;
+      if (at >= columns(products.panels)) return;
       const int32_t column = static_cast<int32_t>(at % products.panels.width());
-      const int32_t channel = products.channel(shape, panel, column);
-      if (channel < 0) return;
       uint32_t most = 0;
-      for (int32_t row = 0; row < products.clusters; ++row) {
+      for (int32_t row = 0; row < products.clusters && products.channel(shape, panel, column) >= 0; ++row) {
         most = larger(most, bits_of(magnitude(products(panel, row, column))));
       }
-      atomic_max(largest + channel, most);
+      largest[at] = most;
     });
   }
 };
-
-constexpr float kLargestStaticEntry = 63.0f;
 
 // Rounds to nearest, ties to even.
 REUSE_BOTH inline int32_t nearest_integer(float value) {
@@ -177,8 +173,7 @@ struct StaticTableKernel {
     if constexpr (sizeof(Entry) == 1) {
       const int32_t channel = products.channel(shape, panel, column);
       if (channel < 0) return 0;
-      const float scaled = product * inverses[channel];
-      return static_cast<Entry>(nearest_integer(larger(-kLargestStaticEntry, smaller(kLargestStaticEntry, scaled))));
+      return static_cast<Entry>(nearest_integer(product * inverses[channel]));
     } else {
       const int32_t block = static_cast<int32_t>(panel % shape.num_blocks);
       return from_float<Entry>(product * static_cast<float>(power_of_two(scale.exponent(block))));

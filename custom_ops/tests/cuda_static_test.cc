@@ -147,8 +147,9 @@ TEST(cuda_static_refuses_what_has_no_tables) {
   many.sub_vector_length = 1;
   const Blocking blocking = Blocking::of_any_size(many, (1 << 17) + 1, 1);
   expect_throw<std::invalid_argument>(
-      "table is int8, but outputs are sums of 131073 entries, 1 of a block: at most "
-      "131072 and 520 are allowed; set table to float",
+      "table is int8, but outputs are sums of 131073 entries, 1 sums of neighbouring taps in a block: at most 131072 "
+      "and "
+      "258 are exact; set table to float",
       [&] { cuda::StaticConv<float, int8_t>(blocking, 2, true); });
 }
 

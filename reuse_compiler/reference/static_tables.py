@@ -12,11 +12,12 @@ from reuse_compiler.reuse.config import TableType
 from reuse_compiler.reuse.families.base import Array, array_module
 from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.reuse.int8_tables import (
-    LARGEST_STATIC_ENTRY,
     LARGEST_STATIC_PRODUCT,
-    MOST_STATIC_BLOCK_ROWS,
-    MOST_STATIC_ROWS,
+    LARGEST_STATIC_SUM,
+    MOST_STATIC_BLOCK_SUMS,
+    MOST_STATIC_ENTRIES,
     SMALLEST_INT8_BOUND,
+    STATIC_TAPS_AT_ONCE,
 )
 
 
@@ -32,22 +33,27 @@ def static_products(centroids: Array, weights: Array, blocking: Blocking) -> Arr
 
 
 def int8_entries(table: Array, blocking: Blocking) -> tuple[Array, Array]:
-    """Returns entries int32 [B, C, T], all in -63..63, and the scale float32 [M] of each output channel."""
+    """Returns entries int32 [B, C, T] and the scale float32 [M] of each output channel."""
     xp = array_module(table)
-    if blocking.taps_per_block > MOST_STATIC_BLOCK_ROWS:
-        raise ValueError(f"a block adds {blocking.taps_per_block} entries, more than {MOST_STATIC_BLOCK_ROWS}")
-    if blocking.gathers_per_output > MOST_STATIC_ROWS:
-        raise ValueError(f"an output is the sum of {blocking.gathers_per_output} entries, more than {MOST_STATIC_ROWS}")
+    columns = blocking.tap_columns
+    sums = blocking.taps_per_block // columns * -(-columns // STATIC_TAPS_AT_ONCE)
+    if sums > MOST_STATIC_BLOCK_SUMS:
+        raise ValueError(f"a block adds {sums} sums of neighbouring taps, more than {MOST_STATIC_BLOCK_SUMS}")
+    if blocking.gathers_per_output > MOST_STATIC_ENTRIES:
+        raise ValueError(
+            f"an output is the sum of {blocking.gathers_per_output} entries, more than {MOST_STATIC_ENTRIES}"
+        )
     channels, groups = blocking.spec.group_out_channels, blocking.spec.group
-    by_channel = table.reshape(groups, -1, channels)
-    largest = xp.abs(by_channel).max(axis=1, initial=0.0).astype(xp.float64)  # [group, M/group]
-    if not bool((largest <= LARGEST_STATIC_PRODUCT).all()):  # NaN, too
-        raise ValueError(f"a product of centroids and weights exceeds {LARGEST_STATIC_PRODUCT:g}: use float tables")
-    used = largest >= SMALLEST_INT8_BOUND
-    scales = xp.where(used, largest / LARGEST_STATIC_ENTRY, 0.0).astype(xp.float32)
-    inverses = xp.where(used, LARGEST_STATIC_ENTRY / xp.where(used, largest, 1.0), 0.0).astype(xp.float32)
-    rounded = xp.rint(by_channel * inverses[:, None])
-    entries = xp.clip(rounded, -LARGEST_STATIC_ENTRY, LARGEST_STATIC_ENTRY).astype(xp.int32)
+    largest = xp.abs(table).max(axis=1, initial=0.0).astype(xp.float64)  # [B, T]
+    by_row = largest.reshape(groups, -1, columns, channels)
+    by_sum = [by_row[:, :, i : i + STATIC_TAPS_AT_ONCE].sum(axis=2) for i in range(0, columns, STATIC_TAPS_AT_ONCE)]
+    most = xp.concatenate(by_sum, axis=1).max(axis=1, initial=0.0)  # [group, M/group]
+    if not bool((most <= LARGEST_STATIC_PRODUCT).all()):  # NaN, too
+        raise ValueError(f"products of centroids and weights exceed {LARGEST_STATIC_PRODUCT:g}: use float tables")
+    used = most >= SMALLEST_INT8_BOUND
+    scales = xp.where(used, most / LARGEST_STATIC_SUM, 0.0).astype(xp.float32)
+    inverses = xp.where(used, LARGEST_STATIC_SUM / xp.where(used, most, 1.0), 0.0).astype(xp.float32)
+    entries = xp.rint(table.reshape(groups, -1, channels) * inverses[:, None]).astype(xp.int32)
     return entries.reshape(table.shape), scales.reshape(-1)
 
 

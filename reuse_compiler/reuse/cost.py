@@ -42,14 +42,14 @@ LONGEST_WINDOW = 64
 """In the layout patch, i is WINDOW_PASS_COST for vectors of up to LONGEST_WINDOW elements: the kernels unfold, hash and
 sum those in one pass."""
 
-HASH_PASS_COST = 50.0
+HASH_PASS_COST = 25.0
 """i with scope static: elements are read and hashed, but not summed."""
 
 GATHER_COSTS: dict[TableType, float] = {"float": GATHER_COST, "int8": INT8_GATHER_COST}
-STATIC_GATHER_COST: dict[TableType, float] = {"float": GATHER_COST, "int8": 0.57}
+STATIC_GATHER_COST: dict[TableType, float] = {"float": GATHER_COST, "int8": 0.95}
 """g with scope static: of int8 tables it is less, as a whole layer has one scale and its sums stay integers."""
 
-TABLE_BYTE_COST = 1.7
+TABLE_BYTE_COST = 4.9
 """t: the price of reading a byte of a kept table, in multiply-adds likewise."""
 
 OUTPUT_PASS_COST = 40.0
@@ -57,8 +57,8 @@ OUTPUT_PASS_COST = 40.0
 
 All prices were measured with the CPU kernels of this version on one AVX-512 core (docs/performance.md), beside
 onnxruntime's Conv at 55e9 multiply-adds per second: 0.04 ns an add (0.012 ns with int8), 0.7 to 1.7 ns an element read
-(least for long vectors; 0.8 to 0.9 ns in windows of up to 64), 0.7 ns one written. Those of scope static are a
-prototype's on the same core: 0.010 ns an int8 add with tables in the cache, and 0.031 ns a byte of those in memory.
+(least for long vectors; 0.8 to 0.9 ns in windows of up to 64), 0.7 ns one written. Those of scope static were fitted
+to the speed-ups of `python -m tools.goals --static` on a core whose memory gives 10 GB/s.
 `python -m tools.goals` compares predictions with measured speed-ups."""
 
 

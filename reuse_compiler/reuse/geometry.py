@@ -233,6 +233,11 @@ class Blocking:
         return 1 if self.layout == "patch" else self.spec.taps
 
     @property
+    def tap_columns(self) -> int:
+        """Of these, neighbours in a row of the kernel."""
+        return 1 if self.layout == "patch" else self.spec.kernel[1]
+
+    @property
     def gathers_per_output(self) -> int:
         """Table rows that are added for one output pixel of one group."""
         return self.blocks_per_group * self.taps_per_block

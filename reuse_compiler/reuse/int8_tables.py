@@ -9,11 +9,13 @@ SMALLEST_INT8_BOUND = 2.0**-100
 LARGEST_INT8_BOUND = 2.0**126
 """With a bound above this, products could overflow: tables are float32."""
 
-LARGEST_STATIC_ENTRY = 63
-"""The largest magnitude of an entry of a static table: two of them fit a byte."""
-MOST_STATIC_BLOCK_ROWS = 32767 // LARGEST_STATIC_ENTRY
-"""How many entries of one block an output may be the sum of: an int16 can sum so many."""
-MOST_STATIC_ROWS = 2**17
+STATIC_TAPS_AT_ONCE = 3
+"""Neighbouring taps of a kernel row whose entries of static tables are added as bytes."""
+LARGEST_STATIC_SUM = 125
+"""What the largest products of these taps add up to at most, in units of the scale: rounding adds 1.5."""
+MOST_STATIC_BLOCK_SUMS = 32767 // 127
+"""How many such sums of one block an output may have: an int16 can sum so many."""
+MOST_STATIC_ENTRIES = 2**17
 """How many entries of static tables an output may be the sum of: a float32 has all integers up to that sum."""
 LARGEST_STATIC_PRODUCT = 2.0**120
-"""With a product above this, the scale of a static table would be no normal number."""
+"""With a sum of products above this, the scale of a static table would be no normal number."""

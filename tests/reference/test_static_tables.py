@@ -63,10 +63,18 @@ def one_by_one(case: Case) -> Array:
             total = np.float32(total + np.float32(element * weight))
         return total
 
-    def largest_of(group: int, channel: int) -> np.float32:
-        blocks = range(group * per_group, (group + 1) * per_group)
-        taps = range(blocking.taps_per_block)
-        return max(abs(product(c, b, tap, channel)) for b in blocks for c in centroids[b] for tap in taps)
+    def largest_sum_of(group: int, channel: int) -> float:
+        columns = 1 if case.layout == "patch" else g.kernel[1]
+        sums = []
+        for b in range(group * per_group, (group + 1) * per_group):
+            largest = [
+                float(max(abs(product(c, b, tap, channel)) for c in centroids[b]))
+                for tap in range(blocking.taps_per_block)
+            ]
+            for row in range(0, len(largest), columns):
+                of_row = largest[row : row + columns]
+                sums += [sum(of_row[first : first + 3]) for first in range(0, columns, 3)]
+        return max(sums)
 
     def reads(block: int, tap: int, image: int, row: int, column: int) -> int | None:
         """Returns the vector of a block that a tap of an output reads, or None in the padding."""
@@ -80,8 +88,8 @@ def one_by_one(case: Case) -> Array:
     y = np.empty(g.output_shape, np.float32)
     for m in range(g.out_channels):
         group, channel = divmod(m, channels)
-        largest = float(largest_of(group, channel))
-        scale, inverse = np.float32(largest / 63), np.float32(63 / largest)
+        largest = largest_sum_of(group, channel)
+        scale, inverse = np.float32(largest / 125), np.float32(125 / largest)
         for image, row, column in np.ndindex(g.batch, g.out_height, g.out_width):
             total, integers, spoiled, whole = np.float32(0), 0, np.float32(0), True
             for block in range(group * per_group, (group + 1) * per_group):
@@ -94,7 +102,7 @@ def one_by_one(case: Case) -> Array:
                         continue
                     entry = product(centroids[block, codes[block, vector]], block, tap, channel)
                     total = np.float32(total + entry)
-                    integers += max(-63, min(63, int(np.rint(np.float32(entry * inverse)))))
+                    integers += int(np.rint(np.float32(entry * inverse)))
             if case.table == "int8":
                 total = np.float32(np.float32(integers) * scale)
             y[image, m, row, column] = np.float32((total if whole else spoiled) + bias[m])
@@ -149,11 +157,14 @@ def test_clusters_are_the_given_ones_and_then_the_vectors_that_are_not_finite() 
 
 
 def test_entries_by_hand() -> None:
-    """The scale is that of all blocks and taps of a channel; halves go to the even neighbour; tiny channels are 0."""
-    blocking = Blocking(ConvSpec(1, 2, 1, 1, 2, (1, 2), pads=(0, 0, 0, 1)), "channel", 1)
-    table = np.array([[[63, 1e-36, 0.5, 0]], [[-1.5, 0, 2.5, -1e-36]]], np.float32)  # [B, C, (tap, channel)]
-    entries, scales = int8_entries(table, blocking)
-    np.testing.assert_array_equal(entries, [[[63, 0, 0, 0]], [[-2, 0, 2, 0]]])
+    """The scale is that of all blocks of a channel; halves go to the even neighbour; tiny channels are 0.
+
+    The largest sum is that of the first block's first three taps, 124 + 0.5 + 0.5; its fourth tap is alone.
+    """
+    blocking = Blocking(ConvSpec(1, 2, 1, 1, 2, (1, 4), pads=(0, 0, 0, 3)), "channel", 1)
+    first, second = [124, 1e-36, 0.5, 0, -0.5, 0, 100, 0], [-1.5, 0, 2.5, 0, 0, 0, 3.4, -1e-36]  # (tap, channel)
+    entries, scales = int8_entries(np.array([[first], [second]], np.float32), blocking)
+    np.testing.assert_array_equal(entries, [[[124, 0, 0, 0, 0, 0, 100, 0]], [[-2, 0, 2, 0, 0, 0, 3, 0]]])
     np.testing.assert_array_equal(scales, [1, 0])
 
 

@@ -251,11 +251,12 @@ struct Kernels {
   // kMostInt8Rows per pixel, are added up in `words`.
   void (*add_taps_int8)(const Tables& tables, const TapRow& row, const float* scale, const WordSums& words,
                         const Sums& sums);
-  // Adds to each pixel of the stretch the rows of all taps and blocks, of kStaticChannels int8 entries.
-  void (*add_static_int8)(const StaticBlocks& tables, const StaticRow& row, const StaticWords& words,
+  // Adds to each of the pixels the rows of all taps and blocks, of kStaticChannels int8 entries.
+  void (*add_static_int8)(const StaticBlocks& tables, const StaticPixels& pixels, const StaticWords& words,
                           const StaticSums& sums);
   // The same for float32 tables of `channels` channels, a multiple of kLanes, in the order of blocks and taps.
-  void (*add_static_float)(const StaticBlocks& tables, const StaticRow& row, int64_t channels, const StaticSums& sums);
+  void (*add_static_float)(const StaticBlocks& tables, const StaticPixels& pixels, int64_t channels,
+                           const StaticSums& sums);
   // Writes `pixels` sums to the output with bias and activation, transposed where pixels are neighbours there.
   void (*write_output)(const Sums& sums, int64_t pixels, const OutputTile& output);
   // The same where one table row is a pixel's whole sum: that of ids[p] in `rows`, whose rows are `stride` apart and

@@ -3,6 +3,7 @@
 #include "static_kernels.h"
 
 #include "lanes.h"
+#include "reuse/static_entries.h"
 #include "table_kernels.h"
 
 namespace reuse {
@@ -10,259 +11,292 @@ namespace simd {
 namespace REUSE_TARGET {
 namespace {
 
+typedef Vector<uint8_t> Bytes;
 typedef Vector<uint16_t> Words;
 
-// Neighbouring pixels that are summed at once, as many as registers hold sums of.
+// Pixels that are summed at once, as many as registers hold sums of. Those of two rows share offsets and lines of the
+// first level cache.
 #if defined(__AVX512F__)
-constexpr int64_t kPixelsAtOnce = 4;
+constexpr int64_t kRowsAtOnce = 2, kColumnsAtOnce = 4;
 #elif defined(__AVX2__) || defined(__aarch64__)
-constexpr int64_t kPixelsAtOnce = 2;
+constexpr int64_t kRowsAtOnce = 1, kColumnsAtOnce = 2;
 #else
-constexpr int64_t kPixelsAtOnce = 1;
+constexpr int64_t kRowsAtOnce = 1, kColumnsAtOnce = 1;
 #endif
 
-// Sums of int8 entries. A row is read as 32 words w = 256 * high + low with signed high bytes and low ones biased to be
-// unsigned. Two rows are added before high bytes are split off: neither byte leaves its range. Low sums are those of
-// the words less 256 times the high ones, modulo 2^16.
-template <int64_t kCount>
-struct WordGroup {
-  Words words[kCount], high[kCount], waiting[kCount];
+// Calls body(p, q) for the rows p and columns q of a group of pixels, without a loop: what is only read and written at
+// constant places stays in registers.
+template <int64_t kRows, int64_t kColumns, typename Body>
+REUSE_INLINE void for_pixels(const Body& body) {
+#pragma GCC unroll 2
+  for (int64_t p = 0; p < kRows; ++p) {
+#pragma GCC unroll 4
+    for (int64_t q = 0; q < kColumns; ++q) body(p, q);
+  }
+}
 
-  REUSE_INLINE WordGroup(const StaticWords& kept, int64_t x) {
-    for (int64_t p = 0; p < kCount; ++p) {
-      if (kept.rows_before == 0) {
-        words[p] = high[p] = Words{};
-        continue;
-      }
-      const uint16_t* from = kept.values + (x + p) * kStaticChannels;
-      words[p] = load_bits<uint16_t>(from);
-      high[p] = load_bits<uint16_t>(from + kStaticChannels / 2);
+// Sums of int8 entries. A row is read as 32 words w = 256 * high + low. Rows of neighbouring taps are added as bytes,
+// to signed high ones and, with the bias, unsigned low ones. Low sums are those of the words less 256 times the high
+// ones, modulo 2^16.
+template <int64_t kRows, int64_t kColumns>
+struct WordGroup {
+  const StaticWords& waiting;
+  const StaticSums& sums;
+  Words words[kRows][kColumns], high[kRows][kColumns];
+
+  // The sums of the pixels from row y and column x on.
+  REUSE_INLINE WordGroup(const StaticWords& w, const StaticSums& s, int64_t y, int64_t x) : waiting(w), sums(s) {
+    if (waiting.fresh) {
+      for_pixels<kRows, kColumns>([&](int64_t p, int64_t q) { words[p][q] = high[p][q] = Words{}; });
+      return;
+    }
+    for_pixels<kRows, kColumns>([&](int64_t p, int64_t q) {
+      words[p][q] = load_bits<uint16_t>(place(y + p, x + q));
+      high[p][q] = load_bits<uint16_t>(place(y + p, x + q) + kStaticChannels / 2);
+    });
+  }
+  REUSE_INLINE uint16_t* place(int64_t y, int64_t x) const {
+    return waiting.values + y * waiting.row_stride + x * kStaticChannels;
+  }
+  // Adds to a pixel the rows of a kernel row's taps: that of tap t begins at row_of(t).
+  template <typename RowOf>
+  REUSE_INLINE void add(int64_t p, int64_t q, int64_t taps, const RowOf& row_of) {
+#pragma GCC unroll 2
+    for (int64_t first = 0; first < taps; first += kTapsAtOnce) {
+      Bytes bytes = load_bits<uint8_t>(row_of(first));
+      for (int64_t t = first + 1; t < taps && t < first + kTapsAtOnce; ++t) bytes += load_bits<uint8_t>(row_of(t));
+      words[p][q] += bits_as<uint16_t>(bytes);
+      high[p][q] += bits_as<uint16_t>(bits_as<int16_t>(bytes) >> 8);
     }
   }
-  REUSE_INLINE void add_words(int64_t p, const Words& row) {
-    words[p] += row;
-    high[p] += bits_as<uint16_t>(bits_as<int16_t>(row) >> 8);
-  }
-  // Adds a row, if `second` together with the one before.
-  REUSE_INLINE void add(int64_t p, bool second, const uint8_t* row) {
-    if (second) {
-      add_words(p, waiting[p] + load_bits<uint16_t>(row));
-    } else {
-      waiting[p] = load_bits<uint16_t>(row);
+  REUSE_INLINE void end(int64_t y, int64_t x) const {
+    if (waiting.finish) {
+      for_pixels<kRows, kColumns>([&](int64_t p, int64_t q) {
+        finish(words[p][q], high[p][q], sums.values + (y + p) * sums.row_stride + (x + q) * sums.stride);
+      });
+      return;
     }
+    for_pixels<kRows, kColumns>([&](int64_t p, int64_t q) {
+      store_bits(place(y + p, x + q), words[p][q]);
+      store_bits(place(y + p, x + q) + kStaticChannels / 2, high[p][q]);
+    });
   }
-  REUSE_INLINE void end_block(bool odd) {
-    for (int64_t p = 0; odd && p < kCount; ++p) add_words(p, waiting[p]);
-  }
-  REUSE_INLINE void keep(const StaticWords& kept, int64_t x) const {
-    for (int64_t p = 0; p < kCount; ++p) {
-      uint16_t* to = kept.values + (x + p) * kStaticChannels;
-      store_bits(to, words[p]);
-      store_bits(to + kStaticChannels / 2, high[p]);
-    }
-  }
-  // Adds the sums of `rows` rows to those of float32, in which they are whole numbers until they are scaled.
-  REUSE_INLINE void finish(const StaticSums& sums, int64_t x, int64_t rows) const {
-    for (int64_t p = 0; p < kCount; ++p) {
-      const Words low = words[p] - (high[p] << 8) - static_cast<uint16_t>(rows * kStaticBias);
-      const IntLanes pair[2] = {bits_as<int32_t>(low), bits_as<int32_t>(high[p])};
-      for (int64_t r = 0; r < 4; ++r) {
-        float* channels = sums.values + (x + p) * sums.stride + r * kLanes;
-        Lanes value = to_float(r < 2 ? (pair[r] << 16) >> 16 : pair[r - 2] >> 16);
-        if (!sums.fresh) value += load(channels);
-        store(channels, sums.scale == nullptr ? value : value * load(sums.scale + r * kLanes));
-      }
+  // Adds a pixel's sums to those of float32, in which they are whole numbers until they are scaled.
+  REUSE_INLINE void finish(const Words& both, const Words& top, float* channels) const {
+    const Words low = both - (top << 8) - static_cast<uint16_t>(waiting.sums * kStaticBias);
+    const IntLanes pair[2] = {bits_as<int32_t>(low), bits_as<int32_t>(top)};
+    for (int64_t r = 0; r < 4; ++r) {
+      float* own = channels + r * kLanes;
+      Lanes value = to_float(r < 2 ? (pair[r] << 16) >> 16 : pair[r - 2] >> 16);
+      if (!sums.fresh) value += load(own);
+      store(own, sums.scale == nullptr ? value : value * load(sums.scale + r * kLanes));
     }
   }
 };
 
 // Sums of kVectors vectors of channels from `offset` on, in the order of blocks and taps.
-template <int64_t kCount, int64_t kVectors>
+template <int64_t kRows, int64_t kColumns, int64_t kVectors>
 struct FloatGroup {
-  Lanes own[kCount][kVectors];
+  const StaticSums& sums;
   int64_t offset;
+  Lanes own[kRows][kColumns][kVectors];
 
-  REUSE_INLINE FloatGroup(const StaticSums& sums, int64_t x, int64_t first) : offset(first) {
-    for (int64_t p = 0; p < kCount; ++p) {
+  REUSE_INLINE FloatGroup(const StaticSums& s, int64_t from, int64_t y, int64_t x) : sums(s), offset(from) {
+    for_pixels<kRows, kColumns>([&](int64_t p, int64_t q) {
       for (int64_t v = 0; v < kVectors; ++v) {
-        own[p][v] = sums.fresh ? Lanes{} : load(sums.values + (x + p) * sums.stride + offset + v * kLanes);
+        own[p][q][v] = sums.fresh ? Lanes{} : load(place(y + p, x + q) + v * kLanes);
       }
+    });
+  }
+  REUSE_INLINE float* place(int64_t y, int64_t x) const {
+    return sums.values + y * sums.row_stride + x * sums.stride + offset;
+  }
+  template <typename RowOf>
+  REUSE_INLINE void add(int64_t p, int64_t q, int64_t taps, const RowOf& row_of) {
+#pragma GCC unroll 5
+    for (int64_t t = 0; t < taps; ++t) {
+      const float* values = reinterpret_cast<const float*>(row_of(t)) + offset;
+      for (int64_t v = 0; v < kVectors; ++v) own[p][q][v] += load(values + v * kLanes);
     }
   }
-  REUSE_INLINE void add(int64_t p, bool, const uint8_t* row) {
-    const float* values = reinterpret_cast<const float*>(row) + offset;
-    for (int64_t v = 0; v < kVectors; ++v) own[p][v] += load(values + v * kLanes);
-  }
-  REUSE_INLINE void end_block(bool) {}
-  REUSE_INLINE void store_sums(const StaticSums& sums, int64_t x) const {
-    for (int64_t p = 0; p < kCount; ++p) {
-      for (int64_t v = 0; v < kVectors; ++v) {
-        store(sums.values + (x + p) * sums.stride + offset + v * kLanes, own[p][v]);
-      }
-    }
+  REUSE_INLINE void end(int64_t y, int64_t x) const {
+    for_pixels<kRows, kColumns>([&](int64_t p, int64_t q) {
+      for (int64_t v = 0; v < kVectors; ++v) store(place(y + p, x + q) + v * kLanes, own[p][q][v]);
+    });
   }
 };
 
-// Fetches the share of a group of pixels, some of it with each block, into the cache of level kLevel. (Levels that
-// __builtin_prefetch knows count the other way.)
-template <int kLevel>
+// Fetches memory in `steps` about equal pieces: contiguous tables into the first level cache, and where the output goes
+// into the second.
 class Fetcher {
  public:
-  REUSE_INLINE Fetcher(const Fetched& fetched, int64_t x, int64_t pixels)
-      : fetched_(fetched),
-        line_((fetched.lines_per_pixel * x) >> kShareBits),
-        end_((fetched.lines_per_pixel * (x + pixels)) >> kShareBits) {}
+  REUSE_INLINE Fetcher(const StaticBlocks& blocks, int64_t groups)
+      : output_(&blocks.output),
+        table_(blocks.next_tables),
+        tables_end_(table_ + blocks.next_lines * kLine),
+        table_bytes_(piece(blocks.next_lines, groups * blocks.num_blocks) * kLine),
+        lines_(piece(blocks.output.lines, groups * blocks.num_blocks)) {}
   REUSE_INLINE void fetch() {
-    constexpr int64_t kLine = 64, kMost = 12;  // per block: more than that, and the memory is the limit
-    const int64_t stop = line_ + kMost < end_ ? line_ + kMost : end_;
-    for (; line_ < stop; ++line_) {
-      const int64_t row = line_ >> fetched_.line_bits, within = line_ & ((int64_t{1} << fetched_.line_bits) - 1);
-      __builtin_prefetch(fetched_.memory + row * fetched_.stride + within * kLine, 0, 4 - kLevel);
+    const uint8_t* const stop = tables_end_ - table_ > table_bytes_ ? table_ + table_bytes_ : tables_end_;
+    for (; table_ < stop; table_ += kLine) __builtin_prefetch(table_, 0, 3);
+    for (const int64_t end = line_ + lines_; line_ < end; ++line_) {
+      const FetchedPlanes& to = *output_;
+      const int64_t row = line_ >> to.line_bits, within = line_ - (row << to.line_bits);
+      const int64_t plane = row >> to.row_bits, of_plane = row - (plane << to.row_bits);
+      __builtin_prefetch(to.memory + plane * to.plane_bytes + of_plane * to.row_bytes + within * kLine, 0, 2);
     }
   }
 
  private:
-  const Fetched& fetched_;
-  int64_t line_, end_;
+  static constexpr int64_t kLine = 64;
+  REUSE_INLINE static int64_t piece(int64_t lines, int64_t steps) {
+    constexpr int64_t kMost = 32;  // more than that at once, and the memory is the limit
+    const int64_t equal = (lines + steps - 1) / steps;
+    return equal < kMost ? equal : kMost;
+  }
+
+  const FetchedPlanes* output_;
+  const uint8_t* table_;
+  const uint8_t* tables_end_;
+  int64_t table_bytes_, lines_, line_ = 0;
 };
 
-// Adds all blocks' rows to kCount neighbouring pixels of a convolution with kTaps x kTaps neighbouring taps.
-template <int64_t kTaps, int64_t kCount, typename Offset, int64_t kTapBytes, typename Group>
-REUSE_INLINE void add_square(const StaticBlocks& tables, const StaticRow& row, int64_t x, Group& group) {
-  constexpr int64_t kColumns = kTaps + kCount - 1;
-  Fetcher<1> of_tables(tables.tables, x, kCount);
-  Fetcher<2> of_output(tables.output, x, kCount);
+// Adds all blocks' rows to a group of pixels of a convolution with kTaps x kTaps neighbouring taps.
+template <int64_t kTaps, int64_t kRows, int64_t kColumns, int64_t kTapBytes, typename Offset, typename Group>
+REUSE_INLINE void add_square(const StaticBlocks& tables, int64_t first, int64_t width, Fetcher& fetcher, Group& group) {
+  constexpr int64_t kRead = kTaps + kColumns - 1;
   const int64_t tap_bytes = kTapBytes > 0 ? kTapBytes : tables.tap_bytes;
+  Fetcher own = fetcher;
   for (int64_t b = 0; b < tables.num_blocks; ++b) {
     const uint8_t* rows = tables.blocks[b].rows;
-    const Offset* at = static_cast<const Offset*>(tables.blocks[b].offsets) + row.first + x;
-    of_tables.fetch();
-    of_output.fetch();
-#pragma GCC unroll 5
-    for (int64_t i = 0; i < kTaps; ++i) {
-      const uint8_t* of_column[kColumns];
+    const Offset* at = static_cast<const Offset*>(tables.blocks[b].offsets) + first;
+    own.fetch();
+#pragma GCC unroll 6
+    for (int64_t r = 0; r < kTaps + kRows - 1; ++r) {
+      const uint8_t* of_column[kRead];
 #pragma GCC unroll 8
-      for (int64_t k = 0; k < kColumns; ++k) of_column[k] = rows + static_cast<uint64_t>(at[k]) * kOffsetUnit;
-#pragma GCC unroll 5
-      for (int64_t j = 0; j < kTaps; ++j) {
+      for (int64_t k = 0; k < kRead; ++k) of_column[k] = rows + static_cast<uint64_t>(at[k]) * kOffsetUnit;
+#pragma GCC unroll 2
+      for (int64_t p = 0; p < kRows; ++p) {
+        const int64_t i = r - p;
+        if (i < 0 || i >= kTaps) continue;
 #pragma GCC unroll 4
-        for (int64_t p = 0; p < kCount; ++p) group.add(p, (i * kTaps + j) % 2 == 1, of_column[j + p] + j * tap_bytes);
+        for (int64_t q = 0; q < kColumns; ++q) {
+          group.add(p, q, kTaps, [&](int64_t t) { return of_column[q + t] + (i * kTaps + t) * tap_bytes; });
+        }
       }
-      at += row.width;
-      rows += kTaps * tap_bytes;
+      at += width;
       // Else the compiler finds more in common between the addresses of all rows than there are registers for.
       __asm__ volatile("" : "+r"(at), "+r"(rows));
     }
-    group.end_block(kTaps * kTaps % 2 == 1);
   }
+  fetcher = own;
 }
 
 // The same for one pixel of any convolution.
 template <typename Offset, typename Group>
-REUSE_INLINE void add_any(const StaticBlocks& tables, const StaticRow& row, int64_t x, Group& group) {
-  Fetcher<1> of_tables(tables.tables, x, 1);
-  Fetcher<2> of_output(tables.output, x, 1);
+REUSE_INLINE void add_any(const StaticBlocks& tables, const StaticPixels& pixels, int64_t first, Fetcher& fetcher,
+                          Group& group) {
   for (int64_t b = 0; b < tables.num_blocks; ++b) {
     const uint8_t* rows = tables.blocks[b].rows;
-    const Offset* at = static_cast<const Offset*>(tables.blocks[b].offsets) + row.first + x * row.stride_w;
-    of_tables.fetch();
-    of_output.fetch();
-    bool second = false;
-    for (int64_t i = 0; i < row.kernel_h; ++i) {
-      for (int64_t j = 0; j < row.kernel_w; ++j) {
-        const uint64_t offset = at[i * row.dilation_h * row.width + j * row.dilation_w];
-        group.add(0, second, rows + offset * kOffsetUnit + (i * row.kernel_w + j) * tables.tap_bytes);
-        second = !second;
-      }
+    const Offset* at = static_cast<const Offset*>(tables.blocks[b].offsets) + first;
+    fetcher.fetch();
+    for (int64_t i = 0; i < pixels.kernel_h; ++i) {
+      group.add(0, 0, pixels.kernel_w, [&](int64_t t) {
+        const uint64_t offset = at[i * pixels.dilation_h * pixels.width + t * pixels.dilation_w];
+        return rows + offset * kOffsetUnit + (i * pixels.kernel_w + t) * tables.tap_bytes;
+      });
     }
-    group.end_block(second);
   }
 }
 
-// Goes through the stretch: `pixels` begin the sums of a group from x on, and end them.
-template <int64_t kTaps, typename Offset, int64_t kTapBytes, typename Pixels>
-REUSE_INLINE void add_squares(const StaticBlocks& tables, const StaticRow& row, const Pixels& pixels) {
-  int64_t x = 0;
-  for (; x + kPixelsAtOnce <= row.columns; x += kPixelsAtOnce) {
-    auto group = pixels.template begin<kPixelsAtOnce>(x);
-    add_square<kTaps, kPixelsAtOnce, Offset, kTapBytes>(tables, row, x, group);
-    pixels.end(group, x);
-  }
-  for (; x < row.columns; ++x) {
-    auto group = pixels.template begin<1>(x);
-    add_square<kTaps, 1, Offset, kTapBytes>(tables, row, x, group);
-    pixels.end(group, x);
+template <int64_t kCount>
+struct Count {
+  static constexpr int64_t kValue = kCount;
+};
+
+template <int64_t kTaps, int64_t kTapBytes, typename Offset, typename Sums>
+REUSE_INLINE void add_squares(const StaticBlocks& tables, const StaticPixels& pixels, const Sums& sums) {
+  Fetcher fetcher(tables, (pixels.rows / kRowsAtOnce + pixels.rows % kRowsAtOnce) *
+                              (pixels.columns / kColumnsAtOnce + pixels.columns % kColumnsAtOnce));
+  const auto add_group = [&](auto rows, auto columns, int64_t y, int64_t x) {
+    constexpr int64_t kRows = decltype(rows)::kValue, kColumns = decltype(columns)::kValue;
+    auto group = sums.template group<kRows, kColumns>(y, x);
+    const int64_t first = pixels.first + y * pixels.width + x;
+    add_square<kTaps, kRows, kColumns, kTapBytes, Offset>(tables, first, pixels.width, fetcher, group);
+    group.end(y, x);
+  };
+  const auto add_rows = [&](auto rows, int64_t y) {
+    int64_t x = 0;
+    for (; x + kColumnsAtOnce <= pixels.columns; x += kColumnsAtOnce) add_group(rows, Count<kColumnsAtOnce>(), y, x);
+    for (; x < pixels.columns; ++x) add_group(rows, Count<1>(), y, x);
+  };
+  int64_t y = 0;
+  for (; y + kRowsAtOnce <= pixels.rows; y += kRowsAtOnce) add_rows(Count<kRowsAtOnce>(), y);
+  for (; y < pixels.rows; ++y) add_rows(Count<1>(), y);
+}
+
+template <int64_t kTapBytes, typename Offset, typename Sums>
+REUSE_INLINE void add_pixels(const StaticBlocks& tables, const StaticPixels& pixels, const Sums& sums) {
+  const bool neighbours =
+      pixels.dilation_h == 1 && pixels.dilation_w == 1 && pixels.stride_h == 1 && pixels.stride_w == 1;
+  const int64_t square = neighbours && pixels.kernel_h == pixels.kernel_w ? pixels.kernel_h : 0;
+  if (square == 1) return add_squares<1, kTapBytes, Offset>(tables, pixels, sums);
+  if (square == 3) return add_squares<3, kTapBytes, Offset>(tables, pixels, sums);
+  if (square == 5) return add_squares<5, kTapBytes, Offset>(tables, pixels, sums);
+  Fetcher fetcher(tables, pixels.rows * pixels.columns);
+  for (int64_t y = 0; y < pixels.rows; ++y) {
+    for (int64_t x = 0; x < pixels.columns; ++x) {
+      auto group = sums.template group<1, 1>(y, x);
+      const int64_t first = pixels.first + y * pixels.stride_h * pixels.width + x * pixels.stride_w;
+      add_any<Offset>(tables, pixels, first, fetcher, group);
+      group.end(y, x);
+    }
   }
 }
 
-template <typename Offset, int64_t kTapBytes, typename Pixels>
-REUSE_INLINE void add_stretch(const StaticBlocks& tables, const StaticRow& row, const Pixels& pixels) {
-  const bool neighbours = row.dilation_h == 1 && row.dilation_w == 1 && row.stride_w == 1;
-  const int64_t square = neighbours && row.kernel_h == row.kernel_w ? row.kernel_h : 0;
-  if (square == 1) return add_squares<1, Offset, kTapBytes>(tables, row, pixels);
-  if (square == 3) return add_squares<3, Offset, kTapBytes>(tables, row, pixels);
-  if (square == 5) return add_squares<5, Offset, kTapBytes>(tables, row, pixels);
-  for (int64_t x = 0; x < row.columns; ++x) {
-    auto group = pixels.template begin<1>(x);
-    add_any<Offset>(tables, row, x, group);
-    pixels.end(group, x);
-  }
-}
-
-struct WordPixels {
+struct SumsOfWords {
   const StaticWords& words;
   const StaticSums& sums;
-  int64_t rows;  // in all, once these blocks' are added
 
-  template <int64_t kCount>
-  REUSE_INLINE WordGroup<kCount> begin(int64_t x) const {
-    return WordGroup<kCount>(words, x);
-  }
-  template <int64_t kCount>
-  REUSE_INLINE void end(const WordGroup<kCount>& group, int64_t x) const {
-    if (words.finish) {
-      group.finish(sums, x, rows);
-    } else {
-      group.keep(words, x);
-    }
+  template <int64_t kRows, int64_t kColumns>
+  REUSE_INLINE WordGroup<kRows, kColumns> group(int64_t y, int64_t x) const {
+    return {words, sums, y, x};
   }
 };
 
 template <int64_t kVectors>
-struct FloatPixels {
+struct SumsOfFloats {
   const StaticSums& sums;
   int64_t offset;
 
-  template <int64_t kCount>
-  REUSE_INLINE FloatGroup<kCount, kVectors> begin(int64_t x) const {
-    return FloatGroup<kCount, kVectors>(sums, x, offset);
-  }
-  template <int64_t kCount>
-  REUSE_INLINE void end(const FloatGroup<kCount, kVectors>& group, int64_t x) const {
-    group.store_sums(sums, x);
+  template <int64_t kRows, int64_t kColumns>
+  REUSE_INLINE FloatGroup<kRows, kColumns, kVectors> group(int64_t y, int64_t x) const {
+    return {sums, offset, y, x};
   }
 };
 
 template <int64_t kVectors>
-void add_floats(const StaticBlocks& tables, const StaticRow& row, const FloatPixels<kVectors>& pixels) {
-  if (tables.wide) return add_stretch<uint32_t, 0>(tables, row, pixels);
-  add_stretch<uint16_t, 0>(tables, row, pixels);
+void add_floats(const StaticBlocks& tables, const StaticPixels& pixels, const SumsOfFloats<kVectors>& sums) {
+  if (tables.wide) return add_pixels<0, uint32_t>(tables, pixels, sums);
+  add_pixels<0, uint16_t>(tables, pixels, sums);
 }
 
 }  // namespace
 
-void add_static_int8(const StaticBlocks& tables, const StaticRow& row, const StaticWords& words,
+void add_static_int8(const StaticBlocks& tables, const StaticPixels& pixels, const StaticWords& words,
                      const StaticSums& sums) {
-  const int64_t rows = words.rows_before + tables.num_blocks * row.kernel_h * row.kernel_w;
-  const WordPixels pixels{words, sums, rows};
-  if (tables.wide) return add_stretch<uint32_t, kStaticChannels>(tables, row, pixels);
-  add_stretch<uint16_t, kStaticChannels>(tables, row, pixels);
+  const SumsOfWords own{words, sums};
+  if (tables.wide) return add_pixels<kStaticChannels, uint32_t>(tables, pixels, own);
+  add_pixels<kStaticChannels, uint16_t>(tables, pixels, own);
 }
 
-void add_static_float(const StaticBlocks& tables, const StaticRow& row, int64_t channels, const StaticSums& sums) {
+void add_static_float(const StaticBlocks& tables, const StaticPixels& pixels, int64_t channels,
+                      const StaticSums& sums) {
   int64_t offset = 0;
-  for (; offset + 2 * kLanes <= channels; offset += 2 * kLanes) add_floats(tables, row, FloatPixels<2>{sums, offset});
-  if (offset < channels) add_floats(tables, row, FloatPixels<1>{sums, offset});
+  for (; offset + 2 * kLanes <= channels; offset += 2 * kLanes)
+    add_floats(tables, pixels, SumsOfFloats<2>{sums, offset});
+  if (offset < channels) add_floats(tables, pixels, SumsOfFloats<1>{sums, offset});
 }
 
 }  // namespace REUSE_TARGET

@@ -9,12 +9,9 @@ namespace simd {
 // Output channels of a tile of static tables: one cache line of int8 entries.
 constexpr int64_t kStaticChannels = 64;
 
-// The largest int8 entry: two of them fit a byte, also beside the bias of kStaticBias that makes low bytes unsigned.
-constexpr int32_t kLargestStaticEntry = 63;
-constexpr int32_t kStaticBias = 64;
-
-// Rows of int8 entries whose sum fits an int16.
-constexpr int64_t kMostStaticRows = 32767 / kLargestStaticEntry;
+// Int8 entries of kTapsAtOnce neighbouring taps are added as bytes. The first of them has this bias where low bytes
+// are, which makes low bytes of sums unsigned.
+constexpr int32_t kStaticBias = 128;
 
 // Rows of tables start at multiples of this many bytes, in which offsets are counted: the largest that an address can
 // be scaled by at no cost.
@@ -26,47 +23,49 @@ struct StaticBlock {
   const void* offsets;  // uint16 or uint32, in units of kOffsetUnit bytes; planes with the borders of the convolution
 };
 
-// Memory that is needed next and fetched meanwhile: `rows` rows of 2^line_bits cache lines, so many bytes apart. Each
-// pixel of a stretch fetches its share of them, which is counted in units of 2^-kShareBits lines.
-struct Fetched {
+// Cache lines of an output that are fetched while its sums are formed: 2^line_bits of each of 2^row_bits rows of each
+// plane.
+struct FetchedPlanes {
   const uint8_t* memory;
-  int64_t stride;
-  int line_bits;
-  int64_t lines_per_pixel;  // 0 for nothing
+  int64_t lines;  // in all
+  int line_bits, row_bits;
+  int64_t row_bytes, plane_bytes;  // between the first lines of rows and planes
 };
-constexpr int kShareBits = 16;
 
 // Tables of blocks that are added together.
 struct StaticBlocks {
   const StaticBlock* blocks;
   int64_t num_blocks;
-  int64_t tap_bytes;  // between taps within a row
-  bool wide;          // offsets are uint32
-  Fetched tables;     // of those that are added next
-  Fetched output;     // where the sums go
+  int64_t tap_bytes;           // between taps within a row
+  bool wide;                   // offsets are uint32
+  const uint8_t* next_tables;  // a share of those that are added next, which is fetched meanwhile
+  int64_t next_lines;
+  FetchedPlanes output;
 };
 
-// A stretch of an output row.
-struct StaticRow {
-  int64_t first;  // of the first pixel's first tap: index in offsets
+// A rectangle of output pixels, and where what they read lies in the planes of offsets.
+struct StaticPixels {
+  int64_t first;  // of the first pixel's first tap
   int64_t width;  // of a plane
-  int64_t kernel_h, kernel_w, dilation_h, dilation_w, stride_w;
-  int64_t columns;  // pixels
+  int64_t kernel_h, kernel_w, dilation_h, dilation_w, stride_h, stride_w;
+  int64_t rows, columns;
 };
 
 // Sums of int8 entries: 32 words of both bytes and 32 of the high ones per pixel; between calls they wait in memory.
 struct StaticWords {
-  uint16_t* values;     // [pixels, kStaticChannels], or null: the sums begin and end with one call
-  int64_t rows_before;  // that they hold; 0: what `values` holds is not read
-  bool finish;          // whether they are added to the sums of float32; else they are kept
+  uint16_t* values;    // [pixels, kStaticChannels], or null: the sums begin and end with one call
+  int64_t row_stride;  // words between rows of pixels
+  int64_t sums;        // of neighbouring taps, in all, once these blocks' are added
+  bool fresh;          // nothing has been added yet: what `values` holds is not read
+  bool finish;         // whether they are added to the sums of float32; else they are kept
 };
 
 // Sums of float32, [pixels, stride].
 struct StaticSums {
   float* values;
-  int64_t stride;
-  bool fresh;          // nothing has been added yet: what `values` holds is not read
-  const float* scale;  // by channel: int8 sums are multiplied by it last; null: not yet
+  int64_t stride, row_stride;  // between pixels and their rows
+  bool fresh;                  // nothing has been added yet: what `values` holds is not read
+  const float* scale;          // by channel: int8 sums are multiplied by it last; null: not yet
 };
 
 }  // namespace simd

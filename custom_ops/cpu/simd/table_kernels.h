@@ -22,9 +22,9 @@ void gemm_int8(const float* a, int64_t rows, int64_t depth, const float* panel, 
 void add_taps(const Tables& tables, const TapRow& row, const Sums& sums);
 void add_taps_int8(const Tables& tables, const TapRow& row, const float* scale, const WordSums& words,
                    const Sums& sums);
-void add_static_int8(const StaticBlocks& tables, const StaticRow& row, const StaticWords& words,
+void add_static_int8(const StaticBlocks& tables, const StaticPixels& pixels, const StaticWords& words,
                      const StaticSums& sums);
-void add_static_float(const StaticBlocks& tables, const StaticRow& row, int64_t channels, const StaticSums& sums);
+void add_static_float(const StaticBlocks& tables, const StaticPixels& pixels, int64_t channels, const StaticSums& sums);
 void write_output(const Sums& sums, int64_t pixels, const OutputTile& output);
 void write_rows(const float* rows, int64_t stride, const int32_t* ids, int64_t pixels, const OutputTile& output);
 void pool_row(const PoolRow& row, float* y);

@@ -91,6 +91,8 @@ struct Blocking {
   }
   // Table rows of one block that are added for one output pixel.
   int64_t taps_per_block() const { return layout() == Layout::kPatch ? 1 : geometry.taps(); }
+  // Of these, neighbours in a row of the kernel.
+  int64_t tap_columns() const { return layout() == Layout::kPatch ? 1 : geometry.attributes.kernel_w; }
   // T: elements of a table row.
   int64_t table_width() const { return taps_per_block() * geometry.group_out_channels(); }
 };

@@ -12,7 +12,7 @@ from reuse_compiler.benchmark.floor import centroid_multiply_adds, compute_floor
 from reuse_compiler.benchmark.inputs import LayerInput, build_input
 from reuse_compiler.benchmark.layer import INPUT, dense_model, reuse_model
 from reuse_compiler.benchmark.peaks import measure_peaks
-from reuse_compiler.benchmark.quantised import Quantised, convolution_ms, fastest_quantised
+from reuse_compiler.benchmark.quantised import convolution_ms
 from reuse_compiler.benchmark.report import (
     ConvReport,
     Int8Timing,
@@ -32,6 +32,7 @@ from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.runtime import NodeStatistics, Provider, current_provider, reset_statistics, statistics
 from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.quantised import Quantised, fastest_quantised
 from reuse_compiler.verification.sessions import BoundRun, open_session
 from reuse_compiler.verification.timing import Samples, interleave
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from reuse_compiler.calibration.calibration import Calibration, layer_lines
 from reuse_compiler.calibration.candidates import check_scope
 from reuse_compiler.calibration.layers import examine
+from reuse_compiler.calibration.ledger import Ledger
 from reuse_compiler.calibration.metric_kinds import PYTHON
 from reuse_compiler.calibration.metrics import Metric, check_metric, check_wish, make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
@@ -64,6 +65,7 @@ def calibrate_file(
     can be known before the work before it; where no layer gains, a configuration without layers is written.
     """
     started = time.monotonic()
+    ledger = progress = Ledger(progress)
     options = options or CalibrationOptions()
     output = Path(output or configuration_of(default_output(model_path)))
     report = None if report is None else Path(report)
@@ -77,7 +79,7 @@ def calibrate_file(
         raise ModelError(f"{model_path} has no Conv in its main graph, so there is nothing to calibrate")
     specs, outputs = model_inputs(model), model_outputs(model)
     metric = make_metric(options.metric, outputs, labels is not None)
-    check_wish(metric, options.max_drop, options.at_least)
+    check_wish(metric, options.max_drop, options.at_least, options.drop_type)
     check_scope(options)
     progress("reading the samples", 0, 0)
     samples = _open(data, specs, options, labels)
@@ -102,8 +104,10 @@ def calibrate_file(
         trials=outcome.trials,
         reconstruction={str(how): check for how, check in outcome.checks.items()},
         check=outcome.checks.get(options.reconstruct),
+        int8=outcome.int8,
         pictures=pictures,
         seconds=time.monotonic() - started,
+        ledger=ledger.seconds(),
         versions=versions(),
         options=options.model_dump(mode="json"),
         command=command,

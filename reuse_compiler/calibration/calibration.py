@@ -6,14 +6,16 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import onnx
 
 from reuse_compiler.calibration.deploy import Deployer, Deployment
 from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.evaluate import Evaluator
+from reuse_compiler.calibration.int8 import quantise_on, spread
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.metrics import Metric, Target
 from reuse_compiler.calibration.options import DEFAULT_MAX_DROP, CalibrationOptions
@@ -21,6 +23,7 @@ from reuse_compiler.calibration.papers import papers_candidates, papers_choice
 from reuse_compiler.calibration.report import (
     LEAST_SPEEDUP,
     Check,
+    Int8Check,
     LayerCalibration,
     Measurement,
     Score,
@@ -54,6 +57,8 @@ class Outcome:
     checks: Mapping[Reconstruct, Check]
     """The search's choice on held-out data by way of reconstruction; empty if it came to none. The choice above is
     empty all the same if it was no faster there."""
+    int8: Int8Check | None = None
+    """What onnxruntime's int8 gives there, if that was asked for and could be had."""
 
 
 @dataclass
@@ -74,6 +79,10 @@ class Calibration:
 
     def run(self) -> Outcome:
         """Does everything, in order; what was stored by an earlier run is taken from the state."""
+        outcome = self._find()
+        return replace(outcome, int8=self._int8()) if self.options.compare_int8 else outcome
+
+    def _find(self) -> Outcome:
         # Known before the long work, so that a wish which even the original does not fulfil is refused at once.
         logger.info(
             "%s %.6g of the original, %.6g to be kept", self.metric.name, self.evaluator.original, self.target.value
@@ -121,7 +130,28 @@ class Calibration:
     @cached_property
     def target(self) -> Target:
         """The value of the metric to be kept on the samples for selection."""
-        return Target.make(self.metric, self.evaluator.original, self.options.max_drop, self.options.at_least)
+        return Target.make(
+            self.metric,
+            self.evaluator.original,
+            self.options.max_drop,
+            self.options.at_least,
+            self.options.drop_type,
+        )
+
+    @cached_property
+    def held_out(self) -> Evaluator:
+        return Evaluator(
+            self.original, self.parts.holdout, self.metric, self.options.threads, self.progress, "running held-out data"
+        )
+
+    @cached_property
+    def held_out_target(self) -> Target:
+        """The value to be kept on the held-out data."""
+        # On this data even the original may have less than `at_least`, which is no reason to throw the result away.
+        if self.options.at_least is not None:
+            return self.target
+        original = self.held_out.original
+        return Target.make(self.metric, original, self.options.max_drop, drop_type=self.options.drop_type)
 
     def _search(self, surveys: Mapping[str, LayerSurvey]) -> Choice:
         layers = {layer.name: layer for layer in self.work.layers}
@@ -192,37 +222,45 @@ class Calibration:
 
     def _check(self, settings: Mapping[str, LayerSettings]) -> tuple[Deployment, dict[Reconstruct, Check]]:
         """Fits settings with each way of reconstruction, and measures them on the data that took no part."""
-        held_out = Evaluator(
-            self.original, self.parts.holdout, self.metric, self.options.threads, self.progress, "running held-out data"
-        )
-        # On this data even the original may have less than `at_least`, which is no reason to throw the result away.
-        fixed = self.options.at_least is not None
-        target = self.target if fixed else Target.make(self.metric, held_out.original, self.options.max_drop)
         checks: dict[Reconstruct, Check] = {}
         ways: tuple[Reconstruct, ...] = ("none", "statistics", "weights")
         for how in ways[: ways.index(self.options.reconstruct) + 1]:
             deployment = self.deployer.deploy(settings, how, self.progress, f"fitting ({how})")
-            score = held_out.score(self._model(deployment), self.progress, f"checking ({how})")
+            score = self.held_out.score(self._model(deployment), self.progress, f"checking ({how})")
             if how == self.options.reconstruct and score.reuse_ms >= score.dense_ms:
                 # Much hangs on this time, and a busy machine may have been what was slow.
-                score = held_out.score(self._model(deployment), self.progress, "checking again")
-            checks[how] = Check(
-                samples=len(self.parts.holdout),
-                original=held_out.original,
-                target=target.value,
-                within_budget=target.accepts(score.value),
-                **score.model_dump(),
-            )
+                score = self.held_out.score(self._model(deployment), self.progress, "checking again")
+            checks[how] = Check(**self._judged(score))
         if not checks[self.options.reconstruct].within_budget:
             logger.warning(
                 "on the held-out data the accuracy budget is not kept (%s %.6g, original %.6g, to keep %.6g): give "
                 "more samples, or a smaller --max-drop",
                 self.metric.name,
                 score.value,
-                held_out.original,
-                target.value,
+                self.held_out.original,
+                self.held_out_target.value,
             )
         return deployment, checks
+
+    def _judged(self, score: Score) -> dict[str, Any]:
+        """Returns the fields of a `Check`."""
+        return {
+            **score.model_dump(),
+            "samples": len(self.parts.holdout),
+            "original": self.held_out.original,
+            "target": self.held_out_target.value,
+            "within_budget": self.held_out_target.accepts(score.value),
+        }
+
+    def _int8(self) -> Int8Check | None:
+        """Quantises the original on the samples for fitting, and measures that on the data that took no part."""
+        try:
+            quantised = quantise_on(self.original, spread(self.parts.fit), self.options.threads, self.progress)
+        except Exception as error:  # whatever onnxruntime's quantiser raises for a model that it cannot quantise
+            logger.warning("onnxruntime cannot quantise the model, so there is no int8 to compare with: %s", error)
+            return None
+        score = self.held_out.score(quantised.model, self.progress, "checking int8")
+        return Int8Check(**self._judged(score), form=quantised.form)
 
 
 def layer_lines(work: Workpiece, outcome: Outcome) -> list[LayerCalibration]:

@@ -27,6 +27,7 @@ ScopeChoice = Literal["image", "batch", "static", "both"]
 Objective = Literal["latency", "operations"]
 Strategy = Literal["search", "papers"]
 BudgetName = Literal["quick", "default", "extensive"]
+DropType = Literal["absolute", "relative"]
 
 DATA, BUDGET, SEARCH = Panel("Data", 1), Panel("Accuracy budget", 2), Panel("Search", 3)
 
@@ -48,6 +49,10 @@ MaxDrop = Annotated[
     Field(ge=0.0),
     Flag("How much worse than the original's the metric may be.", metavar="x", default=f"{DEFAULT_MAX_DROP:g}"),
 ]
+DropTypeChoice = Annotated[
+    DropType | None,
+    Flag("Whether --max-drop is in the metric's units, or a share of the original's value.", default="absolute"),
+]
 AtLeast = Annotated[
     float | None,
     Flag("The value it must keep instead (for mse and kl: stay below); psnr needs it.", metavar="x"),
@@ -61,6 +66,7 @@ class CalibrationOptions(BaseModel):
 
     metric: Annotated[MetricName, BUDGET] = None
     max_drop: Annotated[MaxDrop, BUDGET] = None
+    drop_type: Annotated[DropTypeChoice, BUDGET] = None
     at_least: Annotated[AtLeast, BUDGET] = None
     objective: Annotated[Objective, SEARCH, Flag("Make the model's time least, or its operations.")] = "latency"
     strategy: Annotated[Strategy, SEARCH, Flag("Search over all layers together, or the papers' choice by layer.")] = (
@@ -90,6 +96,11 @@ class CalibrationOptions(BaseModel):
     holdout: Annotated[
         float, Field(gt=0.0, lt=1.0), DATA, Flag("Share of the samples that only the last check sees.", metavar="share")
     ] = 0.3
+    compare_int8: Annotated[
+        bool,
+        SEARCH,
+        Flag("Also quantise the model as onnxruntime does, on the same samples, and measure that on those held out."),
+    ] = False
     provider: Annotated[ProviderName, SEARCH, Flag("Where everything runs that is measured.")] = "cpu"
     threads: Annotated[Threads, SEARCH] = 1
     seed: Annotated[Seed, SEARCH] = 0

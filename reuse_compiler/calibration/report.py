@@ -121,6 +121,13 @@ class Check(Score):
     within_budget: bool
 
 
+class Int8Check(Check):
+    """onnxruntime's statically quantised model on the same data."""
+
+    form: str
+    """Its format and types: those that run fastest."""
+
+
 class ClusterPicture(BaseModel):
     """Which pixels of a layer share a cluster: ids of one block as rows of the picture, for one sample."""
 
@@ -154,8 +161,12 @@ class CalibrationReport(BaseModel):
     check: Check | None = None
     """The same with the way that was asked for. There may be one without any layer chosen: what the search had come to
     is not kept if it is no faster on the held-out data."""
+    int8: Int8Check | None = None
+    """What onnxruntime's own quantisation gives, if that was asked for and it can quantise the model."""
     pictures: list[ClusterPicture] = Field(default_factory=list)
     seconds: float
+    ledger: dict[str, Measured] = Field(default_factory=dict)
+    """Where they went: by kind of work, in the order in which it began. Empty in reports of versions without it."""
     versions: dict[str, str]
     options: dict[str, Any]
     command: str | None = None

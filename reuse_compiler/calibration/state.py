@@ -27,7 +27,16 @@ logger = logging.getLogger(__name__)
 
 VERSION = 2
 """Part of the name: a change of what is measured must not meet old files."""
-INDEPENDENT = {"metric", "max_drop", "at_least", "strategy", "objective", "reconstruct"}
+INDEPENDENT = {
+    "metric",
+    "max_drop",
+    "drop_type",
+    "at_least",
+    "strategy",
+    "objective",
+    "reconstruct",
+    "compare_int8",
+}
 """Options that no stored number depends on; what depends on the metric has it in its key."""
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from reuse_compiler.calibration.metric_kinds import Metric
-from reuse_compiler.calibration.options import DEFAULT_MAX_DROP
+from reuse_compiler.calibration.options import DEFAULT_MAX_DROP, DropType
 from reuse_compiler.calibration.report import Flips
 from reuse_compiler.errors import ConfigError
 
@@ -24,14 +24,28 @@ class Target:
     """From the original's value; infinite where that is."""
 
     @staticmethod
-    def make(metric: Metric, original: float, max_drop: float | None = None, at_least: float | None = None) -> Target:
+    def make(
+        metric: Metric,
+        original: float,
+        max_drop: float | None = None,
+        at_least: float | None = None,
+        drop_type: DropType | None = None,
+    ) -> Target:
         """Returns the target from the user's wish and the original model's value (with neither: DEFAULT_MAX_DROP).
 
-        Raises ConfigError if the wish makes no sense (`check_wish`) or if even the original does not come up to it.
+        A relative drop is a share of the original's magnitude. Raises ConfigError if the wish makes no sense
+        (`check_wish`) or if even the original does not come up to it.
         """
-        check_wish(metric, max_drop, at_least)
+        check_wish(metric, max_drop, at_least, drop_type)
         if at_least is None:
             drop = DEFAULT_MAX_DROP if max_drop is None else max_drop
+            if drop_type == "relative":
+                if original == 0.0:
+                    raise ConfigError(
+                        f"--drop-type relative cannot be had: the original's {metric.name} is 0, of which there is no "
+                        "share; give --drop-type absolute"
+                    )
+                drop *= abs(original)
             return Target(metric, original - drop if metric.higher_is_better else original + drop, drop)
         target = Target(metric, at_least, metric.drop(original, at_least))
         if not target.accepts(original):
@@ -57,8 +71,12 @@ class Target:
         return value <= self.value + ROUNDING
 
 
-def check_wish(metric: Metric, max_drop: float | None, at_least: float | None) -> None:
+def check_wish(
+    metric: Metric, max_drop: float | None, at_least: float | None, drop_type: DropType | None = None
+) -> None:
     """Raises ConfigError for a wish that no model can make true, before anything is run."""
+    if drop_type is not None and at_least is not None:
+        raise ConfigError("--drop-type is about --max-drop, and --at-least is given: leave --drop-type out")
     if max_drop is not None and at_least is not None:
         raise ConfigError("--max-drop and --at-least are two ways to say the same: give one of them")
     if max_drop is not None and max_drop < 0:

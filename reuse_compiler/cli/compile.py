@@ -9,7 +9,7 @@ import typer
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from reuse_compiler.calibration.options import AtLeast, CalibrationOptions, MaxDrop, MetricName
+from reuse_compiler.calibration.options import AtLeast, CalibrationOptions, DropTypeChoice, MaxDrop, MetricName
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.cli.command import BUDGET_BROKEN, NO_GAIN, Command, logging_to, run_program, stderr_console
 from reuse_compiler.cli.flags import WRITE, Env, Labels, Logging, Overwrite, Version
@@ -88,6 +88,7 @@ class Calibration(BaseModel):
     labels: Annotated[Labels, CALIBRATION, NEEDS_SAMPLES] = None
     metric: Annotated[MetricName, CALIBRATION, NEEDS_SAMPLES] = None
     max_drop: Annotated[MaxDrop, CALIBRATION, NEEDS_SAMPLES] = None
+    drop_type: Annotated[DropTypeChoice, CALIBRATION, NEEDS_SAMPLES] = None
     at_least: Annotated[AtLeast, CALIBRATION, NEEDS_SAMPLES] = None
 
 
@@ -167,6 +168,7 @@ def compile_model(
                 CalibrationOptions(
                     metric=calibration.metric,
                     max_drop=calibration.max_drop,
+                    drop_type=calibration.drop_type,
                     at_least=calibration.at_least,
                     threads=threads,
                 ),

@@ -8,7 +8,16 @@ from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from reuse_compiler.reports.printable import printable
 
@@ -30,12 +39,15 @@ class ProgressBars:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
             console=console,
             transient=True,
             disable=not draws,
         )
         self._task: TaskID | None = None
         self._what, self._console, self._line = "", console, "starting"
+        self._begun = time.monotonic()
         self._started, self._ended = time.monotonic(), threading.Event()
         self._lines = None if draws else threading.Thread(target=self._tell, args=(SECONDS,), daemon=True)
 
@@ -59,8 +71,16 @@ class ProgressBars:
             if self._task is not None:
                 self._progress.remove_task(self._task)
             self._task, self._what = self._progress.add_task(printable(what), total=None), what
+            self._begun = time.monotonic()
         self._progress.update(self._task, completed=done, total=total or None)
-        self._line = f"{printable(what)}{f', {done} of {total}' if total else ''}"
+        self._line = f"{printable(what)}{f', {done} of {total}{self._left(done, total)}' if total else ''}"
+
+    def _left(self, done: int, total: int) -> str:
+        """Returns the time that the rest of the work takes at the pace so far; nothing before there is one."""
+        if not 0 < done < total:
+            return ""
+        seconds = (time.monotonic() - self._begun) / done * (total - done)
+        return f", about {max(1, round(seconds))} s left"
 
     def _tell(self, seconds: float) -> None:
         """Writes a line every so many seconds until the work ends.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from reuse_compiler.calibration.report import CalibrationReport, Check, LayerCalibration
-from reuse_compiler.reports.calibration_words import layers_words, rewritten, why_nothing
+from reuse_compiler.calibration.report import CalibrationReport, Check, Int8Check, LayerCalibration
+from reuse_compiler.reports.calibration_words import layers_words, longest_work, rewritten, why_nothing
 from reuse_compiler.reports.table import number, numbers, print_layers, print_lines, speed, words
 
 COLUMNS = [
@@ -35,12 +35,16 @@ def totals(report: CalibrationReport, folder: Path | None = None) -> list[str]:
         lines.append(f"why           {why_nothing(report)}")
     if report.check is not None and found:
         lines += _check_lines(report, report.check)
+    if report.int8 is not None:
+        lines += _int8_lines(report, report.int8)
     if len(report.reconstruction) > 1 and found:
         values = ", ".join(f"{way} {_value(check.value)}" for way, check in report.reconstruction.items())
         lines.append(f"rebuilt       {report.metric} by reconstruction: {values}")
     lines.append(f"calibrated    on {report.data}")
     tried = len(report.trials)
     lines.append(f"              {tried} choice{'' if tried == 1 else 's'} tried in {report.seconds:.0f} s")
+    if report.ledger:
+        lines.append(f"              {', '.join(f'{kind} {share:.0%}' for kind, share in longest_work(report))}")
     empty = "" if found else ", which names no layer: compiling with it leaves the model as it is"
     lines.append(f"written to    {report.output}{empty}" if report.output else "nothing was written")
     if folder is not None:
@@ -60,6 +64,15 @@ def _check_lines(report: CalibrationReport, check: Check) -> list[str]:
         f"accuracy      {report.metric} {values}, on {runs} held out: {verdict}",
         f"output error  relative {number(check.output_error)}",
         f"time          {speed(check.dense_ms, check.reuse_ms, report.options.get('threads'))}{slower}",
+    ]
+
+
+def _int8_lines(report: CalibrationReport, int8: Int8Check) -> list[str]:
+    verdict = "within the budget" if int8.within_budget else "more than the budget allows"
+    threads = report.options.get("threads")
+    return [
+        f"int8          onnxruntime's own ({int8.form}): {report.metric} {_value(int8.value)}: {verdict}",
+        f"              output error {number(int8.output_error)}; {speed(int8.dense_ms, int8.reuse_ms, threads)}",
     ]
 
 

@@ -55,6 +55,12 @@ def rewritten(report: CalibrationReport) -> list[LayerCalibration]:
     return [layer for layer in report.layers if layer.decision == "reuse"]
 
 
+def longest_work(report: CalibrationReport, most: int = 5) -> list[tuple[str, float]]:
+    """Returns the kinds of work that took longest, longest first, with their shares of all time."""
+    by_time = sorted(report.ledger.items(), key=lambda entry: -entry[1])
+    return [(kind, seconds / report.seconds) for kind, seconds in by_time[:most] if report.seconds > 0]
+
+
 def chosen_trial(report: CalibrationReport) -> Trial | None:
     """Returns the last trial of the layers and settings that were chosen, None if there is none."""
     choice = {layer.name: layer.chosen.settings for layer in rewritten(report) if layer.chosen is not None}

@@ -84,7 +84,7 @@ def calibrate(path: Path, output: str = "net.reuse.json", *, again: bool = False
 
 def numbers(report: CalibrationReport) -> dict[str, Any]:
     """All that was found out, without how long it took."""
-    return report.model_dump(exclude={"seconds", "output", "check", "reconstruction"})
+    return report.model_dump(exclude={"seconds", "ledger", "output", "check", "reconstruction"})
 
 
 def test_the_compiled_model_does_what_the_report_says(path: Path) -> None:
@@ -107,6 +107,26 @@ def test_the_compiled_model_does_what_the_report_says(path: Path) -> None:
     assert list(found.reconstruction) == ["none", "statistics", "weights"]
     assert found.reconstruction["weights"] == found.check
     assert found.check.output_error < found.reconstruction["none"].output_error
+
+
+def test_int8_is_measured_on_the_same_data_if_asked_for(path: Path) -> None:
+    assert calibrate(path, "without.json").int8 is None
+    found = calibrate(path, compare_int8=True)
+    assert found.int8 is not None and found.check is not None
+    assert "Int8 per channel" in found.int8.form
+    assert (found.int8.samples, found.int8.original, found.int8.target) == (
+        found.check.samples,
+        found.check.original,
+        found.check.target,
+    )
+    assert 0.0 < found.int8.output_error < 0.1 and found.int8.within_budget and found.int8.value > 0.99
+    assert "checking int8" in found.ledger
+
+
+def test_where_the_time_went_adds_up_to_all_of_it(path: Path) -> None:
+    found = calibrate(path)
+    assert {"reading the samples", "measuring layers", "trial: fitting", "trial: measuring"} <= set(found.ledger)
+    assert sum(found.ledger.values()) == pytest.approx(found.seconds, rel=0.01)
 
 
 def test_static_clusters_make_results_of_each_image_alone(path: Path) -> None:

@@ -64,6 +64,16 @@ def test_wishes_that_make_no_sense(name: str, max_drop: float | None, at_least: 
         check_wish(metric(name), max_drop, at_least)
 
 
+def test_relative_drops_are_shares_of_the_original_s_value() -> None:
+    target = Target.make(metric("top1"), 0.8, max_drop=0.01, drop_type="relative")
+    assert target.value == pytest.approx(0.792) and target.allowed_drop == pytest.approx(0.008)
+    assert Target.make(metric("top1"), 0.8, max_drop=0.01, drop_type="absolute").value == pytest.approx(0.79)
+    with pytest.raises(ConfigError, match="mse is 0, of which there is no share; give --drop-type absolute"):
+        Target.make(metric("mse"), 0.0, max_drop=0.01, drop_type="relative")
+    with pytest.raises(ConfigError, match="--drop-type is about --max-drop, and --at-least is given"):
+        check_wish(metric("top1"), None, 0.5, "absolute")
+
+
 def test_what_the_original_does_not_reach() -> None:
     check_wish(metric("top1"), None, 0.9)
     with pytest.raises(ConfigError, match=r"0\.9 cannot be had: the original model itself has top1 0\.85 on"):

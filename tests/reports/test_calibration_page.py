@@ -69,6 +69,15 @@ def test_says_what_the_calibration_came_to(pages: dict[str, str]) -> None:
     ).all_of("dt")
 
 
+def test_int8_and_where_the_time_went_have_their_place(pages: dict[str, str]) -> None:
+    plain = Page(pages["sample"])
+    assert "onnxruntime’s int8" not in plain.all_of("dt") and "Where the calibration’s own time went" not in plain.text
+    int8 = check(0.978, 424.0).model_dump() | {"form": "QDQ"}
+    text = Page(page(sample(int8=int8, ledger={"measuring layers": 684.0}))).text
+    assert "onnxruntime’s int8" in text and "3.80×" in text and "iou 0.978, within the budget" in text
+    assert "Where the calibration’s own time went" in text and "measuring layers" in text and "75%" in text
+
+
 def test_a_row_for_every_layer_with_its_numbers_and_its_reason(pages: dict[str, str]) -> None:
     report = sample()
     text = Page(pages["sample"]).text

@@ -130,6 +130,18 @@ def test_totals() -> None:
     ]
 
 
+def test_int8_and_where_the_time_went_follow_where_they_were_measured() -> None:
+    form = "QDQ, activations UInt8, weights Int8 per channel"
+    int8 = check(value=0.8461, drop=-0.0003, output_error=0.016, reuse_ms=3.2).model_dump() | {"form": form}
+    lines = totals(report(int8=int8, ledger={"reading": 9.54, "measuring layers": 57.24, "trial: fitting": 28.62}))
+    assert lines[5:7] == [
+        f"int8          onnxruntime's own ({form}): top1 0.8461: within the budget",
+        "              output error 0.016; 10 ms before, 3.2 ms after: 3.12 times as fast, 1 thread",
+    ]
+    assert "              measuring layers 60%, trial: fitting 30%, reading 10%" in lines
+    assert "more than the budget allows" in totals(report(int8=int8 | {"within_budget": False}))[5]
+
+
 def test_a_broken_budget_stands_out() -> None:
     lines = totals(report(check=check(value=0.84, drop=0.0058, target=0.8433, within_budget=False, samples=1)))
     assert breaks_budget(report(check=check(within_budget=False))) and not breaks_budget(report(check=None))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
-from reuse_compiler.benchmark.quantised import Quantised, fastest_quantised
 from reuse_compiler.calibration.metrics import Metric
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
 from reuse_compiler.verification.compare import Difference, largest_error
-from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.sessions import open_session, runner
 from reuse_compiler.verification.timing import Turns
 from tools.calibration_results.results import ReuseLayer, VariantResult
@@ -28,34 +25,8 @@ if TYPE_CHECKING:
 ORIGINAL, INT8 = "original", "onnxruntime int8"
 THREADS = 1
 LEAST_ROUNDS = 7
-INT8_RUNS = 64
-"""Runs of the calibration data that the quantisation looks at, at most."""
 
 Settings = Mapping[str, LayerSettings]
-
-
-def quantise_on(
-    model: onnx.ModelProto, samples: Samples, progress: ProgressCallback = silent
-) -> Quantised[Callable[[], object]]:
-    """Returns the fastest form that onnxruntime's static quantisation has of the model."""
-    first = samples.first_feed
-    return fastest_quantised(model, _Feeds(samples), lambda opened: partial(opened.run, None, first), THREADS, progress)
-
-
-def spread(samples: Samples, runs: int = INT8_RUNS) -> Samples:
-    """Returns at most so many of the samples, evenly spread over them."""
-    count = min(len(samples), runs)
-    return samples.subset(np.linspace(0, len(samples) - 1, count).round().astype(int).tolist())
-
-
-class _Feeds(Iterable[Feed]):
-    """The inputs of samples, each read when its turn comes, as often as they are gone through."""
-
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples
-
-    def __iter__(self) -> Iterator[Feed]:
-        return (sample.feed for sample in self._samples)
 
 
 def rounds_of(samples: Samples) -> int:

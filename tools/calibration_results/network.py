@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reuse_compiler.benchmark.report import describe_machine
 from reuse_compiler.calibration.batch import with_batch
+from reuse_compiler.calibration.int8 import quantise_on, spread
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.options import BudgetName
 from reuse_compiler.calibration.samples import Samples, open_samples
@@ -21,7 +22,7 @@ from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.verification.inputs import model_inputs
 from tools.calibration_results.calibrations import BYTES_PER_MAXRSS, calibrate, configuration_path, earlier, variants
-from tools.calibration_results.measure import INT8, ORIGINAL, THREADS, compare, quantise_on, rounds_of, spread
+from tools.calibration_results.measure import INT8, ORIGINAL, THREADS, compare, rounds_of
 from tools.calibration_results.networks import Goal, Network
 from tools.calibration_results.prepare import DataFiles, prepare
 from tools.calibration_results.results import CalibrationRun, NetworkResult, Reached, VariantResult
@@ -69,7 +70,7 @@ def measure_network(network: Network, request: Request, progress: ProgressCallba
     calibration = _open(files.calibration, original, network.batch)
     held_out = _open(files.held_out, original, network.batch)
     ranges = spread(calibration)
-    int8 = quantise_on(original, ranges, progress)
+    int8 = quantise_on(original, ranges, THREADS, progress)
     models = {ORIGINAL: models[ORIGINAL], INT8: int8.model} | models
     metric = make_metric(network.metric, model_outputs(original), held_out.has_labels)
     results = compare(models, settings, held_out, metric, progress)

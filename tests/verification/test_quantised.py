@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 
 from models.graph_writer import GraphWriter
-from reuse_compiler.benchmark.quantised import FORMS, fastest_quantised, quantise
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.quantised import FORMS, fastest_quantised, quantise
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ constexpr int64_t kWaitingPixels = int64_t{1} << 13;
 // that wait is what costs, and larger sets mean fewer passes. Where they are few, tables hardly stay, and small sets
 // leave the cache to those that are fetched for the next time.
 inline int64_t choose_static_tables(int64_t pixels, int64_t all_bytes) {
-  constexpr int64_t kManyPixels = 4096, kLarge = int64_t{900} << 10, kSmall = int64_t{600} << 10;
+  constexpr int64_t kManyPixels = 4096, kLarge = int64_t{900} << 10, kSmall = int64_t{450} << 10;
   if (pixels >= kWaitingPixels && all_bytes <= kTablesAtOnce) return all_bytes;
   return pixels >= kManyPixels ? kLarge : kSmall;
 }

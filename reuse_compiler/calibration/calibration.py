@@ -195,13 +195,18 @@ class Calibration:
 
         def score() -> Score:
             deployment = self.deployer.deploy(settings, self.options.reconstruct, self.progress, f"{what}: fitting")
-            return self.evaluator.score(self._model(deployment), self.progress, f"{what}: measuring")
+            return self.evaluator.score(
+                self._model(deployment), self.progress, f"{what}: measuring", self.target.is_out_of_reach
+            )
 
         by_layer = {layer: own.model_dump(mode="json", by_alias=True) for layer, own in settings.items()}
         # The metric's name says nothing of the output that it is about, as the option does.
         metric = f"{self.metric.name} {self.options.metric}"
         key = f"{metric} {self.options.reconstruct} {json.dumps(by_layer, sort_keys=True)}"
         found = self.state.remember("trials", key, Score, score)
+        if found.stopped_after is not None and found.flips and not self.target.is_out_of_reach(found.flips):
+            # It was stored by a calibration with a smaller budget.
+            found = self.state.remember("trials", f"{key} {self.target.allowed_drop:g}", Score, score)
         accepted = self.target.accepts(found.value, found.flips)
         trial = Trial(step=step, layers=settings, accepted=accepted, **found.model_dump())
         self._trials.append(trial)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import onnx
 
 from reuse_compiler.calibration.activations import HELD_BYTES
 from reuse_compiler.calibration.metrics import Metric, Outputs
-from reuse_compiler.calibration.report import Score
+from reuse_compiler.calibration.report import Flips, Score
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.verification.compare import Difference, largest_error
@@ -27,7 +28,9 @@ TIMED_RUNS = 5
 class Evaluator:
     """Compares models with the original on the same samples; what that gives is computed once if it is small.
 
-    Sessions are opened for a comparison and closed after it: what they hold would lie idle while layers are fitted.
+    Outputs are computed with all processors, as they are the same for every number of threads; times are those of
+    `threads`. Sessions are opened for a comparison and closed after it: what they hold would lie idle while layers are
+    fitted.
     """
 
     def __init__(
@@ -53,25 +56,43 @@ class Evaluator:
         self.rows = accumulator.flips()
         """How many rows the metric counts, if it does."""
 
-    def score(self, model: onnx.ModelProto, progress: ProgressCallback = silent, what: str = "evaluating") -> Score:
-        """Runs a model on all samples; raises VerificationError if it does not run."""
-        original, compiled = self._open(self._model, ORIGINAL), self._open(model, COMPILED)
+    def score(
+        self,
+        model: onnx.ModelProto,
+        progress: ProgressCallback = silent,
+        what: str = "evaluating",
+        is_hopeless: Callable[[Flips], bool] | None = None,
+    ) -> Score:
+        """Runs a model on all samples; raises VerificationError if it does not run.
+
+        With a metric that counts rows it ends as soon as `is_hopeless` says so of the rows so far.
+        """
+        compiled = self._open(model, COMPILED)
         accumulator, differences = self._metric.start(), {name: Difference() for name in self._names}
-        for index, (sample, expected) in enumerate(self._originals(original)):
+        stopped_after = None
+        for index, (sample, expected) in enumerate(self._originals()):
             progress(what, index, len(self._samples))
             actual = self._run(compiled, sample, COMPILED)
             accumulator.add(expected, actual, sample.labels)
             _add(differences, expected, actual)
+            flips = accumulator.flips()
+            if flips is not None and is_hopeless is not None and is_hopeless(flips):
+                stopped_after = index + 1
+                break
         progress(what, len(self._samples), len(self._samples))
-        dense_ms, reuse_ms = self._time(original, compiled)
-        value = accumulator.value()
+        del compiled
+        dense_ms, reuse_ms = self._time(model)
+        flips, value = accumulator.flips(), accumulator.value()
+        if stopped_after is not None and flips is not None:
+            value = self.original - flips.drop  # of all rows, as far as these can tell
         return Score(
             value=value,
             drop=self._metric.drop(self.original, value),
             output_error=largest_error(differences),
             dense_ms=dense_ms,
             reuse_ms=reuse_ms,
-            flips=accumulator.flips(),
+            flips=flips,
+            stopped_after=stopped_after,
         )
 
     def output_error(self, model: onnx.ModelProto, runs: int) -> float:
@@ -82,10 +103,10 @@ class Evaluator:
             _add(differences, expected, self._run(compiled, sample, COMPILED))
         return largest_error(differences)
 
-    def _time(
-        self, original: onnxruntime.InferenceSession, compiled: onnxruntime.InferenceSession
-    ) -> tuple[float, float]:
-        """Returns the median milliseconds of both models, run in turn on the first samples."""
+    def _time(self, model: onnx.ModelProto) -> tuple[float, float]:
+        """Returns the median milliseconds of the original and the model, run in turn on the first samples."""
+        original = open_session(self._model, self._threads, ORIGINAL)
+        compiled = open_session(model, self._threads, COMPILED)
         samples = list(islice(self._samples, TIMED_RUNS))
         turns = Turns(
             {
@@ -93,13 +114,14 @@ class Evaluator:
                 COMPILED: runner(compiled, self._names, COMPILED),
             }
         )
-        self._run(original, samples[0], ORIGINAL)  # warm-up, which the compiled model has had
+        turns.round(samples[0].feed)
+        turns.forget_times()
         for sample in islice(cycle(samples), TIMED_RUNS):
             turns.round(sample.feed)
         return turns.median_ms(ORIGINAL), turns.median_ms(COMPILED)
 
     def _open(self, model: onnx.ModelProto, label: str, keeps_memory: bool = True) -> onnxruntime.InferenceSession:
-        return open_session(model, self._threads, label, keeps_memory=keeps_memory)
+        return open_session(model, os.cpu_count() or 1, label, keeps_memory=keeps_memory)
 
     def _run(self, session: onnxruntime.InferenceSession, sample: Sample, label: str) -> Outputs:
         return dict(zip(self._names, run_session(session, self._names, sample.feed, label), strict=True))

@@ -69,10 +69,14 @@ class Flips(BaseModel):
     gained: int
 
     @property
+    def drop(self) -> float:
+        """The difference in the share of right rows; positive if the model has fewer."""
+        return (self.lost - self.gained) / self.rows
+
+    @property
     def standard_error(self) -> float:
-        """Of the difference in the share of right rows, were other rows drawn."""
-        difference = (self.gained - self.lost) / self.rows
-        variance = (self.gained + self.lost) / self.rows - difference * difference
+        """Of that difference, were other rows drawn."""
+        variance = (self.gained + self.lost) / self.rows - self.drop * self.drop
         return math.sqrt(max(variance, 0.0) / self.rows)
 
 
@@ -91,6 +95,9 @@ class Score(BaseModel):
     """Medians of interleaved runs."""
     flips: Flips | None = None
     """Of metrics that count right rows."""
+    stopped_after: int | None = None
+    """The number of runs after which it was clear that the budget is not kept. The others were not made, and the metric
+    is what these let expect."""
 
     @property
     def is_faster(self) -> bool:

@@ -10,6 +10,10 @@ from reuse_compiler.calibration.options import DEFAULT_MAX_DROP, DropType
 from reuse_compiler.calibration.report import Flips
 from reuse_compiler.errors import ConfigError
 
+FEWEST_ROWS = 256
+STANDARD_ERRORS = 4.0
+"""Rows that came out wrong must be so many, and exceed the budget by so much, for the rest not to be looked at. One
+choice in hundreds that just keeps the budget is refused for it."""
 ROUNDING = 1e-9
 """Two ways to sum up the same metric may differ by so much."""
 
@@ -58,6 +62,12 @@ class Target:
     def is_below_a_row(self, flips: Flips) -> bool:
         """Whether a single row counts more than may be lost, so that chance decides which model is better."""
         return 1.0 / flips.rows > max(self.allowed_drop, DEFAULT_MAX_DROP)
+
+    def is_out_of_reach(self, flips: Flips) -> bool:
+        """Whether some of the rows already show that all of them will not come up to the target."""
+        if flips.rows < FEWEST_ROWS:
+            return False
+        return flips.drop - self.allowed_drop > STANDARD_ERRORS * flips.standard_error
 
     def accepts(self, value: float, flips: Flips | None = None) -> bool:
         """Whether a value is good enough; NaN never is.

@@ -10,10 +10,10 @@ from onnx import helper, numpy_helper
 from reuse_compiler.calibration import evaluate
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
-from reuse_compiler.calibration.samples import from_reader
+from reuse_compiler.calibration.samples import Samples, from_reader
 from reuse_compiler.verification.inputs import model_inputs
 from reuse_compiler.verification.sessions import RunError
-from tests.calibration.networks import conv, feeds_of, network, samples_of, weight
+from tests.calibration.networks import BATCH, conv, feeds_of, network, samples_of, weight
 from tests.comparison import relative_error
 from tests.passes.models import model_of, run, tensor, value
 
@@ -78,22 +78,42 @@ def test_the_worst_output_counts_and_integers_do_not() -> None:
     assert evaluator.score(changed(model, "k", -3.0)).output_error == pytest.approx(4.0, rel=1e-5)
 
 
-def test_labels_decide_where_there_are_some() -> None:
+def classifier(runs: int) -> tuple[onnx.ModelProto, Samples]:
+    """A model with classes, and samples of which it gets all right but the first."""
     model = network()
     model.graph.node.append(helper.make_node("GlobalAveragePool", ["y"], ["g"]))
     model.graph.node.append(helper.make_node("Flatten", ["g"], ["logits"]))
     del model.graph.output[:]
     model.graph.output.append(value("logits", ["N", 6]))
-    feeds = feeds_of(model, 4)
+    feeds = feeds_of(model, runs)
     labels = np.concatenate([run(model, feed)[0].argmax(axis=1) for feed in feeds])
     labels[0] = (labels[0] + 1) % 6
-    samples = from_reader(feeds, model_inputs(model), labels)
+    return model, from_reader(feeds, model_inputs(model), labels)
+
+
+def upside_down(model: onnx.ModelProto) -> onnx.ModelProto:
+    return changed(changed(model, "w3", -1.0), "b3", -1.0)
+
+
+def test_labels_decide_where_there_are_some() -> None:
+    model, samples = classifier(4)
     evaluator = Evaluator(model, samples, make_metric("top1", model_outputs(model), True), 1)
     assert evaluator.original == pytest.approx(7 / 8)
-    upside_down = changed(changed(model, "w3", -1.0), "b3", -1.0)
-    expected = np.concatenate([run(upside_down, feed)[0].argmax(axis=1) for feed in feeds]) == labels
-    score = evaluator.score(upside_down)
+    right = [run(upside_down(model), sample.feed)[0].argmax(axis=1) == sample.labels for sample in samples]
+    expected = np.concatenate(right)
+    score = evaluator.score(upside_down(model))
     assert score.value == pytest.approx(expected.mean()) and score.drop == pytest.approx(7 / 8 - expected.mean())
+
+
+def test_what_cannot_come_up_to_the_budget_is_not_run_to_the_end() -> None:
+    model, samples = classifier(4)
+    evaluator = Evaluator(model, samples, make_metric("top1", model_outputs(model), True), 1)
+    score = evaluator.score(upside_down(model), is_hopeless=lambda flips: flips.rows >= 2 * BATCH)
+    assert score.stopped_after == 2 and score.flips is not None and score.flips.rows == 2 * BATCH
+    assert score.value == pytest.approx(evaluator.original - (score.flips.lost - score.flips.gained) / (2 * BATCH))
+    assert score.drop == pytest.approx(evaluator.original - score.value)
+    whole = evaluator.score(upside_down(model), is_hopeless=lambda flips: False)
+    assert whole.stopped_after is None and whole.flips is not None and whole.flips.rows == 4 * BATCH
 
 
 def test_a_model_that_does_not_run() -> None:

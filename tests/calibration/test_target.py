@@ -64,6 +64,14 @@ def test_wishes_that_make_no_sense(name: str, max_drop: float | None, at_least: 
         check_wish(metric(name), max_drop, at_least)
 
 
+def test_a_few_hundred_rows_show_what_will_not_come_up_to_the_target() -> None:
+    target = Target.make(metric("top1"), 0.8, max_drop=0.01)
+    assert target.is_out_of_reach(Flips(rows=400, lost=60, gained=10))  # 0.125 +- 0.02
+    assert not target.is_out_of_reach(Flips(rows=400, lost=30, gained=10))  # 0.05 +- 0.016: chance may still be
+    assert not target.is_out_of_reach(Flips(rows=200, lost=30, gained=5))  # too few to tell
+    assert not target.is_out_of_reach(Flips(rows=400, lost=10, gained=60))
+
+
 def test_relative_drops_are_shares_of_the_original_s_value() -> None:
     target = Target.make(metric("top1"), 0.8, max_drop=0.01, drop_type="relative")
     assert target.value == pytest.approx(0.792) and target.allowed_drop == pytest.approx(0.008)

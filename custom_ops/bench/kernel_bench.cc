@@ -236,11 +236,11 @@ void gathering(Report& report) {
   });
   auto offsets = random_values<uint16_t>(3 * (kWidth + 2), 0, static_cast<uint16_t>(kClusters));
   for (uint16_t& offset : offsets) offset = static_cast<uint16_t>(offset * width / simd::kOffsetUnit);
-  const simd::StaticRow stretch{0, kWidth + 2, 3, 3, 1, 1, 1, kWidth};
+  const simd::StaticPixels row_pixels{0, kWidth + 2, 3, 3, 1, 1, 1, 1, 1, kWidth};
   const simd::StaticBlock static_block{bytes.data(), offsets.data()};
   report.add("add_static_int8", adds, adds, "add, random rows; bytes", [&] {
-    k.add_static_int8({&static_block, 1, kChannels, false, {}, {}}, stretch, {nullptr, 0, true},
-                      {sums.data(), kChannels, true, scale.data()});
+    k.add_static_int8({&static_block, 1, kChannels, false, nullptr, 0, {}}, row_pixels, {nullptr, 0, 3, true, true},
+                      {sums.data(), kChannels, 0, true, scale.data()});
   });
   const double outputs = static_cast<double>(kWidth * kChannels);
   report.add("write_output", outputs, 4.0 * outputs, "element with bias and Relu; bytes", [&] {

@@ -83,12 +83,14 @@ class StaticConv {
       all_finite = tables_.operands().clusters <= kMostBytes ? hash_vectors<uint8_t>(encoder, x, offsets.data())
                                                              : hash_vectors<uint16_t>(encoder, x, offsets.data());
     }
-    // Tables that are not kept are made once for all pixels.
-    const int64_t at_once =
-        tables_.operands().keep ? std::max<int64_t>(1, kWaitingPixels / pixels_.most_pixels()) : pixels_.count();
-    const int64_t parts = (pixels_.count() + at_once - 1) / at_once;
+    // Tables that are not kept are made once for all pixels. A part has all tiles that are side by side, so that its
+    // pixels follow one another.
+    const int64_t across = pixels_.across(), bands = pixels_.count() / across;
+    const int64_t fitting = std::max<int64_t>(1, kWaitingPixels / (pixels_.most_pixels() * across));
+    const int64_t at_once = tables_.operands().keep ? fitting : bands;
+    const int64_t parts = (bands + at_once - 1) / at_once;
     for (int64_t part = 0; part < parts; ++part) {
-      add_pixels(pixels_.count() * part / parts, pixels_.count() * (part + 1) / parts, offsets.data());
+      add_pixels(bands * part / parts * across, bands * (part + 1) / parts * across, offsets.data());
     }
     if (all_finite) return;
     Stopwatch watch(workspace_.statistics.gather_ns);

@@ -60,6 +60,42 @@ TEST(static_layers_are_functions_of_each_image) {
   }
 }
 
+// Rows that are cut into tiles of two rows, and sums that wait for further tables.
+TEST(static_layers_of_wide_images_add_all_of_their_tables) {
+  constexpr int64_t kBlocks = 14, kHeight = 41, kWide = 300;
+  for (const TableType table : {TableType::kInt8, TableType::kFloat}) {
+    std::mt19937 random(7);
+    Problem p = channel_problem(random, "learned", 1);
+    ConvAttributes attributes = p.blocking.geometry.attributes;
+    attributes.kernel_h = attributes.kernel_w = 3;
+    attributes.pad_top = attributes.pad_left = attributes.pad_bottom = attributes.pad_right = 1;
+    attributes.group = 1;
+    attributes.sub_vector_length = 1;
+    const ConvGeometry g = ConvGeometry::make(attributes, 1, kBlocks, kHeight, kWide, 5);
+    p.blocking = Blocking::make(g);
+    p.hash.num_hashes = 8;
+    const auto draw = [&](std::vector<float>& values, int64_t size) {
+      std::normal_distribution<float> normal;
+      values.resize(static_cast<size_t>(size));
+      for (float& value : values) value = normal(random);
+    };
+    draw(p.x, kBlocks * g.in_pixels());
+    draw(p.w, 5 * kBlocks * 9);
+    p.bias.clear();
+    draw_parameters(random, p);
+    p.cluster = {Scope::kStatic};
+    p.table = table;
+    draw(p.centroids, kBlocks << 8);
+    const std::vector<float> y = run_fused(p, 1);
+    EXPECT(same_bits(run_fused(p, 2), y), << "threads");
+    p.keep_tables = false;
+    EXPECT(same_bits(run_fused(p, 2), y), << "tables of the run");
+    p.keep_tables = true;
+    p.blocking.geometry.attributes.output_order = DataOrder::kNhwc;
+    EXPECT(same_bits(run_fused(p, 2), y), << "pixel-major output");
+  }
+}
+
 TEST(static_orders_of_data_change_no_bit) {
   for (int seed = 0; seed < kCases; ++seed) {
     Problem p = static_problem(1000 + seed);

@@ -1,7 +1,6 @@
 #include "reuse/static_entries.h"
 
 #include <algorithm>
-#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -31,8 +30,7 @@ double largest_tap_sum(const Blocking& blocking, const float* largest, int64_t s
       double sum = 0.0;
       for (int64_t i = first; i < std::min(columns, first + kTapsAtOnce); ++i)
         sum += double{largest[(row + i) * stride]};
-      if (std::isnan(sum)) return sum;
-      most = std::max(most, sum);
+      keep_larger(most, sum);
     }
   }
   return most;
@@ -40,7 +38,8 @@ double largest_tap_sum(const Blocking& blocking, const float* largest, int64_t s
 
 StaticScale static_scale(double largest_sum) {
   if (!(largest_sum <= 0x1p120)) {
-    throw std::invalid_argument("table is int8, but products of centroids and W exceed 2^120; set table to float");
+    throw std::invalid_argument(
+        "table is int8, but products of centroids and W exceed 2^120 or are NaN; set table to float");
   }
   if (largest_sum < 0x1p-100) return {};
   return {static_cast<float>(largest_sum / kLargestTapSum), static_cast<float>(kLargestTapSum / largest_sum)};

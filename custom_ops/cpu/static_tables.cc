@@ -168,8 +168,7 @@ void StaticTables::find_scales() {
     std::vector<float> largest(static_cast<size_t>(taps_ * tile_channels_), 0.0f);
     panel.multiply(*this, block, [&](int64_t, const float* products) {
       for (size_t i = 0; i < largest.size(); ++i) {
-        const float magnitude = std::fabs(products[i]);
-        if (!(magnitude <= largest[i])) largest[i] = magnitude;
+        keep_larger(largest[i], std::fabs(products[i]));
       }
     });
     for (int64_t c = 0; c < tile_channels_; ++c) {
@@ -184,8 +183,7 @@ void StaticTables::find_scales() {
       double most = 0.0;
       for (int64_t b = 0; b < blocking.blocks_per_group; ++b) {
         const int64_t block = group * blocking.blocks_per_group + b;
-        const double own = sums[static_cast<size_t>(block * num_tiles_ * tile_channels_ + i)];
-        if (!(own <= most)) most = own;
+        keep_larger(most, sums[static_cast<size_t>(block * num_tiles_ * tile_channels_ + i)]);
       }
       const StaticScale scale = static_scale(most);
       const size_t index = channel_index(group, 0) + static_cast<size_t>(i);

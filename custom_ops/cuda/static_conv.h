@@ -83,9 +83,8 @@ class StaticConv {
       for (int32_t c = 0; c < panels_.tile; ++c) {
         const int32_t channel = StaticProducts<T>{panels_, clusters_, nullptr, nullptr}.channel(shape_, panel, c);
         if (channel < 0) continue;
-        const double sum = largest_tap_sum(blocking_, products.data() + panel * panels_.width() + c, panels_.tile);
-        double& most = sums[static_cast<size_t>(channel)];
-        if (!(sum <= most)) most = sum;
+        keep_larger(sums[static_cast<size_t>(channel)],
+                    largest_tap_sum(blocking_, products.data() + panel * panels_.width() + c, panels_.tile));
       }
     }
     std::vector<float> result(2 * channels);

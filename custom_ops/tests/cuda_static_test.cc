@@ -135,8 +135,8 @@ TEST(cuda_static_refuses_what_has_no_tables) {
   p.table = TableType::kInt8;
   p.centroids[3] = 1e37f;
   p.w.assign(p.w.size(), 1.0f);
-  expect_throw<std::invalid_argument>("table is int8, but products of centroids and W exceed 2^120; set table to float",
-                                      run);
+  expect_throw<std::invalid_argument>(
+      "table is int8, but products of centroids and W exceed 2^120 or are NaN; set table to float", run);
   for (const float value : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     p.centroids[3] = value;
     expect_throw<std::invalid_argument>("centroids hold a value that is not finite", run);

@@ -219,6 +219,11 @@ TEST(static_operands_that_make_no_sense_are_refused) {
   wrong = p;
   for (float& value : wrong.centroids) value = 1e38f;
   expect_throw<std::invalid_argument>("2^120", plan(wrong));
+  for (size_t i = 0; i < p.w.size(); i += 41) {  // whichever block and tap it is of, numbers follow and come before it
+    wrong = p;
+    wrong.w[i] = std::nanf("");
+    expect_throw<std::invalid_argument>("2^120", plan(wrong));
+  }
   wrong = p;
   wrong.hash.num_hashes = 17;  // more than the family would take, too
   expect_throw<std::invalid_argument>("at most 16", plan(wrong));

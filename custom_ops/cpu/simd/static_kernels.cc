@@ -139,7 +139,8 @@ class Fetcher {
   REUSE_INLINE void fetch() {
     const uint8_t* const stop = tables_end_ - table_ > table_bytes_ ? table_ + table_bytes_ : tables_end_;
     for (; table_ < stop; table_ += kLine) __builtin_prefetch(table_, 0, 3);
-    for (const int64_t end = line_ + lines_; line_ < end; ++line_) {
+    const int64_t rest = output_->lines - line_;
+    for (const int64_t end = line_ + (lines_ < rest ? lines_ : rest); line_ < end; ++line_) {
       const FetchedPlanes& to = *output_;
       const int64_t row = line_ >> to.line_bits, within = line_ - (row << to.line_bits);
       const int64_t plane = row >> to.row_bits, of_plane = row - (plane << to.row_bits);

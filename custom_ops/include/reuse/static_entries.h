@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include <cmath>
+
 namespace reuse {
 
 struct Blocking;
@@ -28,6 +30,12 @@ int64_t tap_sums(const Blocking& blocking);
 
 // Throws std::invalid_argument unless all sums of int8 entries are exact.
 void check_static_sums(const Blocking& blocking);
+
+// Takes a value that is larger, or NaN, which then stays: a table of such products must not be made.
+template <typename T>
+inline void keep_larger(T& most, T value) {
+  if (value > most || std::isnan(value)) most = value;
+}
 
 // Returns what a channel's largest products of neighbouring taps add up to at most. `largest` are the products of a
 // block by tap, `stride` apart.

@@ -108,6 +108,20 @@ class Deployer:
         progress(what, len(settings), len(settings))
         return Deployment(plan, errors)
 
+    def with_plan(self, plan: Plan, before: Deployment) -> Deployment:
+        """Returns a plan that was made of a deployment's by other means, with the errors that its layers have now.
+
+        They are measured on the runs that judged, which may have had a part in making it.
+        """
+        errors, earlier, start = {}, dict[str, LayerPlan](), None
+        for layer in (layer for layer in self._work.layers if layer.name in plan):
+            own = plan[layer.name]
+            inputs = input_of(self._work, earlier, layer, self._feeds, start)
+            if layer.name in before.errors:
+                errors[layer.name] = (before.errors[layer.name][0], self._error_of_tables(layer, own, inputs))
+            earlier[layer.name], start = own, inputs.as_start()
+        return Deployment(plan, errors)
+
     def _fit(
         self, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct
     ) -> tuple[LayerPlan, tuple[float, float] | None]:

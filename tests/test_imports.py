@@ -15,6 +15,7 @@ UPSTAIRS = {
     ("__init__.py", "compiled"),
     ("__init__.py", "environment"),
     ("calibration/calibrate.py", "reports"),
+    ("calibration/tuning.py", "training"),
     ("reuse/families/trees.py", "runtime"),
 }
 """What may import a room of a floor above: the picture's own exceptions."""

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 
@@ -33,6 +33,7 @@ from reuse_compiler.calibration.samples import Split
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, settings_of
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import LayerSurvey, Survey
+from reuse_compiler.calibration.tuning import tune_static_layers
 from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
@@ -42,6 +43,9 @@ from reuse_compiler.reuse.plan import within_memory
 from reuse_compiler.verification.inputs import Feed
 
 logger = logging.getLogger(__name__)
+
+Way = Reconstruct | Literal["tuned"]
+"""How weights were corrected: reconstruction, and tuning what that has made."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,25 @@ class Outcome:
     trials: list[Trial]
     choice: Choice
     deployment: Deployment
-    checks: Mapping[Reconstruct, Check]
+    checks: Mapping[Way, Check]
     """The search's choice on held-out data by way of reconstruction; empty if it came to none. The choice above is
     empty all the same if it was no faster there."""
+    way: Way
+    """The way that was taken."""
+    tuning: str | None = None
+    """What came of tuning, with a budget that has it."""
     int8: Int8Check | None = None
     """What onnxruntime's int8 gives there, if that was asked for and could be had."""
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """The search's choice as it was fitted and checked."""
+
+    deployment: Deployment
+    checks: Mapping[Way, Check]
+    way: Way
+    tuning: str | None = None
 
 
 @dataclass
@@ -96,11 +114,14 @@ class Calibration:
             surveys = self.survey.measure(self.survey.wanted())
             choice = self._search(surveys)
         if not choice:
-            return Outcome(self.target, surveys, self._trials, {}, Deployment(), {})
-        deployment, checks = self._check(settings_of(choice))
-        if self._seeks_time and not checks[self.options.reconstruct].is_faster:
-            return Outcome(self.target, surveys, self._trials, {}, Deployment(), checks)
-        return Outcome(self.target, surveys, self._trials, self.survey.with_bounds(choice), deployment, checks)
+            return Outcome(self.target, surveys, self._trials, {}, Deployment(), {}, self.options.reconstruct)
+        found = self._check(settings_of(choice))
+        if self._seeks_time and not found.checks[found.way].is_faster:
+            choice, found = {}, replace(found, deployment=Deployment())
+        chosen = self.survey.with_bounds(choice)
+        return Outcome(
+            self.target, surveys, self._trials, chosen, found.deployment, found.checks, found.way, found.tuning
+        )
 
     @property
     def _seeks_time(self) -> bool:
@@ -225,27 +246,59 @@ class Calibration:
         plan = within_memory(deployment.plan, self.options.table_memory * 2**20)
         return apply_plan(self.work.prepared, plan).model
 
-    def _check(self, settings: Mapping[str, LayerSettings]) -> tuple[Deployment, dict[Reconstruct, Check]]:
+    def _check(self, settings: Mapping[str, LayerSettings]) -> _Checked:
         """Fits settings with each way of reconstruction, and measures them on the data that took no part."""
-        checks: dict[Reconstruct, Check] = {}
+        checks: dict[Way, Check] = {}
         ways: tuple[Reconstruct, ...] = ("none", "statistics", "weights")
         for how in ways[: ways.index(self.options.reconstruct) + 1]:
             deployment = self.deployer.deploy(settings, how, self.progress, f"fitting ({how})")
-            score = self.held_out.score(self._model(deployment), self.progress, f"checking ({how})")
-            if how == self.options.reconstruct and score.reuse_ms >= score.dense_ms:
-                # Much hangs on this time, and a busy machine may have been what was slow.
-                score = self.held_out.score(self._model(deployment), self.progress, "checking again")
-            checks[how] = Check(**self._judged(score))
-        if not checks[self.options.reconstruct].within_budget:
+            checks[how] = self._checked(deployment, how, last=how == self.options.reconstruct)
+        found = _Checked(deployment, checks, self.options.reconstruct)
+        if self.effort.tune_steps and self.options.reconstruct == "weights":
+            found = self._tuned(found)
+        check = found.checks[found.way]
+        if not check.within_budget:
             logger.warning(
                 "on the held-out data the accuracy budget is not kept (%s %.6g, original %.6g, to keep %.6g): give "
                 "more samples, or a smaller --max-drop",
                 self.metric.name,
-                score.value,
+                check.value,
                 self.held_out.original,
                 self.held_out_target.value,
             )
-        return deployment, checks
+        return found
+
+    def _checked(self, deployment: Deployment, way: Way, last: bool) -> Check:
+        score = self.held_out.score(self._model(deployment), self.progress, f"checking ({way})")
+        if last and score.reuse_ms >= score.dense_ms:
+            # Much hangs on this time, and a busy machine may have been what was slow.
+            score = self.held_out.score(self._model(deployment), self.progress, "checking again")
+        return Check(**self._judged(score))
+
+    def _tuned(self, found: _Checked) -> _Checked:
+        """Tunes what was found; that is taken if it is better on the samples for selection, which it has not seen."""
+        options, before = self.options, found.deployment
+        tuned = tune_static_layers(
+            self.work, before.plan, self.parts.fit, self.effort.tune_steps, options.seed, self.progress
+        )
+        if tuned.plan is None:
+            return replace(found, tuning=tuned.words)
+        after = self.deployer.with_plan(tuned.plan, before)
+        scores = [
+            self.evaluator.score(self._model(own), self.progress, f"comparing ({way})")
+            for own, way in ((before, found.way), (after, "tuned"))
+        ]
+        better = self._rank(scores[1]) > self._rank(scores[0])
+        values = " and ".join(f"{score.value:.6g}" for score in scores)
+        words = f"{tuned.words}; {self.metric.name} {values} on the samples for selection: "
+        checks = {**found.checks, "tuned": self._checked(after, "tuned", last=better)}
+        words += "taken" if better else "not taken"
+        logger.info("tuning: %s", words)
+        return _Checked(after, checks, "tuned", words) if better else replace(found, checks=checks, tuning=words)
+
+    def _rank(self, score: Score) -> tuple[float, float]:
+        """Returns what is larger of the better model: by the metric, and where that is the same, by the error."""
+        return (score.value if self.metric.higher_is_better else -score.value, -score.output_error)
 
     def _judged(self, score: Score) -> dict[str, Any]:
         """Returns the fields of a `Check`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,15 +18,16 @@ from reuse_compiler.fitting.reconstruct import (
     Reconstruct,
     places_of_run,
 )
-from reuse_compiler.fitting.vectors import Floats, Places, lifted, pixels_at
+from reuse_compiler.fitting.vectors import Floats, Places, lifted, pixels_at, usable_rows
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.plan import LayerPlan, LayerWeights, Plan
+from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.inputs import Feed
-from reuse_compiler.verification.sessions import COMPILED, ORIGINAL
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
 
 
@@ -35,7 +37,8 @@ class Deployment:
 
     plan: Plan = field(default_factory=dict)
     errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """By layer: relative error of its output with the earlier layers' reuse on, as is and reconstructed."""
+    """By layer: relative error of its output with the earlier layers' reuse on, as is and reconstructed, with tables of
+    the type that the layer has."""
 
 
 def input_of(
@@ -105,6 +108,20 @@ class Deployer:
         progress(what, len(settings), len(settings))
         return Deployment(plan, errors)
 
+    def with_plan(self, plan: Plan, before: Deployment) -> Deployment:
+        """Returns a plan that was made of a deployment's by other means, with the errors that its layers have now.
+
+        They are measured on the runs that judged, which may have had a part in making it.
+        """
+        errors, earlier, start = {}, dict[str, LayerPlan](), None
+        for layer in (layer for layer in self._work.layers if layer.name in plan):
+            own = plan[layer.name]
+            inputs = input_of(self._work, earlier, layer, self._feeds, start)
+            if layer.name in before.errors:
+                errors[layer.name] = (before.errors[layer.name][0], self._error_of_tables(layer, own, inputs))
+            earlier[layer.name], start = own, inputs.as_start()
+        return Deployment(plan, errors)
+
     def _fit(
         self, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct
     ) -> tuple[LayerPlan, tuple[float, float] | None]:
@@ -113,8 +130,12 @@ class Deployer:
         if how == "none" or FAMILIES[settings.family].lossless:
             return plan, None
         found = self._reconstruct(layer, plan, inputs, how)
-        weights = LayerWeights(found.weight.reshape(layer.spec.weight_shape), found.bias)
-        return replace(plan, weights=weights), (found.error_as_is, found.error)
+        fitted = replace(plan, centroids=found.centroids)
+        errors = (found.error_as_is, found.error)
+        if settings.table == "int8":
+            judged = replace(fitted, weights=_weights(layer, *found.judged))
+            errors = (self._error_of_tables(layer, plan, inputs), self._error_of_tables(layer, judged, inputs))
+        return replace(fitted, weights=_weights(layer, found.weight, found.bias)), errors
 
     def _fitted_to(self, layer: ConvLayer, settings: LayerSettings, inputs: Activations) -> LayerPlan:
         sampler = VectorSampler(
@@ -127,17 +148,42 @@ class Deployer:
     def _reconstruct(
         self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct
     ) -> LayerReconstruction:
-        fit = LayerFit(layer.spec, layer.weights, layer.biases, how)
+        blocking, products = plan.settings.blocking(layer.spec), self._effort.products
+        fit = LayerFit(blocking, layer.weights, layer.biases, how, plan.centroids, products)
         clusterer = Clusterer(plan)
-        checked = max(1, len(inputs) // CHECKED_SHARE)
         for index, (x,) in enumerate(inputs):
-            places, target = self._places(layer, index), self._targets[layer.name][index]
             # A single run is judged by some of its own rows.
-            held_back = None if len(inputs) == 1 else index >= len(inputs) - checked
-            fit.add(clusterer.reused_rows(x, places), target, held_back)
+            held_back = None if len(inputs) == 1 else self._judges(index, inputs)
+            places, target = self._places(layer, index), self._targets[layer.name][index]
+            fit.add(*clusterer.ids_and_centroids(x), places, target, held_back)
         return fit.solve()
+
+    def _error_of_tables(self, layer: ConvLayer, plan: LayerPlan, inputs: Activations) -> float:
+        """Returns the error of the layer's result on the runs that judge, as the kernels compute it, integers and all.
+
+        Rounding is no part of what is fitted, but of what comes out.
+        """
+        model = apply_plan(self._work.alone(layer, activated=False), {layer.name: plan}, keep_order=True).model
+        label, difference = f"layer '{layer.name}'", Difference()
+        session = open_session(model, os.cpu_count() or 1, label, keeps_memory=False)
+        for index, (x,) in enumerate(inputs):
+            if not self._judges(index, inputs):
+                continue
+            (y,) = run_session(session, [layer.linear_output], {layer.input: x}, label)
+            target, found = self._targets[layer.name][index], pixels_at(lifted(y), self._places(layer, index))
+            usable = usable_rows(target) & usable_rows(found)
+            difference.add(target[usable], found[usable])
+        return difference.rel_error
+
+    def _judges(self, run: int, inputs: Activations) -> bool:
+        """Whether a run is held back from the fit, to judge it: some of the last ones."""
+        return run >= len(inputs) - max(1, len(inputs) // CHECKED_SHARE)
 
     def _places(self, layer: ConvLayer, run: int) -> Places:
         """Returns the output pixels of a run that reconstruction looks at: the same ones every time."""
         runs, products = len(self._feeds), self._effort.products
         return places_of_run(layer.name, layer.spec, run, runs, self._seed, products)
+
+
+def _weights(layer: ConvLayer, weight: Floats, bias: Floats) -> LayerWeights:
+    return LayerWeights(weight.reshape(layer.spec.weight_shape), bias)

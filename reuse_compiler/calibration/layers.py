@@ -33,9 +33,9 @@ class Workpiece:
     def model(self) -> onnx.ModelProto:
         return self.prepared.model
 
-    def alone(self, layer: ConvLayer) -> Prepared:
-        """Returns a model of the layer alone, with its normalization and activation."""
-        part = cut_model(self.model, [layer.input], [layer.output])
+    def alone(self, layer: ConvLayer, activated: bool = True) -> Prepared:
+        """Returns a model of the layer alone with its normalization, and with its activation unless it is to lack."""
+        part = cut_model(self.model, [layer.input], [layer.output if activated else layer.linear_output])
         # A layer without a node name, or whose name another node has too, would be named otherwise without the others.
         next(node for node in part.graph.node if is_convolution(node)).name = layer.name
         return find_layers(part, {layer.input: layer.spec.input_shape})

@@ -164,9 +164,12 @@ class CalibrationReport(BaseModel):
     layers: list[LayerCalibration]
     trials: list[Trial]
     reconstruction: dict[str, Check]
-    """The chosen layers on the held-out data with each way of reconstruction that was asked for; `none` always."""
+    """The chosen layers on the held-out data with each way of reconstruction that was asked for; `none` always, and
+    `tuned` where tuning made something of the last one."""
+    tuning: str | None = None
+    """What came of tuning; None with a budget that has none."""
     check: Check | None = None
-    """The same with the way that was asked for. There may be one without any layer chosen: what the search had come to
+    """The same with the way that was taken. There may be one without any layer chosen: what the search had come to
     is not kept if it is no faster on the held-out data."""
     int8: Int8Check | None = None
     """What onnxruntime's own quantisation gives, if that was asked for and it can quantise the model."""

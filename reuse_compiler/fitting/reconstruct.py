@@ -3,6 +3,7 @@
 The layer computes from centroids, so its output has another mean and scale, and its weights are not the best ones for
 its input any more. Both are corrected in closed form, by least squares from the reused unfolded input to the output of
 the original layer, on unlabelled samples; the result is folded into weight and bias and costs nothing at run time.
+Then the centroids of scope static are fitted to these weights (`shared_centroids.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reuse_compiler.fitting.vectors import Floats, Places, choose_places, usable_rows
-from reuse_compiler.reuse.geometry import ConvSpec
+from reuse_compiler.fitting.shared_centroids import CentroidFit, centroid_rows
+from reuse_compiler.fitting.vectors import Floats, Places, choose_places, reused_rows, usable_rows
+from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from reuse_compiler.reuse.seeds import layer_generator
 
 Doubles = NDArray[np.float64]
@@ -26,6 +28,8 @@ MOST_COLUMNS = 6_144
 """Layers with more columns get `statistics` in place of `weights`: their normal equations would take gigabytes."""
 DEFAULT_PRODUCTS = 2e11
 """Multiply-adds that the normal equations of a layer's weights may take: few columns get many rows."""
+CENTROIDS_SHARE = 1 / 40
+"""Share of these that one of a dozen passes over the rows may take to which static centroids are fitted."""
 ROWS_PER_COLUMN = 2
 """Rows that weights are refitted to at least, over the unfolded input's columns."""
 MIN_ROWS, MAX_ROWS = 8_192, 131_072
@@ -139,6 +143,8 @@ class Reconstruction:
     error: float
     energy: float
     """|y|^2 over those rows."""
+    judged: tuple[Floats, Floats]
+    """Weights and bias that the error is of: fitted without those rows."""
 
 
 def overall_errors(groups: Sequence[Reconstruction]) -> tuple[float, float]:
@@ -160,16 +166,18 @@ def reconstruct(fit: Moments, check: Moments, weight: Floats, bias: Floats, how:
     weights use both, for which `fit` takes in `check`. The errors are those on `check` of weights fitted without it.
     Without rows nothing is changed.
     """
+    as_given = (weight, bias)
     if not fit.count or not check.count:
-        return Reconstruction(weight, bias, 0.0, 0.0, 0.0)
+        return Reconstruction(weight, bias, 0.0, 0.0, 0.0, as_given)
     own_weight, own_bias = weight.astype(np.float64), bias.astype(np.float64)
     as_is = check.relative_error(own_weight, own_bias)
-    best, error = _best_solver(fit, check, own_weight, how)
-    if best is None or not error < as_is:
-        return Reconstruction(weight, bias, as_is, as_is, check.energy)
+    best = _best_solver(fit, check, own_weight, how)
+    if best is None or not best.error < as_is:
+        return Reconstruction(weight, bias, as_is, as_is, check.energy, as_given)
     fit.include(check)
-    new_weight, new_bias = best(fit, own_weight)
-    return Reconstruction(new_weight.astype(np.float32), new_bias.astype(np.float32), as_is, error, check.energy)
+    return Reconstruction(
+        *_floats(best.solver(fit, own_weight)), as_is, best.error, check.energy, _floats(best.solution)
+    )
 
 
 @dataclass(frozen=True)
@@ -180,13 +188,35 @@ class LayerReconstruction:
     bias: Floats
     error_as_is: float
     error: float
+    judged: tuple[Floats, Floats]
+    """Weights and bias that the error after is of: fitted without the rows that it is measured on."""
+    centroids: Floats | None
+    """Those of scope static `[B, 2^H, L]`; None with another scope."""
 
 
 class LayerFit:
-    """Collects rows of a layer whose input is reused, and what it is to compute from them; then finds its weights."""
+    """Collects rows of a layer whose input is reused, and what it is to compute from them; then finds its weights.
 
-    def __init__(self, spec: ConvSpec, weight: Floats, bias: Floats, how: Reconstruct) -> None:
-        self._spec, self._how = spec, affordable(how, spec.columns)
+    With scope static `centroids` `[B, 2^H, L]` are those that were fitted to its input. They are fitted to its result,
+    too, where the weights are.
+    """
+
+    def __init__(
+        self,
+        blocking: Blocking,
+        weight: Floats,
+        bias: Floats,
+        how: Reconstruct,
+        centroids: Floats | None = None,
+        products: float = DEFAULT_PRODUCTS,
+    ) -> None:
+        self._blocking = blocking
+        self._spec = spec = blocking.spec
+        self._how, self._centroids, self._centroid_fit = affordable(how, spec.columns), centroids, None
+        if centroids is not None and self._how == "weights":
+            wanted = centroid_rows(spec.columns, spec.out_channels, products * CENTROIDS_SHARE)
+            every = max(1, reconstruction_rows(spec.columns, products) // wanted)
+            self._centroid_fit = CentroidFit(blocking, centroids, every)
         self._weights, self._before = [unfolded_weight(weight, spec, group) for group in range(spec.group)], None
         self._biases = bias.reshape(spec.group, -1)
         if self._how == "statistics":
@@ -195,30 +225,49 @@ class LayerFit:
             self._weights = [np.eye(spec.group_out_channels, dtype=np.float32)] * spec.group
         self._fit, self._check = ([Moments(*own.shape) for own in self._weights] for _ in range(2))
 
-    def add(self, reused: Sequence[Floats], target: Floats, held_back: bool | None = None) -> None:
-        """Adds rows `[n, K]` of each group, and results `[n, M]` of the original layer.
+    def add(
+        self,
+        ids: NDArray[np.int32],
+        centroids: Floats,
+        places: Places,
+        target: Floats,
+        held_back: bool | None = None,
+    ) -> None:
+        """Adds output pixels at `places` of a run, and results `[n, M]` of the original layer there.
 
-        `held_back` ones only judge what is tried; None: one row in CHECKED_SHARE does.
+        The run's input is made of `centroids` `[B, C, L]` by `ids` `[B, V]`. A run that is `held_back` only judges what
+        is tried; None: one row in CHECKED_SHARE does.
         """
+        judges = (
+            np.full(len(places), held_back) if held_back is not None else np.arange(len(places)) % CHECKED_SHARE == 0
+        )
+        reused = reused_rows(ids, centroids, self._blocking, places)
         for group, (rows, own) in enumerate(zip(reused, np.split(target, self._spec.group, axis=1), strict=True)):
             if self._before is not None:
                 rows = rows @ self._before[group]
-            if held_back is None:
-                self._check[group].add(rows[::CHECKED_SHARE], own[::CHECKED_SHARE])
-                kept = np.arange(len(rows)) % CHECKED_SHARE != 0
-                self._fit[group].add(rows[kept], own[kept])
-            else:
-                (self._check if held_back else self._fit)[group].add(rows, own)
+            for moments, chosen in ((self._fit[group], ~judges), (self._check[group], judges)):
+                if chosen.any():
+                    moments.add(rows[chosen], own[chosen])
+        if self._centroid_fit is not None:
+            self._centroid_fit.add(ids, places, target, judges)
 
     def solve(self) -> LayerReconstruction:
-        """Returns the best weights and bias; no rows can be added any more."""
+        """Returns the best weights and bias, and centroids for them; nothing can be added any more."""
         parts = zip(self._fit, self._check, self._weights, self._biases, strict=True)
         groups = [reconstruct(*part, self._how) for part in parts]
-        columns = [group.weight for group in groups]
+        weight, bias = self._joined([(group.weight, group.bias) for group in groups])
+        as_is, error = overall_errors(groups)
+        judged, centroids = self._joined([group.judged for group in groups]), self._centroids
+        if self._centroid_fit is not None:
+            centroids, share = self._centroid_fit.solve(*judged)
+            error *= share
+        return LayerReconstruction(weight, bias, as_is, error, judged, centroids)
+
+    def _joined(self, groups: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+        columns = [weight for weight, _ in groups]
         if self._before is not None:
             columns = [before @ own for own, before in zip(columns, self._before, strict=True)]
-        bias = np.concatenate([group.bias for group in groups])
-        return LayerReconstruction(folded_weight(np.stack(columns), self._spec), bias, *overall_errors(groups))
+        return folded_weight(np.stack(columns), self._spec), np.concatenate([bias for _, bias in groups])
 
 
 def reconstruction_rows(columns: int, products: float = DEFAULT_PRODUCTS) -> int:
@@ -253,20 +302,37 @@ def affordable(how: Reconstruct, columns: int) -> Reconstruct:
     return "statistics" if how == "weights" and columns > MOST_COLUMNS else how
 
 
-def _best_solver(fit: Moments, check: Moments, weight: Doubles, how: Reconstruct) -> tuple[Solver | None, float]:
-    """Returns the solver whose solution for `fit` has the smallest error on `check`, and that error."""
+@dataclass(frozen=True)
+class _Judged:
+    """A solver with its solution for the rows to fit to, and the error of that on those that judge."""
+
+    solver: Solver
+    solution: Solution
+    error: float
+
+
+def _best_solver(fit: Moments, check: Moments, weight: Doubles, how: Reconstruct) -> _Judged | None:
+    """Returns the solver whose solution for `fit` has the smallest error on `check`."""
     if how == "none":
-        return None, np.inf
-    best: Solver = _rescaled
-    error = check.relative_error(*_rescaled(fit, weight))
+        return None
+
+    def judge(solver: Solver) -> _Judged:
+        solution = solver(fit, weight)
+        return _Judged(solver, solution, check.relative_error(*solution))
+
+    best = rescaled = judge(_rescaled)
     for ridge in RIDGES if how == "weights" else ():
-        solver: Solver = partial(_refitted, ridge=ridge)
-        found = check.relative_error(*solver(fit, weight))
-        if found >= error and best is not _rescaled:
+        found = judge(partial(_refitted, ridge=ridge))
+        if found.error >= best.error and best is not rescaled:
             break
-        if found < error:
-            best, error = solver, found
-    return best, error
+        if found.error < best.error:
+            best = found
+    return best
+
+
+def _floats(solution: Solution) -> tuple[Floats, Floats]:
+    weight, bias = solution
+    return weight.astype(np.float32), bias.astype(np.float32)
 
 
 def _rescaled(moments: Moments, weight: Doubles) -> Solution:

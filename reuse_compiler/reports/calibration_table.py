@@ -40,6 +40,8 @@ def totals(report: CalibrationReport, folder: Path | None = None) -> list[str]:
     if len(report.reconstruction) > 1 and found:
         values = ", ".join(f"{way} {_value(check.value)}" for way, check in report.reconstruction.items())
         lines.append(f"rebuilt       {report.metric} by reconstruction: {values}")
+    if report.tuning is not None and found:
+        lines.append(f"tuned         {report.tuning}")
     lines.append(f"calibrated    on {report.data}")
     tried = len(report.trials)
     lines.append(f"              {tried} choice{'' if tried == 1 else 's'} tried in {report.seconds:.0f} s")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reuse_compiler.training.conversion import Conversion, convert, dense, revert
     from reuse_compiler.training.export import export_onnx
     from reuse_compiler.training.layer import ReuseConv2d
+    from reuse_compiler.training.plan_tuning import tune_plan
     from reuse_compiler.training.refit import HashRefit
     from reuse_compiler.training.state import load_reuse_state, reuse_state
     from reuse_compiler.training.strategies import AdaptiveStrategy, ClusterReuseStrategy, FixedStrategy
@@ -25,6 +26,7 @@ _MODULES = {
     "conversion": ("Conversion", "convert", "dense", "revert"),
     "export": ("export_onnx",),
     "layer": ("ReuseConv2d",),
+    "plan_tuning": ("tune_plan",),
     "refit": ("HashRefit",),
     "state": ("load_reuse_state", "reuse_state"),
     "strategies": ("AdaptiveStrategy", "ClusterReuseStrategy", "FixedStrategy"),
@@ -50,6 +52,7 @@ __all__ = [
     "reuse_state",
     "revert",
     "tune",
+    "tune_plan",
 ]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.fitting.reconstruct import LayerFit, LayerReconstruction, Reconstruct, places_of_run
-from reuse_compiler.fitting.vectors import Floats, pixels_at, reused_rows
+from reuse_compiler.fitting.vectors import Floats, pixels_at
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.training.conversion import reuse_layers, specs_of
@@ -17,6 +17,7 @@ from reuse_compiler.training.evaluation import evaluating
 from reuse_compiler.training.layer import ReuseConv2d
 from reuse_compiler.training.refit import array_of, fit_layer, inputs_of
 from reuse_compiler.training.shapes import spec_of
+from reuse_compiler.training.static_centroids import codes_and_centroids
 
 
 def reconstruct_model(
@@ -51,14 +52,19 @@ def reconstruct_model(
             continue
         original = _teacher_layer(teacher, name)
         bias = torch.zeros(original.out_channels) if original.bias is None else original.bias
-        fit = LayerFit(spec_of(layer, inputs[0].shape), array_of(original.weight), array_of(bias), how)
+        blocking = layer.blocking(layer.settings, inputs[0].shape)
+        fit = LayerFit(blocking, array_of(original.weight), array_of(bias), how, layer.plan.centroids)
         for run, (x, target) in enumerate(zip(inputs, targets[name], strict=True)):
             clusters = layer.clusters_of(x)
             places = places_of_run(name, clusters.blocking.spec, run, len(inputs), seed)
-            ids, centroids = clusters.ids.cpu().numpy(), clusters.centroid_array()
-            fit.add(reused_rows(ids, centroids, clusters.blocking, places), target)
+            if layer.settings.scope == "static":
+                ids, centroids = codes_and_centroids(clusters, layer.centroids)
+            else:
+                ids, centroids = clusters.ids.cpu().numpy(), clusters.centroid_array()
+            fit.add(ids, centroids, places, target)
         found = fit.solve()
         _set_weights(layer, found)
+        layer.set_settings(layer.settings, layer.parameters_of_hash, found.centroids)
         errors[name] = (found.error_as_is, found.error)
     progress("reconstructing", len(order), len(order))
     return errors

@@ -6,7 +6,9 @@ every cluster is known. The gradient of a centroid is the sum of its members' de
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,6 +22,17 @@ def give_centroids(clusters: InputClusters, centroids: Tensor) -> None:
     for block, own in enumerate(centroids.detach()):
         finite, found = _finite(clusters, block), clusters.centroids(block)
         found[finite] = own[clusters.codes(block)[finite]].to(found.dtype)
+
+
+def codes_and_centroids(clusters: InputClusters, centroids: Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Returns the code of every vector, `[B, V]`, and the centroids by code; behind them one of NaN, without a code."""
+    nobody = centroids.shape[1]
+    codes = [
+        torch.where(_finite(clusters, block), clusters.codes(block), nobody)[clusters.ids[block].long()]
+        for block in range(clusters.blocking.num_blocks)
+    ]
+    own = functional.pad(centroids.detach().float(), (0, 0, 0, 1), value=float("nan"))
+    return torch.stack(codes).int().cpu().numpy(), own.cpu().numpy()
 
 
 def centroid_gradient(

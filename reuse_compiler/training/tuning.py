@@ -30,6 +30,9 @@ from reuse_compiler.training.state import load_reuse_state, reuse_state
 OutputLoss = Literal["relative", "kl"]
 Stage = Literal["as_is", "reconstructed", "tuned"]
 
+LEAST_SIZE = 1e-2
+"""Root mean square that rates are relative to at least: a bias of zeros is to learn, too."""
+
 __all__ = ["OutputLoss", "TuneOptions", "TuneReport", "reconstruct_model", "tune"]
 
 
@@ -40,6 +43,8 @@ class TuneOptions:
     steps: int = 240
     rate: float = 6e-5
     """Learning rate of Adam at the beginning; it falls to zero as a cosine. A few times more undoes reconstruction."""
+    relative_rate: float | None = None
+    """In place of `rate`, the rate of each parameter over its own root mean square."""
     features: float = 1.0
     """Weight of the converted layers' outputs, beside the model's output at 1."""
     output: OutputLoss = "relative"
@@ -47,6 +52,8 @@ class TuneOptions:
     refit_every: int = 0
     """Steps between hashes that are fitted anew; 0: only before reconstruction. New trees throw away some of what was
     learned with the old ones, so they need many steps in between."""
+    begin_as_given: bool = False
+    """Whether hashes, centroids and weights are good as they are, so that none are fitted before."""
     reconstruct: Reconstruct = "weights"
     reconstruction_batches: int = 8
     held_out: int = 2
@@ -54,7 +61,8 @@ class TuneOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or not 0.0 < self.rate < math.inf or self.refit_every < 0:
+        rate = self.rate if self.relative_rate is None else self.relative_rate
+        if self.steps < 0 or not 0.0 < rate < math.inf or self.refit_every < 0:
             raise ConfigError(f"steps and refit_every must not be below 0, rate must be finite and above it: {self}")
         if not 0.0 <= self.features < math.inf:
             raise ConfigError(f"features must be finite and not below 0: {self}")
@@ -101,11 +109,12 @@ def tune(
     teacher.eval()
     report = TuneReport()
     tuner = _Tuner(model, teacher, options)
-    reconstruct_model(model, few, teacher, "none", options.seed)
+    if not options.begin_as_given:
+        reconstruct_model(model, few, teacher, "none", options.seed)
     report.loss_as_is = report.loss_reconstructed = report.loss_tuned = tuner.loss_on(held_out)
     best = _Snapshot(model)
     watch("as_is")
-    if options.reconstruct != "none":
+    if options.reconstruct != "none" and not options.begin_as_given:
         report.layer_errors = reconstruct_model(model, few, teacher, options.reconstruct, options.seed, progress)
         report.loss_reconstructed = report.loss_tuned = tuner.loss_on(held_out)
         if report.loss_reconstructed < report.loss_as_is:
@@ -136,7 +145,8 @@ class _Tuner:
         """Takes all steps. Hashes are fitted in the order of execution, to the batches `few`."""
         options = self._options
         parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(parameters, options.rate)
+        rates_of = [{"params": [own], "lr": _rate(own, options)} for own in parameters]
+        optimizer = torch.optim.Adam(rates_of)
         rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
         generator = torch.Generator().manual_seed(options.seed)
         order: list[int] = []
@@ -180,6 +190,12 @@ class _Tuner:
                 found.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True
             )
         return relative_error(found, wanted)
+
+
+def _rate(parameter: nn.Parameter, options: TuneOptions) -> float:
+    if options.relative_rate is None:
+        return options.rate
+    return options.relative_rate * max(float(parameter.detach().square().mean().sqrt()), LEAST_SIZE)
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> Tensor:

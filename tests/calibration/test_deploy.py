@@ -12,11 +12,11 @@ from onnx import helper
 from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.deploy import Deployer, Deployment
 from reuse_compiler.calibration.layers import Workpiece
-from reuse_compiler.fitting import reconstruct
+from reuse_compiler.fitting import reconstruct, shared_centroids
 from reuse_compiler.pipeline import apply_plan, find_layers
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.fitted import Fitted
-from reuse_compiler.reuse.plan import Plan
+from reuse_compiler.reuse.plan import LayerPlan, Plan
 from reuse_compiler.verification.inputs import Feed
 from tests.calibration.networks import (
     EFFORT,
@@ -79,20 +79,25 @@ def test_reconstruction_helps_on_other_data() -> None:
 
 
 @MODELS
+@pytest.mark.parametrize("table", ["float", "int8"])
 @pytest.mark.parametrize("scope", ["image", "batch", "static"])
 @pytest.mark.parametrize("how", ["statistics", "weights"])
-def test_layers_err_as_much_as_reported(model: onnx.ModelProto, scope: str, how: str) -> None:
+def test_layers_err_as_much_as_reported(
+    model: onnx.ModelProto, scope: str, table: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Measured in the model, with the earlier layers' reuse on, on the run that judges: the last one."""
+    monkeypatch.setattr(shared_centroids, "MOST_STEPS", 0)  # the centroids of the plan are those as is
     feeds = feeds_of(model)
     work = work_of(model, feeds[0])
-    settings = settings_of(work, scope=scope)
+    settings = settings_of(work, scope=scope, table=table)
     deployer = Deployer(work, feeds, EFFORT, seed=0)
     found = deployer.deploy(settings, how)  # type: ignore[arg-type]
     assert set(found.errors) == set(settings) == set(found.plan)
     earlier: list[str] = []
     for layer in work.layers:
         as_is, fitted = found.errors[layer.name]
-        assert 0 < fitted <= as_is
+        # Rounding is no part of what is fitted.
+        assert 0 < fitted <= (1.01 if table == "int8" else 1.0) * as_is
         kept = {name: own for name, own in settings.items() if name in earlier}
         before = deployer.deploy(kept, how)  # type: ignore[arg-type]
         for name in earlier:
@@ -100,6 +105,34 @@ def test_layers_err_as_much_as_reported(model: onnx.ModelProto, scope: str, how:
         unfitted = {**before.plan, layer.name: dataclasses.replace(found.plan[layer.name], weights=None)}
         assert as_is == pytest.approx(error_of(unfitted, work, layer.linear_output, feeds[-1]), rel=1e-3)
         earlier.append(layer.name)
+
+
+@pytest.mark.parametrize("table", ["float", "int8"])
+def test_reconstructed_static_layers_err_as_much_as_reported(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights and centroids here are those that were judged: the run that judges is not included in the end."""
+    monkeypatch.setattr(reconstruct.Moments, "include", lambda moments, other: None)
+    monkeypatch.setattr(shared_centroids, "MIN_ROWS", shared_centroids.MAX_ROWS)  # all of them
+    model = network()
+    feeds = feeds_of(model)
+    work = work_of(model, feeds[0])
+    found = Deployer(work, feeds, EFFORT, seed=0).deploy(settings_of(work, scope="static", table=table), "weights")
+    plan: dict[str, LayerPlan] = {}
+    for layer in work.layers:
+        plan[layer.name] = found.plan[layer.name]
+        actual = error_of(plan, work, layer.linear_output, feeds[-1])
+        assert found.errors[layer.name][1] == pytest.approx(actual, rel=1e-3)
+
+
+def test_fitted_centroids_help_on_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    other = feeds_of(model, 8)[4:]
+    expected = outputs(model, other)
+    errors = []
+    for steps in (0, shared_centroids.MOST_STEPS):
+        monkeypatch.setattr(shared_centroids, "MOST_STEPS", steps)
+        found = deploy(model, "weights", scope="static", hashes=4)
+        errors.append(relative_error(outputs(model_with(found, model), other), expected))
+    assert errors[1] < 0.99 * errors[0]
 
 
 def error_of(plan: Plan, work: Workpiece, tensor: str, feed: Feed) -> float:

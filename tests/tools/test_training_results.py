@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install r
 
 from reuse_compiler.benchmark.report import describe_machine  # noqa: E402
 from reuse_compiler.reports.json_file import write_report  # noqa: E402
+from reuse_compiler.training.onnx_module import OnnxModule  # noqa: E402
 from tools.training_results.__main__ import without_places  # noqa: E402
-from tools.training_results.onnx_module import OnnxModule  # noqa: E402
 from tools.training_results.page import write_page  # noqa: E402
 from tools.training_results.results import LayerTime, LayerTimes, StepTime, Strategies, Tuning, result_path  # noqa: E402
 
@@ -30,7 +30,7 @@ def test_an_onnx_network_computes_the_same_in_pytorch() -> None:
         found = module(torch.from_numpy(x)).numpy()
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(found, session.run(None, {"x": x})[0], rtol=1e-4, atol=1e-4)
-    assert set(module.names) == {f"conv{block}_{index}" for block in (1, 2, 3) for index in (1, 2)}
+    assert set(module.names.values()) == {f"conv{block}_{index}" for block in (1, 2, 3) for index in (1, 2)}
 
 
 def test_commands_are_shown_without_the_places_of_one_machine() -> None:

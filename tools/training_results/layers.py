@@ -12,10 +12,10 @@ from models import builders, datasets, preprocessing
 from reuse_compiler.reuse.config import TableType, make_settings
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d, until_fitted
+from reuse_compiler.training.onnx_module import OnnxModule
 from reuse_compiler.training.operations import training_cost
 from reuse_compiler.training.refit import fit_layer, inputs_of
 from reuse_compiler.training.shapes import spec_of
-from tools.training_results.onnx_module import OnnxModule
 from tools.training_results.results import Device, LayerTime
 from tools.training_results.timing import median_times
 

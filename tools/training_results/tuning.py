@@ -25,8 +25,8 @@ from reuse_compiler.reuse.config import make_settings
 from reuse_compiler.training.conversion import convert
 from reuse_compiler.training.export import export_onnx
 from reuse_compiler.training.function import Gradient
+from reuse_compiler.training.onnx_module import OnnxModule
 from reuse_compiler.training.tuning import TuneOptions, tune
-from tools.training_results.onnx_module import OnnxModule
 from tools.training_results.results import Tuning
 
 

@@ -29,10 +29,11 @@ from reuse_compiler.calibration.report import (
     Score,
     Trial,
 )
-from reuse_compiler.calibration.samples import Split
+from reuse_compiler.calibration.samples import Samples, Split
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, settings_of
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import LayerSurvey, Survey
+from reuse_compiler.calibration.workers import SERIAL, Workers
 from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
@@ -72,6 +73,7 @@ class Calibration:
     options: CalibrationOptions
     state: State
     progress: ProgressCallback
+    workers: Workers = SERIAL
 
     def __post_init__(self) -> None:
         self.effort = EFFORTS[self.options.budget]
@@ -116,16 +118,24 @@ class Calibration:
     def survey(self) -> Survey:
         other = self.parts.selection.first_feed
         return Survey(
-            self.work, self.feeds, other, self.evaluator, self.options, self.effort, self.state, self.progress
+            self.work,
+            self.feeds,
+            other,
+            self.evaluator,
+            self.options,
+            self.effort,
+            self.state,
+            self.progress,
+            self.workers,
         )
 
     @cached_property
     def deployer(self) -> Deployer:
-        return Deployer(self.work, self.feeds, self.effort, self.options.seed)
+        return Deployer(self.work, self.feeds, self.effort, self.options.seed, self.workers)
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        return Evaluator(self.original, self.parts.selection, self.metric, self.options.threads, self.progress)
+        return self._evaluator(self.parts.selection, "running the original model")
 
     @cached_property
     def target(self) -> Target:
@@ -140,9 +150,7 @@ class Calibration:
 
     @cached_property
     def held_out(self) -> Evaluator:
-        return Evaluator(
-            self.original, self.parts.holdout, self.metric, self.options.threads, self.progress, "running held-out data"
-        )
+        return self._evaluator(self.parts.holdout, "running held-out data")
 
     @cached_property
     def held_out_target(self) -> Target:
@@ -152,6 +160,9 @@ class Calibration:
             return self.target
         original = self.held_out.original
         return Target.make(self.metric, original, self.options.max_drop, drop_type=self.options.drop_type)
+
+    def _evaluator(self, samples: Samples, what: str) -> Evaluator:
+        return Evaluator(self.original, samples, self.metric, self.options.threads, self.progress, what, self.workers)
 
     def _search(self, surveys: Mapping[str, LayerSurvey]) -> Choice:
         layers = {layer.name: layer for layer in self.work.layers}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.fitting.vectors import Floats, Places, lifted, reused_rows
+from reuse_compiler.processors import processors
 from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.runtime.clustering import ClusteringPlan
 
@@ -21,7 +20,7 @@ class Clusterer:
 
     def ids_and_centroids(self, x: Floats) -> tuple[NDArray[np.int32], Floats]:
         """Returns ids `[B, V]` and centroids `[B, C, L]` of an input as the model has it."""
-        found = self._plan.clusters(lifted(x), os.cpu_count() or 1)
+        found = self._plan.clusters(lifted(x), processors())
         return found.ids, found.all_centroids()
 
     def reused_rows(self, x: Floats, places: Places) -> list[Floats]:

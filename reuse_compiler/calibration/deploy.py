@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reuse_compiler.calibration.activations import Activations, Start
 from reuse_compiler.calibration.clusters import Clusterer
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.layers import Workpiece
+from reuse_compiler.calibration.workers import SERIAL, Shared, Workers
 from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.fitting.reconstruct import (
     CHECKED_SHARE,
@@ -45,11 +46,42 @@ def input_of(
     return Activations(apply_plan(work.prepared, plan, keep_order=True).model, [layer.input], feeds, COMPILED, start)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """A run of a layer: its input, the output pixels that are looked at, and what the original computes there."""
+
+    x: Shared
+    places: Places
+    target: Shared
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some runs of a layer, whose rows are added to those of the others."""
+
+    plan: LayerPlan
+    weights: Floats
+    biases: Floats
+    how: Reconstruct
+    runs: Sequence[Rows]
+    held_back: bool | None
+
+
+def fit_rows(shard: Shard) -> LayerFit:
+    """Returns the rows of a shard, ready to be fitted to."""
+    fit, clusterer = LayerFit(shard.plan.spec, shard.weights, shard.biases, shard.how), Clusterer(shard.plan)
+    for run in shard.runs:
+        fit.add(clusterer.reused_rows(run.x.array, run.places), run.target.array, shard.held_back)
+    return fit
+
+
 class Deployer:
     """Fits layers of one model to one set of runs. What the original layers compute is collected once."""
 
-    def __init__(self, work: Workpiece, feeds: Sequence[Feed], effort: Effort, seed: int) -> None:
-        self._work, self._feeds, self._effort, self._seed = work, feeds, effort, seed
+    def __init__(
+        self, work: Workpiece, feeds: Sequence[Feed], effort: Effort, seed: int, workers: Workers = SERIAL
+    ) -> None:
+        self._work, self._feeds, self._effort, self._seed, self._workers = work, feeds, effort, seed, workers
         self._targets: dict[str, list[Floats]] = {}
         self._fitted: dict[Hashable, tuple[LayerPlan, tuple[float, float] | None]] = {}
         """What was fitted, by the way of reconstruction and the settings of the layer and of those before it."""
@@ -128,14 +160,25 @@ class Deployer:
         self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct
     ) -> LayerReconstruction:
         fit = LayerFit(layer.spec, layer.weights, layer.biases, how)
-        clusterer = Clusterer(plan)
-        checked = max(1, len(inputs) // CHECKED_SHARE)
+        for rows in self._workers.map(fit_rows, self._shards(layer, plan, inputs, how)):
+            fit.include(rows)
+        return fit.solve()
+
+    def _shards(self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct) -> Iterator[Shard]:
+        """Yields the runs dealt out to CHECKED_SHARE tasks, or one to each; the last task's are held back."""
+        runs, share = len(inputs), self._workers.share
+        checked = max(1, runs // CHECKED_SHARE)
+        size = max(1, -(-(runs - checked) // (CHECKED_SHARE - 1)))
+        ends = {*range(size, runs - checked, size), runs - checked, runs}
+        rows = []
         for index, (x,) in enumerate(inputs):
             places, target = self._places(layer, index), self._targets[layer.name][index]
-            # A single run is judged by some of its own rows.
-            held_back = None if len(inputs) == 1 else index >= len(inputs) - checked
-            fit.add(clusterer.reused_rows(x, places), target, held_back)
-        return fit.solve()
+            rows.append(Rows(share(x), places, share(target)))
+            if index + 1 in ends:
+                # A single run is judged by some of its own rows.
+                held_back = None if runs == 1 else index + 1 == runs
+                yield Shard(plan, layer.weights, layer.biases, how, rows, held_back)
+                rows = []
 
     def _places(self, layer: ConvLayer, run: int) -> Places:
         """Returns the output pixels of a run that reconstruction looks at: the same ones every time."""

@@ -61,6 +61,10 @@ class Moments:
         self._xx, self._xy = np.zeros((columns, columns)), np.zeros((columns, outputs))
         self._yy = np.zeros(outputs)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Leaves the zeros out of a pickle where there are no rows yet."""
+        return super().__reduce_ex__(protocol) if self.count else (Moments, self._xy.shape)
+
     def add(self, x: Floats, y: Floats) -> None:
         """Adds rows that belong together; those that are not usable do not count."""
         usable = usable_rows(x) & usable_rows(y)
@@ -76,8 +80,11 @@ class Moments:
         self._merge(len(x), mean_x, mean_y, x.T @ x, x.T @ y, squares)
 
     def include(self, other: Moments) -> None:
-        """Adds the rows of the other moments."""
-        self._merge(other.count, other.mean_x, other.mean_y, other._xx, other._xy, other._yy)
+        """Adds the rows of the other moments, of which nothing may be asked any more."""
+        if not self.count:
+            self.__dict__.update(other.__dict__)
+        elif other.count:
+            self._merge(other.count, other.mean_x, other.mean_y, other._xx, other._xy, other._yy)
 
     def _merge(
         self, count: int, mean_x: Doubles, mean_y: Doubles, xx: NDArray[Any], xy: NDArray[Any], yy: Doubles
@@ -209,6 +216,11 @@ class LayerFit:
                 self._fit[group].add(rows[kept], own[kept])
             else:
                 (self._check if held_back else self._fit)[group].add(rows, own)
+
+    def include(self, other: LayerFit) -> None:
+        """Adds the rows of the other one, of which nothing may be asked any more."""
+        for own, more in zip((*self._fit, *self._check), (*other._fit, *other._check), strict=True):
+            own.include(more)
 
     def solve(self) -> LayerReconstruction:
         """Returns the best weights and bias; no rows can be added any more."""

@@ -11,7 +11,6 @@ where few occur: with such trees the kernels compare bytes (custom_ops/cpu/hash/
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import LibraryError
+from reuse_compiler.processors import processors
 from reuse_compiler.reuse.families.base import HashParameters
 from reuse_compiler.runtime.library import load_library
 
@@ -49,7 +49,7 @@ def fit_trees(
     if 1 < vectors.shape[2] <= LONGEST_ROTATED:
         rotations = np.stack([rotation(*block) for block in zip(vectors, weights, strict=True)])
         vectors, importance = np.matmul(vectors, rotations), np.ones_like(importance)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(processors()) as threads:
         blocks = list(threads.map(_fit_block, vectors, importance, repeat(shapes)))
     return [
         HashParameters(

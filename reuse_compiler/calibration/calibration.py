@@ -187,7 +187,7 @@ class Calibration:
 
     def _warn_of_few_rows(self) -> None:
         rows = self.evaluator.rows
-        if rows is None or not self.target.is_below_a_row(rows):
+        if not self.metric.needs_labels or rows is None or not self.target.is_below_a_row(rows):
             return
         logger.warning(
             "one of the %d labelled samples for selection is worth %.2g of %s, more than may be lost (%.2g): so "
@@ -240,7 +240,8 @@ class Calibration:
         """Fits settings with each way of reconstruction, and measures them on the data that took no part."""
         checks: dict[Reconstruct, Check] = {}
         ways: tuple[Reconstruct, ...] = ("none", "statistics", "weights")
-        for how in ways[: ways.index(self.options.reconstruct) + 1]:
+        last = ways.index(self.options.reconstruct)
+        for how in ways[0 if self.effort.compares else last : last + 1]:
             deployment = self.deployer.deploy(settings, how, self.progress, f"fitting ({how})")
             score = self.held_out.score(self._model(deployment), self.progress, f"checking ({how})")
             if how == self.options.reconstruct and score.reuse_ms >= score.dense_ms:

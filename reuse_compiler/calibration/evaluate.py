@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 PART = 8
 """Samples that a worker runs at a time."""
-TIMED_RUNS = 5
-"""Interleaved runs of each model, at least; the reported time is their median."""
+TIMED_RUNS, HOPELESS_RUNS = 5, 1
+"""Interleaved runs of each model, and of one whose outputs are too bad; the reported time is their median."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Evaluator:
                     stopped_after = index + 1
                     break
         progress(what, len(self._samples), len(self._samples))
-        dense_ms, reuse_ms = self._time(model)
+        dense_ms, reuse_ms = self._time(model, TIMED_RUNS if stopped_after is None else HOPELESS_RUNS)
         flips, value = accumulator.flips(), accumulator.value()
         if stopped_after is not None and flips is not None:
             value = self.original - flips.drop  # of all rows, as far as these can tell
@@ -143,11 +143,11 @@ class Evaluator:
         for outputs in self._workers.map(run_part, parts, ahead=1):
             yield from outputs
 
-    def _time(self, model: onnx.ModelProto) -> tuple[float, float]:
+    def _time(self, model: onnx.ModelProto, runs: int) -> tuple[float, float]:
         """Returns the median milliseconds of the original and the model, run in turn on the first samples."""
         original = open_session(self._model, self._threads, ORIGINAL)
         compiled = open_session(model, self._threads, COMPILED)
-        samples = list(islice(self._samples, TIMED_RUNS))
+        samples = list(islice(self._samples, runs))
         turns = Turns(
             {
                 ORIGINAL: runner(original, self._names, ORIGINAL),
@@ -157,7 +157,7 @@ class Evaluator:
         with on_one_processor(self._threads):
             turns.round(samples[0].feed)
             turns.forget_times()
-            for sample in islice(cycle(samples), TIMED_RUNS):
+            for sample in islice(cycle(samples), runs):
                 turns.round(sample.feed)
         return turns.median_ms(ORIGINAL), turns.median_ms(COMPILED)
 

@@ -27,6 +27,8 @@ from reuse_compiler.verification.sessions import BoundRun, open_session, run_ses
 from reuse_compiler.verification.timing import Turns, on_one_processor
 
 DENSE = "dense"
+CLEARLY = 1.5
+"""Candidates that take so many times as long as another one, or the dense layer, which errs no more are timed once."""
 TOGETHER = 6
 """Candidates that are timed in turn with one dense layer: each session holds packed weights and working memory."""
 
@@ -132,7 +134,12 @@ class LayerBench:
         turns = Turns({DENSE: self._dense, **runs})
         turns.round()
         turns.forget_times()
-        for _ in range(repeats):
+        turns.round()
+        dense_ms = turns.median_ms(DENSE)
+        points = {name: (own.error, turns.median_ms(name) / dense_ms) for name, own in zip(runs, tried, strict=True)}
+        rivals = [(0.0, 1.0), *points.values(), *((own.output_error, own.reuse_ms / own.dense_ms) for own in found)]
+        turns.leave_out([name for name, point in points.items() if is_beaten(point, rivals)])
+        for _ in range(repeats - 1):
             turns.round()
         for own, name in zip(tried, runs, strict=True):
             found.append(
@@ -154,3 +161,8 @@ class LayerBench:
     def _bind(self, model: onnx.ModelProto, beside: BoundRun | None = None) -> BoundRun:
         label = f"layer '{self.layer.name}'"
         return BoundRun(open_session(model, self.threads, label), self.x, self.layer.spec.output_shape, beside)
+
+
+def is_beaten(point: tuple[float, float], rivals: Sequence[tuple[float, float]]) -> bool:
+    """Whether one of the rivals (error, time) errs no more and is clearly faster."""
+    return any(error <= point[0] and CLEARLY * time <= point[1] for error, time in rivals)

@@ -13,7 +13,7 @@ from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.layers import Workpiece
-from reuse_compiler.calibration.measure import LayerBench
+from reuse_compiler.calibration.measure import LayerBench, is_beaten
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.state import State
@@ -174,3 +174,10 @@ def test_many_candidates_are_measured_in_turns(tmp_path: Path) -> None:
     assert [own.settings for own in found] == settings
     learned, sign = [own.r_c for own in found[:5]], [own.r_c for own in found[5:]]
     assert learned == sorted(learned) and sign == sorted(sign) and learned != sign
+
+
+def test_what_another_beats_is_timed_once() -> None:
+    rivals = [(0.0, 1.0), (0.1, 0.4), (0.2, 0.2)]
+    beaten = {(0.3, 1.6), (0.1, 0.61), (0.25, 0.31)}
+    near = {(0.0, 1.4), (0.1, 0.4), (0.09, 0.9), (0.15, 0.55), (0.2, 0.29)}
+    assert {point for point in beaten | near if is_beaten(point, [*rivals, point])} == beaten

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
+from itertools import repeat, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +37,15 @@ def num_leaves(depth: int) -> int:
 
 
 def fit_trees(
-    vectors: Floats, weights: Floats, depths: Sequence[int], all_leaves: bool = False
+    vectors: Floats, weights: Floats, depths: Sequence[int], all_leaves: Sequence[bool] = ()
 ) -> list[HashParameters]:
     """Returns the trees of each depth for sampled vectors `[B, n, L]`, which `weights [B, L, T]` multiply.
 
-    They have `num_leaves`, or with `all_leaves` as many as their depth has room for.
+    They have `num_leaves`, or where `all_leaves` says so as many as their depth has room for. Trees that are asked for
+    together share what they have in common.
     """
-    shapes = [(depth, 2**depth if all_leaves else num_leaves(depth)) for depth in depths]
+    filled = zip_longest(depths, all_leaves, fillvalue=False)
+    shapes = [(depth, 2**depth if full else num_leaves(depth)) for depth, full in filled]
     rotations = None
     importance = np.square(weights).sum(axis=2)
     if 1 < vectors.shape[2] <= LONGEST_ROTATED:

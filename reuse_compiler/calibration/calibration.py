@@ -207,7 +207,11 @@ class Calibration:
         def score() -> Score:
             deployment = self.deployer.deploy(settings, self.options.reconstruct, self.progress, f"{what}: fitting")
             return self.evaluator.score(
-                self._model(deployment), self.progress, f"{what}: measuring", self.target.is_out_of_reach
+                self._model(deployment),
+                self.progress,
+                f"{what}: measuring",
+                self.target.is_out_of_reach,
+                self.target.accepts,
             )
 
         by_layer = {layer: own.model_dump(mode="json", by_alias=True) for layer, own in settings.items()}

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 PART = 8
 """Samples that a worker runs at a time."""
-TIMED_RUNS, HOPELESS_RUNS = 5, 1
-"""Interleaved runs of each model, and of one whose outputs are too bad; the reported time is their median."""
+TIMED_RUNS, REFUSED_RUNS = 5, 2
+"""Interleaved runs of each model, and where the outputs are too bad anyway; the reported time is their median."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,12 @@ class Evaluator:
         progress: ProgressCallback = silent,
         what: str = "evaluating",
         is_hopeless: Callable[[Flips], bool] | None = None,
+        accepts: Callable[[float, Flips | None], bool] | None = None,
     ) -> Score:
         """Runs a model on all samples; raises VerificationError if it does not run.
 
-        With a metric that counts rows it ends as soon as `is_hopeless` says so of the rows so far.
+        With a metric that counts rows it ends as soon as `is_hopeless` says so of the rows so far. The time of a model
+        whose value nobody `accepts` is measured less exactly.
         """
         accumulator, differences = self._metric.start(), {name: Difference() for name in self._names}
         stopped_after = None
@@ -106,10 +108,11 @@ class Evaluator:
                     stopped_after = index + 1
                     break
         progress(what, len(self._samples), len(self._samples))
-        dense_ms, reuse_ms = self._time(model, TIMED_RUNS if stopped_after is None else HOPELESS_RUNS)
         flips, value = accumulator.flips(), accumulator.value()
         if stopped_after is not None and flips is not None:
             value = self.original - flips.drop  # of all rows, as far as these can tell
+        refused = accepts is not None and not accepts(value, flips)
+        dense_ms, reuse_ms = self._time(model, REFUSED_RUNS if refused else TIMED_RUNS)
         return Score(
             value=value,
             drop=self._metric.drop(self.original, value),

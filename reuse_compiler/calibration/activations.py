@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from reuse_compiler.graph.cut import cut_model
+from reuse_compiler.processors import processors
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.sessions import open_session, run_session
 
@@ -50,7 +50,7 @@ class Activations:
         if start is not None:
             for feed, array in zip(self._feeds, start.arrays, strict=True):
                 feed[start.tensor] = array
-        self._session = open_session(part, os.cpu_count() or 1, label, keeps_memory=False)
+        self._session = open_session(part, processors(), label, keeps_memory=False)
 
     def __len__(self) -> int:
         return self._count

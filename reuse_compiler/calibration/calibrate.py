@@ -23,6 +23,7 @@ from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.samples import Samples, from_reader, is_reader, open_samples, split
 from reuse_compiler.calibration.state import State, state_path
 from reuse_compiler.calibration.user_code import function_file
+from reuse_compiler.calibration.workers import Workers
 from reuse_compiler.compiler import default_output
 from reuse_compiler.configuration import configuration_of, parameters_path, write_configuration
 from reuse_compiler.environment import versions
@@ -81,6 +82,7 @@ def calibrate_file(
     metric = make_metric(options.metric, outputs, labels is not None)
     check_wish(metric, options.max_drop, options.at_least, options.drop_type)
     check_scope(options)
+    workers = Workers(options, output.parent)
     progress("reading the samples", 0, 0)
     samples = _open(data, specs, options, labels)
     parts = split(samples, options.holdout, options.seed)
@@ -89,7 +91,7 @@ def calibrate_file(
         _try_metric(model, samples, metric)
         work = examine(model, options, samples[0].feed, output.parent)
         state = State(state_path(model, samples.digest(), options), resume)
-        outcome = Calibration(model, work, parts, metric, options, state, progress).run()
+        outcome = Calibration(model, work, parts, metric, options, state, progress, workers).run()
     progress("writing the result", 0, 0)
     write_configuration(outcome.deployment.plan, options.seed, output, overwrite)
     pictures = cluster_pictures(work, outcome.deployment.plan, parts.holdout.first_feed) if report is not None else []

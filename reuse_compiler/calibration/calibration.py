@@ -29,11 +29,12 @@ from reuse_compiler.calibration.report import (
     Score,
     Trial,
 )
-from reuse_compiler.calibration.samples import Split
+from reuse_compiler.calibration.samples import Samples, Split
 from reuse_compiler.calibration.search import Choice, LayerChoices, Search, settings_of
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import LayerSurvey, Survey
 from reuse_compiler.calibration.tuning import tune_static_layers
+from reuse_compiler.calibration.workers import SERIAL, Workers
 from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
@@ -90,6 +91,7 @@ class Calibration:
     options: CalibrationOptions
     state: State
     progress: ProgressCallback
+    workers: Workers = SERIAL
 
     def __post_init__(self) -> None:
         self.effort = EFFORTS[self.options.budget]
@@ -137,16 +139,24 @@ class Calibration:
     def survey(self) -> Survey:
         other = self.parts.selection.first_feed
         return Survey(
-            self.work, self.feeds, other, self.evaluator, self.options, self.effort, self.state, self.progress
+            self.work,
+            self.feeds,
+            other,
+            self.evaluator,
+            self.options,
+            self.effort,
+            self.state,
+            self.progress,
+            self.workers,
         )
 
     @cached_property
     def deployer(self) -> Deployer:
-        return Deployer(self.work, self.feeds, self.effort, self.options.seed)
+        return Deployer(self.work, self.feeds, self.effort, self.options.seed, self.workers)
 
     @cached_property
     def evaluator(self) -> Evaluator:
-        return Evaluator(self.original, self.parts.selection, self.metric, self.options.threads, self.progress)
+        return self._evaluator(self.parts.selection, "running the original model")
 
     @cached_property
     def target(self) -> Target:
@@ -161,9 +171,7 @@ class Calibration:
 
     @cached_property
     def held_out(self) -> Evaluator:
-        return Evaluator(
-            self.original, self.parts.holdout, self.metric, self.options.threads, self.progress, "running held-out data"
-        )
+        return self._evaluator(self.parts.holdout, "running held-out data")
 
     @cached_property
     def held_out_target(self) -> Target:
@@ -173,6 +181,9 @@ class Calibration:
             return self.target
         original = self.held_out.original
         return Target.make(self.metric, original, self.options.max_drop, drop_type=self.options.drop_type)
+
+    def _evaluator(self, samples: Samples, what: str) -> Evaluator:
+        return Evaluator(self.original, samples, self.metric, self.options.threads, self.progress, what, self.workers)
 
     def _search(self, surveys: Mapping[str, LayerSurvey]) -> Choice:
         layers = {layer.name: layer for layer in self.work.layers}
@@ -197,7 +208,7 @@ class Calibration:
 
     def _warn_of_few_rows(self) -> None:
         rows = self.evaluator.rows
-        if rows is None or not self.target.is_below_a_row(rows):
+        if not self.metric.needs_labels or rows is None or not self.target.is_below_a_row(rows):
             return
         logger.warning(
             "one of the %d labelled samples for selection is worth %.2g of %s, more than may be lost (%.2g): so "
@@ -217,7 +228,11 @@ class Calibration:
         def score() -> Score:
             deployment = self.deployer.deploy(settings, self.options.reconstruct, self.progress, f"{what}: fitting")
             return self.evaluator.score(
-                self._model(deployment), self.progress, f"{what}: measuring", self.target.is_out_of_reach
+                self._model(deployment),
+                self.progress,
+                f"{what}: measuring",
+                self.target.is_out_of_reach,
+                self.target.accepts,
             )
 
         by_layer = {layer: own.model_dump(mode="json", by_alias=True) for layer, own in settings.items()}
@@ -250,7 +265,8 @@ class Calibration:
         """Fits settings with each way of reconstruction, and measures them on the data that took no part."""
         checks: dict[Way, Check] = {}
         ways: tuple[Reconstruct, ...] = ("none", "statistics", "weights")
-        for how in ways[: ways.index(self.options.reconstruct) + 1]:
+        last = ways.index(self.options.reconstruct)
+        for how in ways[0 if self.effort.compares else last : last + 1]:
             deployment = self.deployer.deploy(settings, how, self.progress, f"fitting ({how})")
             checks[how] = self._checked(deployment, how, last=how == self.options.reconstruct)
         found = _Checked(deployment, checks, self.options.reconstruct)

@@ -48,7 +48,7 @@ def candidates(spec: ConvSpec, options: CalibrationOptions, effort: Effort) -> l
             if own == "static" and length > LONGEST_STATIC:
                 continue
             for hashes in effort.static_hashes if own == "static" else effort.hashes[name]:
-                for table in _tables(layout, length, FAMILIES[name].lossless):
+                for table in _tables(own, layout, length, FAMILIES[name].lossless):
                     settings = make_settings(family=name, layout=layout, L=length, H=hashes, scope=own, table=table)
                     if _fits(spec, settings, options.table_memory) and _may_pay(spec, settings):
                         found.append(settings)
@@ -81,8 +81,9 @@ def _cuts(spec: ConvSpec, effort: Effort, lossless: bool) -> Iterator[tuple[Layo
     yield from (("channel", length) for length in sorted(lengths, reverse=True))
 
 
-def _tables(layout: Layout, length: int, lossless: bool) -> Iterator[TableType]:
-    if lossless or layout == "patch" or length >= SHORTEST_FLOAT:
+def _tables(scope: Scope, layout: Layout, length: int, lossless: bool) -> Iterator[TableType]:
+    # Static tables are only read and added up, four times as fast where they hold bytes.
+    if scope != "static" and (lossless or layout == "patch" or length >= SHORTEST_FLOAT):
         yield "float"
     if not lossless and length <= LONGEST_INT8:
         yield "int8"

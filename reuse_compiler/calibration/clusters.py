@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 from numpy.typing import NDArray
 
-from reuse_compiler.fitting.vectors import Floats, Places, lifted, reused_rows
+from reuse_compiler.fitting.vectors import Floats, lifted
+from reuse_compiler.processors import processors
 from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.runtime.clustering import ClusteringPlan
 
@@ -16,14 +15,10 @@ class Clusterer:
     """Clusters a layer's inputs by the same kernels as the compiled model, with as many threads as there are cores."""
 
     def __init__(self, plan: LayerPlan) -> None:
-        self._blocking = plan.settings.blocking(plan.spec)
-        self._plan = ClusteringPlan(self._blocking, plan.settings, plan.parameters, centroids=plan.centroids)
+        blocking = plan.settings.blocking(plan.spec)
+        self._plan = ClusteringPlan(blocking, plan.settings, plan.parameters, centroids=plan.centroids)
 
     def ids_and_centroids(self, x: Floats) -> tuple[NDArray[np.int32], Floats]:
         """Returns ids `[B, V]` and centroids `[B, C, L]` of an input as the model has it."""
-        found = self._plan.clusters(lifted(x), os.cpu_count() or 1)
+        found = self._plan.clusters(lifted(x), processors())
         return found.ids, found.all_centroids()
-
-    def reused_rows(self, x: Floats, places: Places) -> list[Floats]:
-        """Returns, per group, rows `[n, K]` of the unfolded input with every vector replaced by its centroid."""
-        return reused_rows(*self.ids_and_centroids(x), self._blocking, places)

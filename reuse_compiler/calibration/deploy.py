@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reuse_compiler.calibration.activations import Activations, Start
 from reuse_compiler.calibration.clusters import Clusterer
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.layers import Workpiece
+from reuse_compiler.calibration.workers import SERIAL, Shared, Workers
 from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.fitting.reconstruct import (
     CHECKED_SHARE,
@@ -21,6 +21,7 @@ from reuse_compiler.fitting.reconstruct import (
 from reuse_compiler.fitting.vectors import Floats, Places, lifted, pixels_at, usable_rows
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
+from reuse_compiler.processors import processors
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import FAMILIES
@@ -48,11 +49,48 @@ def input_of(
     return Activations(apply_plan(work.prepared, plan, keep_order=True).model, [layer.input], feeds, COMPILED, start)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """A run of a layer: its input, the output pixels that are looked at, and what the original computes there."""
+
+    x: Shared
+    places: Places
+    target: Shared
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some runs of a layer, whose rows are added to those of the others."""
+
+    plan: LayerPlan
+    weights: Floats
+    biases: Floats
+    how: Reconstruct
+    products: float
+    runs: Sequence[Rows] = ()
+    held_back: bool | None = None
+
+    def begun(self) -> LayerFit:
+        """Returns a fit of the layer that has no rows yet."""
+        blocking = self.plan.settings.blocking(self.plan.spec)
+        return LayerFit(blocking, self.weights, self.biases, self.how, self.plan.centroids, self.products)
+
+
+def fit_rows(shard: Shard) -> LayerFit:
+    """Returns the rows of a shard, ready to be fitted to."""
+    fit, clusterer = shard.begun(), Clusterer(shard.plan)
+    for run in shard.runs:
+        fit.add(*clusterer.ids_and_centroids(run.x.array), run.places, run.target.array, shard.held_back)
+    return fit
+
+
 class Deployer:
     """Fits layers of one model to one set of runs. What the original layers compute is collected once."""
 
-    def __init__(self, work: Workpiece, feeds: Sequence[Feed], effort: Effort, seed: int) -> None:
-        self._work, self._feeds, self._effort, self._seed = work, feeds, effort, seed
+    def __init__(
+        self, work: Workpiece, feeds: Sequence[Feed], effort: Effort, seed: int, workers: Workers = SERIAL
+    ) -> None:
+        self._work, self._feeds, self._effort, self._seed, self._workers = work, feeds, effort, seed, workers
         self._targets: dict[str, list[Floats]] = {}
         self._fitted: dict[Hashable, tuple[LayerPlan, tuple[float, float] | None]] = {}
         """What was fitted, by the way of reconstruction and the settings of the layer and of those before it."""
@@ -148,15 +186,27 @@ class Deployer:
     def _reconstruct(
         self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct
     ) -> LayerReconstruction:
-        blocking, products = plan.settings.blocking(layer.spec), self._effort.products
-        fit = LayerFit(blocking, layer.weights, layer.biases, how, plan.centroids, products)
-        clusterer = Clusterer(plan)
-        for index, (x,) in enumerate(inputs):
-            # A single run is judged by some of its own rows.
-            held_back = None if len(inputs) == 1 else self._judges(index, inputs)
-            places, target = self._places(layer, index), self._targets[layer.name][index]
-            fit.add(*clusterer.ids_and_centroids(x), places, target, held_back)
+        empty = Shard(plan, layer.weights, layer.biases, how, self._effort.products)
+        fit = empty.begun()
+        for rows in self._workers.map(fit_rows, self._shards(layer, empty, inputs)):
+            fit.include(rows)
         return fit.solve()
+
+    def _shards(self, layer: ConvLayer, empty: Shard, inputs: Activations) -> Iterator[Shard]:
+        """Yields the runs dealt out to CHECKED_SHARE tasks, or one to each; the last task's are held back."""
+        runs, share = len(inputs), self._workers.share
+        judges = [self._judges(index, inputs) for index in range(runs)]
+        fitted = judges.index(True)
+        size = max(1, -(-fitted // (CHECKED_SHARE - 1)))
+        ends = {*range(size, fitted, size), fitted, runs}
+        rows = []
+        for index, (x,) in enumerate(inputs):
+            places, target = self._places(layer, index), self._targets[layer.name][index]
+            rows.append(Rows(share(x), places, share(target)))
+            if index + 1 in ends:
+                # A single run is judged by some of its own rows.
+                yield replace(empty, runs=rows, held_back=None if runs == 1 else judges[index])
+                rows = []
 
     def _error_of_tables(self, layer: ConvLayer, plan: LayerPlan, inputs: Activations) -> float:
         """Returns the error of the layer's result on the runs that judge, as the kernels compute it, integers and all.
@@ -165,7 +215,7 @@ class Deployer:
         """
         model = apply_plan(self._work.alone(layer, activated=False), {layer.name: plan}, keep_order=True).model
         label, difference = f"layer '{layer.name}'", Difference()
-        session = open_session(model, os.cpu_count() or 1, label, keeps_memory=False)
+        session = open_session(model, processors(), label, keeps_memory=False)
         for index, (x,) in enumerate(inputs):
             if not self._judges(index, inputs):
                 continue

@@ -32,6 +32,8 @@ class Effort:
     """Choices for the whole model that are measured end to end, at most."""
     tune_steps: int = 0
     """Steps of tuning that the chosen static layers get in the end."""
+    compares: bool = True
+    """Whether the last check is made with less reconstruction, too, to show what that gains."""
 
 
 def _hashes(budget: BudgetName) -> dict[str, tuple[int, ...]]:
@@ -39,7 +41,7 @@ def _hashes(budget: BudgetName) -> dict[str, tuple[int, ...]]:
 
 
 EFFORTS: Mapping[BudgetName, Effort] = {
-    "quick": Effort((8, 16, 32), _hashes("quick"), (6, 8, 10), 3, 4, 16_384, 5e10, 5),
+    "quick": Effort((8, 16, 32), _hashes("quick"), (6, 8, 10), 3, 4, 16_384, 5e10, 5, False),
     "default": Effort(
         (4, 6, 8, 16, 32, 64), _hashes("default"), (6, 8, 9, 10, 12), 5, 16, 32_768, DEFAULT_PRODUCTS, 12
     ),

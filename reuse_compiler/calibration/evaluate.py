@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 
 from reuse_compiler.calibration.activations import HELD_BYTES
 from reuse_compiler.calibration.metrics import Metric, Outputs
 from reuse_compiler.calibration.report import Flips, Score
 from reuse_compiler.calibration.samples import Sample, Samples
+from reuse_compiler.calibration.workers import SERIAL, Shared, Workers
+from reuse_compiler.processors import processors
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.verification.compare import Difference, largest_error
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session, runner
-from reuse_compiler.verification.timing import Turns
+from reuse_compiler.verification.timing import Turns, on_one_processor
 
 if TYPE_CHECKING:
     import onnxruntime
 
-TIMED_RUNS = 5
-"""Interleaved runs of each model, at least; the reported time is their median."""
+PART = 8
+"""Samples that a worker runs at a time."""
+TIMED_RUNS, REFUSED_RUNS = 5, 2
+"""Interleaved runs of each model, and where the outputs are too bad anyway; the reported time is their median."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Some samples, for a model that is serialized."""
+
+    model: Shared
+    names: list[str]
+    feeds: Sequence[Mapping[str, Shared]]
+
+
+def run_part(task: Runs) -> list[Outputs]:
+    """Runs the model on each of the samples."""
+    model = onnx.load_from_string(task.model.array.tobytes())
+    session = open_session(model, processors(), COMPILED)
+    feeds = ({name: shared.array for name, shared in feed.items()} for feed in task.feeds)
+    return [dict(zip(task.names, run_session(session, task.names, feed, COMPILED), strict=True)) for feed in feeds]
 
 
 class Evaluator:
@@ -41,8 +64,12 @@ class Evaluator:
         threads: int,
         progress: ProgressCallback = silent,
         what: str = "running the original model",
+        workers: Workers = SERIAL,
     ) -> None:
         self._model, self._samples, self._metric, self._threads = original, samples, metric, threads
+        self._workers = workers
+        self._feeds: list[dict[str, Shared]] = []
+        """The samples' inputs as workers take them, if there are any."""
         session = self._open(original, ORIGINAL)
         self._names = [output.name for output in session.get_outputs()]
         self._held: list[Outputs] = []
@@ -62,29 +89,30 @@ class Evaluator:
         progress: ProgressCallback = silent,
         what: str = "evaluating",
         is_hopeless: Callable[[Flips], bool] | None = None,
+        accepts: Callable[[float, Flips | None], bool] | None = None,
     ) -> Score:
         """Runs a model on all samples; raises VerificationError if it does not run.
 
-        With a metric that counts rows it ends as soon as `is_hopeless` says so of the rows so far.
+        With a metric that counts rows it ends as soon as `is_hopeless` says so of the rows so far. The time of a model
+        whose value nobody `accepts` is measured less exactly.
         """
-        compiled = self._open(model, COMPILED)
         accumulator, differences = self._metric.start(), {name: Difference() for name in self._names}
         stopped_after = None
-        for index, (sample, expected) in enumerate(self._originals()):
-            progress(what, index, len(self._samples))
-            actual = self._run(compiled, sample, COMPILED)
-            accumulator.add(expected, actual, sample.labels)
-            _add(differences, expected, actual)
-            flips = accumulator.flips()
-            if flips is not None and is_hopeless is not None and is_hopeless(flips):
-                stopped_after = index + 1
-                break
+        with closing(self._outputs(model)) as outputs:
+            for index, ((sample, expected), actual) in enumerate(zip(self._originals(), outputs, strict=False)):
+                progress(what, index, len(self._samples))
+                accumulator.add(expected, actual, sample.labels)
+                _add(differences, expected, actual)
+                flips = accumulator.flips()
+                if flips is not None and is_hopeless is not None and is_hopeless(flips):
+                    stopped_after = index + 1
+                    break
         progress(what, len(self._samples), len(self._samples))
-        del compiled
-        dense_ms, reuse_ms = self._time(model)
         flips, value = accumulator.flips(), accumulator.value()
         if stopped_after is not None and flips is not None:
             value = self.original - flips.drop  # of all rows, as far as these can tell
+        refused = accepts is not None and not accepts(value, flips)
+        dense_ms, reuse_ms = self._time(model, REFUSED_RUNS if refused else TIMED_RUNS)
         return Score(
             value=value,
             drop=self._metric.drop(self.original, value),
@@ -103,25 +131,41 @@ class Evaluator:
             _add(differences, expected, self._run(compiled, sample, COMPILED))
         return largest_error(differences)
 
-    def _time(self, model: onnx.ModelProto) -> tuple[float, float]:
+    def _outputs(self, model: onnx.ModelProto) -> Generator[Outputs]:
+        """Yields the model's outputs for each sample; a worker runs some samples at a time, and opens a session."""
+        if not self._workers.are_others:
+            session = self._open(model, COMPILED)
+            for sample in self._samples:
+                yield self._run(session, sample, COMPILED)
+            return
+        share = self._workers.share
+        if not self._feeds:
+            self._feeds = [{name: share(array) for name, array in sample.feed.items()} for sample in self._samples]
+        serialized = share(np.frombuffer(model.SerializeToString(), np.uint8))
+        parts = [Runs(serialized, self._names, self._feeds[at : at + PART]) for at in range(0, len(self._feeds), PART)]
+        for outputs in self._workers.map(run_part, parts, ahead=1):
+            yield from outputs
+
+    def _time(self, model: onnx.ModelProto, runs: int) -> tuple[float, float]:
         """Returns the median milliseconds of the original and the model, run in turn on the first samples."""
         original = open_session(self._model, self._threads, ORIGINAL)
         compiled = open_session(model, self._threads, COMPILED)
-        samples = list(islice(self._samples, TIMED_RUNS))
+        samples = list(islice(self._samples, runs))
         turns = Turns(
             {
                 ORIGINAL: runner(original, self._names, ORIGINAL),
                 COMPILED: runner(compiled, self._names, COMPILED),
             }
         )
-        turns.round(samples[0].feed)
-        turns.forget_times()
-        for sample in islice(cycle(samples), TIMED_RUNS):
-            turns.round(sample.feed)
+        with on_one_processor(self._threads):
+            turns.round(samples[0].feed)
+            turns.forget_times()
+            for sample in islice(cycle(samples), runs):
+                turns.round(sample.feed)
         return turns.median_ms(ORIGINAL), turns.median_ms(COMPILED)
 
     def _open(self, model: onnx.ModelProto, label: str, keeps_memory: bool = True) -> onnxruntime.InferenceSession:
-        return open_session(model, os.cpu_count() or 1, label, keeps_memory=keeps_memory)
+        return open_session(model, processors(), label, keeps_memory=keeps_memory)
 
     def _run(self, session: onnxruntime.InferenceSession, sample: Sample, label: str) -> Outputs:
         return dict(zip(self._names, run_session(session, self._names, sample.feed, label), strict=True))

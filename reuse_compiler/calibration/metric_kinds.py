@@ -104,16 +104,15 @@ class Top1(Metric):
         return right
 
 
-class _RightRows(Accumulator):
+class _Rows(Accumulator):
     """Counts the rows that a model gets right, beside the original."""
 
-    def __init__(self, right: Callable[[Outputs, Labels | None], NDArray[np.bool_]]) -> None:
-        self._right = right
+    def __init__(self) -> None:
         self._rows = self._kept = self._lost = self._gained = 0
 
-    def add(self, expected: Outputs, actual: Outputs, labels: Labels | None) -> None:
-        before, after = self._right(expected, labels), self._right(actual, labels)
-        self._rows += len(after)
+    def count(self, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> None:
+        """Adds rows: whether the original, and the model, get them right."""
+        self._rows += after.size
         self._kept += int(np.count_nonzero(before & after))
         self._lost += int(np.count_nonzero(before & ~after))
         self._gained += int(np.count_nonzero(~before & after))
@@ -125,6 +124,17 @@ class _RightRows(Accumulator):
         return Flips(rows=self._rows, lost=self._lost, gained=self._gained) if self._rows else None
 
 
+class _RightRows(_Rows):
+    """Judges rows by their labels."""
+
+    def __init__(self, right: Callable[[Outputs, Labels | None], NDArray[np.bool_]]) -> None:
+        super().__init__()
+        self._right = right
+
+    def add(self, expected: Outputs, actual: Outputs, labels: Labels | None) -> None:
+        self.count(self._right(expected, labels), self._right(actual, labels))
+
+
 class Agreement(Metric):
     """Share of the rows (pixels) whose largest output, along axis 1, is the same as the original's."""
 
@@ -134,11 +144,24 @@ class Agreement(Metric):
         self.name, self._output = "agreement", output
 
     def start(self) -> Accumulator:
-        return _Mean(self._measure)
+        return _SameRows(self._output)
 
-    def _measure(self, expected: Outputs, actual: Outputs, labels: Labels | None) -> tuple[float, float]:
-        wanted, found = expected[self._output].argmax(axis=1), _classes(actual[self._output])
-        return float(np.count_nonzero(wanted == found)), wanted.size
+
+class _SameRows(_Rows):
+    """Counts the rows whose class is the original's."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self._output, self._pixels = output, False
+
+    def add(self, expected: Outputs, actual: Outputs, labels: Labels | None) -> None:
+        same = expected[self._output].argmax(axis=1) == _classes(actual[self._output])
+        self._pixels |= same.size > len(same)
+        self.count(np.ones_like(same), same)
+
+    def flips(self) -> Flips | None:
+        """Returns nothing of pixels: those of an image flip together, so that few images tell little."""
+        return None if self._pixels else super().flips()
 
 
 class IoU(Metric):

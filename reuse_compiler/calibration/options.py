@@ -29,6 +29,8 @@ Strategy = Literal["search", "papers"]
 BudgetName = Literal["quick", "default", "extensive"]
 DropType = Literal["absolute", "relative"]
 
+Backend = Literal["loky", "dask"]
+
 DATA, BUDGET, SEARCH = Panel("Data", 1), Panel("Accuracy budget", 2), Panel("Search", 3)
 
 DEFAULT_MAX_DROP = 0.0005
@@ -104,5 +106,14 @@ class CalibrationOptions(BaseModel):
     provider: Annotated[ProviderName, SEARCH, Flag("Where everything runs that is measured.")] = "cpu"
     threads: Annotated[Threads, SEARCH] = 1
     seed: Annotated[Seed, SEARCH] = 0
+    workers: Annotated[
+        int, Field(ge=1), SEARCH, Flag("Processes that fit and compute errors; times are measured by one alone.")
+    ] = 1
+    backend: Annotated[
+        Backend, SEARCH, Flag("Where those processes are: on this machine (loky), or in a cluster (dask).")
+    ] = "loky"
+    scheduler: Annotated[
+        str | None, SEARCH, Flag("Address of the cluster's scheduler, as in tcp://10.0.0.1:8786.", metavar="ADDRESS")
+    ] = None
     shapes: Annotated[Shapes, DATA] = Field(default_factory=dict)
     custom_op_libraries: Annotated[CustomOpLibraries, DATA] = Field(default_factory=list)

@@ -36,6 +36,9 @@ INDEPENDENT = {
     "objective",
     "reconstruct",
     "compare_int8",
+    "workers",
+    "backend",
+    "scheduler",
 }
 """Options that no stored number depends on; what depends on the metric has it in its key."""
 

@@ -13,11 +13,12 @@ from reuse_compiler.calibration.candidates import candidates
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.layers import Workpiece
-from reuse_compiler.calibration.measure import LayerBench
+from reuse_compiler.calibration.measure import LayerBench, Tried
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CONFIG, Measurement
 from reuse_compiler.calibration.state import State
-from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
+from reuse_compiler.calibration.workers import SERIAL, Workers
+from reuse_compiler.fitting.hashes import HashFitter, VectorSample, VectorSampler
 from reuse_compiler.fitting.vectors import Floats
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
@@ -59,6 +60,7 @@ class Survey:
     effort: Effort
     state: State
     progress: ProgressCallback
+    workers: Workers = SERIAL
 
     def wanted(self) -> dict[str, list[LayerSettings]]:
         """Returns the candidates that the options ask for, by layer."""
@@ -68,47 +70,48 @@ class Survey:
         """Measures the settings that are wanted, by layer; layers without any are left out."""
         layers = [layer for layer in self.work.layers if wanted[layer.name]]
         found = {}
-        for index, (layer, fitter, x) in enumerate(self._inputs(layers, wanted)):
+        for index, (layer, sample, x) in enumerate(self._inputs(layers, wanted)):
             self.progress("measuring layers", index, len(layers))
-            found[layer.name] = self._layer(layer, fitter, x, wanted[layer.name])
+            found[layer.name] = self._layer(layer, sample, x, wanted[layer.name])
         self.progress("measuring layers", len(layers), len(layers))
         return found
 
-    def _layer(self, layer: ConvLayer, fitter: HashFitter, x: Floats, settings: list[LayerSettings]) -> LayerSurvey:
-        bench = LayerBench(self.work, layer, x, self.options.threads)
+    def _layer(self, layer: ConvLayer, sample: VectorSample, x: Floats, settings: list[LayerSettings]) -> LayerSurvey:
+        bench = LayerBench(self.work, layer, x, self.options.threads, self.workers)
 
         def measure() -> LayerSurvey:
-            measurements = bench.measure(settings, fitter, self.effort)
-            return LayerSurvey(measurements=measurements, sensitivity=self._sensitivity(layer, measurements, fitter))
+            tried = bench.try_out(settings, sample)
+            sensitivity = self._sensitivity(layer, tried)
+            return LayerSurvey(measurements=bench.measure(tried, self.effort.repeats), sensitivity=sensitivity)
 
         key = f"{layer.name} {[s.model_dump_json(by_alias=True) for s in settings]}"
         return self.state.remember("layers", key, LayerSurvey, measure)
 
-    def _sensitivity(self, layer: ConvLayer, measurements: list[Measurement], fitter: HashFitter) -> float:
+    def _sensitivity(self, layer: ConvLayer, tried: list[Tried]) -> float:
         """Reuses one layer alone and looks at the model's output."""
-        probe = min(measurements, key=lambda m: abs(m.output_error - PROBED_ERROR))
-        model = apply_plan(self.work.prepared, {layer.name: fitter.plan(probe.settings)}).model
+        probe = min(tried, key=lambda own: abs(own.error - PROBED_ERROR))
+        model = apply_plan(self.work.prepared, {layer.name: probe.plan}).model
         error = self.evaluator.output_error(model, SENSITIVITY_RUNS)
-        return float(error**2 / max(probe.output_error, SMALLEST_ERROR) ** 2)
+        return float(error**2 / max(probe.error, SMALLEST_ERROR) ** 2)
 
     def with_bounds(self, choice: dict[str, Measurement]) -> dict[str, Measurement]:
         """Returns the chosen measurements with the inference paper's bound beside the measured error."""
         wanted = {name: [measurement.settings] for name, measurement in choice.items()}
         layers = [layer for layer in self.work.layers if layer.name in choice]
         found = dict(choice)
-        for index, (layer, fitter, x) in enumerate(self._inputs(layers, wanted)):
+        for index, (layer, sample, x) in enumerate(self._inputs(layers, wanted)):
             self.progress("bounding errors", index, len(layers))
             bench = LayerBench(self.work, layer, x, self.options.threads)
-            (settings,) = wanted[layer.name]
-            bound = error_bound(layer, fitter.plan(settings), x, bench.dense_norm())
+            plan = HashFitter(sample, layer.weights).plan(choice[layer.name].settings)
+            bound = error_bound(layer, plan, x, bench.dense_norm())
             found[layer.name] = choice[layer.name].model_copy(update={"error_bound": bound})
         self.progress("bounding errors", len(layers), len(layers))
         return found
 
     def _inputs(
         self, layers: Sequence[ConvLayer], wanted: dict[str, list[LayerSettings]]
-    ) -> Iterator[tuple[ConvLayer, HashFitter, Floats]]:
-        """Yields each layer with a fitter for its settings and an input to measure it on, a few layers' at a time."""
+    ) -> Iterator[tuple[ConvLayer, VectorSample, Floats]]:
+        """Yields each layer with vectors to fit to and an input to measure it on, a few layers' at a time."""
         by_name = {layer.name: layer for layer in layers}
         sizes = {layer.name: self._held_bytes(layer) for layer in layers}
         for chunk in in_chunks([LayerTensor(layer.name, layer.input, sizes[layer.name]) for layer in layers]):
@@ -120,7 +123,7 @@ class Survey:
                     sampler.add(x)
             (measured,) = Activations(self.work.model, tensors, [self.other], ORIGINAL)
             for layer, sampler, x in zip(own, samplers, measured, strict=True):
-                yield layer, HashFitter(sampler.sample(), layer.weights, wanted[layer.name]), x
+                yield layer, sampler.sample(), x
 
     def _held_bytes(self, layer: ConvLayer) -> int:
         """Returns what a layer's input and vectors sampled from all runs take."""

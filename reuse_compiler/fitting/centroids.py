@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.fitting.vectors import Floats, cut
+from reuse_compiler.processors import processors
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
@@ -23,7 +22,7 @@ def static_centroids(vectors: Floats, spec: ConvSpec, settings: LayerSettings, p
     blocking = Blocking(loose, "channel", settings.sub_vector_length)
     own = settings.model_copy(update={"layout": blocking.layout, "scope": "batch"})
     plan = ClusteringPlan(blocking, own, parameters, keep_codes=True, pixel_major_input=True)
-    found = plan.clusters(vectors[None, None], os.cpu_count() or 1)
+    found = plan.clusters(vectors[None, None], processors())
     codes = np.stack([found.codes(block)[ids] for block, ids in enumerate(found.ids)])
     return means_by_code(cut(vectors, blocking), codes, settings.num_hashes)
 

@@ -68,33 +68,42 @@ class HashFitter:
 
     def __init__(self, sample: VectorSample, weights: Floats, wanted: Sequence[LayerSettings] = ()) -> None:
         self._sample, self._weights, self._wanted = sample, weights, wanted
-        self._fitted: dict[tuple[str, int, bool, int], HashParameters] = {}
+        self._fitted: dict[tuple[str, int, int, bool], HashParameters] = {}
+        self._centroids: dict[tuple[int, int], Floats] = {}
+        """Static ones by L and H, whatever type the table has."""
 
     def plan(self, settings: LayerSettings) -> LayerPlan:
         """Returns the settings' plan for the layer: with its parameters, and with centroids where scope is static."""
         spec, parameters = self._sample.spec, self.fit(settings)
-        centroids = None
-        if settings.scope == "static":
-            centroids = static_centroids(self._sample.vectors, spec, settings, parameters)
-        return LayerPlan(spec, settings, parameters, centroids=centroids)
+        if settings.scope != "static":
+            return LayerPlan(spec, settings, parameters)
+        key = settings.sub_vector_length, settings.num_hashes
+        if key not in self._centroids:
+            self._centroids[key] = static_centroids(self._sample.vectors, spec, settings, parameters)
+        return LayerPlan(spec, settings, parameters, centroids=self._centroids[key])
 
     def fit(self, settings: LayerSettings) -> HashParameters:
         """Returns the parameters that the settings' family needs, fitted to the sample."""
-        kind = _kind(settings)
-        if (*kind, settings.num_hashes) not in self._fitted:
-            hashes = sorted({settings.num_hashes, *(own.num_hashes for own in self._wanted if _kind(own) == kind)})
+        kind, tree = _kind(settings), _tree(settings)
+        if (*kind, *tree) not in self._fitted:
+            trees = sorted({tree, *(_tree(own) for own in self._wanted if _kind(own) == kind)})
+            hashes, all_codes = zip(*trees, strict=True)
             blocking = settings.blocking(self._sample.spec)
             sample = FitSample(
                 cut(self._sample.vectors, blocking),
                 block_weights(self._weights, blocking),
                 lambda: layer_generator(self._sample.seed, self._sample.layer),
-                all_codes=settings.scope == "static",
             )
-            for own, parameters in zip(hashes, FAMILIES[settings.family].fit(sample, hashes), strict=True):
-                self._fitted[*kind, own] = parameters
-        return self._fitted[*kind, settings.num_hashes]
+            for own, parameters in zip(trees, FAMILIES[settings.family].fit(sample, hashes, all_codes), strict=True):
+                self._fitted[*kind, *own] = parameters
+        return self._fitted[*kind, *tree]
 
 
-def _kind(settings: LayerSettings) -> tuple[str, int, bool]:
+def _kind(settings: LayerSettings) -> tuple[str, int]:
     """Returns what settings must agree in so that their parameters are fitted together."""
-    return settings.family, settings.sub_vector_length, settings.scope == "static"
+    return settings.family, settings.sub_vector_length
+
+
+def _tree(settings: LayerSettings) -> tuple[int, bool]:
+    """Returns what else tells parameters apart: H, and whether every code is to be given to some vectors."""
+    return settings.num_hashes, settings.scope == "static"

@@ -48,6 +48,11 @@ class CentroidFit:
             if len(own):
                 rows.add(ids, places[own], target[own])
 
+    def include(self, other: CentroidFit) -> None:
+        """Adds the rows of the other one, of which nothing may be asked any more."""
+        self._fit.include(other._fit)
+        self._check.include(other._check)
+
     def solve(self, weight: Floats, bias: Floats) -> tuple[Floats, float]:
         """Returns centroids for weights `[M, Ic/group, kh, kw]` and bias, and what they multiply the error by.
 
@@ -105,6 +110,11 @@ class _Rows:
         # Blocks are numbered one after the other, each with a further code for taps outside the image.
         self._parts.append(codes[usable] + np.arange(codes.shape[2], dtype=np.int32) * (self._codes + 1))
         self._targets.append(target[usable])
+
+    def include(self, other: _Rows) -> None:
+        """Adds the rows of the other one."""
+        self._parts += other._parts
+        self._targets += other._targets
 
     def _codes_at(self, ids: NDArray[np.int32], places: Places) -> NDArray[np.int32]:
         """Returns codes `[n, taps, B]` at output pixels; 2^H outside the image, more of vectors without a code."""

@@ -22,6 +22,8 @@ def lifted(tensor: Floats) -> Floats:
 
 def usable_rows(rows: Floats) -> NDArray[np.bool_]:
     """Returns which `rows [n, K]` can be fitted to: those without NaN, Inf or values beyond LARGEST."""
+    if rows.size and rows.min() > -LARGEST and rows.max() < LARGEST:  # mostly; NaN compares as false
+        return np.ones(len(rows), np.bool_)
     return np.asarray((np.abs(rows) < LARGEST).all(axis=1))
 
 

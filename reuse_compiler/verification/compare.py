@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 1 << 20
-"""Elements compared at a time, so that the float64 copies stay small."""
+CHUNK = 1 << 16
+"""Elements compared at a time, so that the float64 copies stay in the cache."""
 
 
 class Difference:
@@ -48,17 +48,22 @@ class Difference:
         return math.sqrt(self.squared_error / self._squared_norm) if self._squared_norm else math.inf
 
     def _add(self, expected: NDArray[np.float64], actual: NDArray[np.float64]) -> None:
-        defined = np.isfinite(expected)
-        kept = defined & np.isfinite(actual)
-        self.undefined += int(np.count_nonzero(~defined))
-        self.broken += int(np.count_nonzero(defined)) - int(np.count_nonzero(kept))
-        expected, error = expected[kept], actual[kept] - expected[kept]
+        self.elements += expected.size
+        with np.errstate(invalid="ignore", over="ignore"):
+            error = actual - expected
+            squares = float(error @ error), float(expected @ expected)
+        if not all(map(math.isfinite, squares)):  # an element is not finite, or huge
+            defined = np.isfinite(expected)
+            kept = defined & np.isfinite(actual)
+            self.undefined += int(np.count_nonzero(~defined))
+            self.broken += int(np.count_nonzero(defined)) - int(np.count_nonzero(kept))
+            expected, error = expected[kept], actual[kept] - expected[kept]
+            squares = float(error @ error), float(expected @ expected)
         if error.size:
-            self.max_abs_error = max(self.max_abs_error, float(np.abs(error).max()))
-        self.elements += defined.size
+            self.max_abs_error = max(self.max_abs_error, float(error.max()), -float(error.min()))
         self.differing += int(np.count_nonzero(error))
-        self.squared_error += float(error @ error)
-        self._squared_norm += float(expected @ expected)
+        self.squared_error += squares[0]
+        self._squared_norm += squares[1]
 
 
 def largest_error(differences: Mapping[str, Difference]) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from statistics import median, quantiles
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +18,22 @@ Samples = dict[str, list[float]]
 
 NOISE = 0.03
 """Share of a time by which the medians of equal runs may differ on a quiet machine."""
+
+
+@contextmanager
+def on_one_processor(threads: int) -> Iterator[None]:
+    """Keeps this thread on one processor where the system allows it, unless what is timed has more `threads`."""
+    if threads > 1 or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    with suppress(OSError):
+        os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.sched_setaffinity(0, before)
 
 
 def is_slower(samples: Samples, name: str, other: str) -> bool:
@@ -45,6 +63,12 @@ class Turns(Generic[Result]):
             self.samples[name].append(1e3 * (self._clock() - start))
         self._next = (self._next + 1) % len(names)
         return results
+
+    def leave_out(self, names: Iterable[str]) -> None:
+        """Calls these functions no more; their times are kept."""
+        for name in names:
+            del self._runs[name]
+        self._next = 0
 
     def forget_times(self) -> None:
         """Takes what has run so far for a warm-up."""

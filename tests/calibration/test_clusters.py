@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from reuse_compiler.calibration.clusters import Clusterer
 from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
-from reuse_compiler.fitting.vectors import lifted
+from reuse_compiler.fitting.vectors import lifted, reused_rows
 from reuse_compiler.reference.operators import cluster_vectors, hash_vectors
 from reuse_compiler.reference.vectors import neuron_vectors, unfold
 from reuse_compiler.reuse.activation import NO_ACTIVATION
@@ -48,7 +48,8 @@ def test_rows_are_those_of_the_reference(case: Case) -> None:
     )  # fmt: skip
     x, places = case.data()[0], np.arange(case.spec.rows)[::2]
     clusterer = Clusterer(LayerPlan(case.spec, own, case.parameters()))
-    for actual, expected in zip(clusterer.reused_rows(x, places), reused_input(case, x), strict=True):
+    rows = reused_rows(*clusterer.ids_and_centroids(x), own.blocking(case.spec), places)
+    for actual, expected in zip(rows, reused_input(case, x), strict=True):
         assert_close(actual, expected[places])
 
 
@@ -72,7 +73,7 @@ def test_layers_of_one_dimension(index: int, family: str) -> None:
     for block in range(blocking.num_blocks):
         for cluster in np.unique(ids[block]):
             assert_close(centroids[block, cluster], vectors[block, ids[block] == cluster].mean(axis=0))
-    rows = clusterer.reused_rows(x, np.arange(g.rows))
+    rows = reused_rows(ids, centroids, blocking, np.arange(g.rows))
     for group in range(g.group):
         same = np.array_equal(rows[group], unfold(lifted(x), g, group))
         assert same == (family == "exact")

@@ -68,11 +68,24 @@ class TestValues:
         metric = make_metric("agreement", [LOGITS], False)
         assert measure(metric, (logits(A, B), logits(A, C)), (logits(A), logits(A))) == 2 / 3
 
+    def test_agreement_counts_the_rows_that_are_lost(self) -> None:
+        accumulator = make_metric("agreement", [LOGITS], False).start()
+        accumulator.add(logits(A, B, C), logits(A, C, C), None)
+        accumulator.add(logits(A, B), logits(B, B), None)
+        flips = accumulator.flips()
+        assert flips is not None and (flips.rows, flips.lost, flips.gained) == (5, 2, 0)
+        assert accumulator.value() == 1 - flips.drop
+
     def test_agreement_of_pixels(self) -> None:
         metric = make_metric("agreement", [MAP], False)
         expected = maps([[[[1, 0, 1]], [[0, 1, 0]]]])
         actual = maps([[[[1, 1, 1]], [[0, 0, 2]]]])
         assert measure(metric, (expected, actual)) == pytest.approx(1 / 3)
+
+    def test_pixels_are_no_rows_that_flip_each_by_itself(self) -> None:
+        accumulator = make_metric("agreement", [MAP], False).start()
+        accumulator.add(maps([[[[1, 0, 1]], [[0, 1, 0]]]]), maps([[[[1, 1, 1]], [[0, 0, 2]]]]), None)
+        assert accumulator.flips() is None
 
     def test_a_row_with_nan_has_no_class(self) -> None:
         broken = logits([math.nan, 1, 0])

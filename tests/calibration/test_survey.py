@@ -1,6 +1,5 @@
 """Layers measured alone, and how sensitive the output is to each: against what the whole model does."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.layers import Workpiece
-from reuse_compiler.calibration.measure import LayerBench
+from reuse_compiler.calibration.measure import LayerBench, is_beaten
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import Survey
-from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
+from reuse_compiler.fitting.hashes import VectorSampler
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import silent
 from reuse_compiler.reuse.config import LayerSettings
@@ -170,8 +169,15 @@ def test_many_candidates_are_measured_in_turns(tmp_path: Path) -> None:
     sampler = VectorSampler(layer.name, layer.spec, "channel", 400, 1, 0)
     ((x,),) = Activations(survey.work.model, [layer.input], [survey.other], "the original model")
     sampler.add(x)
-    fitter = HashFitter(sampler.sample(), layer.weights, settings)
-    found = LayerBench(survey.work, layer, x, 1).measure(settings, fitter, dataclasses.replace(EFFORT, repeats=2))
+    bench = LayerBench(survey.work, layer, x, 1)
+    found = bench.measure(bench.try_out(settings, sampler.sample()), 2)
     assert [own.settings for own in found] == settings
     learned, sign = [own.r_c for own in found[:5]], [own.r_c for own in found[5:]]
     assert learned == sorted(learned) and sign == sorted(sign) and learned != sign
+
+
+def test_what_another_beats_is_timed_once() -> None:
+    rivals = [(0.0, 1.0), (0.1, 0.4), (0.2, 0.2)]
+    beaten = {(0.3, 1.6), (0.1, 0.61), (0.25, 0.31)}
+    near = {(0.0, 1.4), (0.1, 0.4), (0.09, 0.9), (0.15, 0.55), (0.2, 0.29)}
+    assert {point for point in beaten | near if is_beaten(point, [*rivals, point])} == beaten

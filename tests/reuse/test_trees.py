@@ -138,9 +138,11 @@ class TestRotation:
 
 def test_depths_do_not_change_each_other() -> None:
     vectors, weights = random_array(2, 300, 4), random_array(2, 4, 5)
-    together = fit_trees(vectors, weights, [4, 6, 8])
-    for depth, trees in zip([4, 6, 8], together, strict=True):
-        (alone,) = fit_trees(vectors, weights, [depth])
+    depths, full = [4, 4, 6, 8, 8], [False, True, True, False, True]
+    together = fit_trees(vectors, weights, depths, full)
+    assert str(together[0].thresholds) != str(together[1].thresholds)
+    for depth, all_leaves, trees in zip(depths, full, together, strict=True):
+        (alone,) = fit_trees(vectors, weights, [depth], [all_leaves])
         for (_, first), (_, second) in zip(trees.items(), alone.items(), strict=True):
             if first is not None and second is not None:
                 np.testing.assert_array_equal(first, second)

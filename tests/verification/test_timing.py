@@ -1,10 +1,11 @@
 """Runs take turns."""
 
+import os
 from itertools import count
 
 import pytest
 
-from reuse_compiler.verification.timing import Turns, interleave, is_slower
+from reuse_compiler.verification.timing import Turns, interleave, is_slower, on_one_processor
 
 
 def test_each_round_begins_with_another() -> None:
@@ -25,6 +26,27 @@ def test_a_round_gives_its_arguments_to_all_and_tells_what_they_return() -> None
     turns.forget_times()
     assert turns.round(4) == {"square": 16, "negative": -4}
     assert turns.samples == {"square": [1e3], "negative": [1e3]} and turns.median_ms("square") == 1e3
+
+
+def test_what_is_left_out_keeps_its_times() -> None:
+    called: list[str] = []
+    turns = Turns({name: (lambda name=name: called.append(name)) for name in "abc"})
+    turns.round()
+    turns.leave_out(["b"])
+    turns.round()
+    turns.round()
+    assert "".join(called) == "abcacca"
+    assert {name: len(times) for name, times in turns.samples.items()} == {"a": 3, "b": 1, "c": 3}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system cannot keep a thread on a processor")
+def test_a_thread_is_kept_on_one_processor_unless_it_has_others() -> None:
+    before = os.sched_getaffinity(0)
+    with on_one_processor(1):
+        assert len(os.sched_getaffinity(0)) == 1 and os.sched_getaffinity(0) <= before
+    assert os.sched_getaffinity(0) == before
+    with on_one_processor(2):
+        assert os.sched_getaffinity(0) == before
 
 
 @pytest.mark.parametrize(

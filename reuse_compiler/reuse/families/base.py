@@ -46,8 +46,6 @@ class FitSample:
     """`[B, L, T]`"""
     generator: Callable[[], np.random.Generator]
     """Makes the layer's own source of random numbers; it begins anew each time."""
-    all_codes: bool = False
-    """Whether every code is to be given to some vectors: a static table has a row for each, used or not."""
 
 
 def array_module(array: Array) -> ModuleType:
@@ -108,8 +106,12 @@ class HashFamily(ABC):
     ) -> HashParameters:
         """Draws parameters that need no samples; families that must be fitted raise ConfigError."""
 
-    def fit(self, sample: FitSample, num_hashes: Sequence[int]) -> list[HashParameters]:
-        """Returns the parameters for each value of H, fitted to a sample; this draws them."""
+    def fit(self, sample: FitSample, num_hashes: Sequence[int], all_codes: Sequence[bool] = ()) -> list[HashParameters]:
+        """Returns the parameters for each value of H, fitted to a sample; this draws them.
+
+        `all_codes` tells for which of them every code is to be given to some vectors (none, if it is left out): a
+        static table has a row for each, used or not.
+        """
         blocks, _, length = sample.vectors.shape
         return [self.random_parameters(sample.generator(), blocks, length, own) for own in num_hashes]
 

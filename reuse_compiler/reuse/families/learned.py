@@ -51,8 +51,8 @@ class Learned(HashFamily):
             "or use --family sign, which needs no samples"
         )
 
-    def fit(self, sample: FitSample, num_hashes: Sequence[int]) -> list[HashParameters]:
-        return fit_trees(sample.vectors, sample.weights, num_hashes, sample.all_codes)
+    def fit(self, sample: FitSample, num_hashes: Sequence[int], all_codes: Sequence[bool] = ()) -> list[HashParameters]:
+        return fit_trees(sample.vectors, sample.weights, num_hashes, all_codes)
 
     def operations_per_element(self, num_hashes: int, length: int) -> float:
         return num_hashes / length  # one comparison per hash and vector

@@ -31,7 +31,7 @@ class Sign(HashFamily):
         projections = rng.standard_normal((num_blocks, length, num_hashes)).astype(np.float32)
         return HashParameters(projections=projections, thresholds=np.zeros((num_blocks, num_hashes), np.float32))
 
-    def fit(self, sample: FitSample, num_hashes: Sequence[int]) -> list[HashParameters]:
+    def fit(self, sample: FitSample, num_hashes: Sequence[int], all_codes: Sequence[bool] = ()) -> list[HashParameters]:
         """Moves random hyperplanes to the mean projection."""
         return [self._moved(drawn, sample) for drawn in super().fit(sample, num_hashes)]
 

@@ -11,15 +11,15 @@ where few occur: with such trees the kernels compare bytes (custom_ops/cpu/hash/
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
+from itertools import repeat, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import LibraryError
+from reuse_compiler.processors import processors
 from reuse_compiler.reuse.families.base import HashParameters
 from reuse_compiler.runtime.library import load_library
 
@@ -37,19 +37,21 @@ def num_leaves(depth: int) -> int:
 
 
 def fit_trees(
-    vectors: Floats, weights: Floats, depths: Sequence[int], all_leaves: bool = False
+    vectors: Floats, weights: Floats, depths: Sequence[int], all_leaves: Sequence[bool] = ()
 ) -> list[HashParameters]:
     """Returns the trees of each depth for sampled vectors `[B, n, L]`, which `weights [B, L, T]` multiply.
 
-    They have `num_leaves`, or with `all_leaves` as many as their depth has room for.
+    They have `num_leaves`, or where `all_leaves` says so as many as their depth has room for. Trees that are asked for
+    together share what they have in common.
     """
-    shapes = [(depth, 2**depth if all_leaves else num_leaves(depth)) for depth in depths]
+    filled = zip_longest(depths, all_leaves, fillvalue=False)
+    shapes = [(depth, 2**depth if full else num_leaves(depth)) for depth, full in filled]
     rotations = None
     importance = np.square(weights).sum(axis=2)
     if 1 < vectors.shape[2] <= LONGEST_ROTATED:
         rotations = np.stack([rotation(*block) for block in zip(vectors, weights, strict=True)])
         vectors, importance = np.matmul(vectors, rotations), np.ones_like(importance)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(processors()) as threads:
         blocks = list(threads.map(_fit_block, vectors, importance, repeat(shapes)))
     return [
         HashParameters(

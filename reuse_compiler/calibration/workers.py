@@ -1,0 +1,198 @@
+"""Independent tasks of a calibration: done here, one after the other, or by processes of this machine or of a cluster.
+
+Joblib starts the processes or reaches the cluster. What tasks read lies in files that all of them map, and is not sent.
+Whoever does the tasks, the results are the same to the bit, on processors of the same kind.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.errors import ConfigError, LibraryError, OutputError
+from reuse_compiler.processors import use_processors
+from reuse_compiler.runtime import Provider, ProviderName, running_on, with_libraries
+
+logger = logging.getLogger(__name__)
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+AHEAD = 4
+"""Tasks for each worker that are handed out together."""
+ATTEMPTS = 3
+"""How often tasks are handed out whose workers die."""
+LINEAR_ALGEBRA_THREADS = 2
+"""Of a task, at most: OpenBLAS sums up alike with two threads and with more of them, but not with one."""
+PATIENCE = 60
+"""Seconds for the first workers of a cluster to come."""
+
+
+class Shared:
+    """An array that tasks read: a file where other processes do those, which goes with this object."""
+
+    def __init__(self, array: NDArray[Any], folder: Path | None = None) -> None:
+        self._array: NDArray[Any] | None = array
+        self._path: Path | None = None
+        if folder is None or array.dtype.hasobject:
+            return
+        self._path = folder / f"{uuid4().hex}.npy"
+        weakref.finalize(self, self._path.unlink, missing_ok=True)
+        try:
+            np.save(self._path, array)
+        except OSError as error:
+            raise OutputError(f"what the workers read cannot be kept in {folder}: {error.strerror or error}") from error
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """The array, which may not be written to."""
+        if self._array is None:
+            assert self._path is not None
+            self._array = np.asarray(np.load(self._path, mmap_mode="r"))
+        return self._array
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_array": None if self._path else self._array, "_path": self._path}
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What is as in the main process while a task is done, and what part of a machine is the task's."""
+
+    provider: ProviderName
+    libraries: Sequence[str]
+    linear_algebra_threads: int
+    processors: int
+
+    def do(self, function: Callable[[Task], Result], task: Task) -> Result:
+        """Does a task in another process."""
+        from threadpoolctl import threadpool_limits
+
+        with ExitStack() as stack:
+            stack.enter_context(threadpool_limits(self.linear_algebra_threads, "blas"))
+            stack.enter_context(use_processors(self.processors))
+            stack.enter_context(running_on(Provider(self.provider)))
+            stack.enter_context(with_libraries(self.libraries))
+            return function(task)
+
+
+class Workers:
+    """Does tasks. Without options, and with those that ask for one process only, it does them itself."""
+
+    def __init__(self, options: CalibrationOptions | None = None, folder: Path | None = None) -> None:
+        """What the workers of a cluster read is kept in `folder`, which all of them see under this name."""
+        self._folder: Path | None = None
+        self._count = 1
+        self._joblib: dict[str, Any] = {}
+        """What joblib is told of its backend; nothing: this process does the tasks."""
+        if options is None:
+            return
+        check_workers(options)
+        if options.backend == "loky" and options.workers == 1:
+            return
+        _check_extra(options)
+        own = 1
+        if options.backend == "dask":
+            client = _client_of(str(options.scheduler))
+            self._count = max(1, sum(client.ncores().values()))
+            self._joblib = {"backend": "dask", "client": client, "wait_for_workers_timeout": PATIENCE}
+        else:
+            self._count, own = options.workers, max(1, (os.cpu_count() or 1) // options.workers)
+            self._joblib = {"backend": "loky", "n_jobs": options.workers}
+        libraries = [str(Path(library).resolve()) for library in options.custom_op_libraries]
+        self._circumstances = Circumstances(options.provider, libraries, _linear_algebra_threads(), own)
+        self._folder = Path(tempfile.mkdtemp(prefix="reuse-tasks-", dir=folder if options.backend == "dask" else None))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+    @property
+    def are_others(self) -> bool:
+        """Whether other processes do the tasks."""
+        return bool(self._joblib)
+
+    def share(self, array: NDArray[Any]) -> Shared:
+        """Returns an array as tasks take it; it may not be changed any more."""
+        return Shared(array, self._folder)
+
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task], ahead: int = AHEAD) -> Iterator[Result]:
+        """Yields what a module's function returns for each task, in order.
+
+        Other processes are given `ahead` tasks each, and the next ones when the results of all those were asked for.
+        """
+        if not self.are_others:
+            yield from map(function, tasks)
+            return
+        waiting = iter(tasks)
+        while part := list(islice(waiting, ahead * self._count)):
+            yield from self._all(partial(self._circumstances.do, function), part)
+
+    def _all(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+        from joblib import Parallel, delayed, parallel_config
+
+        for _ in range(ATTEMPTS):  # Dask does on its own what a worker that died has left
+            try:
+                with parallel_config(**self._joblib):
+                    return list(Parallel(batch_size=1)(delayed(function)(task) for task in tasks))
+            except BrokenProcessPool:
+                logger.warning("a worker process has died: what it had to do is done again")
+        raise LibraryError(
+            f"worker processes have died {ATTEMPTS} times over the same tasks, perhaps as memory ran out: give fewer "
+            "--workers"
+        )
+
+
+SERIAL = Workers()
+"""This process alone."""
+
+
+def check_workers(options: CalibrationOptions) -> None:
+    """Raises ConfigError for a backend without its scheduler, and for what a cluster knows itself."""
+    if options.backend != "dask" and options.scheduler is not None:
+        raise ConfigError("--scheduler is the address of a cluster's scheduler: give --backend dask, too")
+    if options.backend == "dask" and options.scheduler is None:
+        raise ConfigError("--backend dask needs the scheduler's address, as in --scheduler tcp://10.0.0.1:8786")
+    if options.backend == "dask" and options.workers != 1:
+        raise ConfigError("--backend dask uses all workers that the cluster has: leave --workers out")
+
+
+def _check_extra(options: CalibrationOptions) -> None:
+    try:
+        for module in ("joblib", "threadpoolctl", *(("distributed",) if options.backend == "dask" else ())):
+            importlib.import_module(module)
+    except ImportError as error:
+        raise LibraryError(
+            f"more than one process needs {error.name}, which is missing: `pip install 'reuse-compiler[cluster]'`, or "
+            "leave out --workers and --backend"
+        ) from error
+
+
+def _client_of(scheduler: str) -> Any:
+    import distributed
+
+    try:
+        return distributed.Client(scheduler, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--scheduler {scheduler}: there is no Dask scheduler ({error})") from error
+
+
+def _linear_algebra_threads() -> int:
+    """Returns how many threads NumPy's sums are computed with in a task, so that they are as they are here."""
+    from threadpoolctl import threadpool_info
+
+    own = [int(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return min(LINEAR_ALGEBRA_THREADS, *own) if own else LINEAR_ALGEBRA_THREADS

@@ -30,10 +30,10 @@ class Effort:
     """Multiply-adds that the normal equations of a layer's weights may take: few columns get many rows."""
     trials: int
     """Choices for the whole model that are measured end to end, at most."""
-    tune_steps: int = 0
-    """Steps of tuning that the chosen static layers get in the end."""
     compares: bool = True
     """Whether the last check is made with less reconstruction, too, to show what that gains."""
+    tune_steps: int = 0
+    """Steps of tuning that the chosen static layers get in the end."""
 
 
 def _hashes(budget: BudgetName) -> dict[str, tuple[int, ...]]:
@@ -46,6 +46,6 @@ EFFORTS: Mapping[BudgetName, Effort] = {
         (4, 6, 8, 16, 32, 64), _hashes("default"), (6, 8, 9, 10, 12), 5, 16, 32_768, DEFAULT_PRODUCTS, 12
     ),
     "extensive": Effort(
-        (4, 6, 8, 12, 16, 32, 64), _hashes("extensive"), tuple(range(6, 13)), 9, 32, 65_536, 6e11, 32, 400
+        (4, 6, 8, 12, 16, 32, 64), _hashes("extensive"), tuple(range(6, 13)), 9, 32, 65_536, 6e11, 32, True, 400
     ),
 }

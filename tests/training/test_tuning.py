@@ -13,8 +13,10 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install r
 from torch import Tensor, nn  # noqa: E402
 
 from reuse_compiler.errors import ConfigError, DataError  # noqa: E402
+from reuse_compiler.progress import silent  # noqa: E402
 from reuse_compiler.reuse.config import make_settings  # noqa: E402
 from reuse_compiler.training import TuneOptions, convert, reconstruct_model, tune  # noqa: E402
+from reuse_compiler.training.tuning import _Tuner  # noqa: E402
 from tests.training.networks import small_network, smooth_images  # noqa: E402
 
 SETTINGS = {"3": make_settings(family="learned", layout="channel", L=8, H=5)}
@@ -75,6 +77,32 @@ def test_it_starts_from_reconstruction() -> None:
     assert seen["tuned"] == seen["reconstructed"] < 0.9 * seen["as_is"]
     assert report.kept == "reconstructed" and report.layer_errors.keys() == {"3"}
     assert report.loss_tuned == report.loss_reconstructed < 0.9 * report.loss_as_is
+
+
+def test_a_model_that_was_fitted_before_is_tuned_as_it_is() -> None:
+    """Nothing is fitted to its input, which would give it other trees, and no weights are."""
+    teacher, student, batches = converted(images=640)
+    before = copy.deepcopy(student)
+    report = tune(student, batches, teacher, TuneOptions(steps=0, begin_as_given=True))
+    assert report.loss_as_is == report.loss_reconstructed == report.loss_tuned and report.layer_errors == {}
+    assert error(student, before, batches[0]) == 0.0
+    report = tune(student, batches, teacher, TuneOptions(steps=60, relative_rate=3e-3, begin_as_given=True))
+    assert report.kept == "tuned" and report.loss_tuned < 0.97 * report.loss_as_is
+
+
+def test_rates_are_relative_to_the_size_of_a_parameter() -> None:
+    """Adam's first step is as long as the rate. A bias of zeros moves, too."""
+    teacher, student, batches = converted()
+    student[3].weight.data *= 100.0
+    student[3].bias = nn.Parameter(torch.zeros(24))
+    student.requires_grad_(False)[3].requires_grad_(True)
+    before = copy.deepcopy(student[3])
+    options = TuneOptions(steps=1, relative_rate=1e-3, begin_as_given=True)
+    _Tuner(student, teacher, options).run(batches[:1], batches[:1], silent)
+    size = float(before.weight.detach().square().mean().sqrt())
+    assert size > 1.0
+    assert float((student[3].weight - before.weight).detach().abs().max()) == pytest.approx(1e-3 * size, rel=1e-2)
+    assert float((student[3].bias - before.bias).detach().abs().max()) == pytest.approx(1e-3 * 1e-2, rel=1e-2)
 
 
 def test_the_teacher_and_labels_are_left_alone() -> None:

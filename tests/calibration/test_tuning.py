@@ -162,7 +162,7 @@ def test_a_calibration_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         EFFORTS.update(before)  # type: ignore[attr-defined]
     assert found.tuning is not None and f"in {STEPS} steps: loss " in found.tuning
     assert found.tuning.endswith("on the samples for selection: taken")
-    assert list(found.reconstruction) == ["none", "statistics", "weights", "tuned"]
+    assert list(found.reconstruction) == ["weights", "tuned"]
     assert found.check == found.reconstruction["tuned"]
     assert found.check.output_error < found.reconstruction["weights"].output_error
     assert "tuning" in found.ledger
@@ -187,4 +187,4 @@ def test_without_pytorch_it_says_what_would_have_been_tried(tmp_path: Path, monk
     assert done.returncode == 0, done.stderr
     assert "not tried: training needs PyTorch" in done.stdout and "'reuse-compiler[training]'" in done.stdout
     assert "centroids and weights of 2 layers (wide, deep) in 60 steps" in done.stdout
-    assert "['none', 'statistics', 'weights']" in done.stdout
+    assert "['weights']" in done.stdout

@@ -20,7 +20,7 @@ from reuse_compiler.training.onnx_module import OnnxModule
 from reuse_compiler.training.refit import array_of
 from reuse_compiler.training.tuning import TuneOptions, TuneReport, tune
 
-RATE = 3e-3
+RATE = 2e-3
 """Relative rate at the beginning. Weights move as far as at the absolute rate that suits the VGG for CIFAR-10,
 centroids, which are larger, further."""
 MOST_DIFFERENCE = 1e-3

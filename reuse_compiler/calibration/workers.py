@@ -1,6 +1,6 @@
 """Independent tasks of a calibration: done here, one after the other, or by processes of this machine or of a cluster.
 
-Joblib starts the processes or reaches the cluster. What tasks read lies in files that all of them map, and is not sent.
+Joblib starts the processes, Dask has the cluster. What tasks read lies in files that all of them map, and is not sent.
 Whoever does the tasks, the results are the same to the bit, on processors of the same kind.
 """
 
@@ -37,11 +37,15 @@ Result = TypeVar("Result")
 AHEAD = 4
 """Tasks for each worker that are handed out together."""
 ATTEMPTS = 3
-"""How often tasks are handed out whose workers die."""
+"""How often tasks are handed out on this machine whose workers die."""
 LINEAR_ALGEBRA_THREADS = 2
 """Of a task, at most: OpenBLAS sums up alike with two threads and with more of them, but not with one."""
+DEATHS = (
+    "worker processes have died over the same tasks again and again, perhaps as memory ran out: use fewer of them, or "
+    "machines with more memory"
+)
 PATIENCE = 60
-"""Seconds for the first workers of a cluster to come."""
+"""Seconds for the first worker of a cluster to come."""
 
 
 class Shared:
@@ -99,31 +103,35 @@ class Workers:
         """What the workers of a cluster read is kept in `folder`, which all of them see under this name."""
         self._folder: Path | None = None
         self._count = 1
-        self._joblib: dict[str, Any] = {}
-        """What joblib is told of its backend; nothing: this process does the tasks."""
+        self._do_all: Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]] | None = None
+        """Has tasks done by other processes; None: this one does them."""
         if options is None:
             return
         check_workers(options)
         if options.backend == "loky" and options.workers == 1:
             return
         _check_extra(options)
-        own = 1
         if options.backend == "dask":
             client = _client_of(str(options.scheduler))
-            self._count = max(1, sum(client.ncores().values()))
-            self._joblib = {"backend": "dask", "client": client, "wait_for_workers_timeout": PATIENCE}
+            weakref.finalize(self, client.close).atexit = False
+            self._count, own = max(1, sum(client.ncores().values())), 1
+            self._do_all = partial(_do_in_cluster, client)
         else:
             self._count, own = options.workers, max(1, (os.cpu_count() or 1) // options.workers)
-            self._joblib = {"backend": "loky", "n_jobs": options.workers}
+            self._do_all = partial(_do_here, options.workers)
         libraries = [str(Path(library).resolve()) for library in options.custom_op_libraries]
         self._circumstances = Circumstances(options.provider, libraries, _linear_algebra_threads(), own)
-        self._folder = Path(tempfile.mkdtemp(prefix="reuse-tasks-", dir=folder if options.backend == "dask" else None))
+        shared = folder.absolute() if folder is not None and options.backend == "dask" else None
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="reuse-tasks-", dir=shared))
+        except OSError as error:
+            raise OutputError(f"there is no place for what the workers read: {error}") from error
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     @property
     def are_others(self) -> bool:
         """Whether other processes do the tasks."""
-        return bool(self._joblib)
+        return self._do_all is not None
 
     def share(self, array: NDArray[Any]) -> Shared:
         """Returns an array as tasks take it; it may not be changed any more."""
@@ -134,26 +142,33 @@ class Workers:
 
         Other processes are given `ahead` tasks each, and the next ones when the results of all those were asked for.
         """
-        if not self.are_others:
+        if self._do_all is None:
             yield from map(function, tasks)
             return
         waiting = iter(tasks)
         while part := list(islice(waiting, ahead * self._count)):
-            yield from self._all(partial(self._circumstances.do, function), part)
+            yield from self._do_all(partial(self._circumstances.do, function), part)
 
-    def _all(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-        from joblib import Parallel, delayed, parallel_config
 
-        for _ in range(ATTEMPTS):  # Dask does on its own what a worker that died has left
-            try:
-                with parallel_config(**self._joblib):
-                    return list(Parallel(batch_size=1)(delayed(function)(task) for task in tasks))
-            except BrokenProcessPool:
-                logger.warning("a worker process has died: what it had to do is done again")
-        raise LibraryError(
-            f"worker processes have died {ATTEMPTS} times over the same tasks, perhaps as memory ran out: give fewer "
-            "--workers"
-        )
+def _do_here(processes: int, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+    from joblib import Parallel, delayed
+
+    for _ in range(ATTEMPTS):
+        try:
+            return list(Parallel(processes, "loky", batch_size=1)(delayed(function)(task) for task in tasks))
+        except BrokenProcessPool:
+            logger.warning("a worker process has died: what it had to do is done again")
+    raise LibraryError(DEATHS)
+
+
+def _do_in_cluster(client: Any, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+    """Dask does again what a dead worker has left, by its own rules, after which joblib would wait for ever."""
+    from distributed import KilledWorker
+
+    try:
+        return list(client.gather(client.map(function, tasks, pure=False)))
+    except KilledWorker as error:
+        raise LibraryError(DEATHS) from error
 
 
 SERIAL = Workers()
@@ -185,9 +200,15 @@ def _client_of(scheduler: str) -> Any:
     import distributed
 
     try:
-        return distributed.Client(scheduler, set_as_default=False)
+        client = distributed.Client(scheduler, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--scheduler {scheduler}: there is no Dask scheduler ({error})") from error
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except TimeoutError as error:
+        client.close()
+        raise ConfigError(f"--scheduler {scheduler}: the cluster has had no workers for {PATIENCE} seconds") from error
+    return client
 
 
 def _linear_algebra_threads() -> int:

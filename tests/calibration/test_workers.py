@@ -15,6 +15,7 @@ import onnx
 import pytest
 from distributed import LocalCluster
 
+from reuse_compiler.calibration import workers as workers_module
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.calibration.workers import SERIAL, Shared, Workers
@@ -89,17 +90,7 @@ def test_the_tasks_of_a_worker_that_dies_are_done_again(others: dict[str, Any], 
     found = list(workers.map(doubled_unless_dead, tasks))
     assert (tmp_path / "died").exists()
     assert [number for number, _ in found] == [2 * number for number in range(20)]
-    assert {process for _, process in found} - {os.getpid()}  # with a single thread left, joblib does without Dask
-
-
-def dead(task: int) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_tasks_that_kill_every_worker_end_in_a_sentence() -> None:
-    with pytest.raises(LibraryError, match="give fewer --workers"):
-        list(Workers(CalibrationOptions(workers=2)).map(dead, [1]))
+    assert os.getpid() not in {process for _, process in found}
 
 
 def last_of(task: Shared) -> Any:
@@ -142,6 +133,15 @@ def test_wishes_that_make_no_sense(options: dict[str, Any], words: str) -> None:
         Workers(CalibrationOptions(**options))
 
 
+def test_a_cluster_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "PATIENCE", 0.1)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(ConfigError, match="has had no workers"),
+    ):
+        Workers(CalibrationOptions(backend="dask", scheduler=cluster.scheduler_address))
+
+
 @pytest.mark.parametrize(("options", "missing"), [({"workers": 2}, "joblib"), ({"backend": "dask"}, "distributed")])
 def test_without_the_extra_it_is_named(options: dict[str, Any], missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
@@ -154,3 +154,15 @@ def test_a_share_of_the_processors_ends_where_it_began() -> None:
     with use_processors(3):
         assert processors() == 3
     assert processors() == os.cpu_count()
+
+
+def dead(parent: int) -> None:
+    assert os.getpid() != parent
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@BOTH  # at the end, as it leaves a cluster without workers for a while
+def test_tasks_that_kill_every_worker_end_in_a_sentence(others: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match="died over the same tasks again and again"):
+        list(Workers(CalibrationOptions(**others), tmp_path).map(dead, [os.getpid()]))

@@ -36,6 +36,9 @@ INPUTS = {
     "CentroidGemm": ["centroids", "counts", "W", "dense_weights"],
     "Gather": ["table", "ids", "X", "bias", "dense_bias"],
     "ReuseConv": ["X", "W", "bias", *HASH_PARAMETERS, "dense_weights", "dense_bias", "centroids"],
+    "QLinearReuseConv": [
+        *("x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point", "y_scale", "y_zero_point", "B")
+    ],
     "MaxPool": ["X"],
     "AveragePool": ["X"],
     "Redundancy": ["X"],

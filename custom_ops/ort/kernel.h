@@ -16,7 +16,17 @@
 
 namespace reuse::ort {
 
-enum class OperatorName { kHash, kCluster, kCentroidGemm, kGather, kReuseConv, kMaxPool, kAveragePool, kRedundancy };
+enum class OperatorName {
+  kHash,
+  kCluster,
+  kCentroidGemm,
+  kGather,
+  kReuseConv,
+  kMaxPool,
+  kAveragePool,
+  kRedundancy,
+  kQLinearReuseConv
+};
 
 // Calls `body`; what it finds wrong with the node's attributes or tensors is told with the operator and the node.
 template <typename Body>

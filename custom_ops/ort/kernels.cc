@@ -235,9 +235,9 @@ class QuantisedInputs {
     const Scope scope = parse_scope(attributes.text("scope").value_or("batch"));
     const TensorView w = constant(3, "w"), x_zero_point = constant(2, "x_zero_point");
     const TensorView y_zero_point = constant(7, "y_zero_point"), bias = constant(8, "B");
-    check_weights(w, conv, std::nullopt);
+    check_weights(w, conv, std::nullopt, "w");
     const int64_t out_channels = w.shape[0];
-    const auto* biases = static_cast<const int32_t*>(bias_data(bias, out_channels));
+    const auto* biases = static_cast<const int32_t*>(bias_data(bias, out_channels, "B"));
     return QuantisedPlan(
         memory, conv, scope,
         {in_channels_of(w, conv), out_channels, x_zero_point.type == kInt8, y_zero_point.type == kInt8,

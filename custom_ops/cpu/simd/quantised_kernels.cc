@@ -61,7 +61,7 @@ REUSE_INLINE Bytes load_bytes(const uint8_t* from) {
 REUSE_INLINE void store_quarters(uint8_t* to, int64_t step, Bytes value) {
 #if defined(__AVX512F__)
   const __m512i all = reinterpret_cast<__m512i>(value);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(all));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_maskz_extracti32x4_epi32(0xF, all, 0));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to + step), _mm512_maskz_extracti32x4_epi32(0xF, all, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 2 * step), _mm512_maskz_extracti32x4_epi32(0xF, all, 2));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 3 * step), _mm512_maskz_extracti32x4_epi32(0xF, all, 3));

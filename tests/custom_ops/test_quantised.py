@@ -90,7 +90,7 @@ def test_statistics_have_the_distinct_vectors() -> None:
 
 def test_shape_and_type_are_inferred() -> None:
     for types in (("uint8", "int8", "int8"), ("int8", "int8", "uint8")):
-        output = make_session(replace(CASE, types=types).model(dynamic=False)).get_outputs()[0]  # type: ignore[arg-type]
+        output = make_session(replace(CASE, types=types).model(dynamic=False)).get_outputs()[0]
         assert output.shape == [2, 20, 7, 9] and output.type == f"tensor({types[2]})"
 
 

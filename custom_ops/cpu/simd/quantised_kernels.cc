@@ -75,6 +75,25 @@ REUSE_INLINE void store_quarters(uint8_t* to, int64_t step, Bytes value) {
 #endif
 }
 
+// A register of quarters that are `step` bytes apart.
+REUSE_INLINE Bytes load_quarters(const uint8_t* from, int64_t step) {
+#if defined(__AVX512F__)
+  const auto quarter = [&](int64_t q) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + q * step)); };
+  // Each goes from memory to its place; one load of all four would wait until they are out of the store buffer.
+  __m512i all = _mm512_maskz_broadcast_i32x4(0xFFFF, quarter(0));
+  all = _mm512_mask_broadcast_i32x4(all, 0x00F0, quarter(1));
+  all = _mm512_mask_broadcast_i32x4(all, 0x0F00, quarter(2));
+  return reinterpret_cast<Bytes>(_mm512_mask_broadcast_i32x4(all, 0xF000, quarter(3)));
+#elif defined(__AVX2__)
+  const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + step));
+  return reinterpret_cast<Bytes>(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
+#else
+  static_cast<void>(step);
+  return load_bytes(from);
+#endif
+}
+
 constexpr uint64_t kFoldStart = 0x9E3779B97F4A7C15, kFoldFactor = 0xBF58476D1CE4E5B9;
 
 }  // namespace
@@ -203,62 +222,6 @@ void subtract_zero_points(const uint8_t* rows, int64_t row_bytes, int64_t count,
 
 namespace {
 
-// The taps [begin, end) of an axis that read inside.
-struct Inside {
-  int64_t begin, end;
-};
-REUSE_INLINE Inside taps_inside(int64_t first, int64_t dilation, int64_t size, int64_t taps) {
-  Inside range{0, taps};
-  while (range.begin < range.end && first + range.begin * dilation < 0) ++range.begin;
-  while (range.end > range.begin && first + (range.end - 1) * dilation >= size) --range.end;
-  return range;
-}
-
-typedef Vector<uint32_t> IntSums;
-
-template <int64_t kVectors>
-REUSE_INLINE void add_pixels(const Tables& tables, const TapRow& row, const int32_t* start, int32_t* sums) {
-  const Inside vertical = taps_inside(row.top, row.dilation_h, row.in_h, row.kernel_h);
-  constexpr int64_t kChannels = kVectors * kLanes;
-  for (int64_t x = 0; x < row.columns; ++x) {
-    int32_t* const target = sums + x * kChannels;
-    const int32_t* const from = start == nullptr ? target : start;
-    IntSums own[kVectors];
-    for (int64_t v = 0; v < kVectors; ++v) own[v] = load_bits<uint32_t>(from + v * kLanes);
-    const int64_t left = row.left + x * row.stride_w;
-    const Inside across = taps_inside(left, row.dilation_w, row.in_w, row.kernel_w);
-    for (int64_t b = 0; b < tables.num_blocks; ++b) {
-      const int32_t* const rows = static_cast<const int32_t*>(tables.blocks[b].rows);
-      for (int64_t h = vertical.begin; h < vertical.end; ++h) {
-        const int32_t* ids = tables.blocks[b].ids + row.first_id + (row.top + h * row.dilation_h) * row.in_w + left;
-        const int32_t* taps = rows + h * row.kernel_w * tables.tap_stride;
-        for (int64_t w = across.begin; w < across.end; ++w) {
-          const int32_t* entry = taps + w * tables.tap_stride + ids[w * row.dilation_w] * tables.row_stride;
-          for (int64_t v = 0; v < kVectors; ++v) own[v] += load_bits<uint32_t>(entry + v * kLanes);
-        }
-      }
-    }
-    for (int64_t v = 0; v < kVectors; ++v) store_bits(target + v * kLanes, own[v]);
-  }
-}
-
-}  // namespace
-
-void add_int_taps(const Tables& tables, const TapRow& row, const int32_t* start, int32_t* sums) {
-  switch (tables.channels / kLanes) {
-    case 1:
-      return add_pixels<1>(tables, row, start, sums);
-    case 2:
-      return add_pixels<2>(tables, row, start, sums);
-    case 3:
-      return add_pixels<3>(tables, row, start, sums);
-    default:
-      return add_pixels<4>(tables, row, start, sums);
-  }
-}
-
-namespace {
-
 // 16 sums as bytes. The limits are such that bytes hold the result.
 REUSE_INLINE void requantise(const int32_t* sums, const Lanes& scale, const Requantisation& how, uint8_t* out) {
 #if defined(__AVX512F__)
@@ -294,13 +257,7 @@ void write_bytes(const int32_t* sums, int64_t stride, int64_t pixels, int64_t ch
     for (int64_t first = 0; first < pixels; first += kPartBytes) {
       // Register i has, in quarter q, pixel 16 q + i.
       Bytes part[kQuarter];
-      for (int64_t i = 0; i < kQuarter; ++i) {
-        uint8_t quarters[kPartBytes];
-        for (int64_t q = 0; q < kQuarters; ++q) {
-          memcpy(quarters + q * kQuarter, rows + (first + q * kQuarter + i) * kLanes, kQuarter);
-        }
-        part[i] = load_bytes(quarters);
-      }
+      for (int64_t i = 0; i < kQuarter; ++i) part[i] = load_quarters(rows + (first + i) * kLanes, kQuarter * kLanes);
       transpose_quarters(part);
       const int64_t some = pixels - first < kPartBytes ? pixels - first : kPartBytes;
       for (int64_t i = 0; i < count; ++i) {

@@ -19,7 +19,8 @@
 namespace reuse::bench {
 namespace {
 
-constexpr int64_t kLength = 64, kHashes = 8, kClusters = 256, kTaps = 9, kChannels = 64, kWidth = 56;
+constexpr int64_t kLength = 64, kHashes = 8, kClusters = 256, kTaps = 9, kChannels = 64, kWidth = 56,
+                  kWidthOfTaps = kTaps * kChannels;
 constexpr int kSamples = 15;
 constexpr double kSampleSeconds = 0.01;
 
@@ -257,6 +258,38 @@ void gathering(Report& report) {
   });
 }
 
+// What a quantised layer does with bytes.
+void quantised(Report& report) {
+  const simd::Kernels& k = simd::kernels();
+  constexpr int64_t kPixels = simd::kPackedPixels;
+  const auto planes = random_values<uint8_t>(kLength * kPixels, 0, 255);
+  std::vector<uint8_t> rows(kClusters * kLength), y(kChannels * kPixels);
+  std::vector<int64_t> codes(kPixels);
+  const double elements = static_cast<double>(kLength * kPixels);
+  report.add("pack_bytes", elements, elements, "byte; bytes",
+             [&] { k.pack_bytes({planes.data(), kPixels, kLength, 0}, rows.data(), kLength, codes.data()); });
+  const auto weights = random_values<int8_t>(kLength * kWidthOfTaps, -127, 127);
+  const std::vector<int32_t> start(kWidthOfTaps);
+  std::vector<int32_t> table(kClusters * kWidthOfTaps), sums(kWidth * kChannels);
+  const double products = static_cast<double>(kClusters * kLength * kWidthOfTaps);
+  report.add("multiply_bytes", products, products, "multiply-add, 256x64x576; multiply-adds", [&] {
+    simd::multiply_bytes()({rows.data(), kClusters, kLength, weights.data(), kLength * simd::kLanes,
+                            kWidthOfTaps / simd::kLanes, start.data(), simd::kLanes},
+                           table.data(), kWidthOfTaps);
+  });
+  const auto ids = random_values<int32_t>(kWidth * kWidth, 0, static_cast<int32_t>(kClusters));
+  const simd::TapRow row{0, kWidth, kWidth, 3, 3, 1, 1, 1, kWidth / 2, -1, kWidth};
+  const simd::BlockTable block{ids.data(), table.data()};
+  const double adds = static_cast<double>(kWidth * kTaps * kChannels);
+  report.add("add_int_taps", adds, 4.0 * adds, "add, random ids; bytes",
+             [&] { k.add_int_taps({&block, 1, kWidthOfTaps, kChannels, kChannels}, row, start.data(), sums.data()); });
+  const std::vector<float> scales(kChannels, 1e-3f);
+  const double outputs = static_cast<double>(kWidth * kChannels);
+  report.add("write_bytes", outputs, outputs, "element; bytes", [&] {
+    k.write_bytes(sums.data(), kChannels, kWidth, kChannels, {scales.data(), 0.0f, 255.0f, 0}, y.data(), kPixels);
+  });
+}
+
 // The conversion of layout at a layer's input: NCHW to tiles of pixel vectors.
 void loading(Report& report) {
   ConvAttributes attributes;
@@ -290,6 +323,7 @@ int main(int argc, char** argv) {
   reuse::bench::windows(report);
   reuse::bench::tables(report);
   reuse::bench::gathering(report);
+  reuse::bench::quantised(report);
   reuse::bench::loading(report);
   return 0;
 }

@@ -44,6 +44,7 @@ TensorView view_of(const Value* value) {
   call(kGetDimensionsCount, static_cast<const TypeAndShape*>(shape.info), &rank);
   view.shape.resize(rank);
   call(kGetDimensions, static_cast<const TypeAndShape*>(shape.info), view.shape.data(), rank);
+  call(kGetTensorElementType, static_cast<const TypeAndShape*>(shape.info), &view.type);
   // The runtime has no reader for const values of this version; the data is not written through this pointer.
   call(kGetTensorMutableData, const_cast<Value*>(value), &view.data);
   return view;

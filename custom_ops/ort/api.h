@@ -32,6 +32,7 @@ Status* guarded(const Body& body) noexcept;
 struct TensorView {
   void* data = nullptr;
   std::vector<int64_t> shape;
+  ElementType type = kUndefined;
 
   bool present() const { return data != nullptr || !shape.empty(); }
   int64_t size() const;

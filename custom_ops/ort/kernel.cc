@@ -103,9 +103,9 @@ HashParameters read_hash_parameters(KernelContext* context, size_t first, const 
   return inputs.parameters;
 }
 
-const void* bias_data(const TensorView& bias, int64_t out_channels) {
+const void* bias_data(const TensorView& bias, int64_t out_channels, const char* name) {
   if (!has_elements(bias)) return nullptr;
-  require_shape(bias, {out_channels}, "bias");
+  require_shape(bias, {out_channels}, name);
   return bias.data;
 }
 
@@ -124,12 +124,13 @@ int64_t out_channels_of(const TensorView& table, const ConvAttributes& conv) {
   return checked::product({table.shape[2] / taps, conv.group}, "the number of output channels");
 }
 
-void check_weights(const TensorView& w, const ConvAttributes& conv, std::optional<int64_t> in_channels) {
-  require_rank(w, 4, "W");
+void check_weights(const TensorView& w, const ConvAttributes& conv, std::optional<int64_t> in_channels,
+                   const char* name) {
+  require_rank(w, 4, name);
   const bool fits = w.shape[2] == conv.kernel_h && w.shape[3] == conv.kernel_w &&
                     (!in_channels || in_channels_of(w, conv) == *in_channels);
   if (fits) return;
-  throw std::invalid_argument("W has shape " + to_string(w.shape) +
+  throw std::invalid_argument(std::string(name) + " has shape " + to_string(w.shape) +
                               ", which does not fit kernel_shape and the input's " +
                               (in_channels ? std::to_string(*in_channels) : "unknown") + " channels");
 }

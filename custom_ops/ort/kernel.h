@@ -16,7 +16,17 @@
 
 namespace reuse::ort {
 
-enum class OperatorName { kHash, kCluster, kCentroidGemm, kGather, kReuseConv, kMaxPool, kAveragePool, kRedundancy };
+enum class OperatorName {
+  kHash,
+  kCluster,
+  kCentroidGemm,
+  kGather,
+  kReuseConv,
+  kMaxPool,
+  kAveragePool,
+  kRedundancy,
+  kQLinearReuseConv
+};
 
 // Calls `body`; what it finds wrong with the node's attributes or tensors is told with the operator and the node.
 template <typename Body>
@@ -122,13 +132,14 @@ HashParameters read_hash_parameters(KernelContext* context, size_t first, const 
 void require_shape(const TensorView& tensor, const std::vector<int64_t>& shape, const char* name);
 
 // The bias's elements, null if it is absent. Throws std::invalid_argument unless it is [M].
-const void* bias_data(const TensorView& bias, int64_t out_channels);
+const void* bias_data(const TensorView& bias, int64_t out_channels, const char* name = "bias");
 
 // Input channels of weights that are of rank 4.
 int64_t in_channels_of(const TensorView& w, const ConvAttributes& conv);
 
 // Throws std::invalid_argument unless the weights fit the attributes and, if it is known, the input.
-void check_weights(const TensorView& w, const ConvAttributes& conv, std::optional<int64_t> in_channels);
+void check_weights(const TensorView& w, const ConvAttributes& conv, std::optional<int64_t> in_channels,
+                   const char* name = "W");
 
 // Output channels of a Gather's table, which is of rank 3.
 int64_t out_channels_of(const TensorView& table, const ConvAttributes& conv);

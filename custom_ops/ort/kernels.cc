@@ -7,6 +7,7 @@
 #include "attributes.h"
 #include "reuse/checked.h"
 #include "reuse/plan.h"
+#include "reuse/quantised.h"
 
 namespace reuse::ort {
 namespace {
@@ -223,6 +224,83 @@ class ReuseConvKernel final : public Kernel {
   std::shared_ptr<ReuseState> state_;
 };
 
+// The constant inputs of a QLinearReuseConv.
+class QuantisedInputs {
+ public:
+  explicit QuantisedInputs(const KernelInfo* info) : info_(info) {}
+
+  QuantisedPlan plan(Allocator& memory) const {
+    const KernelAttributes attributes(info_);
+    const ConvAttributes conv = read_conv_attributes(attributes);
+    const Scope scope = parse_scope(attributes.text("scope").value_or("batch"));
+    const TensorView w = constant(3, "w"), x_zero_point = constant(2, "x_zero_point");
+    const TensorView y_zero_point = constant(7, "y_zero_point"), bias = constant(8, "B");
+    check_weights(w, conv, std::nullopt, "w");
+    const int64_t out_channels = w.shape[0];
+    const auto* biases = static_cast<const int32_t*>(bias_data(bias, out_channels, "B"));
+    return QuantisedPlan(
+        memory, conv, scope,
+        {in_channels_of(w, conv), out_channels, x_zero_point.type == kInt8, y_zero_point.type == kInt8,
+         ByteTensor{w.data, w.type == kInt8}, reals(constant(1, "x_scale"), "x_scale", 1)[0],
+         reals(constant(6, "y_scale"), "y_scale", 1)[0], bytes(x_zero_point, "x_zero_point", 1)[0],
+         bytes(y_zero_point, "y_zero_point", 1)[0], reals(constant(4, "w_scale"), "w_scale", out_channels),
+         bytes(constant(5, "w_zero_point"), "w_zero_point", out_channels), biases});
+  }
+
+ private:
+  TensorView constant(size_t index, const char* name) const {
+    const std::optional<TensorView> tensor = fixed_input(info_, index);
+    checked::require(tensor.has_value(), std::string(name) + " is not constant; all inputs but x must be");
+    return *tensor;
+  }
+
+  // Whether the tensor is a scalar, [1] or [channels].
+  static void require_one_or(const TensorView& tensor, const char* name, int64_t channels) {
+    const std::vector<int64_t>& s = tensor.shape;
+    const bool fits = s.empty() || (s.size() == 1 && (s[0] == 1 || s[0] == channels));
+    checked::require(fits, std::string(name) + " has shape " + to_string(s) + ", must be a scalar or have 1 element" +
+                               (channels == 1 ? "" : " or " + std::to_string(channels)));
+  }
+
+  static std::vector<float> reals(const TensorView& tensor, const char* name, int64_t channels) {
+    require_one_or(tensor, name, channels);
+    return {tensor.as<float>(), tensor.as<float>() + tensor.size()};
+  }
+
+  static std::vector<int32_t> bytes(const TensorView& tensor, const char* name, int64_t channels) {
+    require_one_or(tensor, name, channels);
+    if (tensor.type == kInt8) return {tensor.as<int8_t>(), tensor.as<int8_t>() + tensor.size()};
+    return {tensor.as<uint8_t>(), tensor.as<uint8_t>() + tensor.size()};
+  }
+
+  const KernelInfo* info_;
+};
+
+class QLinearReuseConvKernel final : public Kernel {
+ public:
+  QLinearReuseConvKernel(const KernelInfo* info, std::string session)
+      : Kernel(info, "QLinearReuseConv", std::move(session)),
+        memory_(allocator()),
+        plan_(QuantisedInputs(info).plan(memory_)) {}
+
+ private:
+  void run(KernelContext* tensors, Workspace& workspace) const override {
+    const TensorView x = input(tensors, 0);
+    require_rank(x, 4, "x");
+    const ImageShape shape = image_shape(x, DataOrder::kNchw);
+    if (shape.channels != plan_.in_channels()) {
+      throw std::invalid_argument("x has " + std::to_string(shape.channels) + " channels, which does not fit the " +
+                                  std::to_string(plan_.in_channels()) + " of w and group");
+    }
+    const Blocking blocking = plan_.blocking(shape.batch, shape.height, shape.width);
+    auto* y = output<uint8_t>(tensors, 0, output_shape(blocking.geometry));
+    qlinear_reuse_conv(plan_, blocking, workspace, x.as<uint8_t>(), y);
+  }
+
+  ScratchAllocator memory_;  // of the plan
+  QuantisedPlan plan_;
+};
+
 class PoolKernel final : public Kernel {
  public:
   PoolKernel(const KernelInfo* info, std::string session, PoolMode mode)
@@ -284,6 +362,8 @@ std::unique_ptr<Kernel> CpuKernelSource::make(OperatorName name, const KernelInf
       return std::make_unique<PoolKernel>(info, session_, PoolMode::kAverage);
     case OperatorName::kRedundancy:
       return std::make_unique<RedundancyKernel>(info, session_);
+    case OperatorName::kQLinearReuseConv:
+      return std::make_unique<QLinearReuseConvKernel>(info, session_);
   }
   return nullptr;
 }

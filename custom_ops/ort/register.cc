@@ -115,6 +115,19 @@ void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>&
   ops.push_back(make_operator<infer_pool>(OperatorName::kAveragePool, {"AveragePool", {e}, 1, {e}}, set));
 }
 
+// Adds QLinearReuseConv for each combination of the types of x, w and y.
+void add_quantised(const KernelSet& set, std::vector<std::unique_ptr<Operator>>& ops) {
+  for (const ElementType x : {kUint8, kInt8}) {
+    for (const ElementType w : {kUint8, kInt8}) {
+      for (const ElementType y : {kUint8, kInt8}) {
+        ops.push_back(make_operator<infer_qlinear_reuse_conv>(
+            OperatorName::kQLinearReuseConv,
+            {"QLinearReuseConv", {x, kFloat, x, w, kFloat, w, kFloat, y, kInt32}, 8, {y}}, set));
+      }
+    }
+  }
+}
+
 // `stages_timed`: whether CUDA's ReuseConv times its stages, whatever the environment says.
 std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session, [[maybe_unused]] bool stages_timed) {
   std::vector<std::unique_ptr<Operator>> ops;
@@ -122,6 +135,7 @@ std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session
   add_operators(on_cpu, ops);
   ops.push_back(make_operator<infer_redundancy>(OperatorName::kRedundancy,
                                                 {"Redundancy", {kFloat}, 1, {kBool, kFloat}, 1}, on_cpu));
+  add_quantised(on_cpu, ops);
 #ifdef REUSE_HAVE_CUDA
   const auto scratch = std::make_shared<SharedScratch>();
   const auto add_cuda = [&](ElementType type, cuda::Element element) {

@@ -30,6 +30,9 @@ Dimension unknown() {
 
 using Shape = std::vector<Dimension>;
 
+// Inputs of QLinearReuseConv: w, and y_zero_point, whose type is that of y.
+constexpr size_t kQuantisedWeights = 3, kOutputZeroPoint = 7;
+
 Shape input_shape(const ShapeInferContext* context, size_t index) {
   size_t count = 0;
   call(kShapeInferContextGetInputCount, context, &count);
@@ -47,10 +50,10 @@ Shape input_shape(const ShapeInferContext* context, size_t index) {
   return shape;
 }
 
-// The element type of the first input, which images, centroids and tables have alike.
-ElementType element_type(const ShapeInferContext* context) {
+// The element type of an input: of the first one, images, centroids and tables are alike.
+ElementType element_type(const ShapeInferContext* context, size_t index = 0) {
   TypeAndShape* info = nullptr;  // belongs to the context
-  call(kShapeInferContextGetInputTypeShape, context, size_t{0}, &info);
+  call(kShapeInferContextGetInputTypeShape, context, index, &info);
   ElementType type = kUndefined;
   call(kGetTensorElementType, static_cast<const TypeAndShape*>(info), &type);
   return type;
@@ -199,6 +202,13 @@ void infer_reuse_conv(ShapeInferContext* context) {
   const Shape weights = input_shape(context, 1);
   if (!known.has_shape() || weights.size() != 4) return;
   set_output(context, 0, element_type(context), known.y(weights[0]));
+}
+
+void infer_qlinear_reuse_conv(ShapeInferContext* context) {
+  const Known known(context, 0);
+  const Shape weights = input_shape(context, kQuantisedWeights);
+  if (!known.has_shape() || weights.size() != 4) return;
+  set_output(context, 0, element_type(context, kOutputZeroPoint), known.y(weights[0]));
 }
 
 void infer_pool(ShapeInferContext* context) {

@@ -84,6 +84,8 @@ static_assert(abi::kFloat == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
 static_assert(abi::kInt32 == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32);
 static_assert(abi::kInt64 == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
 static_assert(abi::kBool == ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL);
+static_assert(abi::kUint8 == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8);
+static_assert(abi::kInt8 == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8);
 static_assert(abi::kFloat16 == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16);
 static_assert(abi::kAttributeInt == ORT_OP_ATTR_INT && abi::kAttributeInts == ORT_OP_ATTR_INTS);
 static_assert(abi::kAttributeFloat == ORT_OP_ATTR_FLOAT && abi::kAttributeFloats == ORT_OP_ATTR_FLOATS);

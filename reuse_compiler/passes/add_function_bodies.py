@@ -104,6 +104,8 @@ def _function(op: str, own: list[onnx.NodeProto], opset: int) -> onnx.FunctionPr
     inputs, outputs = INPUTS[op][: max(len(node.input) for node in own)], list(STAGES.get(op, "Y"))
     if op in CONVOLUTIONS:
         nodes = _Body(attributes).convolution("table" if op == "Gather" else "dense_weights", opset)
+    elif op == "QLinearReuseConv":
+        nodes = _Body(attributes).quantised_convolution(inputs)
     elif op in POOLS:
         nodes = _Body(attributes).pool(op)
     elif op == "CentroidGemm":
@@ -162,6 +164,12 @@ class _Body:
                 self._add("Clip", self._scalar("min", opset), self._scalar("max", opset))
         if "output_perm" in self._attributes:
             self._add("Transpose", perm="output_perm")
+        return self._ended()
+
+    def quantised_convolution(self, inputs: list[str]) -> list[onnx.NodeProto]:
+        """Returns the node, whose inputs are the function's."""
+        self._tensor = inputs[0]
+        self._add("QLinearConv", *inputs[1:], **self._same(CONV))
         return self._ended()
 
     def pool(self, op: str) -> list[onnx.NodeProto]:

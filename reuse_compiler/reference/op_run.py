@@ -15,6 +15,7 @@ from reuse_compiler.reference.operators import (
     quantise_table,
 )
 from reuse_compiler.reference.pool import Pooling, PoolMode, pool
+from reuse_compiler.reference.quantised import Quantised, qlinear_reuse_conv
 from reuse_compiler.reference.redundancy import redundancy
 from reuse_compiler.reference.session import Kept, cluster_with_kept
 from reuse_compiler.reference.static_tables import static_convolution
@@ -141,6 +142,16 @@ class ReuseConv(Clustering):
         return (y.transpose(self.attribute("output_perm", NCHW)),)
 
 
+class QLinearReuseConv(ReuseOp):
+    """y = QLinearReuseConv(x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, B?)"""
+
+    def _run(self, *inputs: Any, **_: Any) -> tuple[Any]:
+        x, w, (y_scale, y_zero_point) = Quantised(*inputs[:3]), Quantised(*inputs[3:6]), inputs[6:8]
+        bias = present(inputs[8]) if len(inputs) > 8 else None
+        blocking, scope = self.blocking(x.values, w.values.shape[0]), self.attribute("scope", "batch")
+        return (qlinear_reuse_conv(x, w, y_scale, y_zero_point, bias, blocking, scope),)
+
+
 class MaxPool(ReuseOp):
     """Y = MaxPool(X)"""
 
@@ -182,5 +193,6 @@ class Redundancy(ReuseOp):
 
 
 REFERENCE_OPS = cast(
-    "list[type[OpRun]]", [Hash, Cluster, CentroidGemm, Gather, ReuseConv, MaxPool, AveragePool, Redundancy]
+    "list[type[OpRun]]",
+    [Hash, Cluster, CentroidGemm, Gather, ReuseConv, QLinearReuseConv, MaxPool, AveragePool, Redundancy],
 )

@@ -31,7 +31,17 @@ class NodeStatistics(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     node: str
-    op: Literal["ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "MaxPool", "AveragePool", "Redundancy"]
+    op: Literal[
+        "ReuseConv",
+        "Hash",
+        "Cluster",
+        "CentroidGemm",
+        "Gather",
+        "QLinearReuseConv",
+        "MaxPool",
+        "AveragePool",
+        "Redundancy",
+    ]
     tf32: bool | None = None
     """Whether float32 products were allowed to be rounded to TF32 on CUDA.
 

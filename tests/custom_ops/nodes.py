@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from reuse_compiler.reference.op_run import DOMAIN
 from reuse_compiler.reuse.geometry import ConvSpec
 from tests.custom_ops.cases import Array, Case
+from tests.custom_ops.quantised_cases import QuantisedCase
 
 INTEGERS = (0, 1, 2, 3, 7, -1, -3, 65, 2**30, 2**31 - 1, 2**31, 2**32 + 3, 2**62, 2**63 - 1, -(2**63))
 REALS = (0.0, 1e-45, 0.5, -1.0, 2.0, 3e38, float("inf"), float("nan"))
@@ -60,6 +61,8 @@ def valid_node(rng: np.random.Generator, op: str) -> Node:
         redundancy: dict[str, Any] = {"windows": [3, 4], "strides": [1, 2], "gains": [1.0, 0.5]}
         redundancy |= {"threshold": 0.3, "samples": 9, "channels": 2}
         return Node(op, redundancy, {"X": rng.integers(0, 2, (2, 5, 7, 6)).astype(np.float32)}, {"X"})
+    if op == "QLinearReuseConv":
+        return _quantised(rng)
     case = _draw_case(rng)
     b, rows = case.blocking, 3
     x, w, bias = case.data()
@@ -88,7 +91,10 @@ def valid_node(rng: np.random.Generator, op: str) -> Node:
     return Node(op, attributes, tensors, fed)
 
 
-OPERATORS = ("ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "MaxPool", "AveragePool", "Redundancy")
+OPERATORS = (
+    *("ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "QLinearReuseConv"),
+    *("MaxPool", "AveragePool", "Redundancy"),
+)
 
 
 def _draw_case(rng: np.random.Generator) -> Case:
@@ -97,6 +103,13 @@ def _draw_case(rng: np.random.Generator) -> Case:
     family = ("sign", "learned", "exact")[int(rng.integers(3))]
     table = ("float", "int8")[int(rng.integers(2))]
     return Case(spec, layout, length, family, 3, ("batch", "image")[int(rng.integers(2))], table=table, seed=1)  # type: ignore[arg-type]
+
+
+def _quantised(rng: np.random.Generator) -> Node:
+    layout, length = (("patch", 5), ("channel", 2))[int(rng.integers(2))]
+    spec = ConvSpec(2, 6, 6, 7, 10, (3, 3), (2, 1), (1, 0, 1, 2), (1, 2), 2)
+    case = QuantisedCase(spec, layout, length, zero_points=(3, 100, 7), zero_point_per_channel=bool(rng.integers(2)))  # type: ignore[arg-type]
+    return Node("QLinearReuseConv", case.attributes(), {"X": case.x(), **case.constants()}, {"X"})
 
 
 def change(rng: np.random.Generator, node: Node) -> None:

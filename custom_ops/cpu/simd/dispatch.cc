@@ -17,6 +17,9 @@ namespace simd {
 namespace avx512 {
 extern const Kernels kKernels;
 }
+namespace vnni {
+void multiply_bytes(const ByteProduct& product, int32_t* out, int64_t out_stride);
+}
 namespace avx2 {
 extern const Kernels kKernels;
 }
@@ -49,6 +52,7 @@ uint32_t machine_extensions() {
   if (__builtin_cpu_supports("avx512bw")) found |= kAvx512Bw;
   if (__builtin_cpu_supports("avx512dq")) found |= kAvx512Dq;
   if (__builtin_cpu_supports("avx512vl")) found |= kAvx512Vl;
+  if (__builtin_cpu_supports("avx512vnni")) found |= kAvx512Vnni;
   // Not every compiler knows this one by name. That the system saves its registers is told by the others.
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
   constexpr uint32_t kF16cBit = 1u << 29;
@@ -74,6 +78,14 @@ const Kernels& choose_kernels(const char* wanted, uint32_t extensions) {
 const Kernels& kernels() {
   static const Kernels& chosen = choose_kernels(std::getenv("REUSE_ISA"), machine_extensions());
   return chosen;
+}
+
+MultiplyBytes multiply_bytes() {
+#ifdef REUSE_HAVE_X86_TARGETS
+  static const bool has_vnni = (machine_extensions() & kAvx512Vnni) != 0;
+  if (has_vnni && &kernels() == &avx512::kKernels) return vnni::multiply_bytes;
+#endif
+  return kernels().multiply_bytes;
 }
 
 }  // namespace simd

@@ -1,0 +1,44 @@
+// Weights of a quantised convolution in the order that multiplying vectors of bytes needs.
+#pragma once
+
+#include <vector>
+
+#include "reuse/quantised.h"
+
+namespace reuse {
+
+// Weights are signed bytes here: uint8 values are taken 128 lower, and so are their zero points. Output channels of a
+// group are padded with zeros to whole vectors of simd::kLanes. A block's panel has the columns [taps per block, those
+// channels], as strips of kLanes columns, each of [depth / 4] of [kLanes, 4] bytes; zeros beyond the block's length.
+class ByteWeights {
+ public:
+  ByteWeights(Allocator& allocator, const Blocking& blocking, const QuantisedOperands& operands);
+
+  int64_t channels() const { return channels_; }  // of a group, with padding
+  // Bytes of a row of vectors: L and zeros up to a multiple of 16.
+  int64_t row_bytes() const { return depth_; }
+  int64_t strip_bytes() const { return depth_ * kLanes; }
+  // The strip of a block, a tap and channels from `channel` on.
+  const int8_t* strip(int64_t block, int64_t tap, int64_t channel) const {
+    return panels_.data() + ((block * taps_ + tap) * channels_ + channel) * depth_;
+  }
+  // What products with unsigned bytes begin with, in the order of the columns: what is multiplied is x less its zero
+  // point.
+  const int32_t* start(int64_t block, int64_t tap, int64_t channel) const {
+    return start_.data() + (block * taps_ + tap) * channels_ + channel;
+  }
+  // Zero points of the channels of a block's group; null if all are zero. Products lack them: a vector's sum times the
+  // zero point is to be subtracted.
+  const int32_t* zero_points(int64_t group) const {
+    return zero_points_.empty() ? nullptr : zero_points_.data() + group * channels_;
+  }
+
+ private:
+  static constexpr int64_t kLanes = 16;
+
+  int64_t channels_, depth_, taps_;
+  Buffer<int8_t> panels_;
+  std::vector<int32_t> start_, zero_points_;
+};
+
+}  // namespace reuse

@@ -1,0 +1,331 @@
+// QLinearReuseConv against a loop over all taps and channels, bit for bit.
+#include "reuse/quantised.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+#include <stdexcept>
+
+#include "../cpu/simd/kernels.h"
+#include "support.h"
+#include "test.h"
+
+namespace reuse::testing {
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+struct QuantisedProblem {
+  ConvAttributes conv;
+  Scope scope = Scope::kBatch;
+  int64_t batch = 1, height = 1, width = 1;
+  QuantisedOperands operands{};  // weights and bias are those of the vectors below
+  bool has_bias = true;
+  Bytes x, w;
+  std::vector<int32_t> bias;
+
+  QuantisedPlan plan(Allocator& allocator) const {
+    QuantisedOperands own = operands;
+    own.weights.values = w.data();
+    own.bias = has_bias ? bias.data() : nullptr;
+    return QuantisedPlan(allocator, conv, scope, own);
+  }
+};
+
+int32_t value_of(uint8_t byte, bool is_signed) { return is_signed ? static_cast<int8_t>(byte) : byte; }
+
+class Draw {
+ public:
+  explicit Draw(std::mt19937& random) : random_(random) {}
+  int64_t operator()(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random_); }
+  bool coin() { return (*this)(0, 1) == 1; }
+  Bytes bytes(int64_t count) {
+    Bytes values(static_cast<size_t>(count));
+    for (uint8_t& value : values) value = static_cast<uint8_t>((*this)(0, 255));
+    return values;
+  }
+  int32_t zero_point(bool is_signed) {
+    const int64_t offsets[] = {0, 255, 127, 128, 7};
+    return static_cast<int32_t>(offsets[(*this)(0, 4)]) - (is_signed ? 128 : 0);
+  }
+
+ private:
+  std::mt19937& random_;
+};
+
+// Fills in what the shapes leave open.
+void draw_operands(Draw& draw, QuantisedProblem& p, int64_t in_channels, int64_t out_channels) {
+  QuantisedOperands& o = p.operands;
+  o.in_channels = in_channels;
+  o.out_channels = out_channels;
+  o.x_signed = draw.coin();
+  o.y_signed = draw.coin();
+  o.weights.is_signed = draw.coin();
+  o.x_zero_point = draw.zero_point(o.x_signed);
+  o.y_zero_point = draw.zero_point(o.y_signed);
+  const int64_t per_scale = draw.coin() ? 1 : out_channels, per_zero_point = draw.coin() ? 1 : out_channels;
+  for (int64_t m = 0; m < per_scale; ++m) o.w_scales.push_back(static_cast<float>(draw(1, 1000)) * 1e-4f);
+  const bool symmetric = draw.coin();
+  for (int64_t m = 0; m < per_zero_point; ++m) {
+    const int32_t middle = o.weights.is_signed ? 0 : 128;
+    o.w_zero_points.push_back(symmetric ? middle : draw.zero_point(o.weights.is_signed));
+  }
+  o.x_scale = static_cast<float>(draw(1, 1000)) * 1e-3f;
+  const int64_t columns = in_channels / p.conv.group * p.conv.kernel_h * p.conv.kernel_w;
+  // From outputs that are almost all the same to ones that are cut off at both ends.
+  const float typical = 1e4f * std::sqrt(static_cast<float>(columns)) * o.x_scale * o.w_scales[0];
+  const float spreads[] = {1.0f, 50.0f, 2000.0f};
+  o.y_scale = typical / spreads[draw(0, 2)];
+  p.has_bias = draw.coin();
+  for (int64_t m = 0; m < out_channels; ++m) {
+    const int64_t large = draw(0, 9) == 0 ? std::numeric_limits<int32_t>::max() : 5000;
+    p.bias.push_back(static_cast<int32_t>(draw(-large, large)));
+  }
+  p.w = draw.bytes(out_channels * columns);
+  const int64_t pixels = p.height * p.width, colours = draw(1, 3) == 1 ? pixels * p.batch : draw(1, 5);
+  const Bytes palette = draw.bytes(std::max<int64_t>(colours, 1) * in_channels);
+  p.x.resize(static_cast<size_t>(p.batch * in_channels * pixels));
+  for (int64_t n = 0; n < p.batch; ++n) {
+    for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+      const int64_t colour = draw(0, std::max<int64_t>(colours, 1) - 1);
+      for (int64_t c = 0; c < in_channels; ++c) {
+        p.x[static_cast<size_t>((n * in_channels + c) * pixels + pixel)] =
+            palette[static_cast<size_t>(colour * in_channels + c)];
+      }
+    }
+  }
+}
+
+QuantisedProblem random_quantised(std::mt19937& random) {
+  Draw draw(random);
+  QuantisedProblem p;
+  ConvAttributes& a = p.conv;
+  a.kernel_h = draw(1, 3);
+  a.kernel_w = draw(1, 4);
+  a.stride_h = draw(1, 2);
+  a.stride_w = draw(1, 3);
+  a.dilation_h = draw(1, 2);
+  a.dilation_w = draw(1, 2);
+  a.group = draw(1, 3);
+  const AutoPad kinds[] = {AutoPad::kNotSet, AutoPad::kNotSet, AutoPad::kSameUpper, AutoPad::kSameLower,
+                           AutoPad::kValid};
+  a.auto_pad = kinds[draw(0, 4)];
+  if (a.auto_pad == AutoPad::kNotSet) {
+    a.pad_top = draw(0, 2);
+    a.pad_left = draw(0, 2);
+    a.pad_bottom = draw(0, 2);
+    a.pad_right = draw(0, 2);
+  }
+  a.layout = draw.coin() ? Layout::kChannel : Layout::kPatch;
+  p.scope = draw.coin() ? Scope::kBatch : Scope::kImage;
+  p.batch = draw(0, 3);
+  p.height = (a.kernel_h - 1) * a.dilation_h + draw(1, 9);
+  p.width = (a.kernel_w - 1) * a.dilation_w + draw(1, 12);
+  const int64_t in_channels = a.group * draw(1, 40), out_channels = a.group * draw(1, 150);
+  const int64_t width = in_channels / a.group * (a.layout == Layout::kPatch ? a.kernel_h * a.kernel_w : 1);
+  a.sub_vector_length = draw.coin() ? width : draw(1, width);
+  draw_operands(draw, p, in_channels, out_channels);
+  return p;
+}
+
+// The definition of docs/operators.md, an output at a time.
+Bytes by_loops(const QuantisedProblem& p, const ConvGeometry& g) {
+  const ConvAttributes& a = g.attributes;
+  const QuantisedOperands& o = p.operands;
+  Bytes y(static_cast<size_t>(g.rows() * g.out_channels));
+  const int64_t channels = g.group_in_channels();
+  size_t place = 0;
+  for (int64_t n = 0; n < g.batch; ++n) {
+    for (int64_t m = 0; m < g.out_channels; ++m) {
+      const int64_t group = m / g.group_out_channels();
+      const auto of = [&](const auto& values) { return values[values.size() == 1 ? 0 : static_cast<size_t>(m)]; };
+      const float scale = o.x_scale * of(o.w_scales) / o.y_scale;
+      for (int64_t pixel = 0; pixel < g.out_pixels(); ++pixel) {
+        int64_t sum = p.has_bias ? p.bias[static_cast<size_t>(m)] : 0;
+        for (int64_t tap = 0; tap < g.taps(); ++tap) {
+          const int64_t row = pixel / g.out_w * a.stride_h - a.pad_top + tap / a.kernel_w * a.dilation_h;
+          const int64_t column = pixel % g.out_w * a.stride_w - a.pad_left + tap % a.kernel_w * a.dilation_w;
+          if (row < 0 || row >= g.in_h || column < 0 || column >= g.in_w) continue;
+          for (int64_t c = 0; c < channels; ++c) {
+            const int64_t source = ((n * g.in_channels + group * channels + c) * g.in_h + row) * g.in_w + column;
+            const int32_t x = value_of(p.x[static_cast<size_t>(source)], o.x_signed) - o.x_zero_point;
+            const uint8_t byte = p.w[static_cast<size_t>((m * channels + c) * g.taps() + tap)];
+            sum += x * (value_of(byte, o.weights.is_signed) - of(o.w_zero_points));
+          }
+        }
+        const auto wrapped = static_cast<int32_t>(static_cast<uint32_t>(sum));
+        const int32_t least = o.y_signed ? -128 : 0;
+        const auto low = static_cast<float>(least - o.y_zero_point);
+        const auto high = static_cast<float>(least + 255 - o.y_zero_point);
+        const float limited = std::min(std::max(static_cast<float>(wrapped) * scale, low), high);
+        y[place++] = static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(limited)) + o.y_zero_point);
+      }
+    }
+  }
+  return y;
+}
+
+Bytes run(const QuantisedProblem& p, int64_t threads, RunStatistics* statistics = nullptr) {
+  PoisonedAllocator memory;
+  Bytes y;
+  {
+    const QuantisedPlan plan = p.plan(memory);
+    const Blocking blocking = plan.blocking(p.batch, p.height, p.width);
+    Threads parallel(threads);
+    Workspace workspace(memory, parallel);
+    y = poisoned<uint8_t>(blocking.geometry.rows() * blocking.geometry.out_channels);
+    qlinear_reuse_conv(plan, blocking, workspace, p.x.data(), y.data());
+    if (statistics != nullptr) *statistics = workspace.statistics;
+  }
+  EXPECT(memory.held() == 0, << "bytes were not given back");
+  return y;
+}
+
+ConvGeometry geometry_of(const QuantisedProblem& p) {
+  return ConvGeometry::make(p.conv, p.batch, p.operands.in_channels, p.height, p.width, p.operands.out_channels);
+}
+
+QuantisedProblem problem_of(ConvAttributes conv, int64_t in_channels, int64_t height, int64_t width,
+                            int64_t out_channels, uint32_t seed) {
+  std::mt19937 random(seed);
+  Draw draw(random);
+  QuantisedProblem p;
+  p.conv = conv;
+  p.height = height;
+  p.width = width;
+  draw_operands(draw, p, in_channels, out_channels);
+  return p;
+}
+
+}  // namespace
+
+TEST(quantised_random_problems_are_the_convolution) {
+  std::mt19937 random(18);
+  for (int i = 0; i < 150; ++i) {
+    const QuantisedProblem p = random_quantised(random);
+    const Bytes expected = by_loops(p, geometry_of(p));
+    for (const int64_t threads : {1, 3}) EXPECT(run(p, threads) == expected, << "in problem " << i);
+  }
+}
+
+TEST(quantised_sums_wait_for_the_tables_of_further_blocks) {
+  ConvAttributes conv;
+  conv.kernel_h = conv.kernel_w = 3;
+  conv.pad_top = conv.pad_left = conv.pad_bottom = conv.pad_right = 1;
+  conv.sub_vector_length = 4;
+  QuantisedProblem p = problem_of(conv, 80, 40, 50, 130, 3);
+  std::mt19937 random(4);
+  p.x = Draw(random).bytes(static_cast<int64_t>(p.x.size()));  // 20 blocks, all of whose tables are large
+  RunStatistics statistics;
+  EXPECT(run(p, 2, &statistics) == by_loops(p, geometry_of(p)));
+  EXPECT(statistics.clusters == statistics.vectors && statistics.guarded == 0);
+}
+
+TEST(quantised_sums_beyond_32_bits_wrap) {
+  ConvAttributes conv;
+  conv.sub_vector_length = 33100;
+  QuantisedProblem p = problem_of(conv, 33100, 1, 3, 2, 5);
+  p.operands.x_signed = p.operands.weights.is_signed = false;
+  p.operands.x_zero_point = 0;
+  p.operands.w_zero_points = {255};
+  std::fill(p.x.begin(), p.x.end(), uint8_t{255});
+  std::fill(p.w.begin(), p.w.end(), uint8_t{0});  // products are -65025
+  EXPECT(run(p, 1) == by_loops(p, geometry_of(p)));
+}
+
+TEST(quantised_equal_vectors_are_multiplied_once) {
+  ConvAttributes conv;
+  conv.sub_vector_length = 20;
+  QuantisedProblem p = problem_of(conv, 40, 9, 30, 5, 6);
+  std::set<Bytes> distinct[2];
+  const int64_t pixels = p.height * p.width;
+  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+    for (int64_t block = 0; block < 2; ++block) {
+      Bytes vector;
+      for (int64_t c = 0; c < 20; ++c) vector.push_back(p.x[static_cast<size_t>((block * 20 + c) * pixels + pixel)]);
+      distinct[block].insert(vector);
+    }
+  }
+  RunStatistics statistics;
+  run(p, 1, &statistics);
+  EXPECT(statistics.clusters == static_cast<int64_t>(distinct[0].size() + distinct[1].size()));
+  EXPECT(statistics.vectors == 2 * pixels && statistics.blocks == 2);
+}
+
+namespace {
+
+constexpr uint64_t kStart = 0x9E3779B97F4A7C15, kFactor = 0xBF58476D1CE4E5B9;
+
+uint64_t fold(uint64_t word) {
+  const uint64_t mixed = (kStart ^ word) * kFactor;
+  return mixed ^ (mixed >> 29);
+}
+
+// The word whose fold is given.
+uint64_t unfold(uint64_t folded) {
+  const uint64_t mixed = folded ^ (folded >> 29) ^ (folded >> 58);
+  uint64_t inverse = kFactor;
+  for (int i = 0; i < 6; ++i) inverse *= 2 - kFactor * inverse;  // Newton: twice as many bits each time
+  return (mixed * inverse) ^ kStart;
+}
+
+}  // namespace
+
+TEST(quantised_crafted_fingerprints_spoil_nothing) {
+  ConvAttributes conv;
+  conv.sub_vector_length = 16;
+  QuantisedProblem p = problem_of(conv, 16, 10, 50, 20, 7);
+  p.operands.x_signed = false;
+  p.operands.x_zero_point = 3;
+  const int64_t pixels = p.height * p.width;
+  const uint64_t target = (fold(0) * kFactor) ^ fold(0);
+  for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+    const auto first = static_cast<uint64_t>(pixel % 100);
+    const uint64_t words[2] = {first, unfold((fold(first) * kFactor) ^ target)};
+    for (int64_t c = 0; c < 16; ++c) {
+      p.x[static_cast<size_t>(c * pixels + pixel)] = static_cast<uint8_t>(words[c / 8] >> (c % 8 * 8));
+    }
+  }
+  RunStatistics statistics;
+  EXPECT(run(p, 1, &statistics) == by_loops(p, geometry_of(p)));
+  EXPECT(statistics.guarded == pixels - pixels / 100, << statistics.guarded);  // all but the first and its equals
+  EXPECT(statistics.clusters == statistics.guarded + 1);
+}
+
+TEST(quantised_pixels_that_are_not_there_leave_the_bias) {
+  ConvAttributes conv;
+  conv.pad_top = conv.pad_bottom = 1;
+  QuantisedProblem p = problem_of(conv, 1, 0, 2, 3, 8);
+  EXPECT(run(p, 1) == by_loops(p, geometry_of(p)));
+  p.batch = 0;
+  EXPECT(run(p, 1).empty());
+}
+
+TEST(quantised_operands_that_make_no_sense_are_refused) {
+  ConvAttributes conv;
+  const QuantisedProblem good = problem_of(conv, 2, 4, 4, 3, 9);
+  PoisonedAllocator memory;
+  const auto refused = [&](const char* part, const auto& change) {
+    QuantisedProblem p = good;
+    change(p.operands);
+    expect_throw<std::invalid_argument>(part, [&] { static_cast<void>(p.plan(memory)); });
+  };
+  for (const float scale :
+       {0.0f, -1.0f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    refused("x_scale holds", [&](QuantisedOperands& o) { o.x_scale = scale; });
+    refused("y_scale holds", [&](QuantisedOperands& o) { o.y_scale = scale; });
+    refused("w_scale holds", [&](QuantisedOperands& o) { o.w_scales = {1.0f, scale, 1.0f}; });
+  }
+  refused("is not finite in output channel 0", [](QuantisedOperands& o) {
+    o.x_scale = 1e30f;
+    o.w_scales = {1e30f};
+  });
+  refused("w_scale has 2 elements, needs 1 or 3", [](QuantisedOperands& o) { o.w_scales = {1.0f, 1.0f}; });
+  refused("w_zero_point has 0 elements", [](QuantisedOperands& o) { o.w_zero_points = {}; });
+  QuantisedProblem session = good;
+  session.scope = Scope::kSession;
+  expect_throw<std::invalid_argument>("scope", [&] { static_cast<void>(session.plan(memory)); });
+}
+
+}  // namespace reuse::testing

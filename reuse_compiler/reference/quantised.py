@@ -1,0 +1,62 @@
+"""Operator QLinearReuseConv: a quantised convolution whose equal vectors are multiplied once (docs/operators.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reuse_compiler.reference.operators import cluster_vectors, hash_vectors, summed_rows
+from reuse_compiler.reference.vectors import block_weights
+from reuse_compiler.reuse.config import Scope
+from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.geometry import Blocking
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A tensor of bytes, its float32 scale, and its zero point, which is of the tensor's type."""
+
+    values: Array
+    scale: Array
+    zero_point: Array
+
+    def shifted(self) -> Array:
+        """Returns values less the zero point, float32, which has all of these; [M] zero points are by first axis."""
+        zero_point = self.zero_point.reshape(-1, *[1] * (self.values.ndim - 1))
+        return self.values.astype(np.float32) - zero_point.astype(np.float32)
+
+
+def qlinear_reuse_conv(
+    x: Quantised,
+    w: Quantised,
+    y_scale: Array,
+    y_zero_point: Array,
+    bias: Array | None,
+    blocking: Blocking,
+    scope: Scope = "batch",
+) -> Array:
+    """Returns y [N, M, Oh, Ow] of the type of its zero point; `bias` is int32 [M]."""
+    # Less the zero point, vectors are equal if and only if their bytes are, and padding is zero.
+    shifted = x.shifted()
+    codes = hash_vectors(shifted, blocking, "exact", HashParameters())
+    clusters = cluster_vectors(shifted, codes, blocking, scope, verify=True)
+    # Products of up to K integers below 2^16 are exact in float64.
+    table = clusters.centroids.astype(np.float64) @ block_weights(w.shifted(), blocking).astype(np.float64)
+    sums = summed_rows(table.astype(np.int64), clusters.ids, blocking)
+    if bias is not None:
+        sums += bias[:, None, None]
+    return requantised(sums.astype(np.int32), x.scale, w.scale, y_scale, y_zero_point)  # modulo 2^32
+
+
+def requantised(sums: Array, x_scale: Array, w_scale: Array, y_scale: Array, y_zero_point: Array) -> Array:
+    """Returns the bytes of int32 sums [N, M, Oh, Ow], in units of `x_scale * w_scale`; float32 as it is written."""
+    scale = (x_scale.reshape(()) * w_scale / y_scale.reshape(())).reshape(-1, 1, 1)
+    zero_point, limits = int(y_zero_point.reshape(())), np.iinfo(y_zero_point.dtype)
+    low, high = np.float32(limits.min - zero_point), np.float32(limits.max - zero_point)
+    rounded = np.rint(np.clip(sums.astype(np.float32) * scale, low, high))
+    return (rounded.astype(np.int32) + zero_point).astype(y_zero_point.dtype)

@@ -1,0 +1,164 @@
+"""Quantised convolutions as test cases: strategies to draw them, and models that compute them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+
+from reuse_compiler.passes.conv_node import attributes_of
+from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
+from reuse_compiler.reuse.geometry import ConvSpec, Layout
+from tests.custom_ops.cases import specs
+
+Array = npt.NDArray[Any]
+Byte = Literal["uint8", "int8"]
+RUNTIME_TYPES: list[tuple[Byte, Byte, Byte]] = [
+    ("uint8", "int8", "uint8"),
+    ("uint8", "uint8", "uint8"),
+    ("int8", "int8", "int8"),
+]
+"""Of x, w and y, as onnxruntime's QLinearConv has them."""
+
+
+@functools.cache
+def runtime_saturates() -> bool:
+    """Tells whether onnxruntime adds products with large int8 weights in 16 bits on this processor."""
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    return "avx512_vnni" not in info and "avx_vnni" not in info
+
+
+@dataclass(frozen=True)
+class QuantisedCase:
+    """A quantised convolution, its data (from a seed) and its reuse settings. Its repr repeats it."""
+
+    spec: ConvSpec
+    layout: Layout
+    sub_vector_length: int
+    scope: str = "batch"
+    types: tuple[Byte, Byte, Byte] = ("uint8", "int8", "uint8")
+    zero_points: tuple[int, int, int] = (128, 0, 128)
+    """Of x, w and y, as offsets from the smallest value of the type: 0 to 255. Of w per channel: the first one's."""
+    scale_per_channel: bool = True
+    zero_point_per_channel: bool = False
+    """Of w; zero points of different channels differ only where the types are none of onnxruntime's."""
+    bias: bool = True
+    spread: float = 40.0
+    """What outputs are spread over, in units of y: a few, or so many that most are cut off at either end."""
+    small_weights: bool = False
+    """Of 7 bits, whose products onnxruntime never cuts off."""
+    distinct: int = 0
+    """0: random input; n: pixels repeat n distinct ones."""
+    seed: int = 0
+
+    @property
+    def runtime_has_it(self) -> bool:
+        """Tells whether onnxruntime's QLinearConv has these types, and is right about them here."""
+        right = self.small_weights or self.types[1] == "uint8" or not runtime_saturates()
+        return self.types in RUNTIME_TYPES and right
+
+    def x(self) -> Array:
+        g, rng = self.spec, np.random.default_rng(self.seed)
+        if not self.distinct:
+            return _bytes(rng, g.input_shape, self.types[0])
+        palette = _bytes(rng, (self.distinct, g.in_channels), self.types[0])
+        picks = rng.integers(0, self.distinct, (g.batch, g.in_height, g.in_width))
+        return np.ascontiguousarray(palette[picks].transpose(0, 3, 1, 2))
+
+    def constants(self) -> dict[str, Array]:
+        """Returns all inputs but x, in order."""
+        g, rng = self.spec, np.random.default_rng(self.seed + 1)
+        w = _bytes(rng, g.weight_shape, self.types[1])
+        if self.small_weights:
+            w = (w // 2).astype(w.dtype)
+        x_zero, w_zero, y_zero = (
+            np.array(offset + np.iinfo(kind).min, kind)
+            for offset, kind in zip(self.zero_points, self.types, strict=True)
+        )
+        if self.zero_point_per_channel:
+            w_zero = np.full(g.out_channels, w_zero)
+            if self.types not in RUNTIME_TYPES:
+                w_zero[1:] = _bytes(rng, (g.out_channels - 1,), self.types[1])
+        shape = (g.out_channels,) if self.scale_per_channel else ()
+        w_scale = np.asarray(0.001 + 0.01 * rng.random(shape), np.float32)
+        x_scale = np.float32(0.001 + rng.random())
+        typical = 128 * 64 * np.sqrt(g.columns) * x_scale * w_scale.mean()  # size of a sum, in y's unit
+        values = [x_scale, x_zero, w, w_scale, w_zero, np.float32(typical / self.spread), y_zero]
+        constants = dict(zip(INPUTS["QLinearReuseConv"][1:], map(np.asarray, values), strict=False))
+        if self.bias:
+            constants["B"] = rng.integers(-(2**13), 2**13, g.out_channels).astype(np.int32)
+        return constants
+
+    def attributes(self) -> dict[str, Any]:
+        return attributes_of(self.spec) | {
+            "layout": self.layout,
+            "sub_vector_length": self.sub_vector_length,
+            "scope": self.scope,
+        }
+
+    def model(self, dynamic: bool = True) -> onnx.ModelProto:
+        """Returns the model of the node of ours."""
+        return self.with_node("QLinearReuseConv", self.constants(), DOMAIN, self.attributes(), dynamic)
+
+    def original(self) -> onnx.ModelProto:
+        """Returns the model of ONNX's operator. Explicit pads: onnxruntime has no auto_pad with dilations."""
+        attributes = attributes_of(self.spec) | {"pads": list(self.spec.pads)}
+        attributes.pop("auto_pad", None)
+        return self.with_node("QLinearConv", self.constants(), "", attributes, dynamic=True)
+
+    def with_node(
+        self, op: str, constants: dict[str, Array], domain: str, attributes: dict[str, Any], dynamic: bool
+    ) -> onnx.ModelProto:
+        """Returns a model of one node."""
+        g = self.spec
+        shape: list[Any] = ["N", g.in_channels, "H", "W"] if dynamic else list(g.input_shape)
+        x_type, _, y_type = (helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for kind in self.types)
+        graph = helper.make_graph(
+            [helper.make_node(op, ["X", *constants], ["Y"], "conv", domain=domain, **attributes)],
+            "case",
+            [helper.make_tensor_value_info("X", x_type, shape)],
+            [helper.make_tensor_value_info("Y", y_type, None)],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        )
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+def _bytes(rng: np.random.Generator, shape: tuple[int, ...], kind: Byte) -> Array:
+    limits = np.iinfo(kind)
+    return rng.integers(limits.min, limits.max + 1, shape).astype(kind)
+
+
+ZERO_POINTS = st.sampled_from([0, 255, 128, 127, 3])
+
+
+@st.composite
+def quantised_cases(draw: st.DrawFn, only_runtime_types: bool = False) -> QuantisedCase:
+    """Draws a case; L need not divide K or the channels."""
+    spec = draw(specs())
+    layout: Layout = draw(st.sampled_from(["patch", "channel"]))
+    width = spec.columns if layout == "patch" else spec.group_in_channels
+    byte: st.SearchStrategy[Byte] = st.sampled_from(["uint8", "int8"])
+    types = draw(st.sampled_from(RUNTIME_TYPES) if only_runtime_types else st.tuples(byte, byte, byte))
+    return QuantisedCase(
+        spec=spec,
+        layout=layout,
+        sub_vector_length=draw(st.integers(1, width)),
+        scope=draw(st.sampled_from(["batch", "image"])),
+        types=types,
+        zero_points=draw(st.tuples(ZERO_POINTS, ZERO_POINTS, ZERO_POINTS)),
+        scale_per_channel=draw(st.booleans()),
+        zero_point_per_channel=draw(st.booleans()),
+        bias=draw(st.booleans()),
+        spread=draw(st.sampled_from([2.0, 60.0, 1000.0])),
+        small_weights=only_runtime_types and (runtime_saturates() or draw(st.booleans())),
+        distinct=draw(st.sampled_from([0, 1, 3])),
+        seed=draw(st.integers(0, 2**16)),
+    )

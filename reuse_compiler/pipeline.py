@@ -65,7 +65,7 @@ def find_layers(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]] | 
     bound = bind_shapes(inlined, shapes or {})
     inferred = infer_shapes(inlined, bound)
     constants = ConstantFinder(view, inferred)
-    layers = [check_legality(layer, view, constants, inferred) for layer in match_convolutions(view, constants)]
+    layers = [check_legality(layer, constants, inferred) for layer in match_convolutions(view, constants)]
     return Prepared(inlined, view, layers, bound, model)
 
 

@@ -13,7 +13,7 @@ from reuse_compiler.compiler import measure_sizes
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.passes.choose_parameters import not_selected, warn_if_none_selected
 from reuse_compiler.passes.convolution_operators import is_convolution
-from reuse_compiler.passes.layer import ConvLayer, Layer, Prepared
+from reuse_compiler.passes.layer import ConvLayer, Layer, Prepared, QuantisedLayer
 from reuse_compiler.pipeline import find_layers
 from reuse_compiler.verification.inputs import Feed
 
@@ -63,6 +63,8 @@ def examine(
 def _refusal(layer: Layer, options: CalibrationOptions) -> str | None:
     if not isinstance(layer, ConvLayer) or layer.refusal is not None:
         return layer.refusal
+    if isinstance(layer, QuantisedLayer):
+        return "it is quantised, and calibration chooses for floats; reuse-compile --verify-data chooses by measurement"
     if not layer.in_main:
         return "it stands in the body of an If, Loop or Scan, where calibration cannot follow its input"
     if not layer.spec.size_known:

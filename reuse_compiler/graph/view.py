@@ -101,6 +101,18 @@ class GraphView:
         """Returns the node that computes `tensor`, or None for inputs and initializers."""
         return self._refs[id(tensor.inputs[0])] if tensor.inputs else None
 
+    def only_reader(self, producer: NodeRef) -> NodeRef | None:
+        """Returns the standard node that alone reads a node's result, which nothing else sees; else None."""
+        output = producer.node.outputs[0]
+        consumers = self.consumers(output)
+        if len(consumers) != 1 or self.is_output(output.name, producer.scope):
+            return None
+        ref = consumers[0]
+        standard = ref.proto.domain in STANDARD_DOMAINS
+        if not standard or ref.scope is not producer.scope or ref.node.inputs[0] is not output:
+            return None
+        return ref
+
     def is_output(self, name: str, scope: Scope) -> bool:
         """Tells whether `name`, defined in `scope`, is an output of that graph or of a body inside it."""
         return any(scope in given.outwards() for given in self._given_out.get(name, ()))

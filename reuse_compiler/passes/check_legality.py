@@ -10,30 +10,34 @@ from onnx import TensorProto
 from reuse_compiler.graph.constants import Constant, ConstantFinder, NotConstantError
 from reuse_compiler.graph.shapes import ShapeTable
 from reuse_compiler.graph.tensors import to_tensor
-from reuse_compiler.graph.view import GraphView
+from reuse_compiler.passes.check_quantised import check_quantised
 from reuse_compiler.passes.conv_node import read_spec
-from reuse_compiler.passes.layer import ConvLayer, Layer, Normalization, Refusal
+from reuse_compiler.passes.layer import ConvLayer, Layer, Normalization, QuantisedLayer, Refusal
 
 DEEPEST_BODY = 24
 """Protobuf reads 100 messages inside one another, three for each body; what a rewritten layer declares lies deeper."""
 
 
-def check_legality(layer: Layer, view: GraphView, constants: ConstantFinder, shapes: ShapeTable) -> Layer:
+def check_legality(layer: Layer, constants: ConstantFinder, shapes: ShapeTable) -> Layer:
     """Returns the layer as a ConvLayer that fits the operators' contract, or with the reason why it does not."""
     if layer.refusal is not None:
         return layer
     try:
-        return _conv_layer(layer, view, constants, shapes)
+        return _conv_layer(layer, constants, shapes)
     except Refusal as refusal:
         return replace(layer, refusal=str(refusal))
 
 
-def _conv_layer(layer: Layer, view: GraphView, constants: ConstantFinder, shapes: ShapeTable) -> ConvLayer:
+def _conv_layer(layer: Layer, constants: ConstantFinder, shapes: ShapeTable) -> ConvLayer:
     depth = len(layer.ref.scope.path) // 2
     if depth > DEEPEST_BODY:
         raise Refusal(f"it stands in a body {depth} levels deep; reuse reaches down to level {DEEPEST_BODY}")
-    weight, bias = _constants(layer, constants)
-    _check_element_types(layer, view, weight, bias)
+    quantised = layer.quantised and check_quantised(layer, layer.quantised, constants)
+    if quantised:
+        weight, bias = quantised.pop("w"), quantised.pop("B", None)
+    else:
+        weight, bias = _constants(layer, constants)
+        _check_element_types(weight, bias)
     dims = list(weight.tensor.dims)
     spec = read_spec(layer.proto, dims)
     if bias is not None and list(bias.tensor.dims) != dims[:1]:
@@ -49,7 +53,11 @@ def _conv_layer(layer: Layer, view: GraphView, constants: ConstantFinder, shapes
         raise Refusal(f"it is malformed: its input has {shape[1]} channels, its weights are for {spec.in_channels}")
     if spec.group > 1 and spec.group_in_channels == 1:
         raise Refusal("it is depthwise (one input channel per group), so there are no sub-vectors of channels to share")
-    found = ConvLayer(**vars(layer), spec=spec.on(shape), weight=weight, bias=bias)
+    described = {**vars(layer), "spec": spec.on(shape), "weight": weight, "bias": bias}
+    if quantised:
+        element = "uint8" if quantised["x_zero_point"].tensor.data_type == TensorProto.UINT8 else "int8"
+        described["spec"] = replace(described["spec"], element=element)
+    found = QuantisedLayer(**described, constants=quantised) if quantised else ConvLayer(**described)
     if None not in (shape[0], *shape[2:]) and found.spec.rows == 0:
         return replace(found, refusal=f"its output is empty for an input of shape {list(shape)}")
     return found if layer.normalization is None else _normalized(found, layer.normalization)
@@ -87,11 +95,7 @@ def _constants(layer: Layer, constants: ConstantFinder) -> tuple[Constant, Const
     return found[0], found[1] if len(found) == 2 else None
 
 
-def _check_element_types(layer: Layer, view: GraphView, *constants: Constant | None) -> None:
-    """Convolutions between DequantizeLinear and QuantizeLinear belong to onnxruntime's integer kernels."""
-    producer = view.producer(layer.ref.node.inputs[0])
-    if producer is not None and producer.proto.op_type == "DequantizeLinear":
-        raise Refusal("it is quantised: a DequantizeLinear computes its input, so onnxruntime runs it in integers")
+def _check_element_types(*constants: Constant | None) -> None:
     for constant in filter(None, constants):
         if constant.tensor.data_type != TensorProto.FLOAT:
             names = {value: name.lower() for name, value in TensorProto.DataType.items()}

@@ -10,6 +10,9 @@ from reuse_compiler.errors import PassError
 from reuse_compiler.graph.structure import given_inputs, structure_errors, subgraphs_of
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
 
+LAST_OPERATORS = ("ReuseConv", "QLinearReuseConv", "Gather")
+"""One of them computes the result of each rewritten layer."""
+
 
 def check_result(original: onnx.ModelProto, rewritten: onnx.ModelProto, layers: int) -> None:
     """Raises PassError unless the structure is sound, inputs and outputs are the same, and `layers` were lowered."""
@@ -24,7 +27,7 @@ def check_result(original: onnx.ModelProto, rewritten: onnx.ModelProto, layers: 
     before, after = Counter[str](), Counter[str]()
     _count(original.graph, before)
     _count(rewritten.graph, after)
-    lowered = after["ReuseConv"] + after["Gather"] - before["ReuseConv"] - before["Gather"]
+    lowered = sum(after[op] - before[op] for op in LAST_OPERATORS)
     if lowered != layers:
         raise PassError(f"{lowered} layers were rewritten instead of {layers}")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.flags import refuse
 from reuse_compiler.options import PER_LAYER, CompileOptions
-from reuse_compiler.passes.layer import ConvLayer, Layer, Refusal
+from reuse_compiler.passes.layer import ConvLayer, Layer, QuantisedLayer, Refusal
 from reuse_compiler.report import LayerReport
 from reuse_compiler.reuse.config import DEFAULT_MEMORY, FamilyName, LayerSettings, ReuseConfig, make_settings
 from reuse_compiler.reuse.cost import Cost, expected_remaining_ratio, predicted_cost
@@ -127,6 +127,8 @@ def _decide(
         return Decision(layer, refusal or "")
     try:
         settings = _default_settings(layer.spec, options) if config is None else _configured(layer, config)
+        if isinstance(layer, QuantisedLayer):
+            _check_quantised(settings, options)
     except Refusal as refused:
         return Decision(layer, str(refused))
     at_best = ratio is None and (options.guarded or options.single) and FAMILIES[settings.family].lossless
@@ -147,6 +149,18 @@ def _decide(
     plan = LayerPlan(layer.spec, settings, parameters, weights, centroids)
     plan.check(layer.name)
     return Decision(layer, reason, plan, settings, cost)
+
+
+def _check_quantised(settings: LayerSettings, options: CompileOptions) -> None:
+    """Raises Refusal for settings that QLinearReuseConv does not have."""
+    if not FAMILIES[settings.family].lossless:
+        raise Refusal(f"it is quantised, and reuse of bytes covers --family exact, not '{settings.family}'")
+    if settings.scope not in ("batch", "image"):
+        raise Refusal(f"it is quantised, and reuse of bytes covers the scopes batch and image, not '{settings.scope}'")
+    if settings.table != "float" or settings.capacity != 1.0:
+        raise Refusal("it is quantised, and reuse of bytes has integer tables of its own: leave table and capacity off")
+    if options.lowering == "staged":
+        raise Refusal("it is quantised, and reuse of bytes needs --lowering fused")
 
 
 def _configured(layer: ConvLayer, config: ReuseConfig) -> LayerSettings:

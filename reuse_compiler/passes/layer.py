@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from reuse_compiler.graph.constants import Constant
@@ -17,6 +19,7 @@ from reuse_compiler.reuse.activation import Activation
 from reuse_compiler.reuse.geometry import ConvSpec
 
 Floats = NDArray[np.float32]
+QLINEAR_CONV_INPUTS = ("x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point", "y_scale", "y_zero_point", "B")
 
 
 class Refusal(Exception):
@@ -41,6 +44,19 @@ class Normalization:
 
 
 @dataclass(frozen=True)
+class Quantised:
+    """What makes a layer one of bytes: QLinearConv, or a Conv between DequantizeLinear and QuantizeLinear."""
+
+    tensors: Mapping[str, gs.Tensor]
+    """By QLinearConv's names of its inputs, as far as they are there. `B` may be of floats; one that is dequantised has
+    `B_scale`, and perhaps `B_zero_point`."""
+    weight_axis: int = 0
+    """The axis of `w` that scales and zero points are along, if there are several."""
+    after: NodeRef | None = None
+    """The QuantizeLinear; None: QLinearConv has it in it."""
+
+
+@dataclass(frozen=True)
 class Layer:
     """A Conv-like node of a model; one that reuse can compute is a `ConvLayer` without a refusal."""
 
@@ -48,6 +64,7 @@ class Layer:
     ref: NodeRef
     normalization: Normalization | None = None
     activation: ActivationNode | None = None
+    quantised: Quantised | None = None
     refusal: str | None = None
     """Why reuse cannot compute it, as the sentence of the report."""
 
@@ -59,12 +76,13 @@ class Layer:
     def taken_in(self) -> list[NodeRef]:
         """The node and those after it that the rewritten layer computes, too, in order."""
         after = (self.normalization, self.activation)
-        return [self.ref, *(each.ref for each in after if each is not None)]
+        nodes = [self.ref, *(each.ref for each in after if each is not None)]
+        return nodes if self.quantised is None or self.quantised.after is None else [*nodes, self.quantised.after]
 
     @property
     def input(self) -> str:
         """The tensor that it reads."""
-        return str(self.ref.node.inputs[0].name)
+        return str((self.quantised.tensors["x"] if self.quantised else self.ref.node.inputs[0]).name)
 
     @property
     def linear_output(self) -> str:
@@ -103,6 +121,36 @@ class ConvLayer(Layer):
         if self.bias is None:
             return np.zeros(self.spec.out_channels, np.float32)
         return self.bias.array.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantisedLayer(ConvLayer):
+    """A convolution of bytes; `weight` is QLinearConv's `w`, and `bias` its `B`."""
+
+    constants: Mapping[str, Constant]
+    """The scales and zero points, by QLinearConv's names of its inputs."""
+
+    def constant(self, name: str) -> NDArray[Any]:
+        """Returns a scale or zero point: a scalar, or [M]."""
+        array = self.constants[name].array
+        return array.reshape(()) if array.size == 1 else array
+
+    @property
+    def integers(self) -> NDArray[Any]:
+        """`w` [M, Ic/group, kh, kw]; a 1-D layer has kh = 1."""
+        array = self.weight.array
+        return array[:, :, None] if self.spec.one_dimensional else array
+
+    @property
+    def weights(self) -> Floats:
+        """What the weights stand for [M, Ic/group, kh, kw]."""
+        scale, zero_point = (self.constant(f"w_{part}").reshape(-1, 1, 1, 1) for part in ("scale", "zero_point"))
+        return np.asarray((super().weights - zero_point) * scale, np.float32)
+
+    @property
+    def biases(self) -> Floats:
+        """What the bias stands for [M]."""
+        return np.asarray(super().biases * self.constant("x_scale") * self.constant("w_scale"), np.float32)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from reuse_compiler.graph.edit import ModelEdit
 from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.tensors import to_tensor
 from reuse_compiler.passes.conv_node import attributes_of
-from reuse_compiler.passes.layer import ConvLayer, Prepared
+from reuse_compiler.passes.layer import QLINEAR_CONV_INPUTS, ConvLayer, Prepared, QuantisedLayer
 from reuse_compiler.reuse.activation import NO_ACTIVATION
 from reuse_compiler.reuse.config import DEFAULT_MEMORY, Lowering
 from reuse_compiler.reuse.families import FAMILIES
@@ -28,7 +28,7 @@ from reuse_compiler.reuse.plan import LayerPlan, Plan
 
 DOMAIN = "ai.reuse"
 DOMAIN_VERSION = 1
-CLUSTERING = ("ReuseConv", "Cluster")
+CLUSTERING = ("ReuseConv", "QLinearReuseConv", "Cluster")
 """The operators that cluster."""
 INPUTS = {
     "Hash": ["X", *HASH_PARAMETERS],
@@ -36,9 +36,7 @@ INPUTS = {
     "CentroidGemm": ["centroids", "counts", "W", "dense_weights"],
     "Gather": ["table", "ids", "X", "bias", "dense_bias"],
     "ReuseConv": ["X", "W", "bias", *HASH_PARAMETERS, "dense_weights", "dense_bias", "centroids"],
-    "QLinearReuseConv": [
-        *("x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point", "y_scale", "y_zero_point", "B")
-    ],
+    "QLinearReuseConv": [*QLINEAR_CONV_INPUTS],
     "MaxPool": ["X"],
     "AveragePool": ["X"],
     "Redundancy": ["X"],
@@ -125,11 +123,15 @@ class _Builder:
     def build(self, lowering: Lowering) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
         """Returns the new nodes, the last of which computes the layer's result, and the constants that they read."""
         source, target = self._layer.input, self._layer.output
-        self._declare(target, TensorProto.FLOAT, self._dims(target, self._spec.out_channels))
+        given: int = TensorProto.FLOAT
+        taken = given
+        if isinstance(self._layer, QuantisedLayer):
+            given, taken = (self._layer.constants[f"{name}_zero_point"].tensor.data_type for name in "yx")
+        self._declare(target, given, self._dims(target, self._spec.out_channels))
         if self._spec.one_dimensional:
             flat_input, flat = (self._names.new_tensor(f"{self._layer.name}/{part}") for part in ("input", "result"))
-            self._declare(flat_input, TensorProto.FLOAT, self._dims(source, self._spec.in_channels, height=True))
-            self._declare(flat, TensorProto.FLOAT, self._dims(target, self._spec.out_channels, height=True))
+            self._declare(flat_input, taken, self._dims(source, self._spec.in_channels, height=True))
+            self._declare(flat, given, self._dims(target, self._spec.out_channels, height=True))
             self._change_height("Unsqueeze", source, flat_input)
             self._lower(lowering, flat_input, flat)
             self._change_height("Squeeze", flat, target)
@@ -158,7 +160,18 @@ class _Builder:
         self.values.append(onnx.helper.make_tensor_value_info(tensor, element, dims))
 
     def _lower(self, lowering: Lowering, source: str, target: str) -> None:
-        (self._staged if lowering == "staged" else self._fused)(source, target)
+        if isinstance(self._layer, QuantisedLayer):
+            self._quantised(self._layer, source, target)
+        else:
+            (self._staged if lowering == "staged" else self._fused)(source, target)
+
+    def _quantised(self, layer: QuantisedLayer, source: str, target: str) -> None:
+        inputs = {name: self._given(name, constant) for name, constant in layer.constants.items()}
+        inputs |= {"x": source, "w": self._weights(), "B": self._bias()}
+        if self._dense_inputs and not inputs["B"]:  # the function has it, and QLinearConv takes no absent one
+            inputs["B"] = self._constant("bias", to_tensor(np.zeros(self._spec.out_channels, np.int32), ""))
+        attributes = {**self._cut_attributes(), "scope": self._settings.scope}
+        self._node("QLinearReuseConv", "", [inputs[name] for name in QLINEAR_CONV_INPUTS], [target], attributes)
 
     def _fused(self, source: str, target: str) -> None:
         attributes = {**self._hash_attributes(), **self._cluster_attributes(), **self._cut_attributes()}
@@ -238,15 +251,17 @@ class _Builder:
             lifted.CopyFrom(tensor)
             lifted.dims.insert(HEIGHT_AXIS, 1)
             return self._constant("weights", lifted)
-        return str(tensor.name) if constant.in_graph else self._constant("weights", tensor)
+        return self._given("weights", constant)
 
     def _bias(self) -> str:
         bias = self._layer.bias
         if self._plan.weights is not None:
             bias = Constant(to_tensor(self._plan.weights.bias, "bias"), in_graph=False)
-        if bias is None:
-            return ""
-        return str(bias.tensor.name) if bias.in_graph else self._constant("bias", bias.tensor)
+        return "" if bias is None else self._given("bias", bias)
+
+    def _given(self, what: str, constant: Constant) -> str:
+        """Returns the name of a constant of the model, which is added if the graph has none."""
+        return str(constant.tensor.name) if constant.in_graph else self._constant(what, constant.tensor)
 
     def _dense_weights(self, weights: str) -> str:
         """Returns the original's weights [M, Ic/group, kh, kw]: the operator's own unless they were fitted."""

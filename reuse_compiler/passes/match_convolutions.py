@@ -10,11 +10,11 @@ import onnx
 
 from reuse_compiler.graph.constants import ConstantFinder, NotConstantError
 from reuse_compiler.graph.names import Names
-from reuse_compiler.graph.structure import STANDARD_DOMAINS
 from reuse_compiler.graph.view import GraphView, NodeRef
 from reuse_compiler.passes.convolution_operators import declined_operator, is_convolution
 from reuse_compiler.passes.inline_functions import functions_with_convolutions
-from reuse_compiler.passes.layer import ActivationNode, Layer, Normalization
+from reuse_compiler.passes.layer import ActivationNode, Layer, Normalization, Refusal
+from reuse_compiler.passes.match_quantised import match_quantised
 from reuse_compiler.reuse.activation import RELU, Activation
 
 CLIP_INPUTS_SINCE_OPSET = 11
@@ -49,28 +49,20 @@ def _match(ref: NodeRef, names: Names, view: GraphView, constants: ConstantFinde
         refusal = "it calls a function with convolutions that cannot be inlined, as it was written for another opset"
         return Layer(name, ref, refusal=refusal)
     layer = Layer(name, ref, refusal=declined_operator(ref.proto))
-    if layer.refusal is None and len(ref.node.outputs) == 1:
+    if layer.refusal is not None or len(ref.node.outputs) != 1:
+        return layer
+    if ref.proto.op_type == "Conv":
         layer = replace(layer, normalization=_normalization(ref, view, constants))
         layer = replace(layer, activation=_activation(layer.taken_in[-1], view, constants))
-    return layer
-
-
-def _only_reader(producer: NodeRef, view: GraphView) -> NodeRef | None:
-    """Returns the standard node that alone reads a node's result, which nothing else sees; else None."""
-    output = producer.node.outputs[0]
-    consumers = view.consumers(output)
-    if len(consumers) != 1 or view.is_output(output.name, producer.scope):
-        return None
-    ref = consumers[0]
-    standard = ref.proto.domain in STANDARD_DOMAINS
-    if not standard or ref.scope is not producer.scope or ref.node.inputs[0] is not output:
-        return None
-    return ref
+    try:
+        return replace(layer, quantised=match_quantised(layer, view))
+    except Refusal as refusal:
+        return replace(layer, refusal=str(refusal))
 
 
 def _normalization(conv: NodeRef, view: GraphView, constants: ConstantFinder) -> Normalization | None:
     """Returns the BatchNormalization of the Conv's result, if what it does is the same in every run."""
-    ref = _only_reader(conv, view)
+    ref = view.only_reader(conv)
     if ref is None or ref.proto.op_type != "BatchNormalization" or len(ref.node.inputs) != BATCH_NORM_INPUTS:
         return None
     if view.opset < BATCH_NORM_INFERS_SINCE_OPSET:
@@ -93,7 +85,7 @@ def _normalization(conv: NodeRef, view: GraphView, constants: ConstantFinder) ->
 
 def _activation(last: NodeRef, view: GraphView, constants: ConstantFinder) -> ActivationNode | None:
     """Returns the activation of what the layer's last node computes, or None."""
-    ref = _only_reader(last, view)
+    ref = view.only_reader(last)
     if ref is None or len(ref.node.outputs) != 1:
         return None
     found = None

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Layout = Literal["patch", "channel"]
-ElementType = Literal["float32"]
-ELEMENT_BYTES: dict[ElementType, int] = {"float32": 4}
+ElementType = Literal["float32", "uint8", "int8"]
+ELEMENT_BYTES: dict[ElementType, int] = {"float32": 4, "uint8": 1, "int8": 1}
 AutoPad = Literal["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]
 LARGEST_EXTENT = 2**30
 """Largest attribute of a convolution, so that the kernels' products of them are in range of 64 bits."""
@@ -50,6 +50,7 @@ class ConvSpec:
     one_dimensional: bool = False
     """Whether the model's tensors have no height."""
     element: ElementType = "float32"
+    """Of the input; a convolution of bytes is one of ONNX's QLinearConv."""
 
     def __post_init__(self) -> None:
         if self.auto_pad != "NOTSET":

@@ -116,7 +116,6 @@ def test_names_of_other_nodes_are_taken() -> None:
     [
         ("ConvTranspose", "", 2, "transposed"),
         ("ConvInteger", "", 2, "integer"),
-        ("QLinearConv", "", 8, "quantised"),
         ("DeformConv", "", 3, "deformable"),
         ("QLinearConv", "com.microsoft", 8, "quantised"),
         ("FusedConv", "com.microsoft", 2, "before optimisation"),

@@ -63,11 +63,17 @@ def test_convolutions_with_nothing_quantised_around_them_are_compiled(folder: Pa
     assert_computes(lowered, quantised, rtol=0.02)
 
 
-def test_convolutions_that_onnxruntime_quantises_itself_stay(folder: Path) -> None:
+def test_quantised_convolutions_are_compiled(folder: Path) -> None:
     quantised = quantised_first("nodes_to_exclude=['second']")
     lowered = lower(quantised, EXACT)
-    assert lowered.model is quantised
-    assert any("computes its input, so onnxruntime runs it in integers" in layer.reason for layer in lowered.layers)
+    assert own_nodes(lowered.model) == ["QLinearReuseConv"]
+    # onnxruntime quantises the weights of the second itself, and the third's LeakyRelu has a scale of its own.
+    assert [layer.decision for layer in lowered.layers] == ["reuse", "dense", "dense"]
+    assert "but not its weights" in lowered.layers[1].reason and "LeakyRelu" in lowered.layers[2].reason
+    for x in images():
+        expected = outputs(quantised, x, library=False)
+        for library in (True, False):
+            assert np.array_equal(outputs(lowered.model, x, library=library), expected)
 
 
 @pytest.mark.parametrize("package", ["onnxruntime.transformers", "onnxconverter_common"])

@@ -119,10 +119,10 @@ NETWORKS = (
 def images_of(network: Network) -> dict[str, NDArray[np.float32]]:
     """Returns an input for each kind of images."""
     photo = datasets.images("imagenet_sample", 1)[0][0]
-    page = render_page() if network.size == SQUARE else _resized(render_page(), network.size)
+    page = render_page() if network.size == SQUARE else resized(render_page(), network.size)
     kinds = {
-        "photo": _resized(photo, network.size),
-        "letterboxed photo": _letterboxed(photo, network.size),
+        "photo": resized(photo, network.size),
+        "letterboxed photo": letterboxed(photo, network.size),
         "page": page,
     }
     inputs = {kind: network.prepare([image]) for kind, image in kinds.items()}
@@ -130,17 +130,18 @@ def images_of(network: Network) -> dict[str, NDArray[np.float32]]:
     return inputs | {"page with noise": (inputs["page"] + noise).astype(np.float32)}
 
 
-def _resized(image: RgbImage, size: tuple[int, int]) -> RgbImage:
+def resized(image: RgbImage, size: tuple[int, int]) -> RgbImage:
+    """Returns an image of that height and width."""
     return np.asarray(Image.fromarray(image).resize(size[::-1]))
 
 
-def _letterboxed(photo: RgbImage, size: tuple[int, int]) -> RgbImage:
+def letterboxed(photo: RgbImage, size: tuple[int, int]) -> RgbImage:
     """Returns a 16:9 photo between black bars."""
     height, width = size
     inner = width * 9 // 16
     top = (height - inner) // 2
     image = np.zeros((height, width, 3), np.uint8)
-    image[top : top + inner] = _resized(photo, (inner, width))
+    image[top : top + inner] = resized(photo, (inner, width))
     return image
 
 

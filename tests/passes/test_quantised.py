@@ -18,6 +18,7 @@ from tests.passes.models import EXACT, Array, model_of, operators, random_array,
 
 X_SCALE, W_SCALE, Y_SCALE = np.float32(0.02), np.float32(0.01), np.float32(0.05)
 ZERO, THREE = np.uint8(0), np.uint8(3)
+THOUSANDS = np.arange(-3000, 3000, 1000, dtype=np.int32)
 NONE, FOUR_ZEROS = np.int8(0), np.zeros(4, np.int8)
 
 
@@ -103,9 +104,9 @@ MODELS = {
     "int8": qdq_model(x_zero_point=np.int8(-5), y_zero_point=np.int8(7)),
     "weights of uint8": qdq_model(w_zero_point=np.uint8(120)),
     "scale per channel": qdq_model(w_scale=PER_CHANNEL, w_zero_point=np.zeros(6, np.int8)),
-    "bias": qdq_model(bias=np.arange(-3000, 3000, 1000, np.int32)),
+    "bias": qdq_model(bias=THOUSANDS),
     "bias per channel": qdq_model(
-        bias=np.arange(-3000, 3000, 1000, np.int32),
+        bias=THOUSANDS,
         bias_scale=X_SCALE * PER_CHANNEL,
         w_scale=PER_CHANNEL,
         w_zero_point=np.zeros(6, np.int8),

@@ -1,0 +1,168 @@
+"""Measures networks in int8, and lossless reuse on top of that, beside their floats.
+
+    python -m tools.quantised_results --json docs/results/quantised.json      # about ten minutes
+
+Each network is quantised by onnxruntime, and compiled for samples of one kind of images, which choose its layers. Then
+it runs on another image of that kind, beside the quantised model alone and the original, 15 times in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import typer
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+import reuse_compiler
+from models import datasets, packaged
+from reuse_compiler.cli.bench import JsonFile, check_json, write_json
+from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.flags import Logging
+from reuse_compiler.cli.from_flags import with_flags
+from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.flags import Flag
+from reuse_compiler.reports.table import Row, number, numbers, print_table, words
+from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.quantised import quantise
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, runner
+from reuse_compiler.verification.timing import Turns
+from tools.region_results import SQUARE, letterboxed, resized
+from tools.sample_inputs import render_page
+
+ROUNDS = 15
+SAMPLES = 3
+"""Images of each kind that layers are chosen on; one more is measured."""
+NETWORKS = ("craft", "hed")
+INT8 = "int8"
+
+
+class Line(BaseModel):
+    """A network on one kind of images."""
+
+    network: str
+    images: str
+    layers: int
+    """Of bytes that use reuse."""
+    float_ms: float
+    int8_ms: float
+    reuse_ms: float
+    differing: int
+    """Values of the outputs that are not those of the quantised model."""
+
+
+class Results(BaseModel):
+    """All that was measured."""
+
+    processor: str
+    versions: dict[str, str]
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network in both forms."""
+
+    name: str
+    original: onnx.ModelProto
+    quantised: onnx.ModelProto
+    images: dict[str, list[NDArray[np.float32]]]
+
+
+def images_of(name: str) -> dict[str, list[NDArray[np.float32]]]:
+    """Returns inputs of each kind."""
+    prepare = packaged.REGISTRY[name].preprocessing
+    photos = [photo for photo, _ in datasets.images("imagenet_sample", SAMPLES + 1)]
+    kinds = {
+        "page": [render_page(index) for index in range(SAMPLES + 1)],
+        "letterboxed photo": [letterboxed(photo, SQUARE) for photo in photos],
+        "photo": [resized(photo, SQUARE) for photo in photos],
+    }
+    return {kind: [prepare([image]) for image in images] for kind, images in kinds.items()}
+
+
+def subject(name: str) -> Subject:
+    """Loads a network and quantises it on the samples of all kinds."""
+    original, images = onnx.load(packaged.load(name)), images_of(name)
+    feeds = [{original.graph.input[0].name: x} for kind in images.values() for x in kind[:SAMPLES]]
+    return Subject(name, original, quantise(original, feeds, "QDQ", "QUInt8"), images)
+
+
+def measure(network: Subject, kind: str, progress: Any) -> Line:
+    """Compiles a quantised network for one kind of images, and runs all forms on another of that kind."""
+    *samples, x = network.images[kind]
+    name = network.original.graph.input[0].name
+    with TemporaryDirectory() as folder:
+        data, arrays = Path(folder) / "samples.npz", dict[str, Any]({name: np.concatenate(samples)})
+        np.savez(data, **arrays)
+        result = reuse_compiler.compile(network.quantised, verify_data=data, shapes={name: x.shape}, progress=progress)
+        models = {ORIGINAL: network.original, INT8: network.quantised, COMPILED: result.model}
+        sessions = {label: open_session(model, 1, label, folder=Path(folder)) for label, model in models.items()}
+    turns, difference = Turns({label: runner(each, None, label) for label, each in sessions.items()}), Difference()
+    outputs = turns.round({name: x})
+    for expected, actual in zip(outputs[INT8], outputs[COMPILED], strict=True):
+        difference.add(expected, actual)
+    turns.forget_times()
+    for index in range(ROUNDS):
+        progress(f"{network.name}, {kind}", index, ROUNDS)
+        turns.round({name: x})
+    return Line(
+        network=network.name,
+        images=f"{kind}, {'x'.join(map(str, x.shape[2:] if x.shape[1] == 3 else x.shape[1:3]))}",
+        layers=sum(layer.decision == "reuse" for layer in result.report.layers),
+        float_ms=turns.median_ms(ORIGINAL),
+        int8_ms=turns.median_ms(INT8),
+        reuse_ms=turns.median_ms(COMPILED),
+        differing=difference.differing + difference.broken,
+    )
+
+
+def lines_of(names: Sequence[str], progress: Any) -> Iterator[Line]:
+    """Yields a line for each network and kind of images."""
+    for name in names:
+        network = subject(name)
+        for kind in network.images:
+            yield measure(network, kind, progress)
+
+
+def print_lines(lines: Sequence[Line], console: Any) -> None:
+    """Prints a row for each line."""
+    columns = [*words("network", "images")]
+    columns += numbers("layers", "float ms", "int8 ms", "with reuse", "over float", "over int8", "differing")
+    cells = [
+        [line.network, line.images, str(line.layers)]
+        + [number(n) for n in (line.float_ms, line.int8_ms, line.reuse_ms)]
+        + [number(line.float_ms / line.reuse_ms), number(line.int8_ms / line.reuse_ms), str(line.differing)]
+        for line in lines
+    ]
+    print_table(columns, [Row(each) for each in cells], console)
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(cls=Command)
+@with_flags
+def main(
+    names: Annotated[list[str] | None, Flag("Only this network; repeat it for further ones.", name="--network")] = None,
+    json_file: JsonFile = None,
+    log_level: Logging = "warning",
+) -> None:
+    """Measure quantised models with lossless reuse beside those without, and beside floats, on one thread."""
+    check_json(json_file)
+    console = stderr_console()
+    with logging_to(console, log_level), ProgressBars(console) as progress:
+        lines = list(lines_of(names or NETWORKS, progress))
+    known = reuse_compiler.env()
+    write_json(Results(processor=known.processor, versions=known.versions, lines=lines), json_file)
+    print_lines(lines, stdout_console())
+
+
+if __name__ == "__main__":
+    run_program(app, "python -m tools.quantised_results")

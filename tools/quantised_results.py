@@ -78,7 +78,7 @@ class Subject:
 def images_of(name: str) -> dict[str, list[NDArray[np.float32]]]:
     """Returns inputs of each kind."""
     prepare = packaged.REGISTRY[name].preprocessing
-    photos = [photo for photo, _ in datasets.images("imagenet_sample", SAMPLES + 1)]
+    photos, _ = datasets.images("imagenet_sample", SAMPLES + 1)
     kinds = {
         "page": [render_page(index) for index in range(SAMPLES + 1)],
         "letterboxed photo": [letterboxed(photo, SQUARE) for photo in photos],

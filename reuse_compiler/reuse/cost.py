@@ -62,6 +62,12 @@ to the speed-ups of `python -m tools.goals --static` on a core whose memory give
 `python -m tools.goals` compares predictions with measured speed-ups."""
 
 
+QUANTISED_CENTROID_COST, QUANTISED_GATHER_COST, QUANTISED_PASS_COSTS = 1.5, 16.0, (115.0, 70.0)
+"""c, g, and i and o of a convolution of bytes, in multiply-adds of onnxruntime's QLinearConv (1.2e11 a second on the
+same core): 0.9 ns an element read, 0.13 ns an int32 entry added, 0.6 ns an element written. From
+`python -m tools.quantised_layers`."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """The expected cost of a layer, by its parts, for each multiply-add of the dense convolution."""
@@ -87,25 +93,31 @@ def predicted_cost(
     num_hashes: int,
     remaining_ratio: float,
     reuse_rate: float = 0.0,
-    centroid_cost: float = CENTROID_COST,
+    centroid_cost: float | None = None,
     gather_cost: float | None = None,
     input_pass_cost: float | None = None,
-    output_pass_cost: float = OUTPUT_PASS_COST,
+    output_pass_cost: float | None = None,
     table: TableType = "float",
     scope: Scope = "batch",
 ) -> Cost:
     """Returns the expected cost of a layer whose blocks keep `remaining_ratio` (C/N) clusters on average.
 
-    `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch. `gather_cost`
-    defaults to that of the type of table, `input_pass_cost` to that of the layout. With scope static R is 1.
+    `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch. Prices default to
+    those of the element type; `gather_cost` also depends on the table, `input_pass_cost` on the layout. With scope
+    static R is 1.
     """
-    static = scope == "static"
+    static, g, quantised = scope == "static", blocking.spec, blocking.spec.element != "float32"
+    if centroid_cost is None:
+        centroid_cost = QUANTISED_CENTROID_COST if quantised else CENTROID_COST
     if gather_cost is None:
-        gather_cost = (STATIC_GATHER_COST if static else GATHER_COSTS)[table]
+        floats = (STATIC_GATHER_COST if static else GATHER_COSTS)[table]
+        gather_cost = QUANTISED_GATHER_COST if quantised else floats
     if input_pass_cost is None:
         one_pass = blocking.layout == "patch" and blocking.sub_vector_length <= LONGEST_WINDOW
-        input_pass_cost = WINDOW_PASS_COST if one_pass else HASH_PASS_COST if static else INPUT_PASS_COST
-    g = blocking.spec
+        floats = WINDOW_PASS_COST if one_pass else HASH_PASS_COST if static else INPUT_PASS_COST
+        input_pass_cost = QUANTISED_PASS_COSTS[0] if quantised else floats
+    if output_pass_cost is None:
+        output_pass_cost = QUANTISED_PASS_COSTS[1] if quantised else OUTPUT_PASS_COST
     dense = g.rows * g.columns * g.group_out_channels
     if dense == 0:
         return Cost(0.0, 0.0, 0.0, 0.0)

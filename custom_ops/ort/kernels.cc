@@ -250,7 +250,7 @@ class QuantisedInputs {
  private:
   TensorView constant(size_t index, const char* name) const {
     const std::optional<TensorView> tensor = fixed_input(info_, index);
-    checked::require(tensor.has_value(), std::string(name) + " is not constant; all inputs but x must be");
+    if (!tensor) throw std::invalid_argument(std::string(name) + " is not constant; all inputs but x must be");
     return *tensor;
   }
 

@@ -160,5 +160,6 @@ def _overwritten(rng: np.random.Generator, array: Array) -> Array:
     changed = array.copy()
     if changed.size:
         odd = REALS if array.dtype.kind == "f" else [i for i in INTEGERS if abs(i) < 2**31]
-        changed.flat[int(rng.integers(changed.size))] = _pick(rng, odd)
+        # Of bytes, what is left of the number.
+        changed.flat[int(rng.integers(changed.size))] = np.array(_pick(rng, odd)).astype(changed.dtype)
     return changed

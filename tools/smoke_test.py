@@ -3,8 +3,8 @@
 Does what README begins with: compiles the file of a small network by the command, and runs the result in onnxruntime.
 Then compiles the network with every family that needs no samples, fused and staged, runs it with dynamic shapes and
 several threads, and compares the lossless family with the original; runs each without the library, too, which must
-give what the original does; runs a choice between two branches; and looks whether the package brought what it needs
-beside its modules. Prints one line; exits 1 on a failure.
+give what the original does; runs a choice between two branches, and a convolution of bytes; and looks whether the
+package brought what it needs beside its modules. Prints one line; exits 1 on a failure.
 """
 
 from __future__ import annotations
@@ -121,6 +121,25 @@ def check_choice() -> None:
     assert np.array_equal(chosen, -image()) and np.array_equal(dense(model).run(None, {"x": image()})[0], image())
 
 
+def check_quantised() -> None:
+    """Compiles a convolution of bytes, which must keep every bit with the library and without."""
+    rng = np.random.default_rng(2)
+    constants = {"xs": np.float32(0.1), "xz": np.uint8(128), "w": rng.integers(-63, 64, (8, 3, 3, 3), np.int8)}
+    constants |= {"ws": rng.uniform(0.01, 0.02, 8).astype(np.float32), "wz": np.zeros(8, np.int8)}
+    constants |= {"ys": np.float32(0.2), "yz": np.uint8(0), "b": rng.integers(-500, 500, 8, np.int32)}
+    node = helper.make_node("QLinearConv", ["x", *constants], ["y"], "conv", pads=[1, 1, 1, 1])
+    x, y = (helper.make_tensor_value_info(n, TensorProto.UINT8, ["N", c, "H", "W"]) for n, c in (("x", 3), ("y", 8)))
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    graph = helper.make_graph([node], "quantised", [x], [y], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    lowered = lower(model, CompileOptions(family="exact", force=True))
+    assert [each.op_type for each in lowered.model.graph.node] == ["QLinearReuseConv"], lowered.layers
+    feed = {"x": np.clip(40 * image() + 128, 0, 255).astype(np.uint8)}
+    expected = dense(model).run(None, feed)[0]
+    for session in (dense(lowered.model), reuse_compiler.session(lowered.model.SerializeToString())):
+        assert np.array_equal(session.run(None, feed)[0], expected)
+
+
 def main() -> None:
     """Checks the command and all variants."""
     check_command()
@@ -129,6 +148,7 @@ def main() -> None:
         for lowering in LOWERINGS:
             check(family, lowering, expected)
     check_choice()
+    check_quantised()
     assert (TEMPLATES / "base.html").is_file(), "the package has no templates for the pages of reports"
     library = Path(reuse_compiler.library_path()).name
     print(f"onnxruntime {onnxruntime.__version__}: {len(FAMILIES) * len(LOWERINGS)} variants passed with {library}")

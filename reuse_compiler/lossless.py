@@ -74,8 +74,9 @@ def check_lossless(
         return
     for name, error in _errors_alone(prepared, lowered, source, threads, folder):
         if error > 1.0:
+            much = f"is {error:.2g} times as far from the original's result as rounding can be"
             raise VerificationError(
-                f"{name} is {error:.2g} times as far from the original's result as rounding can be, though it is "
+                f"{name} {'has other values than the original' if math.isinf(error) else much}, though it is "
                 "lossless: this is a defect of reuse-compiler, please report it; --exclude leaves a layer as it is"
             )
     names = {layer.name for layer in lowered.layers if layer.decision == "reuse"}
@@ -192,7 +193,7 @@ def _in_units(part: _Part, difference: Difference, squared_magnitude: float) -> 
     """
     if not math.isfinite(squared_magnitude):
         return 0.0
-    if difference.broken:
+    if difference.broken or (isinstance(part.layer, QuantisedLayer) and difference.differing):
         return math.inf
     columns, slope = 1, 1.0
     if part.layer is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,18 +14,20 @@ from onnx import helper, numpy_helper
 
 from reuse_compiler.compiler import compile_file, layer_tensors
 from reuse_compiler.errors import VerificationError
-from reuse_compiler.lossless import check_lossless
+from reuse_compiler.lossless import _errors_alone, check_lossless
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.choose_parameters import choose_parameters
 from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.pipeline import Lowered, carry_out, find_layers
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.reuse.plan import LayerWeights
+from reuse_compiler.verification.data import Source
 from reuse_compiler.verification.inputs import model_inputs
 from reuse_compiler.verification.sources import open_data
 from reuse_compiler.verification.verify import Verification, Verifier
 from tests.passes.models import EXACT, model_of, random_array, tensor, value
 from tests.passes.test_keep_pixel_major import chain
+from tests.passes.test_quantised import MODELS
 
 node = helper.make_node
 Array = NDArray[np.float32]
@@ -88,9 +91,13 @@ def damaged(lowered: Lowered, name: str, factor: float) -> Lowered:
     return replace(lowered, rewritten=replace(lowered.rewritten, model=wrong))
 
 
-def check(prepared: Prepared, lowered: Lowered, data: Array, folder: Path) -> Verification:
+def source_of(prepared: Prepared, folder: Path) -> Source:
+    return open_data(folder / "data.npy", model_inputs(prepared.original), {})
+
+
+def check(prepared: Prepared, lowered: Lowered, data: NDArray[Any], folder: Path) -> Verification:
     np.save(folder / "data.npy", data)
-    source = open_data(folder / "data.npy", model_inputs(prepared.original), {})
+    source = source_of(prepared, folder)
     result = Verifier(prepared.original, lowered.model, source, 1, folder).run(layer_tensors(lowered))
     check_lossless(prepared, lowered, result, source, 1, folder)
     return result
@@ -113,6 +120,20 @@ def test_a_defect_in_a_layer_is_found(constant: str, layer: str, tmp_path: Path)
     assert error is not None and error < 1e-5
     with pytest.raises(VerificationError, match=f"layer '{layer}' is .* times as far .* as rounding can be"):
         check(prepared, damaged(lowered, constant, 1.002), images, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["bias per channel", "weights of uint8", "one dimension"])
+def test_a_defect_in_a_layer_of_bytes_is_found(kind: str, tmp_path: Path) -> None:
+    """Integers are not rounded, so that nothing but the very bytes is right."""
+    prepared, lowered = compiled(MODELS[kind])
+    shape = [dim.dim_value for dim in prepared.original.graph.input[0].type.tensor_type.shape.dim]
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    assert check(prepared, lowered, images, tmp_path).layer_errors == {"conv": 0.0}
+    ((_, error),) = _errors_alone(prepared, lowered, source_of(prepared, tmp_path), 1, tmp_path)
+    assert error == 0.0
+    wrong = damaged(lowered, "y_s", 1.1)
+    with pytest.raises(VerificationError, match="layer 'conv' has other values than the original"):
+        check(prepared, wrong, images, tmp_path)
 
 
 def test_a_defect_is_found_where_results_are_nearly_zero(tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ TENSOR_HOLDERS = {
 """Messages that can have a TensorProto somewhere inside."""
 
 
+def element_name(element: int) -> str:
+    """Returns the name of an element type, or words for one that ONNX does not have."""
+    names: dict[int, str] = {value: name.lower() for name, value in TensorProto.DataType.items()}
+    return names.get(element, f"{element}, which ONNX does not have")
+
+
 @dataclass(frozen=True)
 class ExternalData:
     """The bytes of an external tensor: `length` bytes of `file` from `offset`."""

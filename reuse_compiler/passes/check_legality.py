@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from reuse_compiler.graph.constants import Constant, ConstantFinder, NotConstantError
 from reuse_compiler.graph.shapes import ShapeTable
-from reuse_compiler.graph.tensors import to_tensor
+from reuse_compiler.graph.tensors import element_name, to_tensor
 from reuse_compiler.passes.check_quantised import check_quantised
 from reuse_compiler.passes.conv_node import read_spec
 from reuse_compiler.passes.layer import ConvLayer, Layer, Normalization, QuantisedLayer, Refusal
@@ -98,6 +98,5 @@ def _constants(layer: Layer, constants: ConstantFinder) -> tuple[Constant, Const
 def _check_element_types(*constants: Constant | None) -> None:
     for constant in filter(None, constants):
         if constant.tensor.data_type != TensorProto.FLOAT:
-            names = {value: name.lower() for name, value in TensorProto.DataType.items()}
-            element = names.get(constant.tensor.data_type, f"{constant.tensor.data_type}, which ONNX does not have")
+            element = element_name(constant.tensor.data_type)
             raise Refusal(f"its element type is {element}; reuse works on float (32 bits)")

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto
 
 from reuse_compiler.graph.constants import Constant, ConstantFinder, NotConstantError
-from reuse_compiler.graph.tensors import to_tensor
+from reuse_compiler.graph.tensors import element_name, to_tensor
 from reuse_compiler.passes.layer import QLINEAR_CONV_INPUTS, ActivationNode, Layer, Quantised, Refusal
 
 BYTES = (TensorProto.UINT8, TensorProto.INT8)
@@ -25,8 +25,8 @@ def check_quantised(layer: Layer, quantised: Quantised, constants: ConstantFinde
     """
     found = {name: _constant(name, quantised, layer, constants) for name in quantised.tensors if name != "x"}
     if "w_zero_point" not in found:
-        zero = np.zeros((), found["w"].array.dtype)
-        found["w_zero_point"] = Constant(to_tensor(zero, "w_zero_point"), in_graph=False)
+        zero = TensorProto(name="w_zero_point", data_type=found["w"].tensor.data_type, raw_data=bytes(1))
+        found["w_zero_point"] = Constant(zero, in_graph=False)
     for name in ("x", "w", "y"):
         _check_scale(name, found, quantised)
     if layer.activation is not None:
@@ -52,7 +52,7 @@ def _check_scale(name: str, found: Mapping[str, Constant], quantised: Quantised)
     scale, zero_point = (found[f"{name}_{part}"] for part in ("scale", "zero_point"))
     types = {zero_point.tensor.data_type, *([found["w"].tensor.data_type] if name == "w" else [])}
     if len(types) != 1 or not types <= {*BYTES}:
-        names = " and ".join(sorted(TensorProto.DataType.Name(each).lower() for each in types))
+        names = " and ".join(sorted(map(element_name, types)))
         raise Refusal(f"its {WORDS[name]} {HAVE[name]} elements of {names}; reuse covers uint8 and int8")
     if scale.tensor.data_type != TensorProto.FLOAT:
         raise Refusal(f"the scale of its {WORDS[name]} is not float (32 bits)")

@@ -186,6 +186,13 @@ def with_float_weights() -> onnx.ModelProto:
     return model
 
 
+def of_unknown_type(node: int) -> onnx.ModelProto:
+    """Returns a model whose weights have a type that ONNX does not have, and no zero point."""
+    model = without_zero_point(node)
+    next(each for each in model.graph.initializer if each.name == "w_q").data_type = 65
+    return model
+
+
 def with_float_result() -> onnx.ModelProto:
     model = qdq_model()
     model.graph.output.append(value("c", [2, 6, 7, 7]))
@@ -209,6 +216,7 @@ REFUSALS = [
     ("its result has no zero point", without_zero_point(3)),
     ("in blocks: '' has a block_size", changed(qdq_model(), 1, axis=0, block_size=2)),
     ("its input has elements of uint16", qdq_model(x_zero_point=np.uint16(0))),
+    ("its weights have elements of 65, which ONNX does not have", of_unknown_type(1)),
     ("its weights have elements of int16", qdq_model(w_zero_point=np.int16(0))),
     ("other than one scale, or one for each", qdq_model(w_scale=PER_CHANNEL[:4], w_zero_point=FOUR_ZEROS, axis=1)),
     ("not positive and finite", qdq_model(w_scale=np.float32(-1.0))),

@@ -69,15 +69,15 @@ class HashFitter:
     def __init__(self, sample: VectorSample, weights: Floats, wanted: Sequence[LayerSettings] = ()) -> None:
         self._sample, self._weights, self._wanted = sample, weights, wanted
         self._fitted: dict[tuple[str, int, int, bool], HashParameters] = {}
-        self._centroids: dict[tuple[int, int], Floats] = {}
-        """Static ones by L and H, whatever type the table has."""
+        self._centroids: dict[tuple[str, int, int], Floats] = {}
+        """Static ones by family, L and H, whatever type the table has."""
 
     def plan(self, settings: LayerSettings) -> LayerPlan:
         """Returns the settings' plan for the layer: with its parameters, and with centroids where scope is static."""
         spec, parameters = self._sample.spec, self.fit(settings)
         if settings.scope != "static":
             return LayerPlan(spec, settings, parameters)
-        key = settings.sub_vector_length, settings.num_hashes
+        key = (*_kind(settings), settings.num_hashes)
         if key not in self._centroids:
             self._centroids[key] = static_centroids(self._sample.vectors, spec, settings, parameters)
         return LayerPlan(spec, settings, parameters, centroids=self._centroids[key])

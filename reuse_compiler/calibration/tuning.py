@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.samples import Samples
 from reuse_compiler.errors import LibraryError
 from reuse_compiler.passes.layer import ConvLayer
+from reuse_compiler.processors import processors
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reuse.plan import Plan
 from reuse_compiler.verification.inputs import Feed
@@ -52,7 +52,7 @@ def tune_static_layers(
         layers = [layer for layer in work.layers if layer.name in plan]
         model = with_own_weights(work.model, layers)
         batches = batches_of(model, _feeds(samples), work)
-        expected = run_session(open_session(model, os.cpu_count() or 1, ORIGINAL), None, batches[0], ORIGINAL)
+        expected = run_session(open_session(model, processors(), ORIGINAL), None, batches[0], ORIGINAL)
         tuned, report = training.tune_plan(
             model,
             plan,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from reuse_compiler.fitting.vectors import Floats, Places, usable_rows
+from reuse_compiler.fitting.vectors import Floats, Places, pixels_of_taps, usable_rows
 from reuse_compiler.reference.vectors import block_weights
 from reuse_compiler.reuse.geometry import Blocking
 
@@ -123,14 +123,9 @@ class _Rows:
         if self._blocking.layout == "patch":
             return codes_of[places][:, None]
         image = codes_of.reshape(g.batch, g.in_height, g.in_width, len(ids))
-        image_of, rest = np.divmod(places, g.out_height * g.out_width)
-        row, column = np.divmod(rest, g.out_width)
         codes = np.full((len(places), g.taps, len(ids)), self._codes, np.int32)
-        for tap in range(g.taps):
-            y = row * g.strides[0] - g.pads[0] + tap // g.kernel[1] * g.dilations[0]
-            z = column * g.strides[1] - g.pads[1] + tap % g.kernel[1] * g.dilations[1]
-            inside = (y >= 0) & (y < g.in_height) & (z >= 0) & (z < g.in_width)
-            codes[inside, tap] = image[image_of[inside], y[inside], z[inside]]
+        for tap, (inside, *pixels) in enumerate(pixels_of_taps(g, places)):
+            codes[inside, tap] = image[tuple(pixels)]
         return codes
 
     def set_weights(self, weight: Floats) -> None:

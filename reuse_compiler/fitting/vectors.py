@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,16 +76,25 @@ def unfold_at(x: Floats, spec: ConvSpec, group: int, places: Places) -> Floats:
 
     `places` are output pixels, of (N, Oh, Ow). Taps outside the image are zeros.
     """
-    image, rest = np.divmod(places, spec.out_height * spec.out_width)
-    row, column = np.divmod(rest, spec.out_width)
     channels = slice(group * spec.group_in_channels, (group + 1) * spec.group_in_channels)
     rows = np.zeros((len(places), spec.taps, spec.group_in_channels), np.float32)
+    for tap, (inside, image, y, z) in enumerate(pixels_of_taps(spec, places)):
+        rows[inside, tap] = x[image, channels, y, z]
+    return rows.reshape(len(places), spec.columns)
+
+
+def pixels_of_taps(spec: ConvSpec, places: Places) -> Iterator[tuple[NDArray[np.bool_], Places, Places, Places]]:
+    """Yields for each tap at which of the output pixels it lies inside the image, and the image, row and column there.
+
+    `places` are output pixels, of (N, Oh, Ow).
+    """
+    image, rest = np.divmod(places, spec.out_height * spec.out_width)
+    row, column = np.divmod(rest, spec.out_width)
     for tap in range(spec.taps):
         y = row * spec.strides[0] - spec.pads[0] + tap // spec.kernel[1] * spec.dilations[0]
         z = column * spec.strides[1] - spec.pads[1] + tap % spec.kernel[1] * spec.dilations[1]
         inside = (y >= 0) & (y < spec.in_height) & (z >= 0) & (z < spec.in_width)
-        rows[inside, tap] = x[image[inside], channels, y[inside], z[inside]]
-    return rows.reshape(len(places), spec.columns)
+        yield inside, image[inside], y[inside], z[inside]
 
 
 def reused_rows(ids: NDArray[np.int32], centroids: Floats, blocking: Blocking, places: Places) -> list[Floats]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -109,18 +110,14 @@ def _errors_alone(
     with exposed(lowered.rewritten.model, dict.fromkeys(name for name in tensors.values() if name not in inputs)):
         compiled = open_session(lowered.rewritten.model, threads, COMPILED, folder=folder)
     for part in parts:
-        alone = cut_model(prepared.model, [part.source], [part.target])
-        original = open_session(alone, threads, ORIGINAL, folder=folder)
+        original = _original(part, prepared, threads, folder)
         wanted = [tensors[name] for name in (part.source, part.target) if name not in inputs]
         squared_magnitude = _magnitudes(part, threads)
         difference, magnitude = Difference(), 0.0
         for feed in islice(source, MAX_LAYER_FEEDS):
             values = {**feed, **dict(zip(wanted, run_session(compiled, wanted, feed, COMPILED), strict=True))}
             x, actual = (_in_order(values[tensors[name]], name in pixel_major) for name in (part.source, part.target))
-            if isinstance(part.layer, QuantisedLayer):
-                expected = _exact(part.layer, x)
-            else:
-                expected = run_session(original, [part.target], {part.source: x}, ORIGINAL)[0]
+            expected = original(x)
             difference.add(expected, actual)
             magnitude += squared_magnitude(x, expected)
         yield part.name, _in_units(part, difference, magnitude)
@@ -140,6 +137,19 @@ def _parts(prepared: Prepared, lowered: Lowered) -> Iterator[_Part]:
     for node in lowered.rewritten.model.graph.node:
         if node.domain == DOMAIN and node.op_type in POOLS and node.output[0] in originals:
             yield _Part(f"the pool '{node.name}'", originals[node.input[0]], originals[node.output[0]], None)
+
+
+def _original(part: _Part, prepared: Prepared, threads: int, folder: Path) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Returns what computes a part's result from its input as the original means it."""
+    if isinstance(part.layer, QuantisedLayer):
+        return partial(_exact, part.layer)
+    session = open_session(cut_model(prepared.model, [part.source], [part.target]), threads, ORIGINAL, folder=folder)
+
+    def of_session(x: NDArray[Any]) -> NDArray[Any]:
+        (result,) = run_session(session, [part.target], {part.source: x}, ORIGINAL)
+        return result
+
+    return of_session
 
 
 def _exact(layer: QuantisedLayer, x: NDArray[Any]) -> NDArray[Any]:

@@ -106,7 +106,7 @@ class ConstantFinder:
                 reason = found
         elif producer.proto.op_type in QUANTISED:
             reason = "is quantised: a DequantizeLinear computes it"
-        elif _is_standard(producer, "Constant"):
+        elif producer.is_standard("Constant"):
             if not any(attribute.name in CONSTANT_VALUES for attribute in producer.proto.attribute):
                 reason = "is a Constant node without a dense number value"
         elif (
@@ -124,7 +124,7 @@ class ConstantFinder:
 
     def _cast_type(self, ref: NodeRef) -> int | None:
         """Returns the element type that a CastLike casts to, where it is known; None for other nodes, too."""
-        if self._inferred is None or not _is_standard(ref, "CastLike") or len(ref.node.inputs) != 2:
+        if self._inferred is None or not ref.is_standard("CastLike") or len(ref.node.inputs) != 2:
             return None
         return self._inferred.element_of(ref.scope.path, ref.node.inputs[1].name)
 
@@ -147,14 +147,14 @@ class ConstantFinder:
     def _value(self, tensor: gs.Tensor, scope: Scope) -> Constant:
         """Returns what a tensor holds that is constant."""
         producer = self._view.producer(tensor)
-        while producer is not None and _is_standard(producer, "Identity") and (inputs := self._reads(producer)):
+        while producer is not None and producer.is_standard("Identity") and (inputs := self._reads(producer)):
             tensor, scope = inputs[0], producer.scope
             producer = self._view.producer(tensor)
         if producer is None:
             initializer = self._initializer(tensor.name, scope)
             assert isinstance(initializer, onnx.TensorProto)
             return Constant(initializer, in_graph=True)
-        if _is_standard(producer, "Constant"):
+        if producer.is_standard("Constant"):
             return Constant(_constant_value(producer.proto, tensor.name), in_graph=True)
         return Constant(self._evaluate(tensor, producer), in_graph=False)
 
@@ -218,10 +218,6 @@ class ConstantFinder:
         cast = onnx.helper.make_node("Cast", ref.proto.input[:1], ref.proto.output, to=element)
         cast.attribute.extend(ref.proto.attribute)
         return cast
-
-
-def _is_standard(ref: NodeRef, op_type: str) -> bool:
-    return ref.proto.domain in STANDARD_DOMAINS and ref.proto.op_type == op_type
 
 
 def _constant_value(node: onnx.NodeProto, name: str) -> onnx.TensorProto:

@@ -58,6 +58,10 @@ class NodeRef:
         node: onnx.NodeProto = self.scope.proto.node[self.index]
         return node
 
+    def is_standard(self, op_type: str) -> bool:
+        """Tells whether it is an operator of ONNX's own."""
+        return self.proto.domain in STANDARD_DOMAINS and self.proto.op_type == op_type
+
 
 class GraphView:
     """All graphs of a model. Valid until the model changes."""

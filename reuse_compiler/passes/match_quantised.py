@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from reuse_compiler.graph.structure import STANDARD_DOMAINS
 from reuse_compiler.graph.view import GraphView, NodeRef
 from reuse_compiler.passes.layer import QLINEAR_CONV_INPUTS, Layer, Quantised, Refusal
 
@@ -46,15 +45,13 @@ def match_quantised(layer: Layer, view: GraphView) -> Quantised | None:
     if len(inputs) > 2 and not inputs[2].is_empty():
         bias = _dequantised(inputs[2], view)
         tensors |= {"B": inputs[2]} if bias is None else _named("B", bias)
-    return Quantised(tensors, int(_integer(weight, "axis", QUANTISATION_AXIS)), after)
+    return Quantised(tensors, _integer(weight, "axis", QUANTISATION_AXIS), after)
 
 
 def _dequantised(tensor: gs.Tensor, view: GraphView) -> NodeRef | None:
     """Returns the DequantizeLinear that computes a tensor, or None."""
     producer = view.producer(tensor)
-    if producer is None or producer.proto.domain not in STANDARD_DOMAINS:
-        return None
-    return producer if producer.proto.op_type == "DequantizeLinear" else None
+    return producer if producer is not None and producer.is_standard("DequantizeLinear") else None
 
 
 def _named(name: str, ref: NodeRef) -> dict[str, gs.Tensor]:

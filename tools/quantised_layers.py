@@ -33,6 +33,13 @@ RATIOS = (0.02, 0.1, 0.3, 0.6)
 SHARE, OVERHEAD = 0.8, 0.06
 """The goal is SHARE / (r_c + OVERHEAD) times the speed of onnxruntime."""
 WARM_UPS = 2
+CONTRIB = "com.microsoft"
+"""The domain of onnxruntime's own operators."""
+
+
+def pixel_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape of the same image as [N, H, W, channels]."""
+    return (shape[0], *shape[2:], shape[1])
 
 
 @dataclass(frozen=True)
@@ -53,14 +60,17 @@ class Layer:
         return max(1, round(self.ratio * self.spec.rows))
 
     def x(self) -> npt.NDArray[np.uint8]:
-        """Returns pixels of random bytes, [1, channels, side, side]."""
+        """Returns pixels of random bytes, [1, side, side, channels]."""
         rng = np.random.default_rng(0)
         palette = rng.integers(0, 256, (self.distinct, self.channels), np.uint8)
         pixels = palette[pixel_labels(rng, self.spec, self.distinct, self.order)]
-        return np.ascontiguousarray(pixels.reshape(1, self.side, self.side, -1).transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(pixels.reshape(1, self.side, self.side, -1))
 
     def model(self, op: str) -> onnx.ModelProto:
-        """Returns QLinearConv or QLinearReuseConv alone, with weights and scales that spread outputs over all bytes."""
+        """Returns QLinearConv or QLinearReuseConv alone, with weights and scales that spread outputs over all bytes.
+
+        The first is pixel-major, too, as onnxruntime makes it in networks.
+        """
         g, rng = self.spec, np.random.default_rng(1)
         weights = rng.integers(-127, 128, g.weight_shape, np.int8)
         values = [
@@ -72,23 +82,25 @@ class Layer:
         attributes = attributes_of(g)
         if op == "QLinearReuseConv":
             attributes |= {"layout": "channel", "sub_vector_length": self.channels}
-        node = helper.make_node(op, ["x", *constants], ["y"], "conv", domain=DOMAIN if op in INPUTS else "")
+        else:
+            attributes["channels_last"] = 1
+        node = helper.make_node(op, ["x", *constants], ["y"], "conv", domain=DOMAIN if op in INPUTS else CONTRIB)
         node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
         node.attribute.sort(key=lambda attribute: attribute.name)
         graph = helper.make_graph(
             [node],
             "layer",
-            [helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, g.input_shape)],
-            [helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, g.output_shape)],
+            [helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, pixel_major(g.input_shape))],
+            [helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, pixel_major(g.output_shape))],
             [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
         )
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
+        opsets = [helper.make_opsetid(domain, version) for domain, version in {"": 17, DOMAIN: 1, CONTRIB: 1}.items()]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
 def measure(layer: Layer, repeats: int) -> str:
     """Returns a line of the table; raises VerificationError if a byte of the two results differs."""
-    x, shape = layer.x(), layer.spec.output_shape
+    x, shape = layer.x(), pixel_major(layer.spec.output_shape)
     runs = {
         "dense": BoundRun(open_session(layer.model("QLinearConv"), 1, "QLinearConv", plain=True), x, shape),
         "reuse": BoundRun(open_session(layer.model("QLinearReuseConv"), 1, "QLinearReuseConv"), x, shape),

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -261,32 +262,32 @@ void gathering(Report& report) {
 // What a quantised layer does with bytes.
 void quantised(Report& report) {
   const simd::Kernels& k = simd::kernels();
-  constexpr int64_t kPixels = simd::kPackedPixels;
-  const auto planes = random_values<uint8_t>(kLength * kPixels, 0, 255);
-  std::vector<uint8_t> rows(kClusters * kLength), y(kChannels * kPixels);
-  std::vector<int64_t> codes(kPixels);
-  const double elements = static_cast<double>(kLength * kPixels);
-  report.add("pack_bytes", elements, elements, "byte; bytes",
-             [&] { k.pack_bytes({planes.data(), kPixels, kLength, 0}, rows.data(), kLength, codes.data()); });
+  const auto rows = random_values<uint8_t>(kClusters * kLength, 0, 255);
+  std::vector<uint8_t> y(kWidth * kChannels);
   const auto weights = random_values<int8_t>(kLength * kWidthOfTaps, -127, 127);
   const std::vector<int32_t> start(kWidthOfTaps);
   std::vector<int32_t> table(kClusters * kWidthOfTaps), sums(kWidth * kChannels);
   const double products = static_cast<double>(kClusters * kLength * kWidthOfTaps);
   report.add("multiply_bytes", products, products, "multiply-add, 256x64x576; multiply-adds", [&] {
-    simd::multiply_bytes()({rows.data(), kClusters, kLength, weights.data(), kLength * simd::kLanes,
+    simd::multiply_bytes()({rows.data(), kClusters, 1, kLength, weights.data(), 0, kLength * simd::kLanes,
                             kWidthOfTaps / simd::kLanes, start.data(), simd::kLanes},
                            table.data(), kWidthOfTaps);
   });
-  const auto ids = random_values<int32_t>(kWidth * kWidth, 0, static_cast<int32_t>(kClusters));
-  const simd::TapRow row{0, kWidth, kWidth, 3, 3, 1, 1, 1, kWidth / 2, -1, kWidth};
-  const simd::BlockTable block{ids.data(), table.data()};
+  const auto ids = random_values<int32_t>(kWidth * kTaps, 0, static_cast<int32_t>(kClusters));
+  std::vector<const int32_t*> tables;
+  for (int64_t tap = 0; tap < kTaps; ++tap) tables.push_back(table.data() + tap * kChannels);
   const double adds = static_cast<double>(kWidth * kTaps * kChannels);
-  report.add("add_int_taps", adds, 4.0 * adds, "add, random ids; bytes",
-             [&] { k.add_int_taps({&block, 1, kWidthOfTaps, kChannels, kChannels}, row, start.data(), sums.data()); });
+  report.add("add_windows", adds, 4.0 * adds, "add, random ids; bytes", [&] {
+    k.add_windows({tables.data(), kTaps, kWidthOfTaps, kChannels}, ids.data(), kTaps, kWidth, start.data(),
+                  sums.data());
+  });
+  std::vector<int32_t> places(kWidth);
+  std::iota(places.begin(), places.end(), 0);
   const std::vector<float> scales(kChannels, 1e-3f);
   const double outputs = static_cast<double>(kWidth * kChannels);
   report.add("write_bytes", outputs, outputs, "element; bytes", [&] {
-    k.write_bytes(sums.data(), kChannels, kWidth, kChannels, {scales.data(), 0.0f, 255.0f, 0}, y.data(), kPixels);
+    k.write_bytes(sums.data(), kChannels, kWidth, kChannels, {scales.data(), 0.0f, 255.0f, 0}, places.data(), y.data(),
+                  kChannels);
   });
 }
 

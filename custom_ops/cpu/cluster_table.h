@@ -44,6 +44,13 @@ class ClusterTable {
     }
   }
 
+  // Has the memory fetched where the cluster of a code is to be looked for.
+  void prefetch(int64_t code) const {
+    const size_t slot = first_slot(code);
+    __builtin_prefetch(codes_.data() + slot);
+    __builtin_prefetch(ids_.data() + slot);
+  }
+
   // Adds the cluster of a code that has none.
   void insert(int64_t code, int32_t id) {
     if (static_cast<uint64_t>(code) < kDirectCodes) return insert_directly(static_cast<size_t>(code), id);

@@ -7,6 +7,9 @@
 
 namespace reuse {
 
+// Windows of a quantised layer whose sums are formed at once: they and the ids stay in the L1 cache.
+constexpr int64_t kTileWindows = 64;
+
 // Output channels per tile. Wider tiles spread the gather's address arithmetic over more adds; 64 are four AVX-512
 // registers of sums, and table rows that a cache line divides.
 constexpr int64_t kTileChannels = 64;

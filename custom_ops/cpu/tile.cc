@@ -8,49 +8,44 @@
 namespace reuse {
 namespace {
 
-template <typename T>
-constexpr int64_t kOfLine = 64 / sizeof(T);
+constexpr int64_t kLineFloats = 16;
 
 // Pixels of one image are contiguous in every channel, so a tile is one copy per channel and image.
-template <typename T>
-void load_channel_tile(const Blocking& blocking, const T* x, int64_t block, Elements elements, int64_t first,
-                       int64_t count, T* values) {
+void load_channel_tile(const Blocking& blocking, const float* x, int64_t block, Elements elements, int64_t first,
+                       int64_t count, float* values) {
   const ConvGeometry& g = blocking.geometry;
   const int64_t pixels = g.in_pixels();
   const int64_t channel = blocking.first_channel(block) + elements.begin;
   for (int64_t done = 0; done < count;) {
     const int64_t image = (first + done) / pixels, pixel = (first + done) % pixels;
     const int64_t run = std::min(count - done, pixels - pixel);
-    const T* source = x + (image * g.in_channels + channel) * pixels + pixel;
+    const float* source = x + (image * g.in_channels + channel) * pixels + pixel;
     for (int64_t l = 0; l < elements.count; ++l) {
       // The next tile's part of this channel: the processor sees no pattern in reads that go from channel to channel.
-      for (int64_t p = run; p < 2 * run; p += kOfLine<T>) __builtin_prefetch(source + l * pixels + p);
-      std::memcpy(values + l * kTileVectors + done, source + l * pixels, static_cast<size_t>(run) * sizeof(T));
+      for (int64_t p = run; p < 2 * run; p += kLineFloats) __builtin_prefetch(source + l * pixels + p);
+      std::memcpy(values + l * kTileVectors + done, source + l * pixels, static_cast<size_t>(run) * sizeof(float));
     }
     done += run;
   }
 }
 
-// Copies one tap of `count` neighbouring windows: input columns column, column + stride, ..., padding outside
-// 0..width-1.
-template <typename T>
-void copy_windows(const T* row, int64_t width, int64_t column, int64_t stride, int64_t count, T padding, T* out) {
+// Copies one tap of `count` neighbouring windows: input columns column, column + stride, ..., zeros outside 0..width-1.
+void copy_windows(const float* row, int64_t width, int64_t column, int64_t stride, int64_t count, float* out) {
   const int64_t before = column >= 0 ? 0 : std::min(count, (-column + stride - 1) / stride);
   const int64_t inside = column >= width ? 0 : std::min(count, (width - 1 - column) / stride + 1);
-  std::fill(out, out + before, padding);
+  std::fill(out, out + before, 0.0f);
   if (stride == 1) {
     if (inside > before) std::copy(row + column + before, row + column + inside, out + before);
   } else {
     for (int64_t p = before; p < inside; ++p) out[p] = row[column + p * stride];
   }
   const int64_t after = std::max(before, inside);
-  std::fill(out + after, out + count, padding);
+  std::fill(out + after, out + count, 0.0f);
 }
 
 // Windows of one output row are neighbours, so a tile is filled per column of the unfolded input and output row.
-template <typename T>
-void load_patch_tile(const Blocking& blocking, const T* x, int64_t block, Elements elements, int64_t first,
-                     int64_t count, T padding, T* values) {
+void load_patch_tile(const Blocking& blocking, const float* x, int64_t block, Elements elements, int64_t first,
+                     int64_t count, float* values) {
   const ConvGeometry& g = blocking.geometry;
   const ConvAttributes& a = g.attributes;
   const int64_t channels = g.group_in_channels();
@@ -64,12 +59,12 @@ void load_patch_tile(const Blocking& blocking, const T* x, int64_t block, Elemen
       const int64_t tap = (start + l) / channels, channel = (start + l) % channels;
       const int64_t in_row = out_row * a.stride_h - a.pad_top + tap / a.kernel_w * a.dilation_h;
       const int64_t in_column = out_column * a.stride_w - a.pad_left + tap % a.kernel_w * a.dilation_w;
-      T* out = values + l * kTileVectors + done;
+      float* out = values + l * kTileVectors + done;
       if (in_row < 0 || in_row >= g.in_h) {
-        std::fill(out, out + run, padding);
+        std::fill(out, out + run, 0.0f);
       } else {
-        const T* plane = x + (image * g.in_channels + first_channel + channel) * g.in_pixels();
-        copy_windows(plane + in_row * g.in_w, g.in_w, in_column, a.stride_w, run, padding, out);
+        const float* plane = x + (image * g.in_channels + first_channel + channel) * g.in_pixels();
+        copy_windows(plane + in_row * g.in_w, g.in_w, in_column, a.stride_w, run, out);
       }
     }
     done += run;
@@ -98,21 +93,11 @@ Tile load_tile(const Blocking& blocking, const float* x, int64_t block, Elements
     const int64_t readable = x + blocking.vectors * blocking.geometry.in_channels - rows.values;
     simd::kernels().transpose_rows(rows.values, rows.stride, rows.length, count, readable, values, kTileVectors);
   } else if (blocking.layout() == Layout::kPatch) {
-    load_patch_tile(blocking, x, block, elements, first, count, 0.0f, values);
+    load_patch_tile(blocking, x, block, elements, first, count, values);
   } else {
     load_channel_tile(blocking, x, block, elements, first, count, values);
   }
   return Tile{values, kTileVectors, elements.count, count};
-}
-
-void load_tile(const Blocking& blocking, const uint8_t* x, int64_t block, int64_t first, int64_t count, uint8_t padding,
-               uint8_t* values) {
-  const Elements all{0, blocking.block_length(block)};
-  if (blocking.layout() == Layout::kPatch) {
-    load_patch_tile(blocking, x, block, all, first, count, padding, values);
-  } else {
-    load_channel_tile(blocking, x, block, all, first, count, values);
-  }
 }
 
 Tile load_tile(const Blocking& blocking, const float* x, int64_t block, int64_t first, int64_t count, float* values) {
@@ -130,7 +115,7 @@ Tile view_tile(const Blocking& blocking, const float* x, int64_t block, int64_t 
   const float* own = x + (image * g.in_channels + blocking.first_channel(block)) * pixels + pixel;
   const int64_t length = blocking.block_length(block);
   for (int64_t l = 0; l < length; ++l) {
-    for (int64_t p = count; p < 2 * count; p += kOfLine<float>) __builtin_prefetch(own + l * pixels + p);
+    for (int64_t p = count; p < 2 * count; p += kLineFloats) __builtin_prefetch(own + l * pixels + p);
   }
   return Tile{own, pixels, length, count};
 }

@@ -28,10 +28,6 @@ Tile load_tile(const Blocking& blocking, const float* x, int64_t block, Elements
 // The same with all elements of the block.
 Tile load_tile(const Blocking& blocking, const float* x, int64_t block, int64_t first, int64_t count, float* values);
 
-// The same of bytes in planes, with `padding` where a window reaches into it.
-void load_tile(const Blocking& blocking, const uint8_t* x, int64_t block, int64_t first, int64_t count, uint8_t padding,
-               uint8_t* values);
-
 // The same for vectors that are read once: they are not copied where the planes of channels have them side by side.
 Tile view_tile(const Blocking& blocking, const float* x, int64_t block, int64_t first, int64_t count, float* values);
 

@@ -287,13 +287,14 @@ class QLinearReuseConvKernel final : public Kernel {
   void run(KernelContext* tensors, Workspace& workspace) const override {
     const TensorView x = input(tensors, 0);
     require_rank(x, 4, "x");
-    const ImageShape shape = image_shape(x, DataOrder::kNchw);
+    const ImageShape shape = image_shape(x, DataOrder::kNhwc);
     if (shape.channels != plan_.in_channels()) {
       throw std::invalid_argument("x has " + std::to_string(shape.channels) + " channels, which does not fit the " +
                                   std::to_string(plan_.in_channels()) + " of w and group");
     }
     const Blocking blocking = plan_.blocking(shape.batch, shape.height, shape.width);
-    auto* y = output<uint8_t>(tensors, 0, output_shape(blocking.geometry));
+    const ConvGeometry& g = blocking.geometry;
+    auto* y = output<uint8_t>(tensors, 0, {g.batch, g.out_h, g.out_w, g.out_channels});
     qlinear_reuse_conv(plan_, blocking, workspace, x.as<uint8_t>(), y);
   }
 

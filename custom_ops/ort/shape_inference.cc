@@ -106,6 +106,12 @@ struct Known {
     attributes = read_conv_attributes(InferenceAttributes(context));
   }
 
+  // Takes x and y for pixel-major.
+  void take_pixel_major() {
+    attributes.input_order = attributes.output_order = DataOrder::kNhwc;
+    if (has_shape()) x = {x[0], x[3], x[1], x[2]};
+  }
+
   // Takes X for a tensor in the order of ReuseConv's attributes from here on; `x` is NCHW whatever the order.
   void read_orders(const ShapeInferContext* context) {
     read_data_orders(InferenceAttributes(context), attributes);
@@ -205,7 +211,8 @@ void infer_reuse_conv(ShapeInferContext* context) {
 }
 
 void infer_qlinear_reuse_conv(ShapeInferContext* context) {
-  const Known known(context, 0);
+  Known known(context, 0);
+  known.take_pixel_major();
   const Shape weights = input_shape(context, kQuantisedWeights);
   if (!known.has_shape() || weights.size() != 4) return;
   set_output(context, 0, element_type(context, kOutputZeroPoint), known.y(weights[0]));

@@ -7,7 +7,6 @@
 #include <set>
 #include <stdexcept>
 
-#include "../cpu/simd/kernels.h"
 #include "support.h"
 #include "test.h"
 
@@ -90,7 +89,7 @@ void draw_operands(Draw& draw, QuantisedProblem& p, int64_t in_channels, int64_t
     for (int64_t pixel = 0; pixel < pixels; ++pixel) {
       const int64_t colour = draw(0, std::max<int64_t>(colours, 1) - 1);
       for (int64_t c = 0; c < in_channels; ++c) {
-        p.x[static_cast<size_t>((n * in_channels + c) * pixels + pixel)] =
+        p.x[static_cast<size_t>((n * pixels + pixel) * in_channels + c)] =
             palette[static_cast<size_t>(colour * in_channels + c)];
       }
     }
@@ -135,7 +134,6 @@ Bytes by_loops(const QuantisedProblem& p, const ConvGeometry& g) {
   const QuantisedOperands& o = p.operands;
   Bytes y(static_cast<size_t>(g.rows() * g.out_channels));
   const int64_t channels = g.group_in_channels();
-  size_t place = 0;
   for (int64_t n = 0; n < g.batch; ++n) {
     for (int64_t m = 0; m < g.out_channels; ++m) {
       const int64_t group = m / g.group_out_channels();
@@ -148,7 +146,7 @@ Bytes by_loops(const QuantisedProblem& p, const ConvGeometry& g) {
           const int64_t column = pixel % g.out_w * a.stride_w - a.pad_left + tap % a.kernel_w * a.dilation_w;
           if (row < 0 || row >= g.in_h || column < 0 || column >= g.in_w) continue;
           for (int64_t c = 0; c < channels; ++c) {
-            const int64_t source = ((n * g.in_channels + group * channels + c) * g.in_h + row) * g.in_w + column;
+            const int64_t source = ((n * g.in_h + row) * g.in_w + column) * g.in_channels + group * channels + c;
             const int32_t x = value_of(p.x[static_cast<size_t>(source)], o.x_signed) - o.x_zero_point;
             const uint8_t byte = p.w[static_cast<size_t>((m * channels + c) * g.taps() + tap)];
             sum += x * (value_of(byte, o.weights.is_signed) - of(o.w_zero_points));
@@ -159,7 +157,8 @@ Bytes by_loops(const QuantisedProblem& p, const ConvGeometry& g) {
         const auto low = static_cast<float>(least - o.y_zero_point);
         const auto high = static_cast<float>(least + 255 - o.y_zero_point);
         const float limited = std::min(std::max(static_cast<float>(wrapped) * scale, low), high);
-        y[place++] = static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(limited)) + o.y_zero_point);
+        y[static_cast<size_t>((n * g.out_pixels() + pixel) * g.out_channels + m)] =
+            static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(limited)) + o.y_zero_point);
       }
     }
   }
@@ -200,13 +199,13 @@ QuantisedProblem problem_of(ConvAttributes conv, int64_t in_channels, int64_t he
 
 // Of one image in the layout channel, summed over blocks.
 int64_t distinct_vectors(const QuantisedProblem& p) {
-  const int64_t pixels = p.height * p.width, length = p.conv.sub_vector_length;
+  const int64_t pixels = p.height * p.width, length = p.conv.sub_vector_length, in_channels = p.operands.in_channels;
   std::set<Bytes> distinct;  // with the block in front
   for (int64_t block = 0; block < p.operands.in_channels / length; ++block) {
     for (int64_t pixel = 0; pixel < pixels; ++pixel) {
       Bytes vector{static_cast<uint8_t>(block)};
       for (int64_t c = block * length; c < (block + 1) * length; ++c) {
-        vector.push_back(p.x[static_cast<size_t>(c * pixels + pixel)]);
+        vector.push_back(p.x[static_cast<size_t>(pixel * in_channels + c)]);
       }
       distinct.insert(vector);
     }
@@ -229,10 +228,15 @@ TEST(quantised_sums_wait_for_the_tables_of_further_blocks) {
   ConvAttributes conv;
   conv.kernel_h = conv.kernel_w = 3;
   conv.pad_top = conv.pad_left = conv.pad_bottom = conv.pad_right = 1;
-  conv.sub_vector_length = 4;
-  QuantisedProblem p = problem_of(conv, 80, 40, 50, 130, 3);
+  conv.sub_vector_length = 64;
+  QuantisedProblem p = problem_of(conv, 512, 40, 50, 5, 3);
   std::mt19937 random(4);
-  p.x = Draw(random).bytes(static_cast<int64_t>(p.x.size()));  // 20 blocks, all of whose tables are large
+  Draw draw(random);
+  constexpr int64_t kDistinct = 300;  // in each of 8 blocks, whose tables exceed the cache together
+  const Bytes palette = draw.bytes(kDistinct * 64);
+  for (size_t vector = 0; vector < p.x.size(); vector += 64) {
+    std::copy_n(palette.begin() + draw(0, kDistinct - 1) * 64, 64, p.x.begin() + static_cast<std::ptrdiff_t>(vector));
+  }
   RunStatistics statistics;
   EXPECT(run(p, 2, &statistics) == by_loops(p, geometry_of(p)));
   EXPECT(statistics.clusters == distinct_vectors(p) && statistics.guarded == 0);
@@ -285,13 +289,13 @@ TEST(quantised_crafted_fingerprints_spoil_nothing) {
   QuantisedProblem p = problem_of(conv, 16, 10, 50, 20, 7);
   p.operands.x_signed = false;
   p.operands.x_zero_point = 3;
-  const int64_t pixels = p.height * p.width;
+  const int64_t pixels = p.height * p.width, in_channels = 16;
   const uint64_t target = (fold(0) * kFactor) ^ fold(0);
   for (int64_t pixel = 0; pixel < pixels; ++pixel) {
     const auto first = static_cast<uint64_t>(pixel % 100);
     const uint64_t words[2] = {first, unfold((fold(first) * kFactor) ^ target)};
     for (int64_t c = 0; c < 16; ++c) {
-      p.x[static_cast<size_t>(c * pixels + pixel)] = static_cast<uint8_t>(words[c / 8] >> (c % 8 * 8));
+      p.x[static_cast<size_t>(pixel * in_channels + c)] = static_cast<uint8_t>(words[c / 8] >> (c % 8 * 8));
     }
   }
   RunStatistics statistics;

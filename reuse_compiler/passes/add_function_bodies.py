@@ -19,7 +19,7 @@ from reuse_compiler.passes.keep_pixel_major import POOLS
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
 from reuse_compiler.passes.match_convolutions import CLIP_INPUTS_SINCE_OPSET
 from reuse_compiler.reuse.activation import NO_ACTIVATION
-from reuse_compiler.reuse.geometry import same_padding
+from reuse_compiler.reuse.geometry import FROM_PIXEL_MAJOR, TO_PIXEL_MAJOR, same_padding
 
 IR_VERSION = 8
 """The first with functions in a model."""
@@ -167,18 +167,22 @@ class _Body:
         return self._ended()
 
     def quantised_convolution(self, inputs: list[str]) -> list[onnx.NodeProto]:
-        """Returns the node, whose inputs are the function's."""
-        self._tensor = inputs[0]
+        """Returns the nodes, for pixel-major data; their inputs are the function's."""
+        self._transpose(inputs[0], FROM_PIXEL_MAJOR)
         self._add("QLinearConv", *inputs[1:], **self._same(CONV))
+        self._transpose(self._tensor, TO_PIXEL_MAJOR)
         return self._ended()
 
     def pool(self, op: str) -> list[onnx.NodeProto]:
         """Returns the nodes of a pool of pixel-major data."""
-        self._nodes.append(helper.make_node("Transpose", ["X"], ["nchw"], perm=[0, 3, 1, 2]))
-        self._tensor = "nchw"
+        self._transpose("X", FROM_PIXEL_MAJOR)
         self._add(op, **self._same(POOL))
-        self._nodes.append(helper.make_node("Transpose", [self._tensor], ["Y"], perm=[0, 2, 3, 1]))
+        self._transpose(self._tensor, TO_PIXEL_MAJOR)
         return self._ended()
+
+    def _transpose(self, tensor: str, perm: tuple[int, ...]) -> None:
+        self._tensor = f"Transpose_{len(self._nodes)}"
+        self._nodes.append(helper.make_node("Transpose", [tensor], [self._tensor], perm=perm))
 
     def _ended(self) -> list[onnx.NodeProto]:
         self._nodes[-1].output[0] = "Y"

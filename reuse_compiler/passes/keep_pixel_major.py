@@ -16,6 +16,7 @@ from reuse_compiler.graph.shapes import infer_declarations
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, graph_at
 from reuse_compiler.graph.view import GraphView, NodeRef
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
+from reuse_compiler.reuse.geometry import FROM_PIXEL_MAJOR, TO_PIXEL_MAJOR
 
 UNARY = (
     "Abs", "Celu", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish",
@@ -28,7 +29,6 @@ POOLS = ("MaxPool", "AveragePool")
 POOL_ATTRIBUTES = ("kernel_shape", "strides", "pads", "auto_pad", "ceil_mode", "count_include_pad")
 """Attributes that the pools of domain `ai.reuse` have in common with ONNX's."""
 RANK = 4
-TO_PIXEL_MAJOR, FROM_PIXEL_MAJOR = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 def keep_pixel_major(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:

@@ -136,6 +136,12 @@ class QuantisedLayer(ConvLayer):
         return array.reshape(()) if array.size == 1 else array
 
     @property
+    def types(self) -> tuple[int, int]:
+        """Returns the element types of x and y."""
+        x, y = (int(self.constants[f"{name}_zero_point"].tensor.data_type) for name in "xy")
+        return x, y
+
+    @property
     def integers(self) -> NDArray[Any]:
         """`w` [M, Ic/group, kh, kw]; a 1-D layer has kh = 1."""
         array = self.weight.array

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from reuse_compiler.errors import ModelError
@@ -24,6 +24,7 @@ from reuse_compiler.reuse.activation import NO_ACTIVATION
 from reuse_compiler.reuse.config import DEFAULT_MEMORY, Lowering
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.fitted import HASH_PARAMETERS
+from reuse_compiler.reuse.geometry import FROM_PIXEL_MAJOR, TO_PIXEL_MAJOR
 from reuse_compiler.reuse.plan import LayerPlan, Plan
 
 DOMAIN = "ai.reuse"
@@ -126,7 +127,7 @@ class _Builder:
         given: int = TensorProto.FLOAT
         taken = given
         if isinstance(self._layer, QuantisedLayer):
-            given, taken = (self._layer.constants[f"{name}_zero_point"].tensor.data_type for name in "yx")
+            taken, given = self._layer.types
         self._declare(target, given, self._dims(target, self._spec.out_channels))
         if self._spec.one_dimensional:
             flat_input, flat = (self._names.new_tensor(f"{self._layer.name}/{part}") for part in ("input", "result"))
@@ -171,7 +172,22 @@ class _Builder:
         if self._dense_inputs and not inputs["B"]:  # the function has it, and QLinearConv takes no absent one
             inputs["B"] = self._constant("bias", to_tensor(np.zeros(self._spec.out_channels, np.int32), ""))
         attributes = {**self._cut_attributes(), "scope": self._settings.scope}
-        self._node("QLinearReuseConv", "", [inputs[name] for name in QLINEAR_CONV_INPUTS], [target], attributes)
+        inputs["x"] = self._pixel_major("input", source, self._spec.in_channels, layer.types[0])
+        result = self._pixel_major("result", target, self._spec.out_channels, layer.types[1])
+        self._transpose(source, inputs["x"], TO_PIXEL_MAJOR)
+        self._node("QLinearReuseConv", "", [inputs[name] for name in QLINEAR_CONV_INPUTS], [result], attributes)
+        self._transpose(result, target, FROM_PIXEL_MAJOR)
+
+    def _pixel_major(self, what: str, tensor: str, channels: int, element: int) -> str:
+        """Declares what a tensor becomes in the order NHWC; returns its name."""
+        name = self._names.new_tensor(f"{self._layer.name}/pixel_major_{what}")
+        dims = self._dims(tensor, channels, height=self._spec.one_dimensional)
+        self._declare(name, element, [dims[axis] for axis in TO_PIXEL_MAJOR])
+        return name
+
+    def _transpose(self, source: str, target: str, perm: tuple[int, ...]) -> None:
+        node = helper.make_node("Transpose", [source], [target], self._names.new_node(f"{target}/transpose"), perm=perm)
+        self._nodes.append(node)
 
     def _fused(self, source: str, target: str) -> None:
         attributes = {**self._hash_attributes(), **self._cluster_attributes(), **self._cut_attributes()}

@@ -23,7 +23,7 @@ from reuse_compiler.reuse.activation import NO_ACTIVATION, Activation
 from reuse_compiler.reuse.config import DEFAULT_MEMORY
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.fitted import HASH_PARAMETERS
-from reuse_compiler.reuse.geometry import Blocking, ConvSpec
+from reuse_compiler.reuse.geometry import FROM_PIXEL_MAJOR, TO_PIXEL_MAJOR, Blocking, ConvSpec
 
 DOMAIN = "ai.reuse"
 NCHW = (0, 1, 2, 3)
@@ -146,10 +146,13 @@ class QLinearReuseConv(ReuseOp):
     """y = QLinearReuseConv(x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, B?)"""
 
     def _run(self, *inputs: Any, **_: Any) -> tuple[Any]:
-        x, w, (y_scale, y_zero_point) = Quantised(*inputs[:3]), Quantised(*inputs[3:6]), inputs[6:8]
+        x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point = inputs[:8]
         bias = present(inputs[8]) if len(inputs) > 8 else None
-        blocking, scope = self.blocking(x.values, w.values.shape[0]), self.attribute("scope", "batch")
-        return (qlinear_reuse_conv(x, w, y_scale, y_zero_point, bias, blocking, scope),)
+        given = Quantised(x.transpose(FROM_PIXEL_MAJOR), x_scale, x_zero_point)
+        weights = Quantised(w, w_scale, w_zero_point)
+        blocking, scope = self.blocking(given.values, w.shape[0]), self.attribute("scope", "batch")
+        y = qlinear_reuse_conv(given, weights, y_scale, y_zero_point, bias, blocking, scope)
+        return (y.transpose(TO_PIXEL_MAJOR),)
 
 
 class MaxPool(ReuseOp):

@@ -62,10 +62,27 @@ to the speed-ups of `python -m tools.goals --static` on a core whose memory give
 `python -m tools.goals` compares predictions with measured speed-ups."""
 
 
-QUANTISED_CENTROID_COST, QUANTISED_GATHER_COST, QUANTISED_PASS_COSTS = 1.5, 16.0, (115.0, 70.0)
-"""c, g, and i and o of a convolution of bytes, in multiply-adds of onnxruntime's QLinearConv (1.2e11 a second on the
-same core): 0.9 ns an element read, 0.13 ns an int32 entry added, 0.6 ns an element written. From
-`python -m tools.quantised_layers`."""
+@dataclass(frozen=True)
+class Prices:
+    """What the formula's symbols stand for, in multiply-adds of the dense convolution."""
+
+    centroid: float
+    gather: float
+    input_pass: float
+    output_pass: float
+    dense_pass: float = 0.0
+    """What the dense convolution takes for each element that it writes, beside its multiply-adds."""
+    new_cluster: float = 0.0
+    """Of a cluster, whatever its size: finding that it is new, and keeping it."""
+
+
+ARITHMETIC = Prices(1.0, 1.0, 0.0, 0.0)
+"""The papers' count."""
+
+QUANTISED = Prices(centroid=1.3, gather=2.0, input_pass=57.0, output_pass=70.0, dense_pass=80.0, new_cluster=20000.0)
+"""Of a convolution of bytes, in multiply-adds of onnxruntime's QLinearConv, 2.3e11 a second on the same core: 0.25 ns
+an element read, 0.3 ns one written, 0.35 ns one that QLinearConv writes, and 85 ns a distinct vector with its windows,
+of which a page has about 1.3. From `python -m tools.quantised_layers`, and first layers of networks on pages."""
 
 
 @dataclass(frozen=True)
@@ -93,53 +110,53 @@ def predicted_cost(
     num_hashes: int,
     remaining_ratio: float,
     reuse_rate: float = 0.0,
-    centroid_cost: float | None = None,
-    gather_cost: float | None = None,
-    input_pass_cost: float | None = None,
-    output_pass_cost: float | None = None,
+    prices: Prices | None = None,
     table: TableType = "float",
     scope: Scope = "batch",
 ) -> Cost:
     """Returns the expected cost of a layer whose blocks keep `remaining_ratio` (C/N) clusters on average.
 
-    `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch. Prices default to
-    those of the element type; `gather_cost` also depends on the table, `input_pass_cost` on the layout. With scope
-    static R is 1.
+    `reuse_rate` is R of Eq. 6: the share of vectors whose cluster is known from an earlier batch. With scope static R
+    is 1.
     """
-    static, g, quantised = scope == "static", blocking.spec, blocking.spec.element != "float32"
-    if centroid_cost is None:
-        centroid_cost = QUANTISED_CENTROID_COST if quantised else CENTROID_COST
-    if gather_cost is None:
-        floats = (STATIC_GATHER_COST if static else GATHER_COSTS)[table]
-        gather_cost = QUANTISED_GATHER_COST if quantised else floats
-    if input_pass_cost is None:
-        one_pass = blocking.layout == "patch" and blocking.sub_vector_length <= LONGEST_WINDOW
-        floats = WINDOW_PASS_COST if one_pass else HASH_PASS_COST if static else INPUT_PASS_COST
-        input_pass_cost = QUANTISED_PASS_COSTS[0] if quantised else floats
-    if output_pass_cost is None:
-        output_pass_cost = QUANTISED_PASS_COSTS[1] if quantised else OUTPUT_PASS_COST
-    dense = g.rows * g.columns * g.group_out_channels
-    if dense == 0:
+    static, g = scope == "static", blocking.spec
+    if prices is None:
+        prices = measured_prices(blocking, table, scope)
+    dense = g.columns + prices.dense_pass  # for each output
+    outputs = g.rows * g.group_out_channels
+    if outputs * g.columns == 0:
         return Cost(0.0, 0.0, 0.0, 0.0)
-    hashed_elements = blocking.vectors * blocking.group_width
-    hashing = family.operations_per_element(num_hashes, blocking.sub_vector_length) * hashed_elements / dense
-    gathering = gather_cost * blocking.gathers_per_output / g.columns
-    passes = input_pass_cost * hashed_elements / dense + output_pass_cost / g.columns
+    hashed_elements = blocking.vectors * blocking.group_width / outputs
+    hashing = family.operations_per_element(num_hashes, blocking.sub_vector_length) * hashed_elements
+    gathering = prices.gather * blocking.gathers_per_output
+    passes = prices.input_pass * hashed_elements + prices.output_pass
     if static:
         reuse_rate = 1.0
         entries = remaining_ratio * g.rows * blocking.blocks_per_group * blocking.table_width
-        gathering += TABLE_BYTE_COST * ELEMENT_BYTES[table] * entries / dense
-    return Cost(hashing, centroid_cost * (1.0 - reuse_rate) * remaining_ratio, gathering, passes)
+        gathering += TABLE_BYTE_COST * ELEMENT_BYTES[table] * entries / outputs
+    new_clusters = (1.0 - reuse_rate) * remaining_ratio
+    own = prices.new_cluster * blocking.blocks_per_group / g.group_out_channels
+    centroids = new_clusters * (prices.centroid * g.columns + own)
+    return Cost(hashing / dense, centroids / dense, gathering / dense, passes / dense)
+
+
+def measured_prices(blocking: Blocking, table: TableType, scope: Scope) -> Prices:
+    """Returns the prices of a layer's element type, layout, table and scope."""
+    if blocking.spec.element != "float32":
+        return QUANTISED
+    one_pass = blocking.layout == "patch" and blocking.sub_vector_length <= LONGEST_WINDOW
+    if scope == "static":
+        gather, whole = STATIC_GATHER_COST[table], HASH_PASS_COST
+    else:
+        gather, whole = GATHER_COSTS[table], INPUT_PASS_COST
+    return Prices(CENTROID_COST, gather, WINDOW_PASS_COST if one_pass else whole, OUTPUT_PASS_COST)
 
 
 def counted_operations(
     blocking: Blocking, family: HashFamily, num_hashes: int, remaining_ratio: float, reuse_rate: float = 0.0
 ) -> float:
     """Returns the operations of a layer over the dense one's as the papers count them (Eq. 5 and 6): all cost 1."""
-    cost = predicted_cost(
-        blocking, family, num_hashes, remaining_ratio, reuse_rate, 1.0, 1.0, input_pass_cost=0.0, output_pass_cost=0.0
-    )
-    return cost.total
+    return predicted_cost(blocking, family, num_hashes, remaining_ratio, reuse_rate, ARITHMETIC).total
 
 
 def expected_remaining_ratio(blocking: Blocking, family: HashFamily, num_hashes: int) -> float:

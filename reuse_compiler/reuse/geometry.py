@@ -17,6 +17,8 @@ LARGEST_EXTENT = 2**30
 """Largest attribute of a convolution, so that the kernels' products of them are in range of 64 bits."""
 DataOrder = Literal["nchw", "nhwc"]
 """Order of an image tensor: [N, channels, H, W] or pixel-major [N, H, W, channels]."""
+TO_PIXEL_MAJOR, FROM_PIXEL_MAJOR = (0, 2, 3, 1), (0, 3, 1, 2)
+"""From the first of these orders to the second, and back: axes, as Transpose has them."""
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int, upper: bool) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
+from reuse_compiler.reuse.geometry import TO_PIXEL_MAJOR
 from tests.running import make_session, run_reference
 
 
@@ -32,6 +33,7 @@ def test_case_matches_the_suite(name: str, layout: str) -> None:
     (node,) = test.model.graph.node
     for inputs, (expected,) in test.data_sets:
         x, *constants = map(np.asarray, inputs)
+        x, expected = (array.transpose(TO_PIXEL_MAJOR).copy() for array in (x, expected))
         given = [numpy_helper.from_array(value, f"c{index}") for index, value in enumerate(constants)]
         ours = helper.make_node("QLinearReuseConv", ["X", *(each.name for each in given)], ["Y"], "conv", domain=DOMAIN)
         ours.attribute.extend(node.attribute)

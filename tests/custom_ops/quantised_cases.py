@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
-from reuse_compiler.reuse.geometry import ConvSpec, Layout
+from reuse_compiler.reuse.geometry import FROM_PIXEL_MAJOR, TO_PIXEL_MAJOR, ConvSpec, Layout
 from tests.custom_ops.cases import specs
 
 Array = npt.NDArray[Any]
@@ -65,12 +65,13 @@ class QuantisedCase:
         return self.types in RUNTIME_TYPES and right
 
     def x(self) -> Array:
+        """Returns pixel-major data [N, H, W, Ic]."""
         g, rng = self.spec, np.random.default_rng(self.seed)
+        images = (g.batch, g.in_height, g.in_width)
         if not self.distinct:
-            return _bytes(rng, g.input_shape, self.types[0])
+            return _bytes(rng, (*images, g.in_channels), self.types[0])
         palette = _bytes(rng, (self.distinct, g.in_channels), self.types[0])
-        picks = rng.integers(0, self.distinct, (g.batch, g.in_height, g.in_width))
-        return np.ascontiguousarray(palette[picks].transpose(0, 3, 1, 2))
+        return palette[rng.integers(0, self.distinct, images)]
 
     def constants(self) -> dict[str, Array]:
         """Returns all inputs but x, in order."""
@@ -108,22 +109,30 @@ class QuantisedCase:
         return self.with_node("QLinearReuseConv", self.constants(), DOMAIN, self.attributes(), dynamic)
 
     def original(self) -> onnx.ModelProto:
-        """Returns the model of ONNX's operator. Explicit pads: onnxruntime has no auto_pad with dilations."""
+        """Returns the model of ONNX's operator, for the same data.
+
+        Explicit pads: onnxruntime has no auto_pad with dilations.
+        """
         attributes = attributes_of(self.spec) | {"pads": list(self.spec.pads)}
         attributes.pop("auto_pad", None)
-        return self.with_node("QLinearConv", self.constants(), "", attributes, dynamic=True)
+        model = self.with_node("QLinearConv", self.constants(), "", attributes, dynamic=True)
+        (node,) = model.graph.node
+        node.input[0], node.output[0] = "x", "y"
+        model.graph.node.insert(0, helper.make_node("Transpose", ["X"], ["x"], perm=FROM_PIXEL_MAJOR))
+        model.graph.node.append(helper.make_node("Transpose", ["y"], ["Y"], perm=TO_PIXEL_MAJOR))
+        return model
 
     def with_node(
         self, op: str, constants: dict[str, Array], domain: str, attributes: dict[str, Any], dynamic: bool
     ) -> onnx.ModelProto:
         """Returns a model of one node."""
         g = self.spec
-        shape: list[Any] = ["N", g.in_channels, "H", "W"] if dynamic else list(g.input_shape)
+        shape: list[Any] = ["N", "H", "W"] if dynamic else [g.batch, g.in_height, g.in_width]
         x_type, _, y_type = (helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for kind in self.types)
         graph = helper.make_graph(
             [helper.make_node(op, ["X", *constants], ["Y"], "conv", domain=domain, **attributes)],
             "case",
-            [helper.make_tensor_value_info("X", x_type, shape)],
+            [helper.make_tensor_value_info("X", x_type, [*shape, g.in_channels])],
             [helper.make_tensor_value_info("Y", y_type, None)],
             [numpy_helper.from_array(value, name) for name, value in constants.items()],
         )

@@ -91,7 +91,7 @@ def test_statistics_have_the_distinct_vectors() -> None:
 def test_shape_and_type_are_inferred() -> None:
     for types in (("uint8", "int8", "int8"), ("int8", "int8", "uint8")):
         output = make_session(replace(CASE, types=types).model(dynamic=False)).get_outputs()[0]
-        assert output.shape == [2, 20, 7, 9] and output.type == f"tensor({types[2]})"
+        assert output.shape == [2, 7, 9, 20] and output.type == f"tensor({types[2]})"
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -161,10 +161,10 @@ def test_an_input_of_another_shape_is_refused_when_it_comes() -> None:
     model.graph.input[0].type.tensor_type.ClearField("shape")
     session = make_session(model)
     with pytest.raises(Exception, match="'conv': x has 5 channels, which does not fit the 6 of w and group"):
-        session.run(None, {"X": np.zeros((1, 5, 9, 9), np.uint8)})
-    with pytest.raises(Exception, match=r"'conv': x has shape \[1x6x9\], needs rank 4"):
-        session.run(None, {"X": np.zeros((1, 6, 9), np.uint8)})
-    assert session.run(None, {"X": np.zeros((0, 6, 9, 9), np.uint8)})[0].shape == (0, 20, 9, 9)
+        session.run(None, {"X": np.zeros((1, 9, 9, 5), np.uint8)})
+    with pytest.raises(Exception, match=r"'conv': x has shape \[1x9x6\], needs rank 4"):
+        session.run(None, {"X": np.zeros((1, 9, 6), np.uint8)})
+    assert session.run(None, {"X": np.zeros((0, 9, 9, 6), np.uint8)})[0].shape == (0, 9, 9, 20)
 
 
 def test_inputs_of_other_types_are_refused() -> None:

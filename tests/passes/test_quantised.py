@@ -127,7 +127,7 @@ def test_the_result_is_the_originals_without_the_library(kind: str) -> None:
     lowered = rewritten(model)
     assert model.SerializeToString() == before
     others = {"Unsqueeze", "Squeeze"} if kind == "one dimension" else set()
-    assert set(operators(lowered.model.graph)) - {"Constant"} == {"QLinearReuseConv", *others}
+    assert set(operators(lowered.model.graph)) - {"Constant"} == {"QLinearReuseConv", "Transpose", *others}
     x = integers(*(size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim), element=np.uint8)
     x = x.view(helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type))
     np.testing.assert_array_equal(run(lowered.model, x), run(model, x))
@@ -142,7 +142,8 @@ def test_what_others_read_stays() -> None:
     model = qdq_model()
     model.graph.node.append(helper.make_node("Neg", ["x"], ["negative"]))
     model.graph.output.append(value("negative", [2, 4, 9, 9]))
-    assert sorted(operators(rewritten(model).model.graph)) == ["DequantizeLinear", "Neg", "QLinearReuseConv"]
+    operators_left = ["DequantizeLinear", "Neg", "QLinearReuseConv", "Transpose", "Transpose"]
+    assert sorted(operators(rewritten(model).model.graph)) == operators_left
 
 
 def test_qlinearconv_is_rewritten() -> None:
@@ -151,8 +152,8 @@ def test_qlinearconv_is_rewritten() -> None:
     del model.graph.node[:]
     model.graph.node.append(helper.make_node("QLinearConv", names, ["y_q"], name="conv", pads=[1] * 4))
     lowered, x = rewritten(model), integers(2, 4, 9, 9, element=np.uint8)
-    (node,) = lowered.model.graph.node
-    assert (node.name, list(node.input)[:8]) == ("conv", names)
+    node = next(node for node in lowered.model.graph.node if node.op_type == "QLinearReuseConv")
+    assert (node.name, list(node.input)[1:8]) == ("conv", names[1:])
     np.testing.assert_array_equal(run(lowered.model, x), run(model, x))
 
 

@@ -1,5 +1,7 @@
 """The cost model against the papers' formulas."""
 
+from dataclasses import replace
+
 import pytest
 
 from reuse_compiler.reuse.config import TableType
@@ -11,9 +13,11 @@ from reuse_compiler.reuse.cost import (
     INT8_GATHER_COST,
     LONGEST_WINDOW,
     OUTPUT_PASS_COST,
+    QUANTISED,
     STATIC_GATHER_COST,
     TABLE_BYTE_COST,
     WINDOW_PASS_COST,
+    Prices,
     counted_operations,
     expected_remaining_ratio,
     predicted_cost,
@@ -25,9 +29,18 @@ CONV = ConvSpec(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1))
 
 
 def test_patch_layout_is_equation_5() -> None:
-    cost = predicted_cost(Blocking(CONV, "patch", 16), FAMILIES["sign"], 12, 0.1, centroid_cost=1.0, gather_cost=1.0)
+    prices = Prices(1.0, 1.0, WINDOW_PASS_COST, OUTPUT_PASS_COST)
+    cost = predicted_cost(Blocking(CONV, "patch", 16), FAMILIES["sign"], 12, 0.1, prices=prices)
     assert cost.total - cost.passes == pytest.approx(12 / 128 + 0.1 + 1 / 16)
     assert cost.passes == pytest.approx(WINDOW_PASS_COST / 128 + OUTPUT_PASS_COST / 576)
+
+
+def test_bytes_have_prices_of_their_own() -> None:
+    cost = predicted_cost(Blocking(replace(CONV, element="uint8"), "channel", 64), FAMILIES["exact"], 1, 0.1)
+    dense = 576 + QUANTISED.dense_pass
+    assert cost.centroids * dense == pytest.approx(0.1 * (QUANTISED.centroid * 576 + QUANTISED.new_cluster / 128))
+    assert cost.gathering * dense == pytest.approx(QUANTISED.gather * 9)
+    assert cost.passes * dense == pytest.approx(QUANTISED.input_pass * 64 / 128 + QUANTISED.output_pass)
 
 
 def test_long_windows_are_passed_over_twice() -> None:

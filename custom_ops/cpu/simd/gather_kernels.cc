@@ -94,39 +94,6 @@ struct TailSums {
   };
 };
 
-// The same of int32 tables, modulo 2^32: sums are formed of unsigned numbers.
-template <int64_t kVectors>
-struct IntSums {
-  using Element = int32_t;
-  static constexpr int64_t kPixels = kFloatPixels;
-
-  const int32_t* start;  // of all pixels, or null: what `values` holds
-  int32_t* values;
-  int64_t stride, offset;
-
-  template <int64_t kCount>
-  struct Group {
-    const IntSums& of;
-    int32_t* target;
-    Vector<uint32_t> own[kCount][kVectors];
-
-    REUSE_INLINE Group(const IntSums& all, int64_t x) : of(all), target(all.values + x * all.stride + all.offset) {
-      for (int64_t p = 0; p < kCount; ++p) {
-        const int32_t* from = of.start == nullptr ? target + p * of.stride : of.start + of.offset;
-        for (int64_t v = 0; v < kVectors; ++v) own[p][v] = load_bits<uint32_t>(from + v * kLanes);
-      }
-    }
-    REUSE_INLINE void add(int64_t p, const int32_t* source) {
-      for (int64_t v = 0; v < kVectors; ++v) own[p][v] += load_bits<uint32_t>(source + of.offset + v * kLanes);
-    }
-    REUSE_INLINE void finish(int64_t, const int64_t*) const {
-      for (int64_t p = 0; p < kCount; ++p) {
-        for (int64_t v = 0; v < kVectors; ++v) store_bits(target + p * of.stride + v * kLanes, own[p][v]);
-      }
-    }
-  };
-};
-
 // Unsigned, as their sums are meant modulo 2^16.
 typedef Vector<uint16_t> Words;
 
@@ -403,18 +370,6 @@ void add_taps(const Tables& tables, const TapRow& row, const Sums& sums) {
   }
   for (; offset + kLanes <= tables.channels; offset += kLanes) add_stretch(tables, row, FloatSums<1>{sums, offset});
   if (offset < tables.channels) add_stretch(tables, row, TailSums{sums, offset, tables.channels - offset});
-}
-
-void add_int_taps(const Tables& tables, const TapRow& row, const int32_t* start, int32_t* sums) {
-  const int64_t stride = tables.channels;
-  int64_t offset = 0;
-  for (; offset + 4 * kLanes <= stride; offset += 4 * kLanes) {
-    add_stretch(tables, row, IntSums<4>{start, sums, stride, offset});
-  }
-  for (; offset + 2 * kLanes <= stride; offset += 2 * kLanes) {
-    add_stretch(tables, row, IntSums<2>{start, sums, stride, offset});
-  }
-  for (; offset < stride; offset += kLanes) add_stretch(tables, row, IntSums<1>{start, sums, stride, offset});
 }
 
 void add_taps_int8(const Tables& tables, const TapRow& row, const float* scale, const WordSums& words,

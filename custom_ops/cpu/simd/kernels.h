@@ -275,21 +275,19 @@ struct Kernels {
   // windows[p * step + to + l] += rows[ids[p] * stride + from + l] for p < count and all pieces {from, to, count}.
   void (*fold_rows)(const float* rows, int64_t stride, const int32_t* ids, int64_t count, const FoldPiece* pieces,
                     int64_t num_pieces, float* windows, int64_t step);
-  // rows[p * row_bytes + c] = planes.values[c * plane + p] ^ flip for p < kPackedPixels, c < channels; zeros from there
-  // to row_bytes, a multiple of 16. codes[p] = a fingerprint of the row, the same on all instruction sets.
-  void (*pack_bytes)(const BytePlanes& planes, uint8_t* rows, int64_t row_bytes, int64_t* codes);
   // out[r * out_stride + n] = start[n] + sum over d of rows[r][d] * weights[d][n], modulo 2^32.
   void (*multiply_bytes)(const ByteProduct& product, int32_t* out, int64_t out_stride);
   // out[r * out_stride + n] -= sum of rows[r] * zero_points[n % channels], n < width, modulo 2^32; `channels` is a
   // multiple of kLanes.
   void (*subtract_zero_points)(const uint8_t* rows, int64_t row_bytes, int64_t count, const int32_t* zero_points,
                                int64_t channels, int64_t width, int32_t* out, int64_t out_stride);
-  // sums[p * channels + c] = start[c] (that of sums, if start is null) + the int32 table rows of pixel p's taps in all
-  // blocks, modulo 2^32; tables.channels is a multiple of kLanes up to 4 * kLanes.
-  void (*add_int_taps)(const Tables& tables, const TapRow& row, const int32_t* start, int32_t* sums);
-  // y[c * plane + p] = requantised sums[p * stride + c] for p < pixels, at most kPackedPixels, and c < channels.
-  void (*write_bytes)(const int32_t* sums, int64_t stride, int64_t pixels, int64_t channels, const Requantisation& how,
-                      uint8_t* y, int64_t plane);
+  // sums[w * channels + c] = start[c] (that of sums, if start is null) + the table rows of window w's ids [w * stride],
+  // modulo 2^32.
+  void (*add_windows)(const WindowTables& tables, const int32_t* ids, int64_t stride, int64_t windows,
+                      const int32_t* start, int32_t* sums);
+  // y[places[w] * y_stride + c] = requantised sums[w * stride + c] for c < channels.
+  void (*write_bytes)(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const Requantisation& how,
+                      const int32_t* places, uint8_t* y, int64_t y_stride);
 };
 
 // The kernels of the instruction set that REUSE_ISA of the environment and the machine decide on: see choose_kernels.

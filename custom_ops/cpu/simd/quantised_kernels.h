@@ -7,25 +7,24 @@ namespace reuse {
 namespace simd {
 
 // Vectors that are packed at once.
-constexpr int64_t kPackedPixels = 64;
-
-// Bytes of one pixel after the other become rows.
-struct BytePlanes {
-  const uint8_t* values;  // [channels, plane], kPackedPixels of each readable
-  int64_t plane;
-  int64_t channels;
-  uint8_t flip;  // what bytes are to be xored with
-};
-
-// Vectors and the weights that they are multiplied with.
+// Rows of bytes and the weights that they are multiplied with. A row is one vector or some, one after the other.
 struct ByteProduct {
-  const uint8_t* rows;  // [count, row_bytes]
-  int64_t count, row_bytes;
-  const int8_t* panel;   // strips of kLanes columns, each [row_bytes / 4, kLanes, 4]
+  const uint8_t* rows;  // [count, vectors, vector_bytes]
+  int64_t count, vectors, vector_bytes;
+  const int8_t* panel;   // strips of kLanes columns, each [vector_bytes / 4, kLanes, 4]
+  int64_t vector_step;   // bytes between the strips of a row's vectors
   int64_t strip_step;    // bytes between strips
   int64_t strips;        // of columns
   const int32_t* start;  // what a column's sums begin with: those of a strip are neighbours
   int64_t start_step;    // elements between those of strips
+};
+
+// Tables that rows are added from: of each the one that an id of a window names.
+struct WindowTables {
+  const int32_t* const* tables;
+  int64_t count;
+  int64_t row_stride;  // elements between table rows
+  int64_t channels;    // a multiple of kLanes
 };
 
 // How sums become bytes.

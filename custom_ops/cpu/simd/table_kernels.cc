@@ -67,10 +67,9 @@ constexpr Kernels make_table() {
   k.scatter_taps = scatter_taps;
   k.pack_pixels = pack_pixels;
   k.fold_rows = fold_rows;
-  k.pack_bytes = pack_bytes;
   k.multiply_bytes = multiply_bytes;
   k.subtract_zero_points = subtract_zero_points;
-  k.add_int_taps = add_int_taps;
+  k.add_windows = add_windows;
   k.write_bytes = write_bytes;
   return k;
 }

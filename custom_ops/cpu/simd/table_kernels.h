@@ -32,13 +32,13 @@ void scatter_taps(const SumTable& table, const TapRow& row, const float* values,
 void pack_pixels(const float* planes, int64_t plane, int64_t channels, int64_t pixels, float* out, int64_t stride);
 void fold_rows(const float* rows, int64_t stride, const int32_t* ids, int64_t count, const FoldPiece* pieces,
                int64_t num_pieces, float* windows, int64_t step);
-void pack_bytes(const BytePlanes& planes, uint8_t* rows, int64_t row_bytes, int64_t* codes);
 void multiply_bytes(const ByteProduct& product, int32_t* out, int64_t out_stride);
 void subtract_zero_points(const uint8_t* rows, int64_t row_bytes, int64_t count, const int32_t* zero_points,
                           int64_t channels, int64_t width, int32_t* out, int64_t out_stride);
-void add_int_taps(const Tables& tables, const TapRow& row, const int32_t* start, int32_t* sums);
-void write_bytes(const int32_t* sums, int64_t stride, int64_t pixels, int64_t channels, const Requantisation& how,
-                 uint8_t* y, int64_t plane);
+void add_windows(const WindowTables& tables, const int32_t* ids, int64_t stride, int64_t windows, const int32_t* start,
+                 int32_t* sums);
+void write_bytes(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const Requantisation& how,
+                 const int32_t* places, uint8_t* y, int64_t y_stride);
 }  // namespace REUSE_TARGET
 }  // namespace simd
 }  // namespace reuse

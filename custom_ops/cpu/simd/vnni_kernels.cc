@@ -16,23 +16,26 @@ namespace {
 template <int64_t kRows, int64_t kStrips>
 REUSE_INLINE void multiply_block(const ByteProduct& product, int64_t row, int64_t strip, int32_t* out,
                                  int64_t out_stride) {
-  const uint8_t* const rows = product.rows + row * product.row_bytes;
-  const int8_t* const panel = product.panel + strip * product.strip_step;
+  const int64_t row_bytes = product.vectors * product.vector_bytes;
+  const uint8_t* rows = product.rows + row * row_bytes;
+  const int8_t* panel = product.panel + strip * product.strip_step;
   __m512i sums[kRows][kStrips];
   for (int64_t s = 0; s < kStrips; ++s) {
     const __m512i start = _mm512_loadu_si512(product.start + (strip + s) * product.start_step);
     for (int64_t r = 0; r < kRows; ++r) sums[r][s] = start;
   }
-  for (int64_t d = 0; d < product.row_bytes; d += 4) {
-    __m512i weights[kStrips];
-    for (int64_t s = 0; s < kStrips; ++s) {
-      weights[s] = _mm512_loadu_si512(panel + s * product.strip_step + d * kLanes);
-    }
-    for (int64_t r = 0; r < kRows; ++r) {
-      int32_t quad;
-      memcpy(&quad, rows + r * product.row_bytes + d, sizeof quad);
-      const __m512i values = _mm512_set1_epi32(quad);
-      for (int64_t s = 0; s < kStrips; ++s) sums[r][s] = _mm512_dpbusd_epi32(sums[r][s], values, weights[s]);
+  for (int64_t v = 0; v < product.vectors; ++v, rows += product.vector_bytes, panel += product.vector_step) {
+    for (int64_t d = 0; d < product.vector_bytes; d += 4) {
+      __m512i weights[kStrips];
+      for (int64_t s = 0; s < kStrips; ++s) {
+        weights[s] = _mm512_loadu_si512(panel + s * product.strip_step + d * kLanes);
+      }
+      for (int64_t r = 0; r < kRows; ++r) {
+        int32_t quad;
+        memcpy(&quad, rows + r * row_bytes + d, sizeof quad);
+        const __m512i values = _mm512_set1_epi32(quad);
+        for (int64_t s = 0; s < kStrips; ++s) sums[r][s] = _mm512_dpbusd_epi32(sums[r][s], values, weights[s]);
+      }
     }
   }
   for (int64_t r = 0; r < kRows; ++r) {

@@ -1,13 +1,15 @@
 """Measures networks in int8, and lossless reuse on top of that, beside their floats.
 
-    python -m tools.quantised_results --json docs/results/quantised.json      # about ten minutes
+    python -m tools.quantised_results --json docs/results/quantised.json      # about twelve minutes
 
-Each network is quantised by onnxruntime, and compiled for samples of one kind of images, which choose its layers. Then
-it runs on another image of that kind, beside the quantised model alone and the original, 15 times in turn.
+Each network is quantised by onnxruntime, and compiled twice: for samples of one kind of images, which choose its
+layers, and without samples, in regions. Then both run on another image of that kind, beside the quantised model alone
+and the original, 15 times in turn.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +42,7 @@ ROUNDS = 15
 SAMPLES = 3
 """Images of each kind that layers are chosen on; one more is measured."""
 NETWORKS = ("craft", "hed")
-INT8 = "int8"
+INT8, GUARDED = "int8", "guarded"
 
 
 class Line(BaseModel):
@@ -53,8 +55,10 @@ class Line(BaseModel):
     float_ms: float
     int8_ms: float
     reuse_ms: float
+    guarded_ms: float
+    """Compiled without samples: runs ask whether their input repeats."""
     differing: int
-    """Values of the outputs that are not those of the quantised model."""
+    """Values of the outputs of both that are not those of the quantised model."""
 
 
 class Results(BaseModel):
@@ -101,13 +105,18 @@ def measure(network: Subject, kind: str, progress: Any) -> Line:
     with TemporaryDirectory() as folder:
         data, arrays = Path(folder) / "samples.npz", dict[str, Any]({name: np.concatenate(samples)})
         np.savez(data, **arrays)
-        result = reuse_compiler.compile(network.quantised, verify_data=data, shapes={name: x.shape}, progress=progress)
+        compile_model = functools.partial(
+            reuse_compiler.compile, network.quantised, shapes={name: x.shape}, progress=progress
+        )
+        result = compile_model(verify_data=data)
         models = {ORIGINAL: network.original, INT8: network.quantised, COMPILED: result.model}
+        models[GUARDED] = compile_model().model
         sessions = {label: open_session(model, 1, label, folder=Path(folder)) for label, model in models.items()}
     turns, difference = Turns({label: runner(each, None, label) for label, each in sessions.items()}), Difference()
     outputs = turns.round({name: x})
-    for expected, actual in zip(outputs[INT8], outputs[COMPILED], strict=True):
-        difference.add(expected, actual)
+    for form in (COMPILED, GUARDED):
+        for expected, actual in zip(outputs[INT8], outputs[form], strict=True):
+            difference.add(expected, actual)
     turns.forget_times()
     for index in range(ROUNDS):
         progress(f"{network.name}, {kind}", index, ROUNDS)
@@ -119,6 +128,7 @@ def measure(network: Subject, kind: str, progress: Any) -> Line:
         float_ms=turns.median_ms(ORIGINAL),
         int8_ms=turns.median_ms(INT8),
         reuse_ms=turns.median_ms(COMPILED),
+        guarded_ms=turns.median_ms(GUARDED),
         differing=difference.differing + difference.broken,
     )
 
@@ -134,11 +144,13 @@ def lines_of(names: Sequence[str], progress: Any) -> Iterator[Line]:
 def print_lines(lines: Sequence[Line], console: Any) -> None:
     """Prints a row for each line."""
     columns = [*words("network", "images")]
-    columns += numbers("layers", "float ms", "int8 ms", "with reuse", "over float", "over int8", "differing")
+    columns += numbers("layers", "float ms", "int8 ms", "chosen ms", "guarded ms")
+    columns += numbers("chosen over int8", "guarded over int8", "differing")
     cells = [
         [line.network, line.images, str(line.layers)]
-        + [number(n) for n in (line.float_ms, line.int8_ms, line.reuse_ms)]
-        + [number(line.float_ms / line.reuse_ms), number(line.int8_ms / line.reuse_ms), str(line.differing)]
+        + [number(n) for n in (line.float_ms, line.int8_ms, line.reuse_ms, line.guarded_ms)]
+        + [f"{line.int8_ms / ms:.2f}" for ms in (line.reuse_ms, line.guarded_ms)]
+        + [str(line.differing)]
         for line in lines
     ]
     print_table(columns, [Row(each) for each in cells], console)

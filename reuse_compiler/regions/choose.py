@@ -12,7 +12,7 @@ from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.add_function_bodies import add_function_bodies
 from reuse_compiler.passes.check_result import check_result
 from reuse_compiler.passes.choose_parameters import Decision, plan_of
-from reuse_compiler.passes.layer import ConvLayer, Prepared, QuantisedLayer
+from reuse_compiler.passes.layer import ConvLayer, Prepared
 from reuse_compiler.passes.lower_to_reuse import lower_to_reuse
 from reuse_compiler.passes.record_settings import record_settings
 from reuse_compiler.pipeline import Lowered, carry_out
@@ -127,11 +127,7 @@ def find_regions(
 
 def _candidates(prepared: Prepared, plan: Plan) -> list[ConvLayer]:
     layers = prepared.convolutions.items()
-    return [
-        layer
-        for name, layer in layers
-        if name in plan and layer.in_main and layer.spec.size_known and not isinstance(layer, QuantisedLayer)
-    ]
+    return [layer for name, layer in layers if name in plan and layer.in_main and layer.spec.size_known]
 
 
 def _weigh(
@@ -172,9 +168,7 @@ def carry_out_guarded(
 
 def _unseen(decision: Decision) -> Decision:
     """Returns the decision of a layer that stands in no region."""
-    if isinstance(decision.layer, QuantisedLayer):
-        why = "it is quantised, and regions look at floats; with --verify-data, measurements choose"
-    elif isinstance(decision.layer, ConvLayer) and not decision.layer.in_main:
+    if isinstance(decision.layer, ConvLayer) and not decision.layer.in_main:
         why = "it stands in a body, where there are no regions"
     else:
         why = "a small sample cannot tell whether its input repeats, or would take too long beside the layer"

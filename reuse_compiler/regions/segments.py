@@ -12,7 +12,7 @@ import onnx
 from reuse_compiler.graph.structure import given_inputs, initialized, reads_of
 from reuse_compiler.passes.keep_pixel_major import BINARY, UNARY
 from reuse_compiler.passes.layer import ConvLayer, Layer, Prepared
-from reuse_compiler.regions.windows import Window, windows_of
+from reuse_compiler.regions.windows import CONVERSIONS, Window, windows_of
 
 ELEMENT_BYTES = 4
 MULTIPLY_ADDS_PER_BYTE = 25.0
@@ -36,6 +36,7 @@ SAMPLE_SHARE = 0.003
 """Of the work, what a sample of more than the fewest windows may cost."""
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Add")
 """What onnxruntime joins with an elementwise operator behind it; no border may come between."""
+BYTES = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
 ELEMENTWISE = (*UNARY, *BINARY, "BatchNormalization")
 
 
@@ -141,7 +142,8 @@ class _Cutter:
         self._elements = {name: value.type.tensor_type.elem_type for name, value in declared.items()}
         spans = [_span(layer) for layer in prepared.layers if layer.in_main]
         self._candidates = {layer.ref.index: layer for layer in candidates}
-        self._first, self._last = min(start for start, _ in spans), max(_span(layer)[1] for layer in candidates)
+        self._last = max(_span(layer)[1] for layer in candidates)
+        self._first = self._before_conversions(min(start for start, _ in spans))
         self._inside = {position for start, stop in spans for position in range(start + 1, stop)}
         """Positions before a node that belongs to the layer in front."""
         work = {layer.ref.index: layer.spec.multiply_adds for layer in prepared.convolutions.values() if layer.in_main}
@@ -151,6 +153,7 @@ class _Cutter:
         self._own_work = list(accumulate((work[i] if i in self._candidates else 0 for i in indices), initial=0))
         self._crossings = [*flow.crossings(), []]
         self._last_joined = _last_joined(flow)
+        self._bytes_nearby = _bytes_nearby(flow, self._elements)
 
     def cut(self) -> Segments | None:
         stop = self._stop()
@@ -158,6 +161,14 @@ class _Cutter:
         segments = [self._segment(*ends) for ends in pairwise(borders)]
         found = [segment for segment in segments if segment is not None]
         return Segments(found, stop, self._seen(found[0].source, found[0].start, stop)) if found else None
+
+    def _before_conversions(self, position: int) -> int:
+        """Returns the position before the nodes that only convert what those from a position on read."""
+        for name in self._flow.inputs(position, len(self._flow.nodes)):
+            producer = self._flow.producer.get(name)
+            if producer is not None and self._flow.nodes[producer].op_type in CONVERSIONS:
+                return self._before_conversions(min(position, producer))
+        return position
 
     def _stop(self) -> int:
         """Returns the first border behind all candidates that costs next to nothing, or the end of the graph."""
@@ -186,7 +197,8 @@ class _Cutter:
     def _allowed(self, position: int) -> bool:
         """Tells whether a border may stand before a node: nothing that belongs together lies on both sides."""
         return position not in self._inside and all(
-            self._last_joined.get(name, -1) < position for name in self._crossings[position]
+            self._last_joined.get(name, -1) < position and name not in self._bytes_nearby
+            for name in self._crossings[position]
         )
 
     def _cost(self, position: int) -> float:
@@ -250,6 +262,18 @@ def _last_joined(flow: Flow) -> dict[str, int]:
                 if name in flow.producer and flow.nodes[flow.producer[name]].op_type in PRODUCTS:
                     last[name] = index
     return last
+
+
+def _bytes_nearby(flow: Flow, elements: Mapping[str, int]) -> set[str]:
+    """Returns the tensors of bytes, and those that become bytes or were some.
+
+    onnxruntime computes in bytes what lies between nodes that convert, so that no border may come between.
+    """
+    found = {name for name, element in elements.items() if element in BYTES}
+    for index, node in enumerate(flow.nodes):
+        if node.op_type in CONVERSIONS:
+            found |= {*flow.reads[index], *node.output}
+    return found
 
 
 def _span(layer: Layer) -> tuple[int, int]:

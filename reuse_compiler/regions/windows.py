@@ -17,7 +17,8 @@ from reuse_compiler.graph.structure import STANDARD_DOMAINS
 from reuse_compiler.passes.keep_pixel_major import BINARY, UNARY
 
 SLIDING = ("Conv", "MaxPool", "AveragePool", "LpPool")
-BY_PIXEL = {*UNARY, *BINARY, "BatchNormalization", "Cast", "Concat", "Dropout", "LRN", "Pad"}
+CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+BY_PIXEL = {*UNARY, *BINARY, *CONVERSIONS, "BatchNormalization", "Cast", "Concat", "Dropout", "LRN", "Pad"}
 """Operators of which each pixel of the result depends on the same pixel of the inputs, or on it alone."""
 CHANNEL_AXIS = 1
 

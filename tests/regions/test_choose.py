@@ -21,6 +21,7 @@ from reuse_compiler.report import ModelReport
 from reuse_compiler.reports.compilation_table import totals
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.runtime import session, statistics
+from reuse_compiler.verification.quantised import quantise
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL
 from reuse_compiler.verification.verify import Verifier
 from tests.comparison import assert_close
@@ -58,6 +59,21 @@ def test_layers_with_enough_work_stand_in_regions() -> None:
     assert decisions["one"].plan is None  # three channels: reading them costs as much
     assert "'small' repeats, to save up to" in decisions["five"].reason
     assert regions.segments.stop == 12  # what the head reads is too large for another border
+
+
+def test_a_quantised_model_is_one_region_from_its_floats_on() -> None:
+    x = np.random.default_rng(0).random((1, 3, SIDE, SIDE), np.float32)
+    model = quantise(deep(), [{"x": x}], "QDQ", "QUInt8")
+    decisions, regions = found(model)
+    assert regions is not None
+    (region,) = regions.parts
+    assert region.segment.source == "x" and set(region.saving.gains) == {"two", "three", "four", "five"}
+    assert {name: window.side for name, window in region.segment.windows.items()} == {
+        "two": 3, "three": 5, "four": 8, "five": 12
+    }  # fmt: skip
+    first = model.graph.node[region.segment.start]
+    assert (first.op_type, first.input[0]) == ("QuantizeLinear", "x")
+    assert "'x' repeats, to save up to" in decisions["five"].reason
 
 
 def test_two_forms_are_asked_for_by_the_whole_of_what_they_may_save() -> None:

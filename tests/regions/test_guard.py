@@ -22,6 +22,7 @@ from reuse_compiler.regions.segments import Segment
 from reuse_compiler.regions.windows import Window
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.runtime import session, statistics
+from reuse_compiler.verification.quantised import quantise
 from tests.comparison import assert_close
 from tests.passes.models import EXACT, Array
 from tests.regions import models
@@ -97,6 +98,22 @@ def test_every_form_computes_what_the_original_does(name: str, entry: float, inn
         assert not nodes_that_ran(ours)
     else:
         assert nodes_that_ran(ours) == layers
+
+
+@pytest.mark.parametrize("entry", [NEVER, ALWAYS, HALF])
+def test_both_forms_of_a_quantised_model_have_its_bytes(entry: float) -> None:
+    images = models.images()
+    model = quantise(models.chain(), [{"x": x} for x in images.values()], "QDQ", "QUInt8")
+    whole = Segment(0, len(model.graph.node), "x", {}, 3, 0.0)
+    result = guarded(model, [whole], entry, [entry])
+    original, ours = open_model(model), open_model(result)
+    stock = onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
+    for x in images.values():
+        (expected,) = original.run(None, {"x": x})
+        for opened in (ours, stock):
+            np.testing.assert_array_equal(opened.run(None, {"x": x})[0], expected)
+    layers = set() if entry == NEVER else {layer.name for layer in find_layers(model).layers}
+    assert nodes_that_ran(ours) == layers
 
 
 def test_each_segment_decides_for_itself() -> None:

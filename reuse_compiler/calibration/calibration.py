@@ -117,7 +117,7 @@ class Calibration:
             choice = self._search(surveys)
         if not choice:
             return Outcome(self.target, surveys, self._trials, {}, Deployment(), {}, self.options.reconstruct)
-        found = self._check(settings_of(choice))
+        found = self._check(choice)
         if self._seeks_time and not found.checks[found.way].is_faster:
             choice, found = {}, replace(found, deployment=Deployment())
         chosen = self.survey.with_bounds(choice)
@@ -221,14 +221,16 @@ class Calibration:
         )
 
     def _try(self, step: str, choice: Choice) -> Trial:
-        """Fits a choice and measures it end to end on the samples for selection."""
-        settings = settings_of(choice)
+        """Fits a draft of a choice and measures it end to end on the samples for selection."""
+        return self._tried(step, settings_of(choice), draft=True)
+
+    def _tried(self, step: str, settings: dict[str, LayerSettings], draft: bool) -> Trial:
+        """Measures settings end to end on the samples for selection."""
         what = f"trial {len(self._trials) + 1}"
 
         def score() -> Score:
-            deployment = self.deployer.deploy(settings, self.options.reconstruct, self.progress, f"{what}: fitting")
             return self.evaluator.score(
-                self._model(deployment),
+                self._model(self._deployed(settings, draft, f"{what}: fitting")),
                 self.progress,
                 f"{what}: measuring",
                 self.target.is_out_of_reach,
@@ -238,7 +240,7 @@ class Calibration:
         by_layer = {layer: own.model_dump(mode="json", by_alias=True) for layer, own in settings.items()}
         # The metric's name says nothing of the output that it is about, as the option does.
         metric = f"{self.metric.name} {self.options.metric}"
-        key = f"{metric} {self.options.reconstruct} {json.dumps(by_layer, sort_keys=True)}"
+        key = f"{metric} {self.options.reconstruct} {draft} {json.dumps(by_layer, sort_keys=True)}"
         found = self.state.remember("trials", key, Score, score)
         if found.stopped_after is not None and found.flips and not self.target.is_out_of_reach(found.flips):
             # It was stored by a calibration with a smaller budget.
@@ -257,17 +259,34 @@ class Calibration:
         )
         return trial
 
+    def _deployed(self, settings: Mapping[str, LayerSettings], draft: bool, what: str) -> Deployment:
+        return self.deployer.deploy(settings, self.options.reconstruct, self.progress, what, draft)
+
+    def _in_full(self, choice: Choice) -> Deployment:
+        """Returns the choice with all that is to be fitted, or the draft that was tried if that does better."""
+        settings = settings_of(choice)
+        drafts = [trial for trial in self._trials if trial.layers == settings]
+        full = self._tried("the choice, fitted to all rows", settings, draft=False)
+        found = self._deployed(settings, False, "fitting (weights)")
+        if not drafts or (full.accepted and full.output_error <= drafts[-1].output_error):
+            return found
+        self._trials.append(drafts[-1].model_copy(update={"step": "its draft again, which does better"}))
+        return self.deployer.with_plan(self._deployed(settings, True, "fitting (weights)").plan, found)
+
     def _model(self, deployment: Deployment) -> onnx.ModelProto:
         plan = within_memory(deployment.plan, self.options.table_memory * 2**20)
         return apply_plan(self.work.prepared, plan).model
 
-    def _check(self, settings: Mapping[str, LayerSettings]) -> _Checked:
-        """Fits settings with each way of reconstruction, and measures them on the data that took no part."""
+    def _check(self, choice: Choice) -> _Checked:
+        """Fits a choice with each way of reconstruction, and measures them on the data that took no part."""
         checks: dict[Way, Check] = {}
         ways: tuple[Reconstruct, ...] = ("none", "statistics", "weights")
         last = ways.index(self.options.reconstruct)
         for how in ways[0 if self.effort.compares else last : last + 1]:
-            deployment = self.deployer.deploy(settings, how, self.progress, f"fitting ({how})")
+            if how == "weights":
+                deployment = self._in_full(choice)
+            else:
+                deployment = self.deployer.deploy(settings_of(choice), how, self.progress, f"fitting ({how})")
             checks[how] = self._checked(deployment, how, last=how == self.options.reconstruct)
         found = _Checked(deployment, checks, self.options.reconstruct)
         if self.effort.tune_steps and self.options.reconstruct == "weights":

@@ -17,6 +17,7 @@ from reuse_compiler.fitting.reconstruct import (
     LayerReconstruction,
     Reconstruct,
     places_of_run,
+    reconstruction_rows,
 )
 from reuse_compiler.fitting.vectors import Floats, Places, lifted, pixels_at, usable_rows
 from reuse_compiler.passes.layer import ConvLayer
@@ -67,13 +68,15 @@ class Shard:
     biases: Floats
     how: Reconstruct
     products: float
+    fits_centroids: bool = True
     runs: Sequence[Rows] = ()
     held_back: bool | None = None
 
     def begun(self) -> LayerFit:
         """Returns a fit of the layer that has no rows yet."""
         blocking = self.plan.settings.blocking(self.plan.spec)
-        return LayerFit(blocking, self.weights, self.biases, self.how, self.plan.centroids, self.products)
+        centroids = self.plan.centroids if self.fits_centroids else None
+        return LayerFit(blocking, self.weights, self.biases, self.how, centroids, self.products)
 
 
 def fit_rows(shard: Shard) -> LayerFit:
@@ -118,12 +121,15 @@ class Deployer:
         how: Reconstruct,
         progress: ProgressCallback = silent,
         what: str = "fitting",
+        draft: bool = False,
     ) -> Deployment:
         """Fits the given layers in graph order; the others stay as they are.
 
         A layer is fitted once for the same settings of its own and of the layers before it: most of the choices that a
-        search tries begin alike.
+        search tries begin alike. A `draft` is enough to compare choices: weights are fitted to fewer rows, static
+        centroids stay as they are, and errors are not looked at.
         """
+        draft = draft and how == "weights"
         missing = settings.keys() - self._targets.keys()
         if how != "none" and missing:
             self.collect_targets(missing, progress)
@@ -133,12 +139,12 @@ class Deployer:
         for index, layer in enumerate(layer for layer in self._work.layers if layer.name in settings):
             progress(what, index, len(settings))
             own = settings[layer.name]
-            key = (how, *((name, before.settings) for name, before in plan.items()), (layer.name, own))
+            key = (how, draft, *((name, before.settings) for name, before in plan.items()), (layer.name, own))
             if key in self._fitted:
                 start = None
             else:
                 inputs = input_of(self._work, plan, layer, self._feeds, start)
-                self._fitted[key] = self._fit(layer, own, inputs, how)
+                self._fitted[key] = self._fit(layer, own, inputs, how, draft)
                 start = inputs.as_start()
             plan[layer.name], error = self._fitted[key]
             if error is not None:
@@ -161,13 +167,15 @@ class Deployer:
         return Deployment(plan, errors)
 
     def _fit(
-        self, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct
+        self, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct, draft: bool
     ) -> tuple[LayerPlan, tuple[float, float] | None]:
         """Returns a layer's plan for these inputs, and the errors of its result as is and reconstructed."""
         plan = self._fitted_to(layer, settings, inputs)
         if how == "none" or FAMILIES[settings.family].lossless:
             return plan, None
-        found = self._reconstruct(layer, plan, inputs, how)
+        found = self._reconstruct(layer, plan, inputs, how, draft)
+        if draft:
+            return replace(plan, weights=_weights(layer, found.weight, found.bias)), None
         fitted = replace(plan, centroids=found.centroids)
         errors = (found.error_as_is, found.error)
         if settings.table == "int8":
@@ -184,16 +192,19 @@ class Deployer:
         return HashFitter(sampler.sample(), layer.weights).plan(settings)
 
     def _reconstruct(
-        self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct
+        self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct, draft: bool
     ) -> LayerReconstruction:
-        empty = Shard(plan, layer.weights, layer.biases, how, self._effort.products)
+        empty = Shard(plan, layer.weights, layer.biases, how, self._effort.products, fits_centroids=not draft)
         fit = empty.begun()
-        for rows in self._workers.map(fit_rows, self._shards(layer, empty, inputs)):
+        for rows in self._workers.map(fit_rows, self._shards(layer, empty, inputs, self._every(layer, draft))):
             fit.include(rows)
         return fit.solve()
 
-    def _shards(self, layer: ConvLayer, empty: Shard, inputs: Activations) -> Iterator[Shard]:
-        """Yields the runs dealt out to CHECKED_SHARE tasks, or one to each; the last task's are held back."""
+    def _shards(self, layer: ConvLayer, empty: Shard, inputs: Activations, every: int) -> Iterator[Shard]:
+        """Yields the runs dealt out to CHECKED_SHARE tasks, or one to each; the last task's are held back.
+
+        They have one in `every` of the rows.
+        """
         runs, share = len(inputs), self._workers.share
         judges = [self._judges(index, inputs) for index in range(runs)]
         fitted = judges.index(True)
@@ -201,7 +212,7 @@ class Deployer:
         ends = {*range(size, fitted, size), fitted, runs}
         rows = []
         for index, (x,) in enumerate(inputs):
-            places, target = self._places(layer, index), self._targets[layer.name][index]
+            places, target = self._places(layer, index)[::every], self._targets[layer.name][index][::every]
             rows.append(Rows(share(x), places, share(target)))
             if index + 1 in ends:
                 # A single run is judged by some of its own rows.
@@ -224,6 +235,14 @@ class Deployer:
             usable = usable_rows(target) & usable_rows(found)
             difference.add(target[usable], found[usable])
         return difference.rel_error
+
+    def _every(self, layer: ConvLayer, draft: bool) -> int:
+        """Returns in how many rows one is fitted to."""
+        rows = [
+            reconstruction_rows(layer.spec.columns, products)
+            for products in (self._effort.products, self._effort.draft_products)
+        ]
+        return max(1, rows[0] // rows[1]) if draft else 1
 
     def _judges(self, run: int, inputs: Activations) -> bool:
         """Whether a run is held back from the fit, to judge it: some of the last ones."""

@@ -25,7 +25,7 @@ from reuse_compiler.json_files import JsonError, read_json
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Part of the name: a change of what is measured must not meet old files."""
 INDEPENDENT = {
     "metric",

@@ -28,6 +28,7 @@ EFFORT = Effort(
     fit_runs=4,
     fit_vectors=400,
     products=1e6,
+    draft_products=1e6,
     trials=4,
 )
 BATCH, SIZE = 2, 8

@@ -94,17 +94,24 @@ def _fits(spec: ConvSpec, settings: LayerSettings, table_memory: int) -> bool:
     return table_bytes(spec, settings) <= TABLE_SHARE * table_memory * 2**20
 
 
+def expected_cost(spec: ConvSpec, settings: LayerSettings, ratio: float) -> float:
+    """Returns what the cost model expects of the layer, over the dense one's cost; `ratio` is r_c.
+
+    That of static clusters is 0, but the rows of their tables that are read cost as much.
+    """
+    blocking, family = settings.blocking(spec), FAMILIES[settings.family]
+    if settings.scope == "static":
+        ratio = min(2**settings.num_hashes, blocking.vectors) / spec.rows
+    return predicted_cost(
+        blocking, family, settings.num_hashes, ratio, table=settings.table, scope=settings.scope
+    ).total
+
+
 def _may_pay(spec: ConvSpec, settings: LayerSettings) -> bool:
     """Whether the layer could gain, with as few clusters as the family is expected to make."""
-    blocking = settings.blocking(spec)
-    family = FAMILIES[settings.family]
-    if settings.scope == "static":
-        clusters = min(2**settings.num_hashes, blocking.vectors)  # rows of a table that are read
-    else:
-        clusters = family.expected_clusters(settings.num_hashes) * (spec.batch if settings.scope == "image" else 1)
-        if clusters > MOST_REMAINING * blocking.vectors:
-            return False
-    cost = predicted_cost(
-        blocking, family, settings.num_hashes, clusters / spec.rows, table=settings.table, scope=settings.scope
-    )
-    return cost.total < MOST_EXPECTED[settings.layout]
+    clusters = FAMILIES[settings.family].expected_clusters(settings.num_hashes)
+    if settings.scope == "image":
+        clusters *= spec.batch
+    if settings.scope != "static" and clusters > MOST_REMAINING * settings.blocking(spec).vectors:
+        return False
+    return expected_cost(spec, settings, clusters / spec.rows) < MOST_EXPECTED[settings.layout]

@@ -68,15 +68,13 @@ class Shard:
     biases: Floats
     how: Reconstruct
     products: float
-    fits_centroids: bool = True
     runs: Sequence[Rows] = ()
     held_back: bool | None = None
 
     def begun(self) -> LayerFit:
         """Returns a fit of the layer that has no rows yet."""
         blocking = self.plan.settings.blocking(self.plan.spec)
-        centroids = self.plan.centroids if self.fits_centroids else None
-        return LayerFit(blocking, self.weights, self.biases, self.how, centroids, self.products)
+        return LayerFit(blocking, self.weights, self.biases, self.how, self.plan.centroids, self.products)
 
 
 def fit_rows(shard: Shard) -> LayerFit:
@@ -126,8 +124,8 @@ class Deployer:
         """Fits the given layers in graph order; the others stay as they are.
 
         A layer is fitted once for the same settings of its own and of the layers before it: most of the choices that a
-        search tries begin alike. A `draft` is enough to compare choices: weights are fitted to fewer rows, static
-        centroids stay as they are, and errors are not looked at.
+        search tries begin alike. A `draft` is enough to compare choices: weights are fitted to fewer rows, centroids in
+        fewer steps, and errors are not looked at.
         """
         draft = draft and how == "weights"
         missing = settings.keys() - self._targets.keys()
@@ -174,14 +172,15 @@ class Deployer:
         if how == "none" or FAMILIES[settings.family].lossless:
             return plan, None
         found = self._reconstruct(layer, plan, inputs, how, draft)
-        if draft:
-            return replace(plan, weights=_weights(layer, found.weight, found.bias)), None
         fitted = replace(plan, centroids=found.centroids)
+        best = replace(fitted, weights=_weights(layer, found.weight, found.bias))
+        if draft:
+            return best, None
         errors = (found.error_as_is, found.error)
         if settings.table == "int8":
             judged = replace(fitted, weights=_weights(layer, *found.judged))
             errors = (self._error_of_tables(layer, plan, inputs), self._error_of_tables(layer, judged, inputs))
-        return replace(fitted, weights=_weights(layer, found.weight, found.bias)), errors
+        return best, errors
 
     def _fitted_to(self, layer: ConvLayer, settings: LayerSettings, inputs: Activations) -> LayerPlan:
         sampler = VectorSampler(
@@ -194,11 +193,11 @@ class Deployer:
     def _reconstruct(
         self, layer: ConvLayer, plan: LayerPlan, inputs: Activations, how: Reconstruct, draft: bool
     ) -> LayerReconstruction:
-        empty = Shard(plan, layer.weights, layer.biases, how, self._effort.products, fits_centroids=not draft)
+        empty = Shard(plan, layer.weights, layer.biases, how, self._effort.products)
         fit = empty.begun()
         for rows in self._workers.map(fit_rows, self._shards(layer, empty, inputs, self._every(layer, draft))):
             fit.include(rows)
-        return fit.solve()
+        return fit.solve(draft)
 
     def _shards(self, layer: ConvLayer, empty: Shard, inputs: Activations, every: int) -> Iterator[Shard]:
         """Yields the runs dealt out to CHECKED_SHARE tasks, or one to each; the last task's are held back.

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from reuse_compiler.calibration.candidates import expected_cost
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.report import Measurement
 from reuse_compiler.calibration.workers import SERIAL, Shared, Workers
@@ -20,6 +21,7 @@ from reuse_compiler.processors import processors
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.cost import counted_operations
 from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.geometry import ConvSpec
 from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.runtime import remaining_ratios
 from reuse_compiler.verification.compare import Difference
@@ -28,7 +30,8 @@ from reuse_compiler.verification.timing import Turns, on_one_processor
 
 DENSE = "dense"
 CLEARLY = 1.5
-"""Candidates that take so many times as long as another one, or the dense layer, which errs no more are timed once."""
+"""Candidates that take so many times as long as another one, or the dense layer, which errs no more are timed once;
+those of which the cost model expects it are not timed at all."""
 TOGETHER = 6
 """Candidates that are timed in turn with one dense layer: each session holds packed weights and working memory."""
 
@@ -161,6 +164,12 @@ class LayerBench:
     def _bind(self, model: onnx.ModelProto, beside: BoundRun | None = None) -> BoundRun:
         label = f"layer '{self.layer.name}'"
         return BoundRun(open_session(model, self.threads, label), self.x, self.layer.spec.output_shape, beside)
+
+
+def promising(spec: ConvSpec, tried: Sequence[Tried]) -> list[Tried]:
+    """Returns the candidates without those that will be beaten by another one, as far as the cost model can tell."""
+    points = [(own.error, expected_cost(spec, own.plan.settings, own.r_c)) for own in tried]
+    return [own for own, point in zip(tried, points, strict=True) if not is_beaten(point, points)]
 
 
 def is_beaten(point: tuple[float, float], rivals: Sequence[tuple[float, float]]) -> bool:

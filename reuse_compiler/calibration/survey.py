@@ -13,7 +13,7 @@ from reuse_compiler.calibration.candidates import candidates
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.layers import Workpiece
-from reuse_compiler.calibration.measure import LayerBench, Tried
+from reuse_compiler.calibration.measure import LayerBench, Tried, promising
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CONFIG, Measurement
 from reuse_compiler.calibration.state import State
@@ -82,9 +82,12 @@ class Survey:
         def measure() -> LayerSurvey:
             tried = bench.try_out(settings, sample)
             sensitivity = self._sensitivity(layer, tried)
-            return LayerSurvey(measurements=bench.measure(tried, self.effort.repeats), sensitivity=sensitivity)
+            timed = promising(layer.spec, tried) if seeks_time else tried
+            return LayerSurvey(measurements=bench.measure(timed, self.effort.repeats), sensitivity=sensitivity)
 
-        key = f"{layer.name} {[s.model_dump_json(by_alias=True) for s in settings]}"
+        on_cpu = self.options.provider == "cpu"  # which the cost model knows
+        seeks_time = on_cpu and self.options.strategy == "search" and self.options.objective == "latency"
+        key = f"{layer.name} {seeks_time} {[s.model_dump_json(by_alias=True) for s in settings]}"
         return self.state.remember("layers", key, LayerSurvey, measure)
 
     def _sensitivity(self, layer: ConvLayer, tried: list[Tried]) -> float:

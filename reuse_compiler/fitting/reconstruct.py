@@ -265,15 +265,18 @@ class LayerFit:
         if self._centroid_fit is not None and other._centroid_fit is not None:
             self._centroid_fit.include(other._centroid_fit)
 
-    def solve(self) -> LayerReconstruction:
-        """Returns the best weights and bias, and centroids for them; nothing can be added any more."""
+    def solve(self, draft: bool = False) -> LayerReconstruction:
+        """Returns the best weights and bias, and centroids for them; nothing can be added any more.
+
+        The centroids of a `draft` are found in fewer steps.
+        """
         parts = zip(self._fit, self._check, self._weights, self._biases, strict=True)
         groups = [reconstruct(*part, self._how) for part in parts]
         weight, bias = self._joined([(group.weight, group.bias) for group in groups])
         as_is, error = overall_errors(groups)
         judged, centroids = self._joined([group.judged for group in groups]), self._centroids
         if self._centroid_fit is not None:
-            centroids, share = self._centroid_fit.solve(*judged)
+            centroids, share = self._centroid_fit.solve(*judged, draft)
             error *= share
         return LayerReconstruction(weight, bias, as_is, error, judged, centroids)
 

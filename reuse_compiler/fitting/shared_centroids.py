@@ -22,7 +22,7 @@ MIN_ROWS, MAX_ROWS = 2_048, 32_768
 """Bounds of the rows that are fitted to, whatever they cost."""
 RIDGE = 1.0
 """Strength of the pull towards the centroids as they were, over what an average code's members pull."""
-MOST_STEPS = 6
+FEW_STEPS, MOST_STEPS = 1, 6
 """Steps of conjugate gradients: the first finds most of what is to be found, and early ends hold off noise."""
 CHUNK = 4_096
 """Rows that are put together at a time."""
@@ -53,10 +53,11 @@ class CentroidFit:
         self._fit.include(other._fit)
         self._check.include(other._check)
 
-    def solve(self, weight: Floats, bias: Floats) -> tuple[Floats, float]:
+    def solve(self, weight: Floats, bias: Floats, draft: bool = False) -> tuple[Floats, float]:
         """Returns centroids for weights `[M, Ic/group, kh, kw]` and bias, and what they multiply the error by.
 
-        That is measured on the rows held back, on which the centroids are never worse than those to begin with.
+        They are found in MOST_STEPS at most, those of a `draft` in FEW_STEPS. The error is measured on the rows held
+        back, on which the centroids are never worse than those to begin with.
         """
         fit, check, start = self._fit, self._check, self._centroids
         if not fit.count or not check.count:
@@ -72,7 +73,7 @@ class CentroidFit:
         size = float(np.vdot(residual, ahead))
         before = least = check.error(start, bias)
         best = start
-        for _ in range(MOST_STEPS):
+        for _ in range(FEW_STEPS if draft else MOST_STEPS):
             products = fit.by_code(fit.results(direction.astype(np.float32))) + strength * (direction @ metric)
             curvature = float(np.vdot(direction, products))
             if not curvature > 0.0:

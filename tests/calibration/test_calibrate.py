@@ -1,6 +1,7 @@
 """Whole calibrations of small networks: what they write, what they promise, what they take up again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from reuse_compiler.calibration import calibration, candidates
+from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.calibrate import calibrate_file
+from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CalibrationReport
@@ -20,11 +23,13 @@ from reuse_compiler.calibration.search import Choice, Search
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.configuration import parameters_path
 from reuse_compiler.errors import ConfigError, DataError, ModelError, OutputError
+from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
-from reuse_compiler.reuse.config import ReuseConfig
+from reuse_compiler.reuse.config import LayerSettings, ReuseConfig
 from reuse_compiler.reuse.fitted import load_fitted
-from reuse_compiler.reuse.plan import Plan
+from reuse_compiler.reuse.plan import LayerPlan, Plan
 from reuse_compiler.verification.inputs import model_inputs
 from tests.calibration.networks import conv, relu, weight
 from tests.comparison import relative_error
@@ -205,11 +210,12 @@ def all_layers(search: Search) -> Choice:
 def test_a_choice_that_is_slower_on_the_held_out_samples_is_dropped(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times = iter([(10.0, 8.0), *[(10.0, 11.0)] * 4])  # a trial that gains, then checks that do not, the last one twice
+    # A trial that gains, as a draft and in full, then checks that do not, the last one twice.
+    times = iter([*[(10.0, 8.0)] * 2, *[(10.0, 11.0)] * 4])
     monkeypatch.setattr(Evaluator, "_time", lambda *_: next(times))
     monkeypatch.setattr(Search, "run", all_layers)
     found = calibrate(path, objective="latency", max_drop=1.0)
-    assert [(trial.accepted, trial.reuse_ms) for trial in found.trials] == [(True, 8.0)]
+    assert [(trial.accepted, trial.reuse_ms) for trial in found.trials] == [(True, 8.0)] * 2
     assert found.check is not None and (found.check.dense_ms, found.check.reuse_ms) == (10.0, 11.0)
     assert [layer.decision for layer in found.layers] == ["dense", "dense"]
     assert ReuseConfig.load(path.with_name("net.reuse.json")).layers == {}
@@ -225,7 +231,7 @@ def test_the_best_that_was_tried_is_chosen_where_the_last_is_no_faster(
         assert search.try_choice("some", first).accepted and search.try_choice("others", second).accepted
         return second
 
-    times = iter([(10.0, 8.0), (10.0, last), *[(10.0, 7.0)] * 3])
+    times = iter([(10.0, 8.0), (10.0, last), *[(10.0, 7.0)] * 4])
     monkeypatch.setattr(Evaluator, "_time", lambda *_: next(times))
     monkeypatch.setattr(Search, "run", tried)
     layer = calibrate(path, objective="latency", max_drop=1.0).layers[-1]
@@ -233,12 +239,37 @@ def test_the_best_that_was_tried_is_chosen_where_the_last_is_no_faster(
 
 
 def test_a_check_that_a_busy_machine_delayed_is_made_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([(10.0, 8.0), (10.0, 11.0), (10.0, 7.5)])
+    times = iter([(10.0, 8.0), (10.0, 8.0), (10.0, 11.0), (10.0, 7.5)])
     monkeypatch.setattr(Evaluator, "_time", lambda *_: next(times))
     monkeypatch.setattr(Search, "run", all_layers)
     found = calibrate(path, objective="latency", max_drop=1.0)
     assert found.check is not None and found.check.reuse_ms == 7.5
     assert "reuse" in [layer.decision for layer in found.layers]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_the_draft_stays_where_more_fitting_does_not_help(
+    path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """What is fitted in full has `share` of the weights here."""
+    fit = Deployer._fit
+
+    def spoiled(
+        self: Deployer, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct, draft: bool
+    ) -> tuple[LayerPlan, tuple[float, float] | None]:
+        plan, errors = fit(self, layer, settings, inputs, how, draft)
+        if draft or plan.weights is None:
+            return plan, errors
+        return replace(plan, weights=replace(plan.weights, weight=share * plan.weights.weight)), errors
+
+    monkeypatch.setattr(Deployer, "_fit", spoiled)
+    monkeypatch.setattr(Search, "run", all_layers)
+    found = calibrate(path, max_drop=1.0)
+    draft, full, *again = found.trials
+    assert (full.output_error > draft.output_error) == bool(again) == (share < 1.0)
+    assert all(trial.output_error == draft.output_error and trial.layers == draft.layers for trial in again)
+    assert found.check is not None and found.check.output_error == pytest.approx(draft.output_error, rel=0.3)
+    assert all(layer.error_reconstructed is not None for layer in found.layers if layer.decision == "reuse")
 
 
 def test_an_original_that_is_not_good_enough_is_refused_before_the_long_work(path: Path, cache: Path) -> None:

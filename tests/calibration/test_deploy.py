@@ -112,8 +112,8 @@ def test_reconstructed_static_layers_err_as_much_as_reported(table: str, monkeyp
     """Weights and centroids here are those that were judged: fitted without the run that judges."""
     solve = reconstruct.LayerFit.solve
 
-    def as_judged(fit: reconstruct.LayerFit) -> reconstruct.LayerReconstruction:
-        found = solve(fit)
+    def as_judged(fit: reconstruct.LayerFit, draft: bool) -> reconstruct.LayerReconstruction:
+        found = solve(fit, draft)
         weight, bias = found.judged
         return dataclasses.replace(found, weight=weight, bias=bias)
 
@@ -140,6 +140,33 @@ def test_fitted_centroids_help_on_other_data(monkeypatch: pytest.MonkeyPatch) ->
         found = deploy(model, "weights", scope="static", hashes=4)
         errors.append(relative_error(outputs(model_with(found, model), other), expected))
     assert errors[1] < 0.99 * errors[0]
+
+
+@pytest.mark.parametrize("scope", ["batch", "static"])
+def test_a_draft_is_fitted_to_fewer_rows(scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconstruct, "MIN_ROWS", 64)
+    model = network()
+    work, feeds = work_of(model), feeds_of(model)
+    settings = settings_of(work, hashes=4, scope=scope)
+    effort = dataclasses.replace(EFFORT, draft_products=EFFORT.products / 16)
+    deployer = Deployer(work, feeds, effort, seed=0)
+    draft, full = (deployer.deploy(settings, "weights", draft=draft) for draft in (True, False))
+    assert not draft.errors and full.errors.keys() == settings.keys()
+    assert weight_of(draft, "last").tobytes() != weight_of(full, "last").tobytes()
+    other = feeds_of(model, 8)[4:]
+    expected = outputs(model, other)
+    errors = [relative_error(outputs(model_with(own, model), other), expected) for own in (draft, full)]
+    assert errors[1] < errors[0] < 2 * errors[1]
+    assert content(full) == content(Deployer(work, feeds, EFFORT, seed=0).deploy(settings, "weights"))
+
+
+@pytest.mark.parametrize("how", ["none", "statistics"])
+def test_a_draft_without_refitted_weights_is_all_there_is(how: Any) -> None:
+    model = network()
+    work = work_of(model)
+    deployer = Deployer(work, feeds_of(model), EFFORT, seed=0)
+    draft, full = (deployer.deploy(settings_of(work), how, draft=draft) for draft in (True, False))
+    assert content(draft) == content(full) and draft.errors == full.errors
 
 
 def error_of(plan: Plan, work: Workpiece, tensor: str, feed: Feed) -> float:

@@ -1,5 +1,6 @@
 """Layers measured alone, and how sensitive the output is to each: against what the whole model does."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.layers import Workpiece
-from reuse_compiler.calibration.measure import LayerBench, is_beaten
+from reuse_compiler.calibration.measure import LayerBench, Tried, is_beaten, promising
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.state import State
@@ -21,7 +22,10 @@ from reuse_compiler.calibration.survey import Survey
 from reuse_compiler.fitting.hashes import VectorSampler
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import silent
-from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.reuse.config import LayerSettings, make_settings
+from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.geometry import ConvSpec
+from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.verification.inputs import Feed
 from tests.calibration.networks import (
     EFFORT,
@@ -181,3 +185,17 @@ def test_what_another_beats_is_timed_once() -> None:
     beaten = {(0.3, 1.6), (0.1, 0.61), (0.25, 0.31)}
     near = {(0.0, 1.4), (0.1, 0.4), (0.09, 0.9), (0.15, 0.55), (0.2, 0.29)}
     assert {point for point in beaten | near if is_beaten(point, [*rivals, point])} == beaten
+
+
+def test_what_the_cost_model_rules_out_is_not_timed() -> None:
+    spec = ConvSpec(1, 64, 32, 32, 64, (3, 3), pads=(1, 1, 1, 1))
+
+    def tried(hashes: int, r_c: float, error: float) -> Tried:
+        settings = make_settings(family="sign", layout="channel", L=16, H=hashes)
+        return Tried(LayerPlan(spec, settings, HashParameters()), r_c, error)
+
+    coarse, fine = tried(4, 0.1, 0.3), tried(6, 0.9, 0.1)
+    useless, as_good = tried(6, 0.9, 0.3), tried(5, 0.1, 0.3)
+    assert promising(spec, [coarse, useless, fine, as_good]) == [coarse, fine, as_good]
+    broken = tried(6, 0.9, math.inf)
+    assert promising(spec, [broken]) == [broken] and promising(spec, [broken, coarse]) == [coarse]

@@ -20,6 +20,10 @@ constexpr int64_t kCachedTable = int64_t{1536} << 10;
 // cost more than tables that exceed the L2 cache a little.
 constexpr int64_t kTablesAtOnce = int64_t{1280} << 10;
 
+// Vectors with other rows than in the last run, as a share of those that a tile of pixels reads, up to which its sums
+// are updated: taking an old entry out and putting a new one in costs more than adding one to sums in registers.
+constexpr double kUpdatedShare = 0.3;
+
 // Output pixels whose sums wait from one set of static tables to the next: 1 MiB of sums of int8 entries.
 constexpr int64_t kWaitingPixels = int64_t{1} << 13;
 

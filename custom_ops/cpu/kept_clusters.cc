@@ -97,6 +97,8 @@ void ReuseState::reset() {
   kept_ = std::move(empty);
   pool_ = nullptr;
   last_ = nullptr;
+  pause_ = 0;
+  next_pause_ = 1;
   ++resets_;
 }
 

@@ -1,7 +1,9 @@
 #include "last_run.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "heuristics.h"
 #include "large_memory.h"
 
 namespace reuse {
@@ -25,7 +27,8 @@ LastRunHold::LastRunHold(ReuseState* state, const LastRunShape& shape) : state_(
   if (state_ == nullptr) return;
   {
     const std::lock_guard<std::mutex> lock(state_->mutex_);
-    if (state_->last_is_held_) {
+    if (state_->last_is_held_ || state_->pause_ > 0) {
+      if (!state_->last_is_held_) --state_->pause_;
       state_ = nullptr;
       return;
     }
@@ -49,12 +52,24 @@ LastRunHold::~LastRunHold() {
   give_back();
 }
 
-void LastRunHold::leave() { give_back(); }
+void LastRunHold::leave(bool was_useful) {
+  if (state_ == nullptr) return;
+  const std::lock_guard<std::mutex> lock(state_->mutex_);
+  if (resets_ == state_->resets_) {
+    // Its memory stays where its contents are of no use: the run after the pause needs it.
+    const bool found = !own_->empty;
+    own_->empty = !was_useful;
+    if (!was_useful) state_->pause_ = state_->next_pause_;
+    if (found) state_->next_pause_ = was_useful ? 1 : std::min(2 * state_->next_pause_ + 1, kLongestPause);
+    state_->last_ = std::move(own_);
+  }
+  state_->last_is_held_ = false;
+  state_ = nullptr;
+}
 
 void LastRunHold::give_back() {
   if (state_ == nullptr) return;
   const std::lock_guard<std::mutex> lock(state_->mutex_);
-  if (resets_ == state_->resets_) state_->last_ = std::move(own_);
   state_->last_is_held_ = false;
   state_ = nullptr;
 }

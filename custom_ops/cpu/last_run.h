@@ -33,8 +33,8 @@ struct LastRun {
 // A run's hold on what the last one left.
 class LastRunHold {
  public:
-  // Takes it, or makes room for what this run will leave. There is none where another run has it, or where it would
-  // take more than the state may.
+  // Takes it, or makes room for what this run will leave. There is none where another run has it, where it would take
+  // more than the state may, and for some runs after one to which it was of no use.
   LastRunHold(ReuseState* state, const LastRunShape& shape);
   // Unless the run has left it to the next one, it is gone: who knows what is in it.
   ~LastRunHold();
@@ -42,8 +42,8 @@ class LastRunHold {
   LastRunHold& operator=(const LastRunHold&) = delete;
 
   LastRun* get() const { return own_.get(); }
-  // The run has succeeded.
-  void leave();
+  // The run has succeeded, and has written all of it. Whether what it found there was of use, or there was nothing.
+  void leave(bool was_useful);
 
  private:
   void give_back();

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <stdexcept>
+#include <utility>
+#include <vector>
 
 #include "gather.h"
 #include "heuristics.h"
@@ -49,7 +50,7 @@ struct Step {
   bool finishes() const { return blocks.end == flush.end; }
 };
 
-// What becomes of a tile's sums of the last run.
+// What becomes of sums of the last run.
 enum class Sums : uint8_t { kStay, kAreUpdated, kAreMadeAnew };
 
 class StaticConv {
@@ -68,6 +69,7 @@ class StaticConv {
         y_(y),
         row_words_((planes_.width + simd::kMarkedPlaces - 1) / simd::kMarkedPlaces),
         changed_(workspace),
+        parts_per_tile_((pixels_.most_columns() + kPartColumns - 1) / kPartColumns),
         hold_(state, shape_of_last()),
         last_(hold_.get()) {
     cut();
@@ -104,12 +106,7 @@ class StaticConv {
     for (int64_t part = 0; part < parts; ++part) {
       add_pixels(bands * part / parts * across, bands * (part + 1) / parts * across, offsets);
     }
-    if (last_ != nullptr) {
-      if (!last_->empty) count_changes();
-      last_->offsets.swap(last_->next);
-      last_->empty = false;
-      hold_.leave();
-    }
+    if (last_ != nullptr) leave_to_next();
     if (all_finite) return;
     Stopwatch watch(workspace_.statistics.gather_ns);
     mend_static_outputs(tables_, attributes_, blocking_, workspace_, bias_, x, y_);
@@ -187,46 +184,89 @@ class StaticConv {
     return last_->words.data() + (index * g.rows() + first_pixel(tile)) * simd::kStaticChannels;
   }
 
-  const uint64_t* marks(int64_t block, int64_t image) const {
-    return changed_.data() + (block * planes_.batch + image) * planes_.height * row_words_;
-  }
-
   const uint8_t* last_offsets(int64_t block, int64_t image) const {
     return last_->offsets.data() + planes_.start(block, image) * offset_bytes();
   }
 
   // Marks the vectors that have another row than in the last run, and decides for each tile of pixels.
   void compare_with_last() {
-    sums_of_.assign(static_cast<size_t>(pixels_.count()), Sums::kAreMadeAnew);
+    sums_of_.assign(static_cast<size_t>(pixels_.count() * parts_per_tile_), Sums::kAreMadeAnew);
     if (last_->empty) return;
-    changed_.resize(static_cast<size_t>(num_planes() * planes_.height * row_words_));
-    const int64_t row_bytes = planes_.width * offset_bytes();
-    workspace_.parallel.run(num_planes() * planes_.height, [&](int64_t row) {
-      simd::kernels().mark_changes(last_->offsets.data() + row * row_bytes, last_->next.data() + row * row_bytes, wide_,
-                                   planes_.width, changed_.data() + row * row_words_);
-    });
+    changed_.resize(static_cast<size_t>((blocking_.num_blocks() + 1) * planes_.batch * planes_.height * row_words_));
+    workspace_.parallel.run(planes_.batch * planes_.height,
+                            [&](int64_t task) { mark_row(task / planes_.height, task % planes_.height); });
     workspace_.parallel.run(pixels_.count(), [&](int64_t index) {
       const PixelTile tile = pixels_[index];
-      const simd::StaticPixels pixels = pixels_of(tile);
-      const int64_t changes = changes_of(pixels, tile.image);
-      const double vectors =
-          static_cast<double>(blocking_.num_blocks() * simd::read_rows(pixels) * simd::read_columns(pixels));
-      const bool few = static_cast<double>(changes) <= kUpdatedShare * vectors;
-      sums_of_[static_cast<size_t>(index)] = changes == 0 ? Sums::kStay : few ? Sums::kAreUpdated : Sums::kAreMadeAnew;
+      for (int64_t part = 0; part * kPartColumns < tile.columns; ++part) {
+        sums_of_[static_cast<size_t>(index * parts_per_tile_ + part)] = sums_of(part_of(tile, part, part + 1));
+      }
     });
   }
 
-  // How many of the vectors that a tile of pixels reads have changed.
-  int64_t changes_of(const simd::StaticPixels& pixels, int64_t image) const {
-    const int64_t top = pixels.first / pixels.width, left = pixels.first % pixels.width;
-    int64_t changes = 0;
-    for (int64_t block = 0; block < blocking_.num_blocks(); ++block) {
-      const uint64_t* row = marks(block, image) + top * row_words_;
-      for (int64_t r = 0; r < simd::read_rows(pixels); ++r, row += row_words_) {
-        changes += simd::count_marked(row, left, left + simd::read_columns(pixels));
-      }
+  // The marks of a block's vectors, or behind those of all blocks, where any of them has one.
+  const uint64_t* marks(int64_t block, int64_t image) const {
+    return changed_.data() + (block * planes_.batch + image) * planes_.height * row_words_;
+  }
+  uint64_t* marks(int64_t block, int64_t image) {
+    return const_cast<uint64_t*>(std::as_const(*this).marks(block, image));
+  }
+
+  void mark_row(int64_t image, int64_t row) {
+    const int64_t bytes = row * planes_.width * offset_bytes(), blocks = blocking_.num_blocks();
+    uint64_t* const any = marks(blocks, image) + row * row_words_;
+    std::fill_n(any, row_words_, uint64_t{0});
+    for (int64_t block = 0; block < blocks; ++block) {
+      uint64_t* const own = marks(block, image) + row * row_words_;
+      const int64_t start = planes_.start(block, image) * offset_bytes() + bytes;
+      simd::kernels().mark_changes(last_->offsets.data() + start, last_->next.data() + start, wide_, planes_.width,
+                                   own);
+      for (int64_t i = 0; i < row_words_; ++i) any[i] |= own[i];
     }
-    return changes;
+  }
+
+  // Parts of a tile, side by side.
+  static PixelTile part_of(const PixelTile& tile, int64_t begin, int64_t end) {
+    const int64_t from = begin * kPartColumns, to = std::min(end * kPartColumns, tile.columns);
+    return {tile.image, tile.row, tile.rows, tile.column + from, to - from};
+  }
+
+  Sums sums_of(const PixelTile& part) const {
+    const simd::StaticPixels pixels = pixels_of(part);
+    const int64_t top = pixels.first / pixels.width, left = pixels.first % pixels.width;
+    const int64_t rows = simd::read_rows(pixels), columns = simd::read_columns(pixels), blocks = blocking_.num_blocks();
+    const auto changes = [&](int64_t block) {
+      int64_t count = 0;
+      const uint64_t* row = marks(block, part.image) + top * row_words_;
+      for (int64_t r = 0; r < rows; ++r, row += row_words_) count += simd::count_marked(row, left, left + columns);
+      return count;
+    };
+    if (changes(blocks) == 0) return Sums::kStay;
+    const double most = kUpdatedShare * static_cast<double>(blocks * rows * columns);
+    double count = 0.0;
+    for (int64_t block = 0; block < blocks; ++block) {
+      count += static_cast<double>(changes(block));
+      if (count > most) return Sums::kAreMadeAnew;
+    }
+    return Sums::kAreUpdated;
+  }
+
+  // Calls body(part, sums) for parts of a pixel tile, as large as can be, that the same becomes of.
+  template <typename Body>
+  void for_parts(int64_t index, const Body& body) const {
+    const PixelTile tile = pixels_[index];
+    const int64_t count = (tile.columns + kPartColumns - 1) / kPartColumns;
+    const Sums* own = sums_of_.data() + index * parts_per_tile_;
+    for (int64_t begin = 0, end = 0; begin < count; begin = end) {
+      while (end < count && own[end] == own[begin]) ++end;
+      body(part_of(tile, begin, end), own[begin]);
+    }
+  }
+
+  void leave_to_next() {
+    if (!last_->empty) count_changes();
+    last_->offsets.swap(last_->next);
+    const int64_t rows = blocking_.geometry.rows(), recomputed = workspace_.statistics.recomputed;
+    hold_.leave(static_cast<double>(recomputed) <= kFutileShare * static_cast<double>(rows));
   }
 
   // Counts what has become of the sums of the last run, which there were.
@@ -234,12 +274,13 @@ class StaticConv {
     RunStatistics& statistics = workspace_.statistics;
     statistics.anew = 0;
     for (int64_t row = 0; row < num_planes() * planes_.height; ++row) {
-      statistics.changed +=
-          simd::count_marked(changed_.data() + row * row_words_, planes_.left, planes_.left + planes_.inside_w);
+      const uint64_t* own = changed_.data() + row * row_words_;
+      statistics.changed += simd::count_marked(own, planes_.left, planes_.left + planes_.inside_w);
     }
     for (int64_t index = 0; index < pixels_.count(); ++index) {
-      const PixelTile tile = pixels_[index];
-      if (sums_of_[static_cast<size_t>(index)] == Sums::kAreMadeAnew) statistics.recomputed += tile.rows * tile.columns;
+      for_parts(index, [&](const PixelTile& part, Sums how) {
+        if (how == Sums::kAreMadeAnew) statistics.recomputed += part.rows * part.columns;
+      });
     }
   }
 
@@ -302,7 +343,7 @@ class StaticConv {
                                  {}};
           if (next != nullptr) fetch_share(*next, t, count, own);
           if (last_ != nullptr) {
-            add_to_last(step, own, tile, begin + t, own_sums);
+            add_to_last(step, own, begin + t, own_sums);
             continue;
           }
           const Waiting waiting{words.size() == 0 ? nullptr : words.data(), sums.size() == 0 ? nullptr : sums.data(),
@@ -391,8 +432,10 @@ class StaticConv {
     if (is_int8_) {
       const simd::StaticWords words{waiting.words == nullptr ? nullptr : waiting.words + index * simd::kStaticChannels,
                                     g.out_w * simd::kStaticChannels,
-                                    (step.blocks.end - step.flush.begin) * tap_sums(blocking_),
-                                    step.blocks.begin == step.flush.begin, step.finishes()};
+                                    sums_to(step.blocks.end, step.flush),
+                                    step.blocks.begin == step.flush.begin,
+                                    step.finishes(),
+                                    !step.finishes()};
       simd::kernels().add_static_int8(own, pixels, words, {sums, channels, row_sums, fresh, scale});
     } else {
       const bool first_blocks = step.blocks.begin == step.flush.begin;  // all of a group are summed without a flush
@@ -403,33 +446,54 @@ class StaticConv {
   }
 
   // The same where sums are kept: pixel tile `index` goes on from those of the last run.
-  void add_to_last(const Step& step, const simd::StaticBlocks& blocks, const PixelTile& tile, int64_t index,
-                   float* own_sums) const {
+  void add_to_last(const Step& step, const simd::StaticBlocks& blocks, int64_t index, float* own_sums) const {
     constexpr int64_t kChannels = simd::kStaticChannels;
     const ConvGeometry& g = blocking_.geometry;
-    const simd::Kernels& kernels = simd::kernels();
-    const simd::StaticPixels pixels = pixels_of(tile);
-    simd::StaticSums sums{own_sums, kChannels, tile.columns * kChannels, true, nullptr};
-    const int64_t flush = (step.flush.begin - step.group * blocking_.blocks_per_group) / flush_blocks();
-    simd::StaticWords words{kept_words(step, flush, tile), g.out_w * kChannels, 0,
-                            step.blocks.begin == step.flush.begin, false};
-    const Sums how = sums_of_[static_cast<size_t>(index)];
-    if (how == Sums::kAreUpdated) kernels.update_static_int8(blocks, pixels, row_words_, words);
-    if (how == Sums::kAreMadeAnew) kernels.add_static_int8(blocks, pixels, words, sums);
-    if (!step.last || !step.finishes()) return;
+    const PixelTile tile = pixels_[index];
+    const bool done = step.last && step.finishes();
     const OutputChannels output{step.group * g.group_out_channels() + step.tile * kChannels,
                                 tables_.tile_size(step.tile), bias_, y_};
-    simd::FetchedPlanes lines{};
-    if (g.attributes.output_order == DataOrder::kNchw) lines = lines_of(output, tile);
-    for (int64_t f = 0; f < num_flushes(); ++f) {
-      const int64_t added = std::min(flush_blocks(), blocking_.blocks_per_group - f * flush_blocks());
-      words = {kept_words(step, f, tile), g.out_w * kChannels, added * tap_sums(blocking_), false, true};
-      sums.fresh = f == 0;
-      if (f + 1 == num_flushes()) sums.scale = tables_.scale(step.group, step.tile);
-      kernels.finish_static_int8(lines, pixels, words, sums);
-    }
-    write_tile(g, attributes_, output, tile, pixels_.whole_rows(), {own_sums, kChannels, false}, sums.row_stride);
+    simd::StaticBlocks own = blocks;
+    if (done && g.attributes.output_order == DataOrder::kNchw) own.output = lines_of(output, tile);
+    const int64_t row_sums = tile.columns * kChannels;
+    for_parts(index, [&](const PixelTile& part, Sums how) {
+      float* sums = own_sums + (part.column - tile.column) * kChannels;
+      add_to_last(step, own, part, how, {sums, kChannels, row_sums, true, nullptr});
+      own.next_lines = own.output.lines = 0;  // once is enough
+    });
+    if (done) write_tile(g, attributes_, output, tile, pixels_.whole_rows(), {own_sums, kChannels, false}, row_sums);
   }
+
+  void add_to_last(const Step& step, const simd::StaticBlocks& blocks, const PixelTile& part, Sums how,
+                   simd::StaticSums sums) const {
+    const simd::Kernels& kernels = simd::kernels();
+    const simd::StaticPixels pixels = pixels_of(part);
+    const int64_t row_stride = blocking_.geometry.out_w * simd::kStaticChannels, flushes = num_flushes();
+    const int64_t flush = (step.flush.begin - step.group * blocking_.blocks_per_group) / flush_blocks();
+    const bool done = step.last && step.finishes();
+    simd::StaticWords words{
+        kept_words(step, flush, part),         row_stride,           sums_to(step.blocks.end, step.flush),
+        step.blocks.begin == step.flush.begin, done && flushes == 1, true};
+    if (how == Sums::kAreMadeAnew) {
+      sums.scale = tables_.scale(step.group, step.tile);
+      kernels.add_static_int8(blocks, pixels, words, sums);
+      if (words.finish) return;
+    }
+    if (how == Sums::kAreUpdated) kernels.update_static_int8(blocks, pixels, row_words_, words);
+    if (!done) return;
+    for (int64_t f = 0; f < flushes; ++f) {
+      const int64_t first = step.group * blocking_.blocks_per_group + f * flush_blocks();
+      words.fresh = false;
+      words.values = kept_words(step, f, part);
+      words.sums = sums_to(std::min(first + flush_blocks(), step.blocks.end), {first, 0});
+      sums.fresh = f == 0;
+      sums.scale = f + 1 < flushes ? nullptr : tables_.scale(step.group, step.tile);
+      kernels.finish_static_int8(blocks.output, pixels, words, sums);
+    }
+  }
+
+  // The sums of neighbouring taps of a flush's blocks before `end`.
+  int64_t sums_to(int64_t end, const BlockRange& flush) const { return (end - flush.begin) * tap_sums(blocking_); }
 
   simd::StaticPixels pixels_of(const PixelTile& tile) const {
     const simd::TapRow taps = tap_row(blocking_, 0, tile.row, tile.column, tile.columns);
@@ -458,9 +522,10 @@ class StaticConv {
   float* y_;
   std::vector<Step> steps_;
   // Where sums are kept from run to run; else there is nothing in these.
-  const int64_t row_words_;    // words of `changed_` for a row of a plane
-  Buffer<uint64_t> changed_;   // by plane and row, a bit for each place
-  std::vector<Sums> sums_of_;  // by tile of pixels
+  const int64_t row_words_;   // words of `changed_` for a row of a plane
+  Buffer<uint64_t> changed_;  // by plane and row, a bit for each place
+  const int64_t parts_per_tile_;
+  std::vector<Sums> sums_of_;  // by tile of pixels and its parts
   LastRunHold hold_;
   LastRun* const last_;
 };

@@ -141,10 +141,14 @@ TEST(streams_tell_what_they_did) {
   change(p, random, 1.0);
   run();
   EXPECT(statistics.anew == 0 && statistics.recomputed == g.out_pixels());
+  run();  // it goes without, as the last one has gained nothing
+  EXPECT(statistics.anew == 1 && statistics.recomputed == 0);
   state.reset();
   EXPECT(state.counts().bytes == 0);
   run();
   EXPECT(statistics.anew == 1);
+  run();
+  EXPECT(statistics.anew == 0 && statistics.changed == 0);
 }
 
 TEST(streams_without_room_for_a_state_have_none) {
@@ -196,23 +200,22 @@ TEST(streams_have_one_run_that_holds_what_the_last_one_left) {
   ReuseState state(1000);
   const auto leave = [&](const LastRunShape& of) {
     LastRunHold hold(&state, of);
-    EXPECT(hold.get() != nullptr);
-    hold.leave();
+    EXPECT(hold.get() != nullptr && hold.get()->empty);
+    hold.leave(true);
   };
   leave(shape);
   EXPECT(state.counts().bytes == shape.bytes());
   {
     LastRunHold hold(&state, shape), second(&state, shape);
     EXPECT(hold.get() != nullptr && second.get() == nullptr);
-    second.leave();
-    hold.get()->empty = false;
-    hold.leave();
+    second.leave(true);
+    hold.leave(true);
   }
   {
     LastRunHold hold(&state, shape);
     EXPECT(!hold.get()->empty);
     state.reset();
-    hold.leave();
+    hold.leave(true);
   }
   EXPECT(state.counts().bytes == 0);
   leave(shape);
@@ -224,6 +227,35 @@ TEST(streams_have_one_run_that_holds_what_the_last_one_left) {
   LastRunHold hold(&state, other);
   EXPECT(hold.get() != nullptr && hold.get()->empty);
   EXPECT(LastRunHold(nullptr, shape).get() == nullptr);
+}
+
+// Runs that gain nothing are followed by 1, 3, 7, 15, 31, 31 that go without, and a run that gains ends it.
+TEST(streams_pause_where_everything_changes) {
+  const LastRunShape shape{1, 2, 3, 10, 20};
+  ReuseState state(1000);
+  const auto pause_after = [&](bool was_useful) {
+    {
+      LastRunHold(&state, shape).leave(true);
+    }
+    LastRunHold(&state, shape).leave(was_useful);
+    int64_t runs = 0;
+    while (runs < 100 && LastRunHold(&state, shape).get() == nullptr) ++runs;
+    return runs;
+  };
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    for (const int64_t expected : {1, 3, 7, 15, 31, 31}) {
+      const int64_t runs = pause_after(false);
+      EXPECT(runs == expected, << runs << " instead of " << expected);
+    }
+    EXPECT(pause_after(true) == 0);
+  }
+  pause_after(false);
+  {
+    LastRunHold(&state, shape).leave(true);
+  }
+  LastRunHold(&state, shape).leave(false);
+  state.reset();
+  EXPECT(pause_after(false) == 1);
 }
 
 // Memory that is used up after some allocations.

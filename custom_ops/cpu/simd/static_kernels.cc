@@ -3,6 +3,9 @@
 #include "static_kernels.h"
 
 #include "lanes.h"
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 #include "reuse/static_entries.h"
 #include "table_kernels.h"
 
@@ -74,8 +77,8 @@ struct WordGroup {
       for_pixels<kRows, kColumns>([&](int64_t p, int64_t q) {
         finish(words[p][q], high[p][q], sums.values + (y + p) * sums.row_stride + (x + q) * sums.stride);
       });
-      return;
     }
+    if (!waiting.keep) return;
     for_pixels<kRows, kColumns>([&](int64_t p, int64_t q) {
       store_bits(place(y + p, x + q), words[p][q]);
       store_bits(place(y + p, x + q) + kStaticChannels / 2, high[p][q]);
@@ -338,14 +341,45 @@ REUSE_INLINE void update_words(const StaticBlocks& tables, const StaticPixels& p
   }
 }
 
+// Bits of the `count` offsets that differ, at most kMarkedPlaces.
+template <typename Offset>
+REUSE_INLINE uint64_t differing(const Offset* before, const Offset* now, int64_t count) {
+  uint64_t bits = 0;
+  for (int64_t i = 0; i < count; ++i) bits |= static_cast<uint64_t>(before[i] != now[i]) << i;
+  return bits;
+}
+
+// The same of kMarkedPlaces offsets.
+REUSE_INLINE uint64_t differing(const uint32_t* before, const uint32_t* now) {
+  return differing(before, now, kMarkedPlaces);
+}
+REUSE_INLINE uint64_t differing(const uint16_t* before, const uint16_t* now) {
+#if defined(__AVX512BW__)
+  const auto half = [&](int64_t from) {
+    return static_cast<uint64_t>(
+        _mm512_cmpneq_epi16_mask(_mm512_loadu_si512(before + from), _mm512_loadu_si512(now + from)));
+  };
+  return half(0) | half(32) << 32;
+#elif defined(__SSE2__)
+  uint64_t equal = 0;
+  const auto load = [](const uint16_t* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); };
+  for (int64_t i = 0; i < kMarkedPlaces; i += 16) {
+    const __m128i low = _mm_cmpeq_epi16(load(before + i), load(now + i));
+    const __m128i high = _mm_cmpeq_epi16(load(before + i + 8), load(now + i + 8));
+    equal |= static_cast<uint64_t>(_mm_movemask_epi8(_mm_packs_epi16(low, high))) << i;
+  }
+  return ~equal;
+#else
+  return differing(before, now, kMarkedPlaces);
+#endif
+}
+
 template <typename Offset>
 REUSE_INLINE void mark(const Offset* before, const Offset* now, int64_t count, uint64_t* changed) {
-  for (int64_t first = 0; first < count; first += kMarkedPlaces) {
-    const int64_t some = count - first < kMarkedPlaces ? count - first : kMarkedPlaces;
-    uint64_t bits = 0;
-    for (int64_t i = 0; i < some; ++i) bits |= static_cast<uint64_t>(before[first + i] != now[first + i]) << i;
-    *changed++ = bits;
+  for (; count >= kMarkedPlaces; count -= kMarkedPlaces, before += kMarkedPlaces, now += kMarkedPlaces) {
+    *changed++ = differing(before, now);
   }
+  if (count > 0) *changed = differing(before, now, count);
 }
 
 }  // namespace
@@ -363,7 +397,8 @@ void finish_static_int8(const FetchedPlanes& output, const StaticPixels& pixels,
   for (int64_t y = 0; y < pixels.rows; ++y) {
     for (int64_t x = 0; x < pixels.columns; ++x) {
       fetcher.fetch();
-      WordGroup<1, 1>(words, sums, y, x).end(y, x);
+      const WordGroup<1, 1> group(words, sums, y, x);
+      group.finish(group.words[0][0], group.high[0][0], sums.values + y * sums.row_stride + x * sums.stride);
     }
   }
 }

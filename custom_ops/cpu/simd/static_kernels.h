@@ -67,7 +67,8 @@ struct StaticWords {
   int64_t row_stride;  // words between rows of pixels
   int64_t sums;        // of neighbouring taps, in all, once these blocks' are added
   bool fresh;          // nothing has been added yet: what `values` holds is not read
-  bool finish;         // whether they are added to the sums of float32; else they are kept
+  bool finish;         // whether they are added to the sums of float32
+  bool keep;           // whether they are written back
 };
 
 // Places of a plane's row that a word of `changed` has bits of.

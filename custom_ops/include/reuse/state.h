@@ -41,6 +41,7 @@ class ReuseState {
   std::shared_ptr<RowPool> pool_;  // of the rows of all blocks; null before the first
   std::unique_ptr<LastRun> last_;  // null while a run has it
   bool last_is_held_ = false;
+  int64_t pause_ = 0, next_pause_ = 1;  // runs that go without, now and after the next one that has gained nothing
   int64_t resets_ = 0;
 };
 

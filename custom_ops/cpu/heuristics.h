@@ -29,10 +29,10 @@ constexpr double kUpdatedShare = 0.06;
 // Columns of such a part.
 constexpr int64_t kPartColumns = 8;
 
-// The share of pixels made anew beyond which keeping sums costs more than it gains: 5% of a layer that changes all over.
-// The node then keeps none for some runs, at first for one, and for twice as many and one more each time that it finds
-// the same again, up to kLongestPause.
-constexpr double kFutileShare = 0.9;
+// The least share of pixels, those that stay and half of those that are updated, for which keeping sums is worth what it
+// costs: up to 10% of a layer that changes all over. Below it, the node keeps none for some runs, at first for one, and
+// for twice as many and one more each time that it finds the same again, up to kLongestPause.
+constexpr double kLeastGain = 0.3;
 constexpr int64_t kLongestPause = 31;
 
 // Output pixels whose sums wait from one set of static tables to the next: 1 MiB of sums of int8 entries.

@@ -263,25 +263,28 @@ class StaticConv {
   }
 
   void leave_to_next() {
-    if (!last_->empty) count_changes();
+    const bool was_useful = last_->empty || count_changes() >= kLeastGain;
     last_->offsets.swap(last_->next);
-    const int64_t rows = blocking_.geometry.rows(), recomputed = workspace_.statistics.recomputed;
-    hold_.leave(static_cast<double>(recomputed) <= kFutileShare * static_cast<double>(rows));
+    hold_.leave(was_useful);
   }
 
-  // Counts what has become of the sums of the last run, which there were.
-  void count_changes() const {
+  // Counts what has become of the sums of the last run, which there were. Returns how much they have gained.
+  double count_changes() const {
     RunStatistics& statistics = workspace_.statistics;
     statistics.anew = 0;
     for (int64_t row = 0; row < num_planes() * planes_.height; ++row) {
       const uint64_t* own = changed_.data() + row * row_words_;
       statistics.changed += simd::count_marked(own, planes_.left, planes_.left + planes_.inside_w);
     }
+    double gain = 0.0;
     for (int64_t index = 0; index < pixels_.count(); ++index) {
       for_parts(index, [&](const PixelTile& part, Sums how) {
-        if (how == Sums::kAreMadeAnew) statistics.recomputed += part.rows * part.columns;
+        const int64_t pixels = part.rows * part.columns;
+        if (how == Sums::kAreMadeAnew) statistics.recomputed += pixels;
+        if (how != Sums::kAreMadeAnew) gain += static_cast<double>(pixels) * (how == Sums::kStay ? 1.0 : 0.5);
       });
     }
+    return gain / static_cast<double>(blocking_.geometry.rows());
   }
 
   void cut() {

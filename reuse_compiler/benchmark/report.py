@@ -274,9 +274,7 @@ def summarize(samples: list[float], dense_ms: float, multiply_adds: int | None =
 def summarize_frames(samples: list[float]) -> FrameTimes:
     """Returns what the times (ms) of a stream's frames amount to."""
     median, p95, p99 = np.percentile(samples, (50, 95, 99))
-    return FrameTimes(
-        frames_per_second=1e3 * len(samples) / sum(samples), median_ms=median, p95_ms=p95, p99_ms=p99
-    )
+    return FrameTimes(frames_per_second=1e3 * len(samples) / sum(samples), median_ms=median, p95_ms=p95, p99_ms=p99)
 
 
 def describe_machine() -> Machine:

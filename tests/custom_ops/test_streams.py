@@ -67,5 +67,5 @@ def test_statistics_tell_what_changed_and_a_reset_forgets() -> None:
 
 @pytest.mark.parametrize("wrong", [{"table": "float"}, {"keep_tables": False}])
 def test_only_exact_sums_of_kept_tables_can_be_kept(wrong: dict[str, Any]) -> None:
-    with pytest.raises(Exception, match="ReuseConv 'conv': incremental is 1, .* scope must be static, table int8"):
+    with pytest.raises(Exception, match=r"ReuseConv 'conv': incremental is 1, .* scope must be static, table int8"):
         make_session(replace(CASE, **wrong).model("fused"))

@@ -210,8 +210,8 @@ def test_a_stream_keeps_the_sums_of_integer_layers(caplog: pytest.LogCaptureFixt
     assert [line.incremental for line in result.layers] == [False, True]
     assert "--stream" not in caplog.text
     onnx.checker.check_model(result.model)
-    for settings, options in ((STATIC, {}), (layers["conv2"], {"table_memory": 0})):
-        result = compiled(two_convolutions(), {"conv2": settings}, stream=True, **options)
+    for settings, table_memory in ((STATIC, 512), (layers["conv2"], 0)):
+        result = compiled(two_convolutions(), {"conv2": settings}, stream=True, table_memory=table_memory)
         assert not any("incremental" in attributes_of(node) for node in result.model.graph.node)
         assert "--stream changes nothing" in caplog.text
         caplog.clear()

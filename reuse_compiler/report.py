@@ -25,6 +25,8 @@ class LayerReport(BaseModel):
     """What the tables of a layer of scope static take."""
     keeps_tables: bool | None = None
     """Whether they are made once and kept, or made in each run, which takes as much for that time."""
+    incremental: bool | None = None
+    """Whether the layer keeps its sums between runs and computes only what has changed (--stream)."""
     N: int | None = None
     """Rows of the unfolded input at the shapes used for choosing parameters."""
     K: int | None = None

@@ -37,10 +37,10 @@ void write_node(std::ostream& out, const std::string& node, const NodeStatistics
       << ",\"blocks\":" << t.blocks << ",\"rows\":" << t.rows << ",\"vectors\":" << t.vectors
       << ",\"clusters\":" << t.clusters << ",\"guarded\":" << t.guarded << ",\"known\":" << t.known
       << ",\"last_reuse_rate\":" << statistics.last_reuse_rate << ",\"kept_clusters\":" << kept.clusters
-      << ",\"state_bytes\":" << kept.bytes << ",\"table_bytes\":" << t.table_bytes
-      << ",\"seconds\":{\"hash\":" << seconds(t.hash_ns) << ",\"cluster\":" << seconds(t.cluster_ns)
-      << ",\"gemm\":" << seconds(t.gemm_ns) << ",\"gather\":" << seconds(t.gather_ns)
-      << "},\"scratch_bytes\":" << t.scratch_bytes << "}";
+      << ",\"state_bytes\":" << kept.bytes << ",\"table_bytes\":" << t.table_bytes << ",\"changed\":" << t.changed
+      << ",\"recomputed\":" << t.recomputed << ",\"anew\":" << t.anew << ",\"seconds\":{\"hash\":" << seconds(t.hash_ns)
+      << ",\"cluster\":" << seconds(t.cluster_ns) << ",\"gemm\":" << seconds(t.gemm_ns)
+      << ",\"gather\":" << seconds(t.gather_ns) << "},\"scratch_bytes\":" << t.scratch_bytes << "}";
 }
 
 void add_to(RunStatistics& t, const RunStatistics& run) {
@@ -50,6 +50,9 @@ void add_to(RunStatistics& t, const RunStatistics& run) {
   t.clusters += run.clusters;
   t.guarded += run.guarded;
   t.known += run.known;
+  t.changed += run.changed;
+  t.recomputed += run.recomputed;
+  t.anew += run.anew;
   t.hash_ns += run.hash_ns;
   t.cluster_ns += run.cluster_ns;
   t.gemm_ns += run.gemm_ns;

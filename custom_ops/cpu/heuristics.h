@@ -23,6 +23,21 @@ constexpr int64_t kCachedTable = int64_t{1536} << 10;
 // cost more than tables that exceed the L2 cache a little.
 constexpr int64_t kTablesAtOnce = int64_t{1280} << 10;
 
+// Where sums are kept from run to run, a part of a tile of pixels is updated as long as no more than this share of the
+// vectors that it reads have another row than before, and made anew beyond. To take one entry out and put another one
+// in costs 5.5 times as much as to add one to sums in registers. Changes that are scattered pay up to a share of 0.1;
+// those of a film are close together, and gain nothing from 0.04 to 0.1 (HED, vtest.avi).
+constexpr double kUpdatedShare = 0.06;
+
+// Columns of such a part.
+constexpr int64_t kPartColumns = 8;
+
+// The least share of pixels, those that stay and half of those that are updated, for which keeping sums is worth what
+// it costs: up to 10% of a layer that changes all over. Below it, the node keeps none for some runs, at first for one,
+// and for twice as many and one more each time that it finds the same again, up to kLongestPause.
+constexpr double kLeastGain = 0.3;
+constexpr int64_t kLongestPause = 31;
+
 // Output pixels whose sums wait from one set of static tables to the next: 1 MiB of sums of int8 entries.
 constexpr int64_t kWaitingPixels = int64_t{1} << 13;
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "large_memory.h"
+#include "last_run.h"
 
 namespace reuse {
 namespace {
@@ -87,7 +88,7 @@ ReuseState::~ReuseState() = default;
 
 ReuseState::Counts ReuseState::counts() const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return {kept_->count, kept_->count * kept_->bytes};
+  return {kept_->count, kept_->count * kept_->bytes + (last_ == nullptr ? 0 : last_->shape.bytes())};
 }
 
 void ReuseState::reset() {
@@ -95,6 +96,9 @@ void ReuseState::reset() {
   const std::lock_guard<std::mutex> lock(mutex_);
   kept_ = std::move(empty);
   pool_ = nullptr;
+  last_ = nullptr;
+  pause_ = 0;
+  next_pause_ = 1;
   ++resets_;
 }
 

@@ -34,6 +34,7 @@ class PixelTiles {
   int64_t count() const { return geometry_.batch * vertical_ * horizontal_; }
   int64_t across() const { return horizontal_; }  // tiles side by side
   bool whole_rows() const { return horizontal_ == 1; }
+  int64_t most_columns() const { return columns_; }
   int64_t most_pixels() const { return rows_ * columns_; }
 
   PixelTile operator[](int64_t index) const {

@@ -7,6 +7,13 @@
 
 namespace reuse {
 
+void ReuseAttributes::check_incremental() const {
+  if (!incremental || (cluster.scope == Scope::kStatic && table == TableType::kInt8 && keep_tables)) return;
+  throw std::invalid_argument(
+      "incremental is 1, and only sums of integers that are always the same can be kept: scope must be static, table "
+      "int8, and keep_tables 1");
+}
+
 void ReusePlan::set_weights(Allocator& allocator, int64_t in_channels, int64_t out_channels, const float* weights) {
   any_size_ = Blocking::of_any_size(attributes_.conv, in_channels, out_channels);
   weights_ = std::make_shared<const PackedWeights>(allocator, any_size_, attributes_.table, weights);

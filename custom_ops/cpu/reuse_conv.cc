@@ -236,11 +236,11 @@ TableType parse_table_type(const std::string& name) {
 // reuse, ranges are only clustered one by one; what follows takes them together. Scales of int8 tables need all blocks.
 void reuse_conv(const ReusePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
                 const float* x, float* y) {
-  if (state != nullptr) return reuse_conv_of_session(plan, *state, blocking, workspace, x, y);
   const ReuseAttributes& attributes = plan.attributes();
   if (const StaticTables* tables = plan.static_tables()) {
-    return static_conv(*tables, plan.encoder(), attributes.gather, blocking, workspace, plan.bias(), x, y);
+    return static_conv(*tables, plan.encoder(), attributes.gather, blocking, workspace, state, plan.bias(), x, y);
   }
+  if (state != nullptr) return reuse_conv_of_session(plan, *state, blocking, workspace, x, y);
   const ConvGeometry& g = blocking.geometry;
   const int64_t bytes_per_cluster = blocking.sub_vector_length() * static_cast<int64_t>(sizeof(float));
   const int64_t room =

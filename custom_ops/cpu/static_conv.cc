@@ -1,14 +1,18 @@
 // ReuseConv of scope static: vectors to codes, which are rows of tables that there are already, and sums of these rows.
+// An incremental one goes on from the sums of its last run: it adds what the rows of other codes than before have more.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <stdexcept>
+#include <utility>
+#include <vector>
 
 #include "gather.h"
 #include "heuristics.h"
+#include "last_run.h"
 #include "pixel_tiles.h"
 #include "reuse/static_entries.h"
 #include "simd/kernels.h"
+#include "static_mend.h"
 #include "static_tables.h"
 #include "stopwatch.h"
 #include "tile_hasher.h"
@@ -46,10 +50,13 @@ struct Step {
   bool finishes() const { return blocks.end == flush.end; }
 };
 
+// What becomes of sums of the last run.
+enum class Sums : uint8_t { kStay, kAreUpdated, kAreMadeAnew };
+
 class StaticConv {
  public:
   StaticConv(const StaticTables& tables, const GatherAttributes& attributes, const Blocking& blocking,
-             Workspace& workspace, const float* bias, float* y)
+             Workspace& workspace, ReuseState* state, const float* bias, float* y)
       : tables_(tables),
         attributes_(attributes),
         blocking_(blocking),
@@ -59,7 +66,12 @@ class StaticConv {
         wide_(tables.block_bytes() / simd::kOffsetUnit > UINT16_MAX),
         is_int8_(tables.operands().table == TableType::kInt8),
         bias_(bias),
-        y_(y) {
+        y_(y),
+        row_words_((planes_.width + simd::kMarkedPlaces - 1) / simd::kMarkedPlaces),
+        changed_(workspace),
+        parts_per_tile_((pixels_.most_columns() + kPartColumns - 1) / kPartColumns),
+        hold_(state, shape_of_last()),
+        last_(hold_.get()) {
     cut();
   }
 
@@ -74,14 +86,16 @@ class StaticConv {
  private:
   template <typename Offset>
   void run_with(const Encoder& encoder, const float* x) {
-    Buffer<Offset> offsets(workspace_, static_cast<size_t>(blocking_.num_blocks() * planes_.batch * planes_.size()));
+    Buffer<Offset> memory(workspace_, last_ == nullptr ? static_cast<size_t>(num_planes() * planes_.size()) : 0);
+    Offset* const offsets = last_ == nullptr ? memory.data() : reinterpret_cast<Offset*>(last_->next.data());
     bool all_finite = false;
     {
       Stopwatch watch(workspace_.statistics.hash_ns);
-      fill_borders(offsets.data());
+      fill_borders(offsets);
       constexpr int64_t kMostBytes = 256;
-      all_finite = tables_.operands().clusters <= kMostBytes ? hash_vectors<uint8_t>(encoder, x, offsets.data())
-                                                             : hash_vectors<uint16_t>(encoder, x, offsets.data());
+      all_finite = tables_.operands().clusters <= kMostBytes ? hash_vectors<uint8_t>(encoder, x, offsets)
+                                                             : hash_vectors<uint16_t>(encoder, x, offsets);
+      if (last_ != nullptr) compare_with_last();
     }
     // Tables that are not kept are made once for all pixels. A part has all tiles that are side by side, so that its
     // pixels follow one another.
@@ -90,18 +104,18 @@ class StaticConv {
     const int64_t at_once = tables_.operands().keep ? fitting : bands;
     const int64_t parts = (bands + at_once - 1) / at_once;
     for (int64_t part = 0; part < parts; ++part) {
-      add_pixels(bands * part / parts * across, bands * (part + 1) / parts * across, offsets.data());
+      add_pixels(bands * part / parts * across, bands * (part + 1) / parts * across, offsets);
     }
+    if (last_ != nullptr) leave_to_next();
     if (all_finite) return;
     Stopwatch watch(workspace_.statistics.gather_ns);
-    count_own(x);
-    mend(x);
+    mend_static_outputs(tables_, attributes_, blocking_, workspace_, bias_, x, y_);
   }
 
   template <typename Offset>
   void fill_borders(Offset* offsets) const {
     const Offset zeros = offset_of<Offset>(tables_.operands().clusters);
-    workspace_.parallel.run(blocking_.num_blocks() * planes_.batch, [&](int64_t plane) {
+    workspace_.parallel.run(num_planes(), [&](int64_t plane) {
       Offset* row = offsets + plane * planes_.size();
       for (int64_t r = 0; r < planes_.height; ++r, row += planes_.width) {
         const bool inside = r >= planes_.top && r < planes_.top + planes_.inside_h;
@@ -148,11 +162,136 @@ class StaticConv {
     }
   }
 
+  int64_t num_planes() const { return blocking_.num_blocks() * planes_.batch; }
+  int64_t offset_bytes() const { return wide_ ? sizeof(uint32_t) : sizeof(uint16_t); }
+  int64_t num_flushes() const {
+    const int64_t most = flush_blocks();
+    return (blocking_.blocks_per_group + most - 1) / most;
+  }
+  // Blocks whose sums an int16 holds.
+  int64_t flush_blocks() const { return is_int8_ ? kMostTapSums / tap_sums(blocking_) : blocking_.blocks_per_group; }
+
+  LastRunShape shape_of_last() const {
+    const ConvGeometry& g = blocking_.geometry;
+    return {g.batch, g.in_h, g.in_w, num_planes() * planes_.size() * offset_bytes(),
+            g.attributes.group * tables_.num_tiles() * num_flushes() * g.rows() * simd::kStaticChannels};
+  }
+
+  // The kept sums of a tile of pixels, for a step's channels and the blocks of a flush.
+  uint16_t* kept_words(const Step& step, int64_t flush, const PixelTile& tile) const {
+    const ConvGeometry& g = blocking_.geometry;
+    const int64_t index = (step.group * tables_.num_tiles() + step.tile) * num_flushes() + flush;
+    return last_->words.data() + (index * g.rows() + first_pixel(tile)) * simd::kStaticChannels;
+  }
+
+  const uint8_t* last_offsets(int64_t block, int64_t image) const {
+    return last_->offsets.data() + planes_.start(block, image) * offset_bytes();
+  }
+
+  // Marks the vectors that have another row than in the last run, and decides for each tile of pixels.
+  void compare_with_last() {
+    sums_of_.assign(static_cast<size_t>(pixels_.count() * parts_per_tile_), Sums::kAreMadeAnew);
+    if (last_->empty) return;
+    changed_.resize(static_cast<size_t>((blocking_.num_blocks() + 1) * planes_.batch * planes_.height * row_words_));
+    workspace_.parallel.run(planes_.batch * planes_.height,
+                            [&](int64_t task) { mark_row(task / planes_.height, task % planes_.height); });
+    workspace_.parallel.run(pixels_.count(), [&](int64_t index) {
+      const PixelTile tile = pixels_[index];
+      for (int64_t part = 0; part * kPartColumns < tile.columns; ++part) {
+        sums_of_[static_cast<size_t>(index * parts_per_tile_ + part)] = sums_of(part_of(tile, part, part + 1));
+      }
+    });
+  }
+
+  // The marks of a block's vectors, or behind those of all blocks, where any of them has one.
+  const uint64_t* marks(int64_t block, int64_t image) const {
+    return changed_.data() + (block * planes_.batch + image) * planes_.height * row_words_;
+  }
+  uint64_t* marks(int64_t block, int64_t image) {
+    return const_cast<uint64_t*>(std::as_const(*this).marks(block, image));
+  }
+
+  void mark_row(int64_t image, int64_t row) {
+    const int64_t bytes = row * planes_.width * offset_bytes(), blocks = blocking_.num_blocks();
+    uint64_t* const any = marks(blocks, image) + row * row_words_;
+    std::fill_n(any, row_words_, uint64_t{0});
+    for (int64_t block = 0; block < blocks; ++block) {
+      uint64_t* const own = marks(block, image) + row * row_words_;
+      const int64_t start = planes_.start(block, image) * offset_bytes() + bytes;
+      simd::kernels().mark_changes(last_->offsets.data() + start, last_->next.data() + start, wide_, planes_.width,
+                                   own);
+      for (int64_t i = 0; i < row_words_; ++i) any[i] |= own[i];
+    }
+  }
+
+  // Parts of a tile, side by side.
+  static PixelTile part_of(const PixelTile& tile, int64_t begin, int64_t end) {
+    const int64_t from = begin * kPartColumns, to = std::min(end * kPartColumns, tile.columns);
+    return {tile.image, tile.row, tile.rows, tile.column + from, to - from};
+  }
+
+  Sums sums_of(const PixelTile& part) const {
+    const simd::StaticPixels pixels = pixels_of(part);
+    const int64_t top = pixels.first / pixels.width, left = pixels.first % pixels.width;
+    const int64_t rows = simd::read_rows(pixels), columns = simd::read_columns(pixels), blocks = blocking_.num_blocks();
+    const auto changes = [&](int64_t block) {
+      int64_t count = 0;
+      const uint64_t* row = marks(block, part.image) + top * row_words_;
+      for (int64_t r = 0; r < rows; ++r, row += row_words_) count += simd::count_marked(row, left, left + columns);
+      return count;
+    };
+    if (changes(blocks) == 0) return Sums::kStay;
+    const double most = kUpdatedShare * static_cast<double>(blocks * rows * columns);
+    double count = 0.0;
+    for (int64_t block = 0; block < blocks; ++block) {
+      count += static_cast<double>(changes(block));
+      if (count > most) return Sums::kAreMadeAnew;
+    }
+    return Sums::kAreUpdated;
+  }
+
+  // Calls body(part, sums) for parts of a pixel tile, as large as can be, that the same becomes of.
+  template <typename Body>
+  void for_parts(int64_t index, const Body& body) const {
+    const PixelTile tile = pixels_[index];
+    const int64_t count = (tile.columns + kPartColumns - 1) / kPartColumns;
+    const Sums* own = sums_of_.data() + index * parts_per_tile_;
+    for (int64_t begin = 0, end = 0; begin < count; begin = end) {
+      while (end < count && own[end] == own[begin]) ++end;
+      body(part_of(tile, begin, end), own[begin]);
+    }
+  }
+
+  void leave_to_next() {
+    const bool was_useful = last_->empty || count_changes() >= kLeastGain;
+    last_->offsets.swap(last_->next);
+    hold_.leave(was_useful);
+  }
+
+  // Counts what has become of the sums of the last run, which there were. Returns how much they have gained.
+  double count_changes() const {
+    RunStatistics& statistics = workspace_.statistics;
+    statistics.anew = 0;
+    for (int64_t row = 0; row < num_planes() * planes_.height; ++row) {
+      const uint64_t* own = changed_.data() + row * row_words_;
+      statistics.changed += simd::count_marked(own, planes_.left, planes_.left + planes_.inside_w);
+    }
+    double gain = 0.0;
+    for (int64_t index = 0; index < pixels_.count(); ++index) {
+      for_parts(index, [&](const PixelTile& part, Sums how) {
+        const int64_t pixels = part.rows * part.columns;
+        if (how == Sums::kAreMadeAnew) statistics.recomputed += pixels;
+        if (how != Sums::kAreMadeAnew) gain += static_cast<double>(pixels) * (how == Sums::kStay ? 1.0 : 0.5);
+      });
+    }
+    return gain / static_cast<double>(blocking_.geometry.rows());
+  }
+
   void cut() {
     const int64_t per_group = blocking_.blocks_per_group, bytes = tables_.block_bytes();
     const int64_t set_bytes = choose_static_tables(blocking_.geometry.rows(), per_group * bytes);
     const int64_t at_once = std::max<int64_t>(1, set_bytes / bytes);
-    const int64_t most = is_int8_ ? kMostTapSums / tap_sums(blocking_) : per_group;  // blocks whose sums an int16 holds
+    const int64_t most = flush_blocks();
     for (int64_t group = 0; group < blocking_.geometry.attributes.group; ++group) {
       const BlockRange all{group * per_group, (group + 1) * per_group};
       for (int64_t tile = 0; tile < tables_.num_tiles(); ++tile) {
@@ -174,8 +313,9 @@ class StaticConv {
     const int64_t rows = (end == pixels_.count() ? blocking_.geometry.rows() : first_pixel(pixels_[end])) - first;
     const bool one_step = steps_[0].last && steps_[0].finishes();
     const bool one_flush = steps_[0].flush.end == blocking_.blocks_per_group;
-    Buffer<uint16_t> words(workspace_, static_cast<size_t>(is_int8_ && !one_step ? rows * simd::kStaticChannels : 0));
-    const bool float_sums_wait = is_int8_ ? !one_flush : !one_step;
+    const bool words_wait = is_int8_ && !one_step && last_ == nullptr;
+    Buffer<uint16_t> words(workspace_, static_cast<size_t>(words_wait ? rows * simd::kStaticChannels : 0));
+    const bool float_sums_wait = last_ == nullptr && (is_int8_ ? !one_flush : !one_step);
     Buffer<float> sums(workspace_, static_cast<size_t>(float_sums_wait ? rows * channels : 0));
     Buffer<uint8_t> own_tables(workspace_);
     for (size_t s = 0; s < steps_.size(); ++s) {
@@ -191,7 +331,11 @@ class StaticConv {
         for (int64_t t = task * per_task; t < std::min(count, (task + 1) * per_task); ++t) {
           const PixelTile tile = pixels_[begin + t];
           for (size_t b = 0; b < blocks.size(); ++b) {
-            of_image[b].offsets = offsets + planes_.start(step.blocks.begin + static_cast<int64_t>(b), tile.image);
+            const int64_t block = step.blocks.begin + static_cast<int64_t>(b);
+            of_image[b].offsets = offsets + planes_.start(block, tile.image);
+            if (changed_.size() == 0) continue;
+            of_image[b].before = last_offsets(block, tile.image);
+            of_image[b].changed = marks(block, tile.image);
           }
           simd::StaticBlocks own{of_image.data(),
                                  static_cast<int64_t>(of_image.size()),
@@ -201,6 +345,10 @@ class StaticConv {
                                  0,
                                  {}};
           if (next != nullptr) fetch_share(*next, t, count, own);
+          if (last_ != nullptr) {
+            add_to_last(step, own, begin + t, own_sums);
+            continue;
+          }
           const Waiting waiting{words.size() == 0 ? nullptr : words.data(), sums.size() == 0 ? nullptr : sums.data(),
                                 first};
           add_tile(step, own, tile, waiting, own_sums);
@@ -287,8 +435,10 @@ class StaticConv {
     if (is_int8_) {
       const simd::StaticWords words{waiting.words == nullptr ? nullptr : waiting.words + index * simd::kStaticChannels,
                                     g.out_w * simd::kStaticChannels,
-                                    (step.blocks.end - step.flush.begin) * tap_sums(blocking_),
-                                    step.blocks.begin == step.flush.begin, step.finishes()};
+                                    sums_to(step.blocks.end, step.flush),
+                                    step.blocks.begin == step.flush.begin,
+                                    step.finishes(),
+                                    !step.finishes()};
       simd::kernels().add_static_int8(own, pixels, words, {sums, channels, row_sums, fresh, scale});
     } else {
       const bool first_blocks = step.blocks.begin == step.flush.begin;  // all of a group are summed without a flush
@@ -297,6 +447,56 @@ class StaticConv {
     if (!done) return;
     write_tile(g, attributes_, output, tile, pixels_.whole_rows(), {sums, channels, false}, row_sums);
   }
+
+  // The same where sums are kept: pixel tile `index` goes on from those of the last run.
+  void add_to_last(const Step& step, const simd::StaticBlocks& blocks, int64_t index, float* own_sums) const {
+    constexpr int64_t kChannels = simd::kStaticChannels;
+    const ConvGeometry& g = blocking_.geometry;
+    const PixelTile tile = pixels_[index];
+    const bool done = step.last && step.finishes();
+    const OutputChannels output{step.group * g.group_out_channels() + step.tile * kChannels,
+                                tables_.tile_size(step.tile), bias_, y_};
+    simd::StaticBlocks own = blocks;
+    if (done && g.attributes.output_order == DataOrder::kNchw) own.output = lines_of(output, tile);
+    const int64_t row_sums = tile.columns * kChannels;
+    for_parts(index, [&](const PixelTile& part, Sums how) {
+      float* sums = own_sums + (part.column - tile.column) * kChannels;
+      add_to_last(step, own, part, how, {sums, kChannels, row_sums, true, nullptr});
+      own.next_lines = own.output.lines = 0;  // once is enough
+    });
+    if (done) write_tile(g, attributes_, output, tile, pixels_.whole_rows(), {own_sums, kChannels, false}, row_sums);
+  }
+
+  void add_to_last(const Step& step, const simd::StaticBlocks& blocks, const PixelTile& part, Sums how,
+                   simd::StaticSums sums) const {
+    const simd::Kernels& kernels = simd::kernels();
+    const simd::StaticPixels pixels = pixels_of(part);
+    const int64_t row_stride = blocking_.geometry.out_w * simd::kStaticChannels, flushes = num_flushes();
+    const int64_t flush = (step.flush.begin - step.group * blocking_.blocks_per_group) / flush_blocks();
+    const bool done = step.last && step.finishes();
+    simd::StaticWords words{
+        kept_words(step, flush, part),         row_stride,           sums_to(step.blocks.end, step.flush),
+        step.blocks.begin == step.flush.begin, done && flushes == 1, true};
+    if (how == Sums::kAreMadeAnew) {
+      sums.scale = tables_.scale(step.group, step.tile);
+      kernels.add_static_int8(blocks, pixels, words, sums);
+      if (words.finish) return;
+    }
+    if (how == Sums::kAreUpdated) kernels.update_static_int8(blocks, pixels, row_words_, words);
+    if (!done) return;
+    for (int64_t f = 0; f < flushes; ++f) {
+      const int64_t first = step.group * blocking_.blocks_per_group + f * flush_blocks();
+      words.fresh = false;
+      words.values = kept_words(step, f, part);
+      words.sums = sums_to(std::min(first + flush_blocks(), step.blocks.end), {first, 0});
+      sums.fresh = f == 0;
+      sums.scale = f + 1 < flushes ? nullptr : tables_.scale(step.group, step.tile);
+      kernels.finish_static_int8(blocks.output, pixels, words, sums);
+    }
+  }
+
+  // The sums of neighbouring taps of a flush's blocks before `end`.
+  int64_t sums_to(int64_t end, const BlockRange& flush) const { return (end - flush.begin) * tap_sums(blocking_); }
 
   simd::StaticPixels pixels_of(const PixelTile& tile) const {
     const simd::TapRow taps = tap_row(blocking_, 0, tile.row, tile.column, tile.columns);
@@ -312,101 +512,6 @@ class StaticConv {
             tile.columns};
   }
 
-  // Counts the vectors that are clusters of their own.
-  void count_own(const float* x) const {
-    std::atomic<int64_t> own{0};
-    workspace_.parallel.run(blocking_.num_blocks(), [&](int64_t block) {
-      Buffer<float> values(workspace_, static_cast<size_t>(blocking_.sub_vector_length() * kTileVectors));
-      uint8_t finite[kTileVectors];
-      for_tiles(0, blocking_.vectors, [&](int64_t first, int64_t count) {
-        const Tile tile = load_tile(blocking_, x, block, first, count, values.data());
-        simd::kernels().all_finite(tile.values, tile.stride, tile.length, count, finite);
-        own += std::count(finite, finite + count, uint8_t{0});
-      });
-    });
-    workspace_.statistics.clusters += own;
-    workspace_.statistics.guarded += own;
-  }
-
-  // Gives the outputs that read a vector with a NaN or an infinity, which are never finite, what these vectors' dense
-  // products make of them. It hardly ever happens, so it looks for them anew.
-  void mend(const float* x) const {
-    const ConvGeometry& g = blocking_.geometry;
-    workspace_.parallel.run(g.batch * g.out_h, [&](int64_t task) {
-      std::vector<float> sums(static_cast<size_t>(g.group_out_channels()));
-      for (int64_t column = 0; column < g.out_w; ++column) {
-        for (int64_t group = 0; group < g.attributes.group; ++group) {
-          const Window window{task / g.out_h, task % g.out_h, column, group};
-          if (add_dense(x, window, sums)) write_mended(window, sums);
-        }
-      }
-    });
-  }
-
-  // What an output pixel of a group reads.
-  struct Window {
-    int64_t image, row, column, group;
-  };
-
-  // Sets `sums` to the dense products of the window's vectors that are not finite; returns whether there are any.
-  bool add_dense(const float* x, const Window& window, std::vector<float>& sums) const {
-    const ConvGeometry& g = blocking_.geometry;
-    const int64_t channels = g.group_in_channels(), per_group = blocking_.blocks_per_group;
-    const bool patch = blocking_.layout() == Layout::kPatch;
-    std::vector<float> vector(static_cast<size_t>(blocking_.sub_vector_length()));
-    bool any = false;
-    for (int64_t block = window.group * per_group; block < (window.group + 1) * per_group; ++block) {
-      const int64_t start = blocking_.block_start(block), length = blocking_.block_length(block);
-      for (int64_t t = 0; t < blocking_.taps_per_block(); ++t) {
-        const auto tap_of = [&](int64_t l) { return patch ? (start + l) / channels : t; };
-        const auto channel_of = [&](int64_t l) { return patch ? (start + l) % channels : start + l; };
-        bool finite = true;
-        for (int64_t l = 0; l < length; ++l) {
-          vector[static_cast<size_t>(l)] = input(x, window, channel_of(l), tap_of(l));
-          finite = finite && std::isfinite(vector[static_cast<size_t>(l)]);
-        }
-        if (finite) continue;
-        if (!any) std::fill(sums.begin(), sums.end(), 0.0f);
-        any = true;
-        for (int64_t l = 0; l < length; ++l) {
-          const float* weights = tables_.operands().weights.data() + channel_of(l) * g.taps() + tap_of(l);
-          for (int64_t m = 0; m < g.group_out_channels(); ++m) {
-            const int64_t out = window.group * g.group_out_channels() + m;
-            sums[static_cast<size_t>(m)] += vector[static_cast<size_t>(l)] * weights[out * channels * g.taps()];
-          }
-        }
-        // Then nothing changes any more, as is soon the case where all of the input is spoilt.
-        if (std::all_of(sums.begin(), sums.end(), [](float sum) { return std::isnan(sum); })) return true;
-      }
-    }
-    return any;
-  }
-
-  // The input of a channel of the window's group that a tap reads, or a zero around the image.
-  float input(const float* x, const Window& window, int64_t channel, int64_t tap) const {
-    const ConvGeometry& g = blocking_.geometry;
-    const ConvAttributes& a = g.attributes;
-    const int64_t row = window.row * a.stride_h - a.pad_top + tap / a.kernel_w * a.dilation_h;
-    const int64_t column = window.column * a.stride_w - a.pad_left + tap % a.kernel_w * a.dilation_w;
-    if (row < 0 || row >= g.in_h || column < 0 || column >= g.in_w) return 0.0f;
-    const int64_t of_image = window.group * g.group_in_channels() + channel;
-    if (a.input_order == DataOrder::kNhwc) {
-      return x[((window.image * g.in_h + row) * g.in_w + column) * g.in_channels + of_image];
-    }
-    return x[((window.image * g.in_channels + of_image) * g.in_h + row) * g.in_w + column];
-  }
-
-  void write_mended(const Window& window, const std::vector<float>& sums) const {
-    const ConvGeometry& g = blocking_.geometry;
-    const PixelTile pixel{window.image, window.row, 1, window.column, 1};
-    const int64_t channels = g.group_out_channels(),
-                  padded = (channels + simd::kLanes - 1) / simd::kLanes * simd::kLanes;
-    std::vector<float> whole_vectors(sums);
-    whole_vectors.resize(static_cast<size_t>(padded), 0.0f);
-    const OutputChannels output{window.group * channels, channels, bias_, y_};
-    write_tile(g, attributes_, output, pixel, false, {whole_vectors.data(), padded, false}, padded);
-  }
-
   static constexpr int64_t kLineBytes = 64;
 
   const StaticTables& tables_;
@@ -419,18 +524,27 @@ class StaticConv {
   const float* bias_;
   float* y_;
   std::vector<Step> steps_;
+  // Where sums are kept from run to run; else there is nothing in these.
+  const int64_t row_words_;   // words of `changed_` for a row of a plane
+  Buffer<uint64_t> changed_;  // by plane and row, a bit for each place
+  const int64_t parts_per_tile_;
+  std::vector<Sums> sums_of_;  // by tile of pixels and its parts
+  LastRunHold hold_;
+  LastRun* const last_;
 };
 
 }  // namespace
 
 void static_conv(const StaticTables& tables, const Encoder& encoder, const GatherAttributes& attributes,
-                 const Blocking& blocking, Workspace& workspace, const float* bias, const float* x, float* y) {
+                 const Blocking& blocking, Workspace& workspace, ReuseState* state, const float* bias, const float* x,
+                 float* y) {
   RunStatistics& statistics = workspace.statistics;
   count_vectors(statistics, blocking);
   statistics.clusters = blocking.num_blocks() * tables.operands().clusters;
   if (tables.operands().keep) statistics.table_bytes = tables.bytes();
+  statistics.anew = state == nullptr ? 0 : 1;  // unless sums are found that were kept
   if (blocking.geometry.rows() == 0 || blocking.geometry.out_channels == 0) return;
-  StaticConv(tables, attributes, blocking, workspace, bias, y).run(encoder, x);
+  StaticConv(tables, attributes, blocking, workspace, state, bias, y).run(encoder, x);
 }
 
 }  // namespace reuse

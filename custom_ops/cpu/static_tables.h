@@ -67,8 +67,9 @@ class StaticTables {
   Buffer<uint8_t> tables_;                // by group, tile, block
 };
 
-// ReuseConv of scope static.
+// ReuseConv of scope static. `state` is that of an incremental node, else null.
 void static_conv(const StaticTables& tables, const Encoder& encoder, const GatherAttributes& attributes,
-                 const Blocking& blocking, Workspace& workspace, const float* bias, const float* x, float* y);
+                 const Blocking& blocking, Workspace& workspace, ReuseState* state, const float* bias, const float* x,
+                 float* y);
 
 }  // namespace reuse

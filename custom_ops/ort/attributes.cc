@@ -266,6 +266,11 @@ ReuseAttributes read_reuse_attributes(const AttributeSource& source) {
   a.keep_tables = keep_tables == 1;
   checked::require(a.cluster.scope != Scope::kSession || a.table == TableType::kFloat,
                    "scope session adds to its tables from run to run: table must be float");
+  const int64_t incremental = source.integer("incremental").value_or(0);
+  checked::require(incremental == 0 || incremental == 1,
+                   "incremental is " + std::to_string(incremental) + ", must be 0 or 1");
+  a.incremental = incremental == 1;
+  a.check_incremental();
   read_data_orders(source, a.conv);
   return a;
 }

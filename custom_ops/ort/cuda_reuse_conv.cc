@@ -24,6 +24,9 @@ class CudaReuseConv final : public CountingKernel {
         attributes_(read_reuse_attributes(KernelAttributes(info))),
         stages_are_timed_(setup.settings.stages_timed) {
     require_cuda_scope(attributes_.cluster);
+    checked::require(!attributes_.incremental,
+                     "incremental is 1, and only the kernels of the CPU keep sums: run the model there, or compile it "
+                     "without --stream");
     check_constant_coordinates(info, 5, attributes_.conv.sub_vector_length);
     const TensorView w = constant_input(info, 1), centroids = constant_input(info, kCentroids);
     if (is_static()) {

@@ -51,11 +51,11 @@ class HashKernel final : public Kernel {
   HashParameterSizes sizes_;          // of theirs
 };
 
-// The state of a node of scope session, known to who reads statistics; none of another scope.
-std::shared_ptr<ReuseState> state_of(const ClusterAttributes& attributes, const std::string& session,
+// The state of a node that keeps something, known to who reads statistics; else none.
+std::shared_ptr<ReuseState> state_of(bool keeps_state, int64_t memory, const std::string& session,
                                      const std::string& node) {
-  if (attributes.scope != Scope::kSession) return nullptr;
-  auto state = std::make_shared<ReuseState>(attributes.memory);
+  if (!keeps_state) return nullptr;
+  auto state = std::make_shared<ReuseState>(memory);
   StatisticsRegistry::instance().attach(session, node, state);
   return state;
 }
@@ -66,7 +66,7 @@ class ClusterKernel final : public Kernel {
       : Kernel(info, "Cluster", std::move(session)),
         conv_(read_conv_attributes(KernelAttributes(info))),
         cluster_(read_cluster_attributes(KernelAttributes(info))),
-        state_(state_of(cluster_, this->session(), node())) {}
+        state_(state_of(cluster_.scope == Scope::kSession, cluster_.memory, this->session(), node())) {}
 
  private:
   void run(KernelContext* tensors, Workspace& workspace) const override {
@@ -208,7 +208,8 @@ class ReuseConvKernel final : public Kernel {
     checked::require(plan_.is_complete() || scope != Scope::kStatic, kNotConstant);
     checked::require(plan_.is_complete() || scope != Scope::kSession,
                      "scope session needs W, bias and the parameters of the hash that are constant");
-    state_ = state_of(plan_.attributes().cluster, this->session(), node());
+    const ReuseAttributes& attributes = plan_.attributes();
+    state_ = state_of(attributes.keeps_state(), attributes.cluster.memory, this->session(), node());
   }
 
  private:

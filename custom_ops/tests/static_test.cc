@@ -14,18 +14,6 @@ namespace {
 
 constexpr int kCases = 60;
 
-// Gives a problem the clusters of scope static.
-void make_static(std::mt19937& random, Problem& p, TableType table) {
-  std::normal_distribution<float> normal;
-  p.hash.num_hashes = std::min<int64_t>(p.hash.num_hashes, 6);
-  draw_parameters(random, p);
-  p.cluster = {Scope::kStatic};
-  p.table = table;
-  p.centroids.resize(
-      static_cast<size_t>((p.blocking.num_blocks() << p.hash.num_hashes) * p.blocking.sub_vector_length()));
-  for (float& value : p.centroids) value = normal(random);
-}
-
 Problem static_problem(int seed) {
   std::mt19937 random(static_cast<unsigned>(seed));
   Problem p = random_problem(random, seed % 2 == 0 ? "learned" : "sign");

@@ -127,6 +127,17 @@ Problem random_problem(std::mt19937& random, const char* family) {
   return p;
 }
 
+void make_static(std::mt19937& random, Problem& p, TableType table) {
+  std::normal_distribution<float> normal;
+  p.hash.num_hashes = std::min<int64_t>(p.hash.num_hashes, 6);
+  draw_parameters(random, p);
+  p.cluster = {Scope::kStatic};
+  p.table = table;
+  p.centroids.resize(
+      static_cast<size_t>((p.blocking.num_blocks() << p.hash.num_hashes) * p.blocking.sub_vector_length()));
+  for (float& value : p.centroids) value = normal(random);
+}
+
 std::vector<float> random_deltas(std::mt19937& random, const ConvGeometry& geometry) {
   return normal(random, geometry.rows() * geometry.out_channels);
 }

@@ -88,6 +88,9 @@ void draw_parameters(std::mt19937& random, Problem& problem);
 // Draws a legal problem.
 Problem random_problem(std::mt19937& random, const char* family);
 
+// Gives a problem the clusters of scope static.
+void make_static(std::mt19937& random, Problem& problem, TableType table);
+
 // A 3x3 convolution in the channel layout, of images of 9x11 pixels.
 Problem channel_problem(std::mt19937& random, const char* family, int64_t length, int64_t channels = 48,
                         int64_t num_hashes = 5, int64_t out_channels = 40, int64_t batch = 2);

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from reuse_compiler.benchmark.profile import profile
 from reuse_compiler.benchmark.report import (
+    KeptSums,
     ModelComparison,
     ModelTimes,
     NodeTime,
@@ -21,13 +22,14 @@ from reuse_compiler.benchmark.report import (
     StageTimes,
     describe_machine,
     summarize,
+    summarize_frames,
 )
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph import load_model
 from reuse_compiler.graph.shapes import bind_shapes
 from reuse_compiler.paths import AnyPath
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.runtime import current_provider, reset_statistics, statistics
+from reuse_compiler.runtime import NodeStatistics, current_provider, reset_clusters, reset_statistics, statistics
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.data import NoisySource, RandomSource, Shapes, Source
 from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
@@ -66,11 +68,13 @@ def compare_models(
     repeats: int = 9,
     seed: int = 0,
     noise: float = 0.0,
+    stream: bool = False,
     progress: ProgressCallback = silent,
 ) -> ModelComparison:
     """Runs both models on every feed of `data` (random numbers without), each at least `repeats` times in turn.
 
-    `noise` is added to the data, relative to its standard deviation: nothing repeats then. Raises ModelError if the
+    `noise` is added to the data, relative to its standard deviation: nothing repeats then. With `stream` the data are
+    frames: both models run on each once, in their order, and begin without anything kept. Raises ModelError if the
     models do not take the same inputs or share no output, RunError if one does not run.
     """
     files = [ModelFile.read(Path(path)) for path in (first, second)]
@@ -84,7 +88,8 @@ def compare_models(
     turns.forget_times()
     for each in opened:
         reset_statistics(each)
-    rounds = max(repeats, len(source))
+        reset_clusters(each)
+    rounds = len(source) if stream else max(repeats, len(source))
     for index, feed in enumerate(islice(_endless(source), rounds)):
         progress("timing", index, rounds)
         turns.round(feed)
@@ -94,8 +99,9 @@ def compare_models(
         ModelTimes(
             model=str(file.path),
             timing=summarize(turns.samples[str(index)], turns.median_ms("0")),
+            frames=summarize_frames(turns.samples[str(index)]) if stream else None,
             nodes=_profile(file, names, source, threads, repeats),
-            reuse_nodes=_reuse_nodes(opened[index]),
+            reuse_nodes=_reuse_nodes(opened[index], stream),
         )
         for index, file in enumerate(files)
     ]
@@ -178,7 +184,7 @@ def _endless(source: Source) -> Iterator[Feed]:
         yield from source
 
 
-def _reuse_nodes(opened: onnxruntime.InferenceSession) -> list[ReuseNode]:
+def _reuse_nodes(opened: onnxruntime.InferenceSession, stream: bool) -> list[ReuseNode]:
     return [
         ReuseNode(
             node=node.node,
@@ -187,7 +193,18 @@ def _reuse_nodes(opened: onnxruntime.InferenceSession) -> list[ReuseNode]:
             guarded=node.guarded / node.runs,
             stages_ms=StageTimes(**{k: 1e3 * v / node.runs for k, v in node.seconds.model_dump().items()}),
             scratch_bytes=node.scratch_bytes,
+            kept=_kept_sums(node) if stream and node.anew else None,
         )
         for node in statistics(opened)
         if node.runs
     ]
+
+
+def _kept_sums(node: NodeStatistics) -> KeptSums:
+    """Returns what an incremental node, which has at least a first frame, made of its sums."""
+    return KeptSums(
+        changed=node.changed / max(1, node.vectors),
+        recomputed=node.recomputed / max(1, node.rows),
+        anew=node.anew,
+        state_bytes=node.state_bytes,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
@@ -72,6 +72,7 @@ def print_comparison(report: ModelComparison, console: Console) -> None:
     ]
     print_table([*words("", "model"), *numbers("ms", "fastest", "speed-up")], rows, console)
     console.print()
+    _print_frames(models, console)
     rows = [Row([d.output, f"{d.relative_error:.2g}", f"{d.max_abs_error:.2g}"]) for d in report.differences]
     print_table([*words("output"), *numbers("relative error of B", "largest")], rows, console)
     console.print()
@@ -81,6 +82,29 @@ def print_comparison(report: ModelComparison, console: Console) -> None:
             console.print()
             _print_reuse_nodes(label, times, console)
     print_machine(report.machine, console)
+
+
+def _print_frames(models: Sequence[tuple[str, ModelTimes]], console: Console) -> None:
+    """Prints frames per second, and what became of kept sums, where the data are a stream."""
+    rows = [
+        Row([label, f"{f.frames_per_second:.3g}", *(f"{ms:.3g}" for ms in (f.median_ms, f.p95_ms, f.p99_ms))])
+        for label, f in ((label, times.frames) for label, times in models)
+        if f is not None
+    ]
+    if rows:
+        print_table([*words(""), *numbers("frames/s", "median ms", "95%", "99%")], rows, console)
+        console.print()
+    for label, times in models:
+        kept = [(node.node, node.kept) for node in times.reuse_nodes if node.kept is not None]
+        if not kept:
+            continue
+        rows = [
+            Row([name, number(k.changed), number(k.recomputed), str(k.anew), f"{k.state_bytes / 1e6:.1f}"])
+            for name, k in kept
+        ]
+        columns = numbers("changed ids", "recomputed", "frames anew", "state MB")
+        print_table([*words(f"sums that {label} keeps"), *columns], rows, console)
+        console.print()
 
 
 def print_worst(report: WorstCase, console: Console) -> None:

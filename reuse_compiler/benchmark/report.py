@@ -6,6 +6,7 @@ import os
 import statistics
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from reuse_compiler.environment import processor, versions
@@ -182,6 +183,28 @@ class NodeTime(Report):
     ms: float
 
 
+class KeptSums(Report):
+    """What became of the sums that an incremental node keeps from frame to frame, over all frames."""
+
+    changed: float
+    """Share of the vectors that had another id than in the frame before."""
+    recomputed: float
+    """Share of the output's pixels whose sums were made anew."""
+    anew: int
+    """Frames that had no kept sums to begin with: the first, and those of a pause."""
+    state_bytes: int
+
+
+class FrameTimes(Report):
+    """Times of a stream's frames, one after the other."""
+
+    frames_per_second: float
+    """Of all frames: their number over the sum of their times."""
+    median_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
 class ReuseNode(Report):
     """A reuse node, from the operators' statistics."""
 
@@ -192,6 +215,8 @@ class ReuseNode(Report):
     """Vectors per run that were computed on their own."""
     stages_ms: StageTimes
     scratch_bytes: int
+    kept: KeptSums | None = None
+    """Of a stream, in a node that keeps sums."""
 
 
 class ModelTimes(Report):
@@ -199,6 +224,8 @@ class ModelTimes(Report):
 
     model: str
     timing: Timing
+    frames: FrameTimes | None = None
+    """If the data are a stream."""
     nodes: list[NodeTime]
     reuse_nodes: list[ReuseNode]
 
@@ -242,6 +269,12 @@ def summarize(samples: list[float], dense_ms: float, multiply_adds: int | None =
         speedup=dense_ms / median,
         gflops=None if multiply_adds is None else 2e-6 * multiply_adds / median,
     )
+
+
+def summarize_frames(samples: list[float]) -> FrameTimes:
+    """Returns what the times (ms) of a stream's frames amount to."""
+    median, p95, p99 = np.percentile(samples, (50, 95, 99))
+    return FrameTimes(frames_per_second=1e3 * len(samples) / sum(samples), median_ms=median, p95_ms=p95, p99_ms=p99)
 
 
 def describe_machine() -> Machine:

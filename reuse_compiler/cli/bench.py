@@ -194,7 +194,13 @@ class Comparison(BaseModel):
     seed: Seed = 0
 
     def measure(
-        self, first: Path, second: Path, json_file: Path | None, log_level: LogLevel, noises: Sequence[float]
+        self,
+        first: Path,
+        second: Path,
+        json_file: Path | None,
+        log_level: LogLevel,
+        noises: Sequence[float],
+        stream: bool = False,
     ) -> list[ModelComparison]:
         """Compares two models with each noise."""
         from reuse_compiler.benchmark.models import compare_models
@@ -205,7 +211,10 @@ class Comparison(BaseModel):
         check_json(json_file, first, second, data=self.data, libraries=libraries)
         console = stderr_console()
         with logging_to(console, log_level), ProgressBars(console) as progress, with_libraries(libraries):
-            return [compare_models(first, second, noise=noise, progress=progress, **options) for noise in noises]
+            return [
+                compare_models(first, second, noise=noise, stream=stream, progress=progress, **options)
+                for noise in noises
+            ]
 
 
 @app.command(cls=Command)
@@ -214,6 +223,10 @@ def model(
     first: Annotated[Path, typer.Argument(metavar="A.onnx", help="The model to compare with.", show_default=False)],
     second: Annotated[Path, typer.Argument(metavar="B.onnx", help="The other one.", show_default=False)],
     comparison: Comparison,
+    stream: Annotated[
+        bool,
+        Flag("The data are frames of a stream: each is run once, in their order, and frames per second are told."),
+    ] = False,
     provider: OnProvider = "cpu",
     tf32: Tf32 = True,
     json_file: JsonFile = None,
@@ -226,7 +239,7 @@ def model(
     from reuse_compiler.benchmark.printing import print_comparison
 
     with _running_on(provider, tf32):
-        [report] = comparison.measure(first, second, json_file, log_level, [0.0])
+        [report] = comparison.measure(first, second, json_file, log_level, [0.0], stream)
     write_json(report, json_file)
     print_comparison(report, stdout_console())
 

@@ -18,7 +18,7 @@ from reuse_compiler.reuse.cost import Cost, expected_remaining_ratio, predicted_
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
-from reuse_compiler.reuse.plan import NO_CENTROIDS, LayerPlan, Plan, within_memory
+from reuse_compiler.reuse.plan import NO_CENTROIDS, LayerPlan, Plan, incremental, within_memory
 from reuse_compiler.reuse.policies import num_hashes_range
 from reuse_compiler.reuse.seeds import layer_generator
 
@@ -57,6 +57,7 @@ class Decision:
             line.table = self.settings.table
         if self.plan is not None and self.plan.settings.scope == "static":
             line.table_bytes, line.keeps_tables = self.plan.table_bytes, self.plan.keep_tables
+            line.incremental = self.plan.incremental
         if self.cost is not None:
             line.predicted_cost = self.cost.total
         return line
@@ -87,6 +88,10 @@ def choose_parameters(
     warn_if_none_selected(layers, options.layers)
     decisions = [_decide(layer, options, config, fitted, remaining_ratios.get(layer.name)) for layer in layers]
     plan = within_memory(plan_of(decisions), options.table_memory * 2**20)
+    if options.stream:
+        plan = incremental(plan)
+        if plan and not any(layer.incremental for layer in plan.values()):
+            logger.warning("--stream changes nothing: no layer is static with int8 tables that are kept between runs")
     return [replace(decision, plan=plan.get(decision.layer.name)) for decision in decisions]
 
 

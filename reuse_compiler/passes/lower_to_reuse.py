@@ -21,7 +21,7 @@ from reuse_compiler.graph.tensors import to_tensor
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.layer import QLINEAR_CONV_INPUTS, ConvLayer, Prepared, QuantisedLayer
 from reuse_compiler.reuse.activation import NO_ACTIVATION
-from reuse_compiler.reuse.config import DEFAULT_MEMORY, Lowering
+from reuse_compiler.reuse.config import DEFAULT_MEMORY, STREAM_MEMORY, Lowering
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.fitted import HASH_PARAMETERS
 from reuse_compiler.reuse.geometry import FROM_PIXEL_MAJOR, TO_PIXEL_MAJOR
@@ -329,8 +329,10 @@ class _Builder:
         return {"scope": settings.scope, "capacity": capacity, "metric": settings.metric, **verify, **memory}
 
     def _table(self) -> dict[str, Any]:
-        table = {"table": "int8"} if self._settings.table == "int8" else {}
-        return table if self._plan.keep_tables else {**table, "keep_tables": 0}
+        table: dict[str, Any] = {"table": "int8"} if self._settings.table == "int8" else {}
+        if not self._plan.keep_tables:
+            table["keep_tables"] = 0
+        return {**table, "incremental": 1, "memory": STREAM_MEMORY} if self._plan.incremental else table
 
     def _activation_attributes(self) -> dict[str, Any]:
         node = self._layer.activation

@@ -1,6 +1,7 @@
 """Scope static: products that are known before any input is (docs/operators.md, Static tables).
 
-Results are the kernels' bit for bit: every rounding stands here as the contract has it.
+Results are the kernels' bit for bit: every rounding stands here as the contract has it. Sums that are kept
+(`incremental`) change no bit, so there is nothing of them here.
 """
 
 from __future__ import annotations

@@ -68,6 +68,9 @@ def _tables(report: ModelReport) -> list[str]:
     made = [f"'{layer.name}'" for layer in own if not layer.keeps_tables]
     if made:
         lines.append(f"              (made in each run, for want of --table-memory: {', '.join(made)})")
+    incremental = sum(layer.incremental is True for layer in own)
+    if incremental:
+        lines.append(f"stream        {incremental} static layers keep their sums and compute what has changed")
     return lines
 
 

@@ -34,6 +34,8 @@ Lowering = Literal["fused", "staged"]
 TableType = Literal["float", "int8"]
 
 DEFAULT_MEMORY = 2**26
+STREAM_MEMORY = 2**28
+"""The most bytes that an incremental layer may keep: its ids and sums for an image of 1024 x 1024 with 64 channels."""
 MOST_STATIC_HASHES = 16
 """Scope static has a centroid for every code."""
 
@@ -87,6 +89,11 @@ class LayerSettings(BaseModel):
         if self.scope != "session":
             values.pop("memory", None)
         return values
+
+    @property
+    def keeps_exact_sums(self) -> bool:
+        """Whether outputs are sums of integers that are the same in all runs: what an incremental layer updates."""
+        return self.scope == "static" and self.table == "int8"
 
     def blocking(self, spec: ConvSpec) -> Blocking:
         """Returns how these settings cut a convolution into blocks."""

@@ -44,6 +44,8 @@ class LayerPlan:
     """Those of scope static [B, 2^H, L], by code; None with another scope."""
     keep_tables: bool = True
     """Whether scope static keeps its tables between runs."""
+    incremental: bool = False
+    """Whether sums are kept between runs, and only what has changed is computed: see `incremental`."""
 
     @property
     def table_bytes(self) -> int:
@@ -93,6 +95,14 @@ def within_memory(plan: Plan, memory: int) -> Plan:
         memory -= layer.table_bytes if kept else 0
         result[name] = replace(layer, keep_tables=kept)
     return result
+
+
+def incremental(plan: Plan) -> Plan:
+    """Returns the plan for a stream of inputs that are much alike: all layers whose sums can be kept keep them."""
+    return {
+        name: replace(layer, incremental=layer.keep_tables and layer.settings.keeps_exact_sums)
+        for name, layer in plan.items()
+    }
 
 
 def check_parameters(parameters: HashParameters, settings: LayerSettings, blocking: Blocking, layer: str) -> None:

@@ -66,9 +66,15 @@ class NodeStatistics(BaseModel):
     kept_clusters: int = 0
     """Clusters that scope session keeps now, of all blocks."""
     state_bytes: int = 0
-    """What these count for, in bytes."""
+    """What these count for, or the ids and sums of an incremental node, in bytes."""
     table_bytes: int = 0
     """Tables that scope static keeps from run to run; sessions with equal layers share them."""
+    changed: int = 0
+    """Vectors of incremental nodes with another id than in the last run, summed over runs and blocks."""
+    recomputed: int = 0
+    """Rows of their output whose sums were made anew, in runs that had kept ones; summed over runs."""
+    anew: int = 0
+    """Their runs that had no kept sums to begin with."""
     seconds: StageSeconds
     scratch_bytes: int
     """Working memory of a run, in bytes."""
@@ -115,5 +121,8 @@ def reset_statistics(session: onnxruntime.InferenceSession) -> None:
 
 
 def reset_clusters(session: onnxruntime.InferenceSession) -> None:
-    """Forgets all clusters that nodes of scope session keep, as if the session were new; runs in progress go on."""
+    """Forgets all that nodes keep between runs, as if the session were new; runs in progress go on.
+
+    That is the clusters of scope session, and the sums of incremental nodes.
+    """
     load_library().reuse_reset_clusters(tag_of(session.get_session_options()).encode())

@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from rich.console import Console
 
 from models.builders import SequentialBuilder
 from reuse_compiler.benchmark.models import compare_models
+from reuse_compiler.benchmark.printing import print_comparison
 from reuse_compiler.benchmark.report import ModelComparison
 from reuse_compiler.errors import DataError, ModelError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reports.json_file import write_report
+from reuse_compiler.reuse.config import ReuseConfig, make_settings
+from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.verification.sessions import RunError
 
 SIZE = 12
@@ -121,3 +125,34 @@ def test_models_that_do_not_run_are_named(dense: Path, tmp_path: Path) -> None:
         compare_models(dense, dense, data=tmp_path / "nothing.npz")
     with pytest.raises(ModelError, match="cannot read the model"):
         compare_models(dense, tmp_path / "nothing.onnx")
+
+
+def test_a_stream_is_run_once_and_in_order(dense: Path, tmp_path: Path) -> None:
+    """Of five frames the first two are alike, as are the last two; a warm-up leaves nothing to the first."""
+    settings = make_settings(family="sign", layout="channel", L=4, H=5, scope="static", table="int8")
+    centroids = {"conv2": np.random.default_rng(0).normal(size=(2, 32, 4)).astype(np.float32)}
+    lowered = lower(
+        onnx.load(dense),
+        CompileOptions(stream=True),
+        ReuseConfig(layers={"conv2": settings}),
+        Fitted(centroids=centroids),
+    )
+    onnx.save(lowered.model, tmp_path / "stream.onnx")
+    frames = np.random.default_rng(1).normal(size=(5, 3, SIZE, SIZE)).astype(np.float32)
+    frames[1], frames[4] = frames[0], frames[3]
+    np.save(tmp_path / "x.npy", frames)
+    report = compare_models(dense, tmp_path / "stream.onnx", data=tmp_path / "x.npy", stream=True)
+    for times in (report.first, report.second):
+        assert times.frames is not None and len(times.timing.samples_ms) == 5
+        assert times.frames.median_ms <= times.frames.p95_ms <= times.frames.p99_ms
+        assert times.frames.frames_per_second == pytest.approx(5e3 / sum(times.timing.samples_ms), rel=1e-2)
+    (kept,) = [node.kept for node in report.second.reuse_nodes]
+    # The third frame has nothing in common with the second: all is made anew, and the next one does without.
+    assert kept is not None and kept.anew == 3 and kept.state_bytes > 0
+    assert kept.recomputed == 1 / 5 and 0.1 < kept.changed < 1 / 5
+    console = Console(record=True, width=110)
+    print_comparison(report, console)
+    text = console.export_text()
+    assert "frames/s" in text and "sums that B keeps" in text and "sums that A keeps" not in text
+    alone = compare_models(dense, tmp_path / "stream.onnx", data=tmp_path / "x.npy", repeats=1)
+    assert alone.second.frames is None and alone.second.reuse_nodes[0].kept is None

@@ -48,6 +48,7 @@ class Case:
     memory: int = DEFAULT_MEMORY
     """Of scope session."""
     keep_tables: bool = True
+    incremental: bool = False
     """Of scope static, in the fused form."""
     spoiled: int = 0
     """How many elements of X are a NaN or an infinity."""
@@ -164,6 +165,7 @@ class Case:
             absent = INPUTS["ReuseConv"][len(inputs) : -1]
             inputs += ["no_coordinates" if name == "coordinates" else "nothing" for name in absent] + ["given"]
             attributes |= {} if self.keep_tables else {"keep_tables": 0}
+            attributes |= {"incremental": 1} if self.incremental else {}
         return [helper.make_node("ReuseConv", inputs, ["Y"], "conv", domain=DOMAIN, **attributes)]
 
     def _staged(self, parameters: list[str]) -> list[onnx.NodeProto]:

@@ -199,3 +199,19 @@ def test_options_reach_a_session_layer() -> None:
     assert (decision.settings.scope, decision.settings.memory) == ("session", 5000)
     with pytest.raises(ConfigError, match="leave it off with another scope"):
         lower(conv_model(), CompileOptions(memory=5000, force=True))
+
+
+def test_a_stream_keeps_the_sums_of_integer_layers(caplog: pytest.LogCaptureFixture) -> None:
+    layers = {"conv1": STATIC, "conv2": STATIC.model_copy(update={"table": "int8"})}
+    result = compiled(two_convolutions(), layers, stream=True)
+    own = [attributes_of(node) for node in result.model.graph.node]
+    assert ["incremental" in each for each in own] == [False, True]
+    assert own[1]["incremental"] == 1 and own[1]["memory"] == 2**28
+    assert [line.incremental for line in result.layers] == [False, True]
+    assert "--stream" not in caplog.text
+    onnx.checker.check_model(result.model)
+    for settings, table_memory in ((STATIC, 512), (layers["conv2"], 0)):
+        result = compiled(two_convolutions(), {"conv2": settings}, stream=True, table_memory=table_memory)
+        assert not any("incremental" in attributes_of(node) for node in result.model.graph.node)
+        assert "--stream changes nothing" in caplog.text
+        caplog.clear()

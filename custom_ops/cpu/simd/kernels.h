@@ -259,6 +259,15 @@ struct Kernels {
   // The same for float32 tables of `channels` channels, a multiple of kLanes, in the order of blocks and taps.
   void (*add_static_float)(const StaticBlocks& tables, const StaticPixels& pixels, int64_t channels,
                            const StaticSums& sums);
+  // Brings words that hold the sums of the last run up to date: where a vector has another row than before, its taps'
+  // entries of that one are taken away, and those of its own are added. `changed` has `row_words` words for a row.
+  void (*update_static_int8)(const StaticBlocks& tables, const StaticPixels& pixels, int64_t row_words,
+                             const StaticWords& words);
+  // Adds words to the sums of float32, and fetches meanwhile where these go.
+  void (*finish_static_int8)(const FetchedPlanes& output, const StaticPixels& pixels, const StaticWords& words,
+                             const StaticSums& sums);
+  // Writes a bit for each of `count` offsets that is another than before, and zeros up to the end of the last word.
+  void (*mark_changes)(const void* before, const void* now, bool wide, int64_t count, uint64_t* changed);
   // Writes `pixels` sums to the output with bias and activation, transposed where pixels are neighbours there.
   void (*write_output)(const Sums& sums, int64_t pixels, const OutputTile& output);
   // The same where one table row is a pixel's whole sum: that of ids[p] in `rows`, whose rows are `stride` apart and

@@ -3,6 +3,9 @@
 #include "static_kernels.h"
 
 #include "lanes.h"
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 #include "reuse/static_entries.h"
 #include "table_kernels.h"
 
@@ -74,8 +77,8 @@ struct WordGroup {
       for_pixels<kRows, kColumns>([&](int64_t p, int64_t q) {
         finish(words[p][q], high[p][q], sums.values + (y + p) * sums.row_stride + (x + q) * sums.stride);
       });
-      return;
     }
+    if (!waiting.keep) return;
     for_pixels<kRows, kColumns>([&](int64_t p, int64_t q) {
       store_bits(place(y + p, x + q), words[p][q]);
       store_bits(place(y + p, x + q) + kStaticChannels / 2, high[p][q]);
@@ -283,7 +286,127 @@ void add_floats(const StaticBlocks& tables, const StaticPixels& pixels, const Su
   add_pixels<0, uint16_t>(tables, pixels, sums);
 }
 
+// Takes the entries of a tap's row from a pixel's words and adds those of another one. `flip` is kStaticBias in the low
+// bytes of taps whose entries lack it: then both rows have it, and it cancels out.
+REUSE_INLINE void add_difference(uint16_t* place, const uint8_t* before, const uint8_t* now, uint16_t flip) {
+  const Words old = load_bits<uint16_t>(before) ^ flip, own = load_bits<uint16_t>(now) ^ flip;
+  const auto high = [](const Words& words) { return bits_as<uint16_t>(bits_as<int16_t>(words) >> 8); };
+  store_bits(place, load_bits<uint16_t>(place) + own - old);
+  uint16_t* top = place + kStaticChannels / 2;
+  store_bits(top, load_bits<uint16_t>(top) + high(own) - high(old));
+}
+
+// Which taps of an axis read a place for one of `count` outputs: the output of tap t is (place - t * dilation) /
+// stride.
+struct ReadingTaps {
+  int64_t place, taps, dilation, stride, count;
+
+  template <typename Body>
+  REUSE_INLINE void run(const Body& body) const {
+    if (stride == 1 && dilation == 1) {
+      const int64_t last = place < taps - 1 ? place : taps - 1;
+      for (int64_t t = place < count ? 0 : place - count + 1; t <= last; ++t) body(t, place - t);
+      return;
+    }
+    for (int64_t t = 0; t < taps && t * dilation <= place; ++t) {
+      const int64_t distance = place - t * dilation;
+      if (distance % stride == 0 && distance / stride < count) body(t, distance / stride);
+    }
+  }
+};
+
+template <typename Offset>
+REUSE_INLINE void update_words(const StaticBlocks& tables, const StaticPixels& pixels, int64_t row_words,
+                               const StaticWords& words) {
+  const int64_t top = pixels.first / pixels.width, left = pixels.first % pixels.width;
+  for (int64_t b = 0; b < tables.num_blocks; ++b) {
+    const StaticBlock& block = tables.blocks[b];
+    for (int64_t r = 0; r < read_rows(pixels); ++r) {
+      const ReadingTaps rows{r, pixels.kernel_h, pixels.dilation_h, pixels.stride_h, pixels.rows};
+      const Offset* now = static_cast<const Offset*>(block.offsets) + (top + r) * pixels.width;
+      const Offset* before = static_cast<const Offset*>(block.before) + (top + r) * pixels.width;
+      for_marked(block.changed + (top + r) * row_words, left, left + read_columns(pixels), [&](int64_t place) {
+        const ReadingTaps columns{place - left, pixels.kernel_w, pixels.dilation_w, pixels.stride_w, pixels.columns};
+        const uint8_t* old_row = block.rows + static_cast<uint64_t>(before[place]) * kOffsetUnit;
+        const uint8_t* row = block.rows + static_cast<uint64_t>(now[place]) * kOffsetUnit;
+        rows.run([&](int64_t i, int64_t y) {
+          columns.run([&](int64_t j, int64_t x) {
+            const int64_t tap = (i * pixels.kernel_w + j) * kStaticChannels;
+            const uint16_t flip = j % kTapsAtOnce == 0 ? 0 : static_cast<uint16_t>(kStaticBias);
+            add_difference(words.values + y * words.row_stride + x * kStaticChannels, old_row + tap, row + tap, flip);
+          });
+        });
+      });
+    }
+  }
+}
+
+// Bits of the `count` offsets that differ, at most kMarkedPlaces.
+template <typename Offset>
+REUSE_INLINE uint64_t differing(const Offset* before, const Offset* now, int64_t count) {
+  uint64_t bits = 0;
+  for (int64_t i = 0; i < count; ++i) bits |= static_cast<uint64_t>(before[i] != now[i]) << i;
+  return bits;
+}
+
+// The same of kMarkedPlaces offsets.
+REUSE_INLINE uint64_t differing(const uint32_t* before, const uint32_t* now) {
+  return differing(before, now, kMarkedPlaces);
+}
+REUSE_INLINE uint64_t differing(const uint16_t* before, const uint16_t* now) {
+#if defined(__AVX512BW__)
+  const auto half = [&](int64_t from) {
+    return static_cast<uint64_t>(
+        _mm512_cmpneq_epi16_mask(_mm512_loadu_si512(before + from), _mm512_loadu_si512(now + from)));
+  };
+  return half(0) | half(32) << 32;
+#elif defined(__SSE2__)
+  uint64_t equal = 0;
+  const auto load = [](const uint16_t* from) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)); };
+  for (int64_t i = 0; i < kMarkedPlaces; i += 16) {
+    const __m128i low = _mm_cmpeq_epi16(load(before + i), load(now + i));
+    const __m128i high = _mm_cmpeq_epi16(load(before + i + 8), load(now + i + 8));
+    equal |= static_cast<uint64_t>(_mm_movemask_epi8(_mm_packs_epi16(low, high))) << i;
+  }
+  return ~equal;
+#else
+  return differing(before, now, kMarkedPlaces);
+#endif
+}
+
+template <typename Offset>
+REUSE_INLINE void mark(const Offset* before, const Offset* now, int64_t count, uint64_t* changed) {
+  for (; count >= kMarkedPlaces; count -= kMarkedPlaces, before += kMarkedPlaces, now += kMarkedPlaces) {
+    *changed++ = differing(before, now);
+  }
+  if (count > 0) *changed = differing(before, now, count);
+}
+
 }  // namespace
+
+void update_static_int8(const StaticBlocks& tables, const StaticPixels& pixels, int64_t row_words,
+                        const StaticWords& words) {
+  if (tables.wide) return update_words<uint32_t>(tables, pixels, row_words, words);
+  update_words<uint16_t>(tables, pixels, row_words, words);
+}
+
+void finish_static_int8(const FetchedPlanes& output, const StaticPixels& pixels, const StaticWords& words,
+                        const StaticSums& sums) {
+  const StaticBlocks nothing_else{nullptr, 1, 0, false, nullptr, 0, output};
+  Fetcher fetcher(nothing_else, pixels.rows * pixels.columns);
+  for (int64_t y = 0; y < pixels.rows; ++y) {
+    for (int64_t x = 0; x < pixels.columns; ++x) {
+      fetcher.fetch();
+      const WordGroup<1, 1> group(words, sums, y, x);
+      group.finish(group.words[0][0], group.high[0][0], sums.values + y * sums.row_stride + x * sums.stride);
+    }
+  }
+}
+
+void mark_changes(const void* before, const void* now, bool wide, int64_t count, uint64_t* changed) {
+  if (wide) return mark(static_cast<const uint32_t*>(before), static_cast<const uint32_t*>(now), count, changed);
+  mark(static_cast<const uint16_t*>(before), static_cast<const uint16_t*>(now), count, changed);
+}
 
 void add_static_int8(const StaticBlocks& tables, const StaticPixels& pixels, const StaticWords& words,
                      const StaticSums& sums) {

@@ -60,6 +60,9 @@ constexpr Kernels make_table() {
   k.add_taps = add_taps;
   k.add_taps_int8 = add_taps_int8;
   k.add_static_int8 = add_static_int8;
+  k.update_static_int8 = update_static_int8;
+  k.finish_static_int8 = finish_static_int8;
+  k.mark_changes = mark_changes;
   k.add_static_float = add_static_float;
   k.write_output = write_output;
   k.write_rows = write_rows;

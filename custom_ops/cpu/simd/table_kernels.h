@@ -24,6 +24,11 @@ void add_taps_int8(const Tables& tables, const TapRow& row, const float* scale, 
                    const Sums& sums);
 void add_static_int8(const StaticBlocks& tables, const StaticPixels& pixels, const StaticWords& words,
                      const StaticSums& sums);
+void update_static_int8(const StaticBlocks& tables, const StaticPixels& pixels, int64_t row_words,
+                        const StaticWords& words);
+void finish_static_int8(const FetchedPlanes& output, const StaticPixels& pixels, const StaticWords& words,
+                        const StaticSums& sums);
+void mark_changes(const void* before, const void* now, bool wide, int64_t count, uint64_t* changed);
 void add_static_float(const StaticBlocks& tables, const StaticPixels& pixels, int64_t channels, const StaticSums& sums);
 void write_output(const Sums& sums, int64_t pixels, const OutputTile& output);
 void write_rows(const float* rows, int64_t stride, const int32_t* ids, int64_t pixels, const OutputTile& output);

@@ -37,7 +37,7 @@ REUSE_EXPORT void reuse_statistics_reset(const char* session_tag);
 /* Forgets a session that is gone. */
 REUSE_EXPORT void reuse_statistics_forget(const char* session_tag);
 
-/* Forgets all clusters that a session's nodes of scope session keep; runs that have begun still use them. */
+/* Forgets all clusters and sums that a session's nodes keep; runs that have begun still use them. */
 REUSE_EXPORT void reuse_reset_clusters(const char* session_tag);
 
 /* Fits trees of family `learned` to `count` finite row-major vectors of `length` elements (reuse/tree_fit.h): tree i

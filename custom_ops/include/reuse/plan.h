@@ -18,7 +18,13 @@ struct ReuseAttributes {
   ClusterAttributes cluster;
   GatherAttributes gather;
   TableType table = TableType::kFloat;
-  bool keep_tables = true;  // of scope static: from run to run
+  bool keep_tables = true;   // of scope static: from run to run
+  bool incremental = false;  // of scope static: sums are kept from run to run
+
+  // Whether a node has a state.
+  bool keeps_state() const { return incremental || cluster.scope == Scope::kSession; }
+  // Throws std::invalid_argument for an incremental node of another kind than there is.
+  void check_incremental() const;
 };
 
 class StaticTables;
@@ -70,7 +76,8 @@ class ReusePlan {
 
 // Computes y [N, M, Oh, Ow] (or its attributes' order) of an input with that blocking, by a complete plan. The stages:
 // vectors to codes (encode), codes to ids (group), members to centroids (represent), centroids to tables (multiply),
-// table rows to outputs (assemble). `state` is the node's, of scope session; null for the other scopes.
+// table rows to outputs (assemble). `state` is the node's, of scope session
+// or incremental; null for others.
 void reuse_conv(const ReusePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
                 const float* x, float* y);
 

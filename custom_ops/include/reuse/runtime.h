@@ -94,6 +94,9 @@ struct RunStatistics {
   int64_t clusters = 0;  // summed over blocks
   int64_t guarded = 0;   // vectors computed densely by the guard
   int64_t known = 0;     // vectors that took a kept cluster, of scope session
+  // Of incremental nodes: vectors with another id than in the last run, output pixels whose sums were made anew in runs
+  // that had kept ones, and whether the run had none.
+  int64_t changed = 0, recomputed = 0, anew = 0;
   int64_t hash_ns = 0, cluster_ns = 0, gemm_ns = 0, gather_ns = 0;
   int64_t table_bytes = 0;    // tables that are kept from run to run, which sessions may share
   int64_t scratch_bytes = 0;  // largest amount of scratch memory held at once

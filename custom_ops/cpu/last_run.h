@@ -1,0 +1,56 @@
+// What a run of a static node leaves to the next one (docs/operators.md, Sums that are kept), and who has it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "reuse/geometry.h"
+#include "reuse/runtime.h"
+#include "reuse/state.h"
+
+namespace reuse {
+
+// Sizes of all that is kept.
+struct LastRunShape {
+  int64_t batch, height, width;  // of the input
+  int64_t plane_bytes;           // of the offsets of all vectors
+  int64_t words;                 // of the sums
+
+  int64_t bytes() const { return 2 * plane_bytes + words * static_cast<int64_t>(sizeof(uint16_t)); }
+  bool operator==(const LastRunShape& other) const;
+};
+
+struct LastRun {
+  LastRun(Allocator& allocator, const LastRunShape& shape);
+
+  LastRunShape shape;
+  bool empty = true;        // nothing has been written yet
+  Buffer<uint8_t> offsets;  // of the rows that are in the sums
+  Buffer<uint8_t> next;     // memory for those of the next run
+  Buffer<uint16_t> words;   // sums as simd::StaticWords has them, by what is summed together and pixel
+};
+
+// A run's hold on what the last one left.
+class LastRunHold {
+ public:
+  // Takes it, or makes room for what this run will leave. There is none where another run has it, where it would take
+  // more than the state may, and for some runs after one to which it was of no use.
+  LastRunHold(ReuseState* state, const LastRunShape& shape);
+  // Unless the run has left it to the next one, it is gone: who knows what is in it.
+  ~LastRunHold();
+  LastRunHold(const LastRunHold&) = delete;
+  LastRunHold& operator=(const LastRunHold&) = delete;
+
+  LastRun* get() const { return own_.get(); }
+  // The run has succeeded, and has written all of it. Whether what it found there was of use, or there was nothing.
+  void leave(bool was_useful);
+
+ private:
+  void give_back();
+
+  ReuseState* state_;  // null once it is given back
+  int64_t resets_ = 0;
+  std::unique_ptr<LastRun> own_;
+};
+
+}  // namespace reuse

@@ -54,7 +54,7 @@ class Decision:
         if self.settings is not None:
             line.layout, line.family, line.scope = self.settings.layout, self.settings.family, self.settings.scope
             line.L, line.H = self.settings.sub_vector_length, self.settings.num_hashes
-            line.table = self.settings.table
+            line.table = "int32" if isinstance(self.layer, QuantisedLayer) else self.settings.table
         if self.plan is not None and self.plan.settings.scope == "static":
             line.table_bytes, line.keeps_tables = self.plan.table_bytes, self.plan.keep_tables
             line.incremental = self.plan.incremental

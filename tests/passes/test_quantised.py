@@ -138,6 +138,11 @@ def test_constants_that_only_the_float_form_read_are_gone() -> None:
     assert names == {"w_q", "b_q", *(f"{tensor}_{part}" for tensor in "xwy" for part in "sz")}
 
 
+def test_the_report_says_that_its_tables_are_of_int32() -> None:
+    (line,) = [each.report() for each in lower(qdq_model(), EXACT).decisions]
+    assert (line.decision, line.family, line.table) == ("reuse", "exact", "int32")
+
+
 def test_what_others_read_stays() -> None:
     model = qdq_model()
     model.graph.node.append(helper.make_node("Neg", ["x"], ["negative"]))

@@ -275,6 +275,7 @@ void quantised(Report& report) {
   });
   const auto ids = random_values<int32_t>(kWidth * kTaps, 0, static_cast<int32_t>(kClusters));
   std::vector<const int32_t*> tables;
+  tables.reserve(kTaps);
   for (int64_t tap = 0; tap < kTaps; ++tap) tables.push_back(table.data() + tap * kChannels);
   const double adds = static_cast<double>(kWidth * kTaps * kChannels);
   report.add("add_windows", adds, 4.0 * adds, "add, random ids; bytes", [&] {

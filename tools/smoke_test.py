@@ -133,7 +133,8 @@ def check_quantised() -> None:
     graph = helper.make_graph([node], "quantised", [x], [y], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     lowered = lower(model, CompileOptions(family="exact", force=True))
-    assert [each.op_type for each in lowered.model.graph.node] == ["QLinearReuseConv"], lowered.layers
+    operators = [each.op_type for each in lowered.model.graph.node]
+    assert operators == ["Transpose", "QLinearReuseConv", "Transpose"], lowered.layers
     feed = {"x": np.clip(40 * image() + 128, 0, 255).astype(np.uint8)}
     expected = dense(model).run(None, feed)[0]
     for session in (dense(lowered.model), reuse_compiler.session(lowered.model.SerializeToString())):

@@ -22,7 +22,7 @@ from reuse_compiler.cli.command import Command, run_program
 from reuse_compiler.errors import VerificationError
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
-from reuse_compiler.reuse.geometry import ConvSpec
+from reuse_compiler.reuse.geometry import TO_PIXEL_MAJOR, ConvSpec
 from reuse_compiler.runtime import reset_statistics, statistics
 from reuse_compiler.verification.sessions import BoundRun, open_session
 from reuse_compiler.verification.timing import interleave
@@ -39,7 +39,7 @@ CONTRIB = "com.microsoft"
 
 def pixel_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the shape of the same image as [N, H, W, channels]."""
-    return (shape[0], *shape[2:], shape[1])
+    return tuple(shape[axis] for axis in TO_PIXEL_MAJOR)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Layer:
         rng = np.random.default_rng(0)
         palette = rng.integers(0, 256, (self.distinct, self.channels), np.uint8)
         pixels = palette[pixel_labels(rng, self.spec, self.distinct, self.order)]
-        return np.ascontiguousarray(pixels.reshape(1, self.side, self.side, -1))
+        return pixels.reshape(1, self.side, self.side, -1)
 
     def model(self, op: str) -> onnx.ModelProto:
         """Returns QLinearConv or QLinearReuseConv alone, with weights and scales that spread outputs over all bytes.

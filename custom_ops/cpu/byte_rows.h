@@ -2,20 +2,10 @@
 // so are its windows, as lists of the vectors that they see.
 #pragma once
 
-#include <functional>
-
 #include "cluster_table.h"
 #include "reuse/runtime.h"
 
 namespace reuse {
-
-// Runs one after the other what already is a task.
-class InTurn final : public Parallel {
- public:
-  void run(int64_t count, const std::function<void(int64_t)>& body) override {
-    for (int64_t i = 0; i < count; ++i) body(i);
-  }
-};
 
 constexpr int64_t kRowUnit = 16;  // rows have a multiple of so many bytes
 

@@ -23,17 +23,22 @@ class ByteTables {
   ByteTables(const QuantisedPlan& plan, const Blocking& blocking, Workspace& workspace, int64_t group, uint8_t* y)
       : plan_(plan), blocking_(blocking), workspace_(workspace), group_(group), y_(y) {}
 
-  void run(const std::vector<BlockVectors>& vectors, const Windows& windows) const;
+  void run(const ByteVectors& vectors, const ByteWindows& windows) const;
 
  private:
-  std::vector<Step> cut(const std::vector<BlockVectors>& vectors, int64_t windows) const;
-  void cut_blocks(const std::vector<BlockVectors>& vectors, int64_t first, int64_t channels,
-                  std::vector<Step>& steps) const;
+  // Of the layer's blocks one of the group's.
+  int64_t block_of_group(int64_t index) const { return group_ * blocking_.blocks_per_group + index; }
+  const DistinctRows& rows_of(const ByteVectors& vectors, int64_t index) const {
+    return vectors.blocks[static_cast<size_t>(block_of_group(index))];
+  }
+
+  std::vector<Step> cut(const ByteVectors& vectors, int64_t windows) const;
+  void cut_blocks(const ByteVectors& vectors, int64_t first, int64_t channels, std::vector<Step>& steps) const;
   // Returns the tables of the step's blocks and taps.
-  std::vector<const int32_t*> multiply(const Step& step, const std::vector<BlockVectors>& vectors,
-                                       int32_t* table) const;
+  std::vector<const int32_t*> multiply(const Step& step, const ByteVectors& vectors, int32_t* table) const;
   void multiply_rows(const Step& step, int64_t block, const uint8_t* rows, int64_t count, int32_t* table) const;
-  void add(const Step& step, const std::vector<const int32_t*>& tables, const Windows& windows, int32_t* waiting) const;
+  void add(const Step& step, const std::vector<const int32_t*>& tables, const ByteWindows& windows,
+           int32_t* waiting) const;
 
   const QuantisedPlan& plan_;
   const Blocking& blocking_;
@@ -43,24 +48,25 @@ class ByteTables {
   const simd::MultiplyBytes multiply_bytes_ = simd::multiply_bytes();
 };
 
-void ByteTables::run(const std::vector<BlockVectors>& vectors, const Windows& windows) const {
-  const std::vector<Step> steps = cut(vectors, windows.count);
+void ByteTables::run(const ByteVectors& vectors, const ByteWindows& windows) const {
+  const std::vector<Step> steps = cut(vectors, windows.count());
   int64_t most_bytes = 0, sum_channels = 0;
   for (const Step& step : steps) {
     most_bytes = std::max(most_bytes, step.bytes);
     if (!step.is_first || !step.is_last) sum_channels = std::max(sum_channels, step.channels);
   }
   Buffer<int32_t> table(workspace_, static_cast<size_t>(most_bytes) / sizeof(int32_t));
-  Buffer<int32_t> sums(workspace_, static_cast<size_t>(windows.count * sum_channels));
+  Buffer<int32_t> sums(workspace_, static_cast<size_t>(windows.count() * sum_channels));
   for (const Step& step : steps) add(step, multiply(step, vectors, table.data()), windows, sums.data());
 }
 
-std::vector<Step> ByteTables::cut(const std::vector<BlockVectors>& vectors, int64_t windows) const {
+std::vector<Step> ByteTables::cut(const ByteVectors& vectors, int64_t windows) const {
   std::vector<Step> steps;
   BytesPerChannel bytes{0, 0, windows * static_cast<int64_t>(sizeof(int32_t))};
-  for (const BlockVectors& own : vectors) {
-    bytes.all_tables += own.count * table_bytes(blocking_);
-    bytes.largest_table = std::max(bytes.largest_table, own.count * table_bytes(blocking_));
+  for (int64_t b = 0; b < blocking_.blocks_per_group; ++b) {
+    const int64_t own = rows_of(vectors, b).count() * table_bytes(blocking_);
+    bytes.all_tables += own;
+    bytes.largest_table = std::max(bytes.largest_table, own);
   }
   const int64_t padded = plan_.weights().channels();
   for (int64_t tile = 0; tile < padded; tile += kTileChannels) {
@@ -71,11 +77,11 @@ std::vector<Step> ByteTables::cut(const std::vector<BlockVectors>& vectors, int6
 }
 
 // Steps of as many blocks as have tables that fit the cache together.
-void ByteTables::cut_blocks(const std::vector<BlockVectors>& vectors, int64_t first, int64_t channels,
+void ByteTables::cut_blocks(const ByteVectors& vectors, int64_t first, int64_t channels,
                             std::vector<Step>& steps) const {
-  const auto all = static_cast<int64_t>(vectors.size());
+  const int64_t all = blocking_.blocks_per_group;
   const auto bytes_of = [&](int64_t block) {
-    return vectors[static_cast<size_t>(block)].count * table_bytes(blocking_) * channels;
+    return rows_of(vectors, block).count() * table_bytes(blocking_) * channels;
   };
   for (int64_t begin = 0; begin < all;) {
     int64_t bytes = bytes_of(begin), end = begin + 1;
@@ -85,8 +91,7 @@ void ByteTables::cut_blocks(const std::vector<BlockVectors>& vectors, int64_t fi
   }
 }
 
-std::vector<const int32_t*> ByteTables::multiply(const Step& step, const std::vector<BlockVectors>& vectors,
-                                                 int32_t* table) const {
+std::vector<const int32_t*> ByteTables::multiply(const Step& step, const ByteVectors& vectors, int32_t* table) const {
   Stopwatch watch(workspace_.statistics.gemm_ns);
   struct Task {
     int64_t block;
@@ -97,16 +102,16 @@ std::vector<const int32_t*> ByteTables::multiply(const Step& step, const std::ve
   std::vector<Task> tasks;
   std::vector<const int32_t*> tables;
   int64_t total = 0;
-  for (int64_t b = step.blocks.begin; b < step.blocks.end; ++b) total += vectors[static_cast<size_t>(b)].count;
+  for (int64_t b = step.blocks.begin; b < step.blocks.end; ++b) total += rows_of(vectors, b).count();
   const int64_t per_task = task_centroids(total), width = blocking_.taps_per_block() * step.channels;
   for (int64_t b = step.blocks.begin; b < step.blocks.end; ++b) {
-    const BlockVectors& own = vectors[static_cast<size_t>(b)];
+    const DistinctRows& own = rows_of(vectors, b);
     for (int64_t tap = 0; tap < blocking_.taps_per_block(); ++tap) tables.push_back(table + tap * step.channels);
-    for (int64_t first = 0; first < own.count; first += per_task) {
-      tasks.push_back({group_ * blocking_.blocks_per_group + b, own.rows + first * plan_.weights().row_bytes(),
-                       std::min(per_task, own.count - first), table + first * width});
+    for (int64_t first = 0; first < own.count(); first += per_task) {
+      tasks.push_back({block_of_group(b), own.rows() + first * plan_.weights().row_bytes(),
+                       std::min(per_task, own.count() - first), table + first * width});
     }
-    table += own.count * width;
+    table += own.count() * width;
   }
   workspace_.parallel.run(static_cast<int64_t>(tasks.size()), [&](int64_t index) {
     const Task& task = tasks[static_cast<size_t>(index)];
@@ -143,7 +148,7 @@ void ByteTables::multiply_rows(const Step& step, int64_t block, const uint8_t* r
                                        width);
 }
 
-void ByteTables::add(const Step& step, const std::vector<const int32_t*>& tables, const Windows& windows,
+void ByteTables::add(const Step& step, const std::vector<const int32_t*>& tables, const ByteWindows& windows,
                      int32_t* waiting) const {
   Stopwatch watch(workspace_.statistics.gather_ns);
   const ConvGeometry& g = blocking_.geometry;
@@ -153,16 +158,16 @@ void ByteTables::add(const Step& step, const std::vector<const int32_t*>& tables
                                  step.channels};
   const simd::Requantisation how{plan_.scales(group_) + step.first, plan_.low(), plan_.high(), plan_.y_zero_point()};
   const int32_t* start = step.is_first ? plan_.bias(group_) + step.first : nullptr;
-  const int64_t tiles = (windows.count + kTileWindows - 1) / kTileWindows, per_task = pieces_per_task(tiles);
+  const int64_t tiles = (windows.count() + kTileWindows - 1) / kTileWindows, per_task = pieces_per_task(tiles);
   workspace_.parallel.run((tiles + per_task - 1) / per_task, [&](int64_t task) {
     alignas(64) int32_t own[kTileWindows * kTileChannels];
     for (int64_t t = task * per_task; t < std::min(tiles, (task + 1) * per_task); ++t) {
-      const int64_t first = t * kTileWindows, count = std::min(kTileWindows, windows.count - first);
+      const int64_t first = t * kTileWindows, count = std::min(kTileWindows, windows.count() - first);
       int32_t* const sums = step.is_first && step.is_last ? own : waiting + first * step.channels;
-      const int32_t* const ids = windows.ids + first * windows.stride + step.blocks.begin * taps;
-      simd::kernels().add_windows(added, ids, windows.stride, count, start, sums);
+      const int32_t* const ids = windows.ids() + first * windows.stride() + step.blocks.begin * taps;
+      simd::kernels().add_windows(added, ids, windows.stride(), count, start, sums);
       if (!step.is_last) continue;
-      simd::kernels().write_bytes(sums, step.channels, count, channels, how, windows.places + first, y_ + channel,
+      simd::kernels().write_bytes(sums, step.channels, count, channels, how, windows.places() + first, y_ + channel,
                                   g.out_channels);
     }
   });
@@ -173,7 +178,7 @@ void ByteTables::add(const Step& step, const std::vector<const int32_t*>& tables
 int64_t table_bytes(const Blocking& blocking) { return blocking.taps_per_block() * int64_t{sizeof(int32_t)}; }
 
 void add_byte_tables(const QuantisedPlan& plan, const Blocking& blocking, Workspace& workspace, int64_t group,
-                     const std::vector<BlockVectors>& vectors, const Windows& windows, uint8_t* y) {
+                     const ByteVectors& vectors, const ByteWindows& windows, uint8_t* y) {
   ByteTables(plan, blocking, workspace, group, y).run(vectors, windows);
 }
 

@@ -11,10 +11,12 @@ namespace reuse {
 namespace {
 
 // Whether a table of all distinct vectors costs less than a product for each window.
-bool tables_pay(const QuantisedPlan& plan, const Blocking& blocking, const std::vector<BlockVectors>& vectors,
+bool tables_pay(const QuantisedPlan& plan, const Blocking& blocking, int64_t group, const ByteVectors& vectors,
                 int64_t windows) {
   int64_t distinct = 0;
-  for (const BlockVectors& own : vectors) distinct += own.count;
+  for (int64_t b = group * blocking.blocks_per_group; b < (group + 1) * blocking.blocks_per_group; ++b) {
+    distinct += vectors.blocks[static_cast<size_t>(b)].count();
+  }
   // In instructions for 16 output channels and a tap, which a processor with VNNI ends one of per cycle. A table row is
   // written, and is added for each window: from the L2 cache, or from farther away.
   constexpr int64_t kWrite = 2, kAdd = 2, kAddFar = 12;
@@ -33,19 +35,13 @@ void qlinear_reuse_conv(const QuantisedPlan& plan, const Blocking& blocking, Wor
   const ByteVectors vectors = find_byte_vectors(plan, blocking, workspace, x);
   if (g.rows() == 0 || g.out_channels == 0) return;
   for (int64_t group = 0; group < g.attributes.group; ++group) {
-    std::vector<BlockVectors> own;
-    for (int64_t b = group * blocking.blocks_per_group; b < (group + 1) * blocking.blocks_per_group; ++b) {
-      const DistinctRows& distinct = vectors.blocks[static_cast<size_t>(b)];
-      own.push_back({distinct.rows(), distinct.count()});
-    }
-    const ByteWindows found(workspace, blocking, vectors, group);
-    const Windows windows{found.ids(), found.stride(), found.count(), found.places()};
-    if (tables_pay(plan, blocking, own, windows.count)) {
-      add_byte_tables(plan, blocking, workspace, group, own, windows, y);
+    const ByteWindows windows(workspace, blocking, vectors, group);
+    if (tables_pay(plan, blocking, group, vectors, windows.count())) {
+      add_byte_tables(plan, blocking, workspace, group, vectors, windows, y);
     } else {
-      multiply_windows(plan, blocking, workspace, group, own, windows, y);
+      multiply_windows(plan, blocking, workspace, group, vectors, windows, y);
     }
-    found.copy(workspace, y + group * g.group_out_channels(), g.group_out_channels(), g.out_channels);
+    windows.copy(workspace, y + group * g.group_out_channels(), g.group_out_channels(), g.out_channels);
   }
 }
 

@@ -115,6 +115,16 @@ QuantisedPlan::QuantisedPlan(Allocator& allocator, const ConvAttributes& attribu
                      "x_scale * w_scale / y_scale is not finite in output channel " + std::to_string(m));
     if (operands.bias != nullptr) bias_[place] = operands.bias[m];
   }
+  window_start_ = bias_;
+  for (int64_t b = 0; b < any_size_.num_blocks(); ++b) {
+    int32_t* const sums = window_start_.data() + any_size_.group_of(b) * padded_channels_;
+    for (int64_t tap = 0; tap < any_size_.taps_per_block(); ++tap) {
+      const int32_t* const start = weights_->start(b, tap, 0);
+      for (int64_t m = 0; m < padded_channels_; ++m) {
+        sums[m] = static_cast<int32_t>(static_cast<uint32_t>(sums[m]) + static_cast<uint32_t>(start[m]));
+      }
+    }
+  }
   const int32_t least = smallest(operands.y_signed);
   low_ = static_cast<float>(least - y_zero_point_);
   high_ = static_cast<float>(least + 255 - y_zero_point_);

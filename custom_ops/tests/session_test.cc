@@ -204,28 +204,6 @@ TEST(runs_and_resets_at_the_same_time_give_lossless_results) {
   }
 }
 
-// Memory that is used up after some allocations.
-class ShortMemory final : public Allocator {
- public:
-  explicit ShortMemory(int64_t allocations) : left_(allocations) {}
-  void* allocate(size_t bytes) override {
-    if (left_-- <= 0) throw std::bad_alloc();
-    return source_.allocate(bytes);
-  }
-  void release(void* memory, size_t bytes) noexcept override { source_.release(memory, bytes); }
-
- private:
-  PoisonedAllocator source_;
-  std::atomic<int64_t> left_;
-};
-
-class InOrder final : public Parallel {
- public:
-  void run(int64_t count, const std::function<void(int64_t)>& body) override {
-    for (int64_t i = 0; i < count; ++i) body(i);
-  }
-};
-
 TEST(a_run_that_fails_leaves_the_state_as_it_was) {
   std::mt19937 random(6);
   Problem layer = channel_problem(random, "sign", 8, 16, 12, 20, 1);
@@ -246,7 +224,7 @@ TEST(a_run_that_fails_leaves_the_state_as_it_was) {
     int64_t failures = 0;
     for (bool done = false; !done;) {
       ShortMemory memory(failures);
-      InOrder parallel;
+      InTurn parallel;
       Workspace workspace(memory, parallel);
       try {
         reuse_conv(plan, &state, second.blocking, workspace, second.x.data(), y.data());

@@ -23,6 +23,13 @@ Problem stream_problem(std::mt19937& random, int seed) {
   return p;
 }
 
+// A small layer of two blocks.
+Problem static_problem(std::mt19937& random) {
+  Problem p = channel_problem(random, "learned", 8, 16, 5, 20, 1);
+  make_static(random, p, TableType::kInt8);
+  return p;
+}
+
 // The same layer with an input of another size.
 Problem of_size(const Problem& layer, std::mt19937& random) {
   Problem p = layer;
@@ -107,8 +114,7 @@ TEST(streams_of_wide_images_with_many_tables) {
 
 TEST(streams_tell_what_they_did) {
   std::mt19937 random(4);
-  Problem p = channel_problem(random, "learned", 8, 16, 5, 20, 1);
-  make_static(random, p, TableType::kInt8);
+  Problem p = static_problem(random);
   const ConvGeometry& g = p.blocking.geometry;
   PoisonedAllocator allocator;
   const ReusePlan plan = p.plan(allocator);
@@ -153,8 +159,7 @@ TEST(streams_tell_what_they_did) {
 
 TEST(streams_without_room_for_a_state_have_none) {
   std::mt19937 random(5);
-  Problem p = channel_problem(random, "learned", 8, 16, 5, 20, 1);
-  make_static(random, p, TableType::kInt8);
+  Problem p = static_problem(random);
   PoisonedAllocator allocator;
   const ReusePlan plan = p.plan(allocator);
   ReuseState enough(kMuch);
@@ -171,8 +176,7 @@ TEST(streams_without_room_for_a_state_have_none) {
 
 TEST(streams_with_runs_at_the_same_time_are_right) {
   std::mt19937 draw(6);
-  Problem layer = channel_problem(draw, "learned", 8, 16, 5, 20, 1);
-  make_static(draw, layer, TableType::kInt8);
+  const Problem layer = static_problem(draw);
   PoisonedAllocator allocator;
   const ReusePlan plan = layer.plan(allocator);
   ReuseState state(kMuch);
@@ -258,32 +262,9 @@ TEST(streams_pause_where_everything_changes) {
   EXPECT(pause_after(false) == 1);
 }
 
-// Memory that is used up after some allocations.
-class ShortMemory final : public Allocator {
- public:
-  explicit ShortMemory(int64_t allocations) : left_(allocations) {}
-  void* allocate(size_t bytes) override {
-    if (left_-- <= 0) throw std::bad_alloc();
-    return source_.allocate(bytes);
-  }
-  void release(void* memory, size_t bytes) noexcept override { source_.release(memory, bytes); }
-
- private:
-  PoisonedAllocator source_;
-  std::atomic<int64_t> left_;
-};
-
-class InOrder final : public Parallel {
- public:
-  void run(int64_t count, const std::function<void(int64_t)>& body) override {
-    for (int64_t i = 0; i < count; ++i) body(i);
-  }
-};
-
 TEST(streams_go_on_after_a_run_that_failed) {
   std::mt19937 random(8);
-  Problem p = channel_problem(random, "learned", 8, 16, 5, 20, 1);
-  make_static(random, p, TableType::kInt8);
+  Problem p = static_problem(random);
   PoisonedAllocator allocator;
   const ReusePlan plan = p.plan(allocator);
   ReuseState state(kMuch);
@@ -293,7 +274,7 @@ TEST(streams_go_on_after_a_run_that_failed) {
     run_fused(plan, &state, p);
     change(p, random, 0.02);
     ShortMemory memory(failures);
-    InOrder parallel;
+    InTurn parallel;
     Workspace workspace(memory, parallel);
     std::vector<float> y = poisoned<float>(g.rows() * g.out_channels);
     try {

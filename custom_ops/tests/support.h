@@ -43,6 +43,21 @@ class PoisonedAllocator final : public Allocator {
   std::atomic<int64_t> held_{0};
 };
 
+// Memory that is used up after some allocations.
+class ShortMemory final : public Allocator {
+ public:
+  explicit ShortMemory(int64_t allocations) : left_(allocations) {}
+  void* allocate(size_t bytes) override {
+    if (left_-- <= 0) throw std::bad_alloc();
+    return source_.allocate(bytes);
+  }
+  void release(void* memory, size_t bytes) noexcept override { source_.release(memory, bytes); }
+
+ private:
+  PoisonedAllocator source_;
+  std::atomic<int64_t> left_;
+};
+
 // As many threads as asked for, each taking every n-th task from the end: an order that ONNX Runtime would not choose.
 class Threads final : public Parallel {
  public:

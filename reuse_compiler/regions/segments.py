@@ -10,6 +10,7 @@ from math import prod
 import onnx
 
 from reuse_compiler.graph.structure import given_inputs, initialized, reads_of
+from reuse_compiler.passes.check_quantised import BYTES
 from reuse_compiler.passes.keep_pixel_major import BINARY, UNARY
 from reuse_compiler.passes.layer import ConvLayer, Layer, Prepared
 from reuse_compiler.regions.windows import CONVERSIONS, Window, windows_of
@@ -36,7 +37,6 @@ SAMPLE_SHARE = 0.003
 """Of the work, what a sample of more than the fewest windows may cost."""
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Add")
 """What onnxruntime joins with an elementwise operator behind it; no border may come between."""
-BYTES = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
 ELEMENTWISE = (*UNARY, *BINARY, "BatchNormalization")
 
 

@@ -76,8 +76,7 @@ class ReusePlan {
 
 // Computes y [N, M, Oh, Ow] (or its attributes' order) of an input with that blocking, by a complete plan. The stages:
 // vectors to codes (encode), codes to ids (group), members to centroids (represent), centroids to tables (multiply),
-// table rows to outputs (assemble). `state` is the node's, of scope session
-// or incremental; null for others.
+// table rows to outputs (assemble). `state` is the node's, of scope session or incremental; null for others.
 void reuse_conv(const ReusePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
                 const float* x, float* y);
 

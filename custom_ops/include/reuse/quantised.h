@@ -47,6 +47,8 @@ class QuantisedPlan {
   // How sums become bytes of y. Scales and biases are by group, padded to whole vectors.
   const float* scales(int64_t group) const { return scales_.data() + group * padded_channels_; }
   const int32_t* bias(int64_t group) const { return bias_.data() + group * padded_channels_; }
+  // What the sum of a whole window begins with: the bias, and what zero points make of all weights.
+  const int32_t* window_start(int64_t group) const { return window_start_.data() + group * padded_channels_; }
   float low() const { return low_; }
   float high() const { return high_; }
   int32_t y_zero_point() const { return y_zero_point_; }
@@ -60,7 +62,7 @@ class QuantisedPlan {
   int32_t y_zero_point_;
   int64_t padded_channels_;
   std::vector<float> scales_;
-  std::vector<int32_t> bias_;
+  std::vector<int32_t> bias_, window_start_;
   std::unique_ptr<const ByteWeights> weights_;
 };
 

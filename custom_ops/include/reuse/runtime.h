@@ -29,6 +29,14 @@ class Parallel {
   virtual void run(int64_t count, const std::function<void(int64_t)>& body) = 0;
 };
 
+// Runs one after the other what already is a task.
+class InTurn final : public Parallel {
+ public:
+  void run(int64_t count, const std::function<void(int64_t)>& body) override {
+    for (int64_t i = 0; i < count; ++i) body(i);
+  }
+};
+
 // A growable array of trivially copyable elements in an Allocator's memory; new elements are not initialised.
 template <typename T>
 class Buffer {

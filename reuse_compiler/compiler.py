@@ -19,7 +19,7 @@ from reuse_compiler.graph.save import check_output, refuse_read
 from reuse_compiler.graph.tensors import data_bytes, tensors_of
 from reuse_compiler.lossless import are_lossless, check_lossless
 from reuse_compiler.options import CompileOptions
-from reuse_compiler.passes.choose_parameters import Decision, choose_parameters
+from reuse_compiler.passes.choose_parameters import Decision, choose_parameters, plan_of
 from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.passes.take_back import take_all_back, take_back
 from reuse_compiler.paths import AnyPath, are_same
@@ -42,6 +42,12 @@ logger = logging.getLogger(__name__)
 
 LARGE_ERROR = 0.1
 """Relative error of the output beyond which the user is told what makes a result more exact."""
+
+
+STILL = (
+    "--stream is timed on one input again and again, of which nothing changes: give frames of a stream, in order, with "
+    "--verify-data"
+)
 
 
 def default_output(model_path: AnyPath) -> Path:
@@ -129,6 +135,8 @@ def compile_model(
         result = _carry_out(prepared, decisions, options, measuring if verify else None, on_data=source is not None)
         if verify and result.lowered.modified:
             source = source or RandomSource(model_inputs(model), prepared.bound, options.seed)
+            if len(source) == 1 and any(layer.incremental for layer in plan_of(decisions).values()):
+                logger.warning(STILL)
             with _advice(source, model, prepared.bound, options):
                 result, measured = _verify(prepared, result, options, source, measuring)
             if measured is not None and result.regions and source.is_random:
@@ -227,7 +235,7 @@ def _carry_out(
     on_data: bool,
 ) -> _Result:
     """Carries decisions out, in regions where they can be; those on measured data are carried out anyway."""
-    if options.guarded:
+    if options.guarded and not any(layer.incremental for layer in plan_of(decisions).values()):
         in_regions, regions = find_regions(prepared, decisions, measuring)
         if regions is not None or not on_data:
             return _Result(carry_out_guarded(prepared, in_regions, regions, options), regions)

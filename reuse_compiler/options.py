@@ -161,8 +161,9 @@ class CompileOptions(BaseModel):
         bool,
         HOW,
         Flag(
-            "For runs whose inputs are much alike, as the frames of a fixed camera: static layers with int8 tables "
-            "keep their sums and compute what has changed. Every result is the same bit for bit (the CPU only)."
+            "For runs whose inputs are much alike, as the frames of a fixed camera: quantised layers, and static ones "
+            "with int8 tables, keep what they have computed and compute what has changed. Every result is the same "
+            "bit for bit (the CPU only)."
         ),
     ] = False
     lowering: Annotated[Lowering, HOW, FOUND_OUT, Flag("One operator per layer, or its four stages to look into.")] = (

@@ -26,7 +26,7 @@ class LayerReport(BaseModel):
     keeps_tables: bool | None = None
     """Whether they are made once and kept, or made in each run, which takes as much for that time."""
     incremental: bool | None = None
-    """Whether the layer keeps its sums between runs and computes only what has changed (--stream)."""
+    """Whether the layer keeps what it has computed between runs and computes what has changed (--stream)."""
     N: int | None = None
     """Rows of the unfolded input at the shapes used for choosing parameters."""
     K: int | None = None

@@ -268,8 +268,11 @@ void quantised(Report& report) {
   const std::vector<int32_t> start(kWidthOfTaps);
   std::vector<int32_t> table(kClusters * kWidthOfTaps), sums(kWidth * kChannels);
   const double products = static_cast<double>(kClusters * kLength * kWidthOfTaps);
+  std::vector<const uint8_t*> vectors;
+  vectors.reserve(kClusters);
+  for (int64_t c = 0; c < kClusters; ++c) vectors.push_back(rows.data() + c * kLength);
   report.add("multiply_bytes", products, products, "multiply-add, 256x64x576; multiply-adds", [&] {
-    simd::multiply_bytes()({rows.data(), kClusters, 1, kLength, weights.data(), 0, kLength * simd::kLanes,
+    simd::multiply_bytes()({vectors.data(), kClusters, 1, kLength, weights.data(), 0, kLength * simd::kLanes,
                             kWidthOfTaps / simd::kLanes, start.data(), simd::kLanes},
                            table.data(), kWidthOfTaps);
   });

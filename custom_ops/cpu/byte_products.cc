@@ -1,7 +1,6 @@
 #include "byte_products.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "byte_weights.h"
 #include "heuristics.h"
@@ -11,48 +10,48 @@
 namespace reuse {
 namespace {
 
-// Bytes of windows that are multiplied at once: with the weights of a tile of channels they stay in the L2 cache.
-constexpr int64_t kWindowBytes = int64_t{256} << 10, kMostWindows = 512;
+// Bytes of windows that are multiplied at once, of which many are the same: they stay in the L2 cache with the weights
+// of a tile of channels, which are read once for all of them.
+constexpr int64_t kWindowBytes = int64_t{512} << 10, kMostWindows = 512;
 
 }  // namespace
 
 void multiply_windows(const QuantisedPlan& plan, const Blocking& blocking, Workspace& workspace, int64_t group,
-                      const ByteVectors& vectors, const ByteWindows& windows, uint8_t* y) {
+                      int64_t count, const int32_t* places, const ReadWindows& read, uint8_t* y) {
   Stopwatch watch(workspace.statistics.gemm_ns);
   const ConvGeometry& g = blocking.geometry;
   const ByteWeights& weights = plan.weights();
-  const int64_t taps = blocking.taps_per_block(), row_bytes = weights.row_bytes();
-  const int64_t seen = taps * blocking.blocks_per_group, first_block = group * blocking.blocks_per_group;
+  const int64_t row_bytes = weights.row_bytes();
+  const int64_t seen = blocking.taps_per_block() * blocking.blocks_per_group;
+  const int64_t first_block = group * blocking.blocks_per_group;
   const int64_t window_bytes = seen * row_bytes;
   const simd::MultiplyBytes multiply_bytes = simd::multiply_bytes();
   const int64_t at_once = std::clamp<int64_t>(kWindowBytes / window_bytes, 1, kMostWindows);
-  workspace.parallel.run((windows.count() + at_once - 1) / at_once, [&](int64_t task) {
-    const int64_t first = task * at_once, count = std::min(at_once, windows.count() - first);
-    Buffer<uint8_t> rows(workspace, static_cast<size_t>(count * window_bytes));
-    Buffer<int32_t> sums(workspace, static_cast<size_t>(count * kTileChannels));
-    uint8_t* to = rows.data();
-    for (int64_t w = 0; w < count; ++w) {
-      const int32_t* ids = windows.ids() + (first + w) * windows.stride();
-      for (int64_t b = first_block; b < first_block + blocking.blocks_per_group; ++b) {
-        const uint8_t* const own = vectors.blocks[static_cast<size_t>(b)].rows();
-        for (int64_t tap = 0; tap < taps; ++tap, to += row_bytes) {
-          std::memcpy(to, own + *ids++ * row_bytes, static_cast<size_t>(row_bytes));
-        }
-      }
-    }
+  workspace.parallel.run((count + at_once - 1) / at_once, [&](int64_t task) {
+    const int64_t first = task * at_once, own = std::min(at_once, count - first);
+    Buffer<const uint8_t*> vectors(workspace, static_cast<size_t>(own * seen));
+    Buffer<int32_t> sums(workspace, static_cast<size_t>(own * kTileChannels));
+    Buffer<uint8_t> room(workspace);
+    read(first, own, room, vectors.data());
     for (int64_t channel = 0; channel < weights.channels(); channel += kTileChannels) {
       const int64_t channels = std::min(kTileChannels, weights.channels() - channel);
-      multiply_bytes(
-          {rows.data(), count, seen, row_bytes, weights.strip(first_block, 0, channel), weights.channels() * row_bytes,
-           weights.strip_bytes(), channels / simd::kLanes, plan.window_start(group) + channel, simd::kLanes},
-          sums.data(), channels);
+      const simd::ByteProduct product{vectors.data(),
+                                      own,
+                                      seen,
+                                      row_bytes,
+                                      weights.strip(first_block, 0, channel),
+                                      weights.channels() * row_bytes,
+                                      weights.strip_bytes(),
+                                      channels / simd::kLanes,
+                                      plan.window_start(group) + channel,
+                                      simd::kLanes};
+      multiply_bytes(product, sums.data(), channels);
       if (const int32_t* zero_points = weights.zero_points(group)) {
-        simd::kernels().subtract_zero_points(rows.data(), window_bytes, count, zero_points + channel, channels,
-                                             channels, sums.data(), channels);
+        simd::kernels().subtract_zero_points(product, zero_points + channel, channels, sums.data(), channels);
       }
       const simd::Requantisation how{plan.scales(group) + channel, plan.low(), plan.high(), plan.y_zero_point()};
       const int64_t given = std::min(channels, g.group_out_channels() - channel);
-      simd::kernels().write_bytes(sums.data(), channels, count, given, how, windows.places() + first,
+      simd::kernels().write_bytes(sums.data(), channels, own, given, how, places + first,
                                   y + group * g.group_out_channels() + channel, g.out_channels);
     }
   });

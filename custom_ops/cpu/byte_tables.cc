@@ -129,8 +129,11 @@ void ByteTables::multiply_rows(const Step& step, int64_t block, const uint8_t* r
   const int64_t taps_at_once = whole || one ? taps : 1;
   const int64_t strips = taps_at_once * step.channels / simd::kLanes;
   const int64_t distance = one ? weights.channels() : simd::kLanes;  // in columns
+  Buffer<const uint8_t*> vectors(workspace_, static_cast<size_t>(count));
+  for (int64_t r = 0; r < count; ++r) vectors[static_cast<size_t>(r)] = rows + r * row_bytes;
+  const int32_t* zero_points = weights.zero_points(group_);
   for (int64_t tap = 0; tap < taps; tap += taps_at_once) {
-    const simd::ByteProduct product{rows,
+    const simd::ByteProduct product{vectors.data(),
                                     count,
                                     1,
                                     row_bytes,
@@ -141,11 +144,10 @@ void ByteTables::multiply_rows(const Step& step, int64_t block, const uint8_t* r
                                     weights.start(block, tap, step.first),
                                     distance};
     multiply_bytes_(product, table + tap * step.channels, width);
+    if (zero_points == nullptr) continue;
+    simd::kernels().subtract_zero_points(product, zero_points + step.first, step.channels, table + tap * step.channels,
+                                         width);
   }
-  const int32_t* zero_points = weights.zero_points(group_);
-  if (zero_points == nullptr) return;
-  simd::kernels().subtract_zero_points(rows, row_bytes, count, zero_points + step.first, step.channels, width, table,
-                                       width);
 }
 
 void ByteTables::add(const Step& step, const std::vector<const int32_t*>& tables, const ByteWindows& windows,

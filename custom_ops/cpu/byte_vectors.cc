@@ -89,6 +89,13 @@ bool has_padding(const Blocking& blocking) {
 
 }  // namespace
 
+std::unique_ptr<RowSource> vectors_of_block(const QuantisedPlan& plan, const Blocking& blocking, const uint8_t* x,
+                                            int64_t block) {
+  const int64_t row_bytes = plan.weights().row_bytes();
+  if (blocking.layout() == Layout::kChannel) return std::make_unique<PixelSource>(blocking, row_bytes, x, block);
+  return std::make_unique<PatchSource>(blocking, row_bytes, x, block, plan.x_zero_point());
+}
+
 ByteVectors find_byte_vectors(const QuantisedPlan& plan, const Blocking& blocking, Workspace& workspace,
                               const uint8_t* x) {
   Stopwatch watch(workspace.statistics.hash_ns);
@@ -97,12 +104,7 @@ ByteVectors find_byte_vectors(const QuantisedPlan& plan, const Blocking& blockin
   ByteVectors found{{}, Buffer<int32_t>(workspace, static_cast<size_t>(blocks * blocking.vectors)), {}};
   for (int64_t b = 0; b < blocks; ++b) found.blocks.emplace_back(workspace, row_bytes, Search::kEverywhere);
   const auto find = [&](int64_t block, Parallel& parallel) {
-    std::unique_ptr<const RowSource> source;
-    if (blocking.layout() == Layout::kChannel) {
-      source = std::make_unique<PixelSource>(blocking, row_bytes, x, block);
-    } else {
-      source = std::make_unique<PatchSource>(blocking, row_bytes, x, block, plan.x_zero_point());
-    }
+    const std::unique_ptr<const RowSource> source = vectors_of_block(plan, blocking, x, block);
     DistinctRows& own = found.blocks[static_cast<size_t>(block)];
     for (int64_t unit = 0; unit < units; ++unit) {
       const int64_t of_unit = blocking.vectors / units, first = unit * of_unit;

@@ -1,6 +1,7 @@
 // Stages encode and group of QLinearReuseConv: distinct neuron vectors of bytes.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "byte_rows.h"
@@ -15,6 +16,10 @@ struct ByteVectors {
   Buffer<int32_t> ids;
   std::vector<int32_t> padding;  // the vector that taps outside the image see, by block; empty if there are none
 };
+
+// Vectors of a block, zeros behind them.
+std::unique_ptr<RowSource> vectors_of_block(const QuantisedPlan& plan, const Blocking& blocking, const uint8_t* x,
+                                            int64_t block);
 
 ByteVectors find_byte_vectors(const QuantisedPlan& plan, const Blocking& blocking, Workspace& workspace,
                               const uint8_t* x);

@@ -34,13 +34,6 @@ class WindowSource final : public RowSource {
   }
 
  private:
-  // The pixels at which a tap that reads column `left` at the first one is inside the input.
-  static BlockRange columns_inside(const simd::TapRow& taps, int64_t left) {
-    const int64_t begin = left >= 0 ? 0 : (taps.stride_w - 1 - left) / taps.stride_w;
-    const int64_t end = left >= taps.in_w ? 0 : (taps.in_w - 1 - left) / taps.stride_w + 1;
-    return {std::min(begin, taps.columns), std::clamp(end, std::min(begin, taps.columns), taps.columns)};
-  }
-
   // Pixels that are neighbours in a row.
   void read_run(const simd::TapRow& taps, int32_t* to) const {
     for (int64_t b = first_block_; b < first_block_ + blocking_.blocks_per_group; ++b) {
@@ -50,7 +43,9 @@ class WindowSource final : public RowSource {
         const int64_t y = taps.top + i * taps.dilation_h;
         for (int64_t j = 0; j < taps.kernel_w; ++j, ++to) {
           const int64_t left = taps.left + j * taps.dilation_w;
-          const BlockRange inside = y >= 0 && y < taps.in_h ? columns_inside(taps, left) : BlockRange{0, 0};
+          const ColumnRange inside = y >= 0 && y < taps.in_h
+                                         ? columns_inside(left, taps.stride_w, taps.in_w, taps.columns)
+                                         : ColumnRange{0, 0};
           for (int64_t p = 0; p < inside.begin; ++p) to[p * stride_] = padding;
           for (int64_t p = inside.begin; p < inside.end; ++p) {
             to[p * stride_] = ids[y * taps.in_w + left + p * taps.stride_w];
@@ -75,7 +70,10 @@ int64_t stride_of(const Blocking& blocking) {
 }  // namespace
 
 ByteWindows::ByteWindows(Workspace& workspace, const Blocking& blocking, const ByteVectors& vectors, int64_t group)
-    : stride_(stride_of(blocking)),
+    : first_block_(group * blocking.blocks_per_group),
+      blocks_(blocking.blocks_per_group),
+      taps_(blocking.taps_per_block()),
+      stride_(stride_of(blocking)),
       rows_(workspace, stride_ * kIdBytes, Search::kWherePaying),
       windows_(workspace, static_cast<size_t>(blocking.geometry.rows())),
       places_(workspace) {
@@ -86,6 +84,17 @@ ByteWindows::ByteWindows(Workspace& workspace, const Blocking& blocking, const B
   size_t found = 0;
   for (int32_t p = 0; p < pixels; ++p) {
     if (windows_[static_cast<size_t>(p)] == static_cast<int32_t>(found)) places_[found++] = p;
+  }
+}
+
+void ByteWindows::read(const ByteVectors& vectors, int64_t row_bytes, int64_t first, int64_t count,
+                       const uint8_t** to) const {
+  for (int64_t w = first; w < first + count; ++w) {
+    const int32_t* of_window = ids() + w * stride_;
+    for (int64_t b = first_block_; b < first_block_ + blocks_; ++b) {
+      const uint8_t* const own = vectors.blocks[static_cast<size_t>(b)].rows();
+      for (int64_t tap = 0; tap < taps_; ++tap) *to++ = own + *of_window++ * row_bytes;
+    }
   }
 }
 

@@ -14,6 +14,9 @@ class ByteWindows {
   int64_t count() const { return static_cast<int64_t>(places_.size()); }
   int64_t stride() const { return stride_; }  // elements between windows
   const int32_t* ids() const { return reinterpret_cast<const int32_t*>(rows_.rows()); }
+  // Tells where the vectors of windows `first` ... are, rows of row_bytes: [count, blocks of the group, taps per
+  // block].
+  void read(const ByteVectors& vectors, int64_t row_bytes, int64_t first, int64_t count, const uint8_t** to) const;
   // The first output pixel [N, Oh, Ow] of each window.
   const int32_t* places() const { return places_.data(); }
   // Gives the other pixels what has been computed for the first one of their window: `channels` bytes of y [N, Oh, Ow,
@@ -21,7 +24,7 @@ class ByteWindows {
   void copy(Workspace& workspace, uint8_t* y, int64_t channels, int64_t stride) const;
 
  private:
-  int64_t stride_;
+  int64_t first_block_, blocks_, taps_, stride_;
   DistinctRows rows_;
   Buffer<int32_t> windows_;  // of all pixels
   Buffer<int32_t> places_;

@@ -141,4 +141,10 @@ Blocking Blocking::of_any_size(const ConvAttributes& attributes, int64_t in_chan
   return make(ConvGeometry::make(any_size, 1, in_channels, any_size.kernel_h, any_size.kernel_w, out_channels));
 }
 
+ColumnRange columns_inside(int64_t left, int64_t stride, int64_t in_w, int64_t columns) {
+  const int64_t begin = std::min(columns, left >= 0 ? 0 : (stride - 1 - left) / stride);
+  const int64_t end = left >= in_w ? 0 : (in_w - 1 - left) / stride + 1;
+  return {begin, std::clamp(end, begin, columns)};
+}
+
 }  // namespace reuse

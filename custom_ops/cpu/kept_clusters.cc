@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "large_memory.h"
+#include "heuristics.h"
 #include "last_run.h"
 
 namespace reuse {
@@ -82,6 +83,27 @@ void KeptBlock::add(int64_t code, int32_t row) {
   rows.push_back(row);
 }
 
+bool Pause::covers_run() {
+  if (runs_ == 0) return false;
+  --runs_;
+  return true;
+}
+
+void Pause::found(bool was_useful) {
+  if (!was_useful) runs_ = next_;
+  next_ = was_useful ? 1 : std::min(2 * next_ + 1, kLongestPause);
+}
+
+bool ReuseState::is_to_search() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return !without_search_.covers_run();
+}
+
+void ReuseState::searched(bool has_paid) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  without_search_.found(has_paid);
+}
+
 ReuseState::ReuseState(int64_t memory) : memory_(memory), kept_(std::make_shared<KeptClusters>()) {}
 
 ReuseState::~ReuseState() = default;
@@ -97,8 +119,8 @@ void ReuseState::reset() {
   kept_ = std::move(empty);
   pool_ = nullptr;
   last_ = nullptr;
-  pause_ = 0;
-  next_pause_ = 1;
+  without_last_.reset();
+  without_search_.reset();
   ++resets_;
 }
 

@@ -1,9 +1,7 @@
 #include "last_run.h"
 
-#include <algorithm>
 #include <utility>
 
-#include "heuristics.h"
 #include "large_memory.h"
 
 namespace reuse {
@@ -19,16 +17,15 @@ bool LastRunShape::operator==(const LastRunShape& other) const {
 
 LastRun::LastRun(Allocator& allocator, const LastRunShape& of)
     : shape(of),
-      offsets(allocator, static_cast<size_t>(of.plane_bytes)),
-      next(allocator, static_cast<size_t>(of.plane_bytes)),
-      words(allocator, static_cast<size_t>(of.words)) {}
+      input(allocator, static_cast<size_t>(of.input_bytes)),
+      next(allocator, static_cast<size_t>(of.next_bytes)),
+      result(allocator, static_cast<size_t>(of.result_bytes)) {}
 
 LastRunHold::LastRunHold(ReuseState* state, const LastRunShape& shape) : state_(state) {
   if (state_ == nullptr) return;
   {
     const std::lock_guard<std::mutex> lock(state_->mutex_);
-    if (state_->last_is_held_ || state_->pause_ > 0) {
-      if (!state_->last_is_held_) --state_->pause_;
+    if (state_->last_is_held_ || state_->without_last_.covers_run()) {
       state_ = nullptr;
       return;
     }
@@ -59,8 +56,7 @@ void LastRunHold::leave(bool was_useful) {
     // Its memory stays where its contents are of no use: the run after the pause needs it.
     const bool found = !own_->empty;
     own_->empty = !was_useful;
-    if (!was_useful) state_->pause_ = state_->next_pause_;
-    if (found) state_->next_pause_ = was_useful ? 1 : std::min(2 * state_->next_pause_ + 1, kLongestPause);
+    if (found) state_->without_last_.found(was_useful);
     state_->last_ = std::move(own_);
   }
   state_->last_is_held_ = false;

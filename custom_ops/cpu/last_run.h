@@ -1,4 +1,4 @@
-// What a run of a static node leaves to the next one (docs/operators.md, Sums that are kept), and who has it.
+// What a run of an incremental node leaves to the next one (docs/operators.md, Sums that are kept), and who has it.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +13,11 @@ namespace reuse {
 // Sizes of all that is kept.
 struct LastRunShape {
   int64_t batch, height, width;  // of the input
-  int64_t plane_bytes;           // of the offsets of all vectors
-  int64_t words;                 // of the sums
+  int64_t input_bytes;           // of what tells inputs apart
+  int64_t next_bytes;            // of the same, where a run writes it before it compares
+  int64_t result_bytes;
 
-  int64_t bytes() const { return 2 * plane_bytes + words * static_cast<int64_t>(sizeof(uint16_t)); }
+  int64_t bytes() const { return input_bytes + next_bytes + result_bytes; }
   bool operator==(const LastRunShape& other) const;
 };
 
@@ -24,10 +25,11 @@ struct LastRun {
   LastRun(Allocator& allocator, const LastRunShape& shape);
 
   LastRunShape shape;
-  bool empty = true;        // nothing has been written yet
-  Buffer<uint8_t> offsets;  // of the rows that are in the sums
-  Buffer<uint8_t> next;     // memory for those of the next run
-  Buffer<uint16_t> words;   // sums as simd::StaticWords has them, by what is summed together and pixel
+  bool empty = true;       // nothing has been written yet
+  Buffer<uint8_t> input;   // of a static node: offsets of the rows that are in the sums; of a quantised one: x
+  Buffer<uint8_t> next;    // memory for that of the next run
+  Buffer<uint8_t> result;  // of a static node: sums as simd::StaticWords has them, by what is summed together and
+                           // pixel; of a quantised one: y
 };
 
 // A run's hold on what the last one left.

@@ -173,19 +173,21 @@ class StaticConv {
 
   LastRunShape shape_of_last() const {
     const ConvGeometry& g = blocking_.geometry;
-    return {g.batch, g.in_h, g.in_w, num_planes() * planes_.size() * offset_bytes(),
-            g.attributes.group * tables_.num_tiles() * num_flushes() * g.rows() * simd::kStaticChannels};
+    const int64_t offsets = num_planes() * planes_.size() * offset_bytes();
+    const int64_t words = g.attributes.group * tables_.num_tiles() * num_flushes() * g.rows() * simd::kStaticChannels;
+    return {g.batch, g.in_h, g.in_w, offsets, offsets, words * static_cast<int64_t>(sizeof(uint16_t))};
   }
 
   // The kept sums of a tile of pixels, for a step's channels and the blocks of a flush.
   uint16_t* kept_words(const Step& step, int64_t flush, const PixelTile& tile) const {
     const ConvGeometry& g = blocking_.geometry;
     const int64_t index = (step.group * tables_.num_tiles() + step.tile) * num_flushes() + flush;
-    return last_->words.data() + (index * g.rows() + first_pixel(tile)) * simd::kStaticChannels;
+    auto* const words = reinterpret_cast<uint16_t*>(last_->result.data());
+    return words + (index * g.rows() + first_pixel(tile)) * simd::kStaticChannels;
   }
 
   const uint8_t* last_offsets(int64_t block, int64_t image) const {
-    return last_->offsets.data() + planes_.start(block, image) * offset_bytes();
+    return last_->input.data() + planes_.start(block, image) * offset_bytes();
   }
 
   // Marks the vectors that have another row than in the last run, and decides for each tile of pixels.
@@ -218,8 +220,7 @@ class StaticConv {
     for (int64_t block = 0; block < blocks; ++block) {
       uint64_t* const own = marks(block, image) + row * row_words_;
       const int64_t start = planes_.start(block, image) * offset_bytes() + bytes;
-      simd::kernels().mark_changes(last_->offsets.data() + start, last_->next.data() + start, wide_, planes_.width,
-                                   own);
+      simd::kernels().mark_changes(last_->input.data() + start, last_->next.data() + start, wide_, planes_.width, own);
       for (int64_t i = 0; i < row_words_; ++i) any[i] |= own[i];
     }
   }
@@ -264,7 +265,7 @@ class StaticConv {
 
   void leave_to_next() {
     const bool was_useful = last_->empty || count_changes() >= kLeastGain;
-    last_->offsets.swap(last_->next);
+    last_->input.swap(last_->next);
     hold_.leave(was_useful);
   }
 

@@ -238,6 +238,20 @@ HashAttributes read_hash_attributes(const AttributeSource& source) {
   return a;
 }
 
+bool read_incremental(const AttributeSource& source) {
+  const int64_t incremental = source.integer("incremental").value_or(0);
+  checked::require(incremental == 0 || incremental == 1,
+                   "incremental is " + std::to_string(incremental) + ", must be 0 or 1");
+  return incremental == 1;
+}
+
+int64_t read_memory(const AttributeSource& source) {
+  ClusterAttributes a;
+  a.memory = source.integer("memory").value_or(a.memory);
+  a.check();
+  return a.memory;
+}
+
 ClusterAttributes read_cluster_attributes(const AttributeSource& source) {
   ClusterAttributes a;
   a.scope = parse_scope(source.text("scope").value_or("batch"));
@@ -246,7 +260,7 @@ ClusterAttributes read_cluster_attributes(const AttributeSource& source) {
   const int64_t verify = source.integer("verify").value_or(0);
   checked::require(verify == 0 || verify == 1, "verify is " + std::to_string(verify) + ", must be 0 or 1");
   a.verify = verify == 1;
-  a.memory = source.integer("memory").value_or(a.memory);
+  a.memory = read_memory(source);
   a.check();
   return a;
 }
@@ -266,10 +280,7 @@ ReuseAttributes read_reuse_attributes(const AttributeSource& source) {
   a.keep_tables = keep_tables == 1;
   checked::require(a.cluster.scope != Scope::kSession || a.table == TableType::kFloat,
                    "scope session adds to its tables from run to run: table must be float");
-  const int64_t incremental = source.integer("incremental").value_or(0);
-  checked::require(incremental == 0 || incremental == 1,
-                   "incremental is " + std::to_string(incremental) + ", must be 0 or 1");
-  a.incremental = incremental == 1;
+  a.incremental = read_incremental(source);
   a.check_incremental();
   read_data_orders(source, a.conv);
   return a;

@@ -54,6 +54,9 @@ class InferenceAttributes final : public AttributeSource {
 // Each throws std::invalid_argument naming the attribute that is missing or wrong.
 ConvAttributes read_conv_attributes(const AttributeSource& source);
 HashAttributes read_hash_attributes(const AttributeSource& source);
+// Of nodes that keep something from run to run: whether that is sums or results, and the most bytes that it may take.
+bool read_incremental(const AttributeSource& source);
+int64_t read_memory(const AttributeSource& source);
 ClusterAttributes read_cluster_attributes(const AttributeSource& source);
 GatherAttributes read_gather_attributes(const AttributeSource& source);
 ReuseAttributes read_reuse_attributes(const AttributeSource& source);

@@ -282,7 +282,10 @@ class QLinearReuseConvKernel final : public Kernel {
   QLinearReuseConvKernel(const KernelInfo* info, std::string session)
       : Kernel(info, "QLinearReuseConv", std::move(session)),
         memory_(allocator()),
-        plan_(QuantisedInputs(info).plan(memory_)) {}
+        plan_(QuantisedInputs(info).plan(memory_)) {
+    const KernelAttributes attributes(info);
+    state_ = state_of(read_incremental(attributes), read_memory(attributes), this->session(), node());
+  }
 
  private:
   void run(KernelContext* tensors, Workspace& workspace) const override {
@@ -296,11 +299,12 @@ class QLinearReuseConvKernel final : public Kernel {
     const Blocking blocking = plan_.blocking(shape.batch, shape.height, shape.width);
     const ConvGeometry& g = blocking.geometry;
     auto* y = output<uint8_t>(tensors, 0, {g.batch, g.out_h, g.out_w, g.out_channels});
-    qlinear_reuse_conv(plan_, blocking, workspace, x.as<uint8_t>(), y);
+    qlinear_reuse_conv(plan_, state_.get(), blocking, workspace, x.as<uint8_t>(), y);
   }
 
   ScratchAllocator memory_;  // of the plan
   QuantisedPlan plan_;
+  std::shared_ptr<ReuseState> state_;  // of an incremental one
 };
 
 class PoolKernel final : public Kernel {

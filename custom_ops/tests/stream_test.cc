@@ -200,7 +200,7 @@ TEST(streams_with_runs_at_the_same_time_are_right) {
 
 // A run that finds the state held goes without, and leaves it alone.
 TEST(streams_have_one_run_that_holds_what_the_last_one_left) {
-  const LastRunShape shape{1, 2, 3, 10, 20}, other{1, 2, 4, 10, 20};
+  const LastRunShape shape{1, 2, 3, 10, 10, 40}, other{1, 2, 4, 10, 10, 40};
   ReuseState state(1000);
   const auto leave = [&](const LastRunShape& of) {
     LastRunHold hold(&state, of);
@@ -235,7 +235,7 @@ TEST(streams_have_one_run_that_holds_what_the_last_one_left) {
 
 // Runs that gain nothing are followed by 1, 3, 7, 15, 31, 31 that go without, and a run that gains ends it.
 TEST(streams_pause_where_everything_changes) {
-  const LastRunShape shape{1, 2, 3, 10, 20};
+  const LastRunShape shape{1, 2, 3, 10, 10, 40};
   ReuseState state(1000);
   const auto pause_after = [&](bool was_useful) {
     {

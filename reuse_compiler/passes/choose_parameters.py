@@ -14,7 +14,7 @@ from reuse_compiler.options import PER_LAYER, CompileOptions
 from reuse_compiler.passes.layer import ConvLayer, Layer, QuantisedLayer, Refusal
 from reuse_compiler.report import LayerReport
 from reuse_compiler.reuse.config import DEFAULT_MEMORY, FamilyName, LayerSettings, ReuseConfig, make_settings
-from reuse_compiler.reuse.cost import Cost, expected_remaining_ratio, predicted_cost
+from reuse_compiler.reuse.cost import CHANGED_SHARE, STREAM, Cost, Prices, expected_remaining_ratio, predicted_cost
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
@@ -57,6 +57,7 @@ class Decision:
             line.table = "int32" if isinstance(self.layer, QuantisedLayer) else self.settings.table
         if self.plan is not None and self.plan.settings.scope == "static":
             line.table_bytes, line.keeps_tables = self.plan.table_bytes, self.plan.keep_tables
+        if self.plan is not None:
             line.incremental = self.plan.incremental
         if self.cost is not None:
             line.predicted_cost = self.cost.total
@@ -91,7 +92,9 @@ def choose_parameters(
     if options.stream:
         plan = incremental(plan)
         if plan and not any(layer.incremental for layer in plan.values()):
-            logger.warning("--stream changes nothing: no layer is static with int8 tables that are kept between runs")
+            logger.warning(
+                "--stream changes nothing: no layer is quantised, or static with int8 tables that are kept between runs"
+            )
     return [replace(decision, plan=plan.get(decision.layer.name)) for decision in decisions]
 
 
@@ -136,8 +139,13 @@ def _decide(
             _check_quantised(settings, options)
     except Refusal as refused:
         return Decision(layer, str(refused))
+    streams = options.stream and layer.spec.is_quantised
     at_best = ratio is None and (options.guarded or options.single) and FAMILIES[settings.family].lossless
-    cost, numbers = _weigh(layer.spec, settings, 0.0 if at_best else ratio, "at best" if at_best else "measured")
+    at_best &= not streams
+    if streams:
+        cost, numbers = _weigh(layer.spec, settings, CHANGED_SHARE, "for what changes taken to be", STREAM)
+    else:
+        cost, numbers = _weigh(layer.spec, settings, 0.0 if at_best else ratio, "at best" if at_best else "measured")
     pays = cost is not None and cost.total < (LARGEST_COST_AT_BEST if at_best else 1.0)
     if config is not None:
         reason = "the configuration names it"
@@ -221,7 +229,9 @@ def _too_long(length: int, layout: Layout, spec: ConvSpec) -> str | None:
     return f"L={length} is larger than the {width} {what}{per_group} that layout '{layout}' cuts"
 
 
-def _weigh(spec: ConvSpec, settings: LayerSettings, ratio: float | None, known: str) -> tuple[Cost | None, str]:
+def _weigh(
+    spec: ConvSpec, settings: LayerSettings, ratio: float | None, known: str, prices: Prices | None = None
+) -> tuple[Cost | None, str]:
     """Returns the expected cost, None for an input of unknown size, and a sentence about it.
 
     `known` says in words how `ratio` is known; where it is not, the largest possible is taken.
@@ -231,7 +241,9 @@ def _weigh(spec: ConvSpec, settings: LayerSettings, ratio: float | None, known: 
     blocking, family = settings.blocking(spec), FAMILIES[settings.family]
     if ratio is None:
         ratio, known = expected_remaining_ratio(blocking, family, settings.num_hashes), "at most"
-    cost = predicted_cost(blocking, family, settings.num_hashes, ratio, table=settings.table, scope=settings.scope)
+    cost = predicted_cost(
+        blocking, family, settings.num_hashes, ratio, prices=prices, table=settings.table, scope=settings.scope
+    )
     parts = ", ".join(f"{part.name} {getattr(cost, part.name):.2f}" for part in fields(cost))
     words = f"predicted cost {cost.total:.2f} of the dense convolution ({parts}; r_c {known} {ratio:.3g})"
     if known == "at most" and cost.least >= 1.0:

@@ -171,7 +171,7 @@ class _Builder:
         inputs |= {"x": source, "w": self._weights(), "B": self._bias()}
         if self._dense_inputs and not inputs["B"]:  # the function has it, and QLinearConv takes no absent one
             inputs["B"] = self._constant("bias", to_tensor(np.zeros(self._spec.out_channels, np.int32), ""))
-        attributes = {**self._cut_attributes(), "scope": self._settings.scope}
+        attributes = {**self._cut_attributes(), "scope": self._settings.scope, **self._incremental()}
         inputs["x"] = self._pixel_major("input", source, self._spec.in_channels, layer.types[0])
         result = self._pixel_major("result", target, self._spec.out_channels, layer.types[1])
         self._transpose(source, inputs["x"], TO_PIXEL_MAJOR)
@@ -332,7 +332,10 @@ class _Builder:
         table: dict[str, Any] = {"table": "int8"} if self._settings.table == "int8" else {}
         if not self._plan.keep_tables:
             table["keep_tables"] = 0
-        return {**table, "incremental": 1, "memory": STREAM_MEMORY} if self._plan.incremental else table
+        return {**table, **self._incremental()}
+
+    def _incremental(self) -> dict[str, Any]:
+        return {"incremental": 1, "memory": STREAM_MEMORY} if self._plan.incremental else {}
 
     def _activation_attributes(self) -> dict[str, Any]:
         node = self._layer.activation

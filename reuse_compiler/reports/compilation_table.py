@@ -45,6 +45,9 @@ def totals(report: ModelReport) -> list[str]:
     if report.added_bytes:
         lines.append(f"memory        {report.added_bytes / 1e6:.3g} MB more, for two forms (--single writes one)")
     lines += _tables(report)
+    incremental = sum(layer.incremental is True for layer in report.layers)
+    if incremental:
+        lines.append(f"stream        {incremental} layers keep what they have computed and compute what has changed")
     if report.fallback and report.output:
         lines.append("runs          with the operator library, and as the original where that is missing")
     same = "" if rewritten else ", which computes as the original does"
@@ -68,9 +71,6 @@ def _tables(report: ModelReport) -> list[str]:
     made = [f"'{layer.name}'" for layer in own if not layer.keeps_tables]
     if made:
         lines.append(f"              (made in each run, for want of --table-memory: {', '.join(made)})")
-    incremental = sum(layer.incremental is True for layer in own)
-    if incremental:
-        lines.append(f"stream        {incremental} static layers keep their sums and compute what has changed")
     return lines
 
 

@@ -85,6 +85,14 @@ an element read, 0.3 ns one written, 0.35 ns one that QLinearConv writes, and 85
 of which a page has about 1.3. From `python -m tools.quantised_layers`, and first layers of networks on pages."""
 
 
+STREAM = Prices(centroid=1.3, gather=0.0, input_pass=46.0, output_pass=46.0, dense_pass=80.0)
+"""Of one that goes on from its last run, likewise: an element and the last one are read, 0.2 ns; so is the last result
+where nothing has changed, and written again. What takes the place of r_c is the share of windows that changed."""
+
+CHANGED_SHARE = 0.3
+"""What is expected of a stream of which nothing else is known: parts of a fixed camera's picture move."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """The expected cost of a layer, by its parts, for each multiply-add of the dense convolution."""
@@ -142,7 +150,7 @@ def predicted_cost(
 
 def measured_prices(blocking: Blocking, table: TableType, scope: Scope) -> Prices:
     """Returns the prices of a layer's element type, layout, table and scope."""
-    if blocking.spec.element != "float32":
+    if blocking.spec.is_quantised:
         return QUANTISED
     one_pass = blocking.layout == "patch" and blocking.sub_vector_length <= LONGEST_WINDOW
     if scope == "static":

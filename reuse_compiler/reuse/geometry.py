@@ -54,6 +54,11 @@ class ConvSpec:
     element: ElementType = "float32"
     """Of the input; a convolution of bytes is one of ONNX's QLinearConv."""
 
+    @property
+    def is_quantised(self) -> bool:
+        """Whether it is a convolution of bytes."""
+        return self.element != "float32"
+
     def __post_init__(self) -> None:
         if self.auto_pad != "NOTSET":
             object.__setattr__(self, "pads", self._automatic_pads())

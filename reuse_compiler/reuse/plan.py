@@ -45,12 +45,17 @@ class LayerPlan:
     keep_tables: bool = True
     """Whether scope static keeps its tables between runs."""
     incremental: bool = False
-    """Whether sums are kept between runs, and only what has changed is computed: see `incremental`."""
+    """Whether sums or results are kept between runs, and only what has changed is computed: see `incremental`."""
 
     @property
     def table_bytes(self) -> int:
         """What the tables of scope static take, kept or not; 0 with another scope."""
         return table_bytes(self.spec, self.settings)
+
+    @property
+    def can_be_incremental(self) -> bool:
+        """Whether what a run computes is of integers, so that the next one can go on from it to the same bits."""
+        return self.spec.is_quantised or (self.keep_tables and self.settings.keeps_exact_sums)
 
     def check(self, layer: str) -> None:
         """Raises ConfigError, naming the layer, unless all arrays fit the settings and the convolution."""
@@ -98,11 +103,8 @@ def within_memory(plan: Plan, memory: int) -> Plan:
 
 
 def incremental(plan: Plan) -> Plan:
-    """Returns the plan for a stream of inputs that are much alike: all layers whose sums can be kept keep them."""
-    return {
-        name: replace(layer, incremental=layer.keep_tables and layer.settings.keeps_exact_sums)
-        for name, layer in plan.items()
-    }
+    """Returns the plan for a stream of inputs that are much alike: all layers that can go on from their last run do."""
+    return {name: replace(layer, incremental=layer.can_be_incremental) for name, layer in plan.items()}
 
 
 def check_parameters(parameters: HashParameters, settings: LayerSettings, blocking: Blocking, layer: str) -> None:

@@ -119,8 +119,9 @@ class Verifier:
                 _add(differences, name, expected, actual)
         result.remaining_ratios = remaining_ratios(reuse)
         while _wants_more(turns.samples):
-            self.progress(what, min(len(turns.samples[ORIGINAL]), total), total)
-            turns.round(feed)
+            done = len(turns.samples[ORIGINAL])
+            self.progress(what, min(done, total), total)
+            turns.round(self.source[done % len(self.source)])
         self.progress(what, total, total)
         result.dense_ms, result.reuse_ms = turns.median_ms(ORIGINAL), turns.median_ms(COMPILED)
         result.slower = is_slower(turns.samples, COMPILED, ORIGINAL)

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+import reuse_compiler
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.layer import QuantisedLayer
 from reuse_compiler.pipeline import Lowered, find_layers, lower
@@ -18,6 +19,7 @@ from tests.passes.models import EXACT, Array, model_of, operators, random_array,
 
 X_SCALE, W_SCALE, Y_SCALE = np.float32(0.02), np.float32(0.01), np.float32(0.05)
 ZERO, THREE = np.uint8(0), np.uint8(3)
+STREAM = EXACT.model_copy(update={"stream": True})
 THOUSANDS = np.arange(-3000, 3000, 1000, dtype=np.int32)
 NONE, FOUR_ZEROS = np.int8(0), np.zeros(4, np.int8)
 
@@ -141,6 +143,35 @@ def test_constants_that_only_the_float_form_read_are_gone() -> None:
 def test_the_report_says_that_its_tables_are_of_int32() -> None:
     (line,) = [each.report() for each in lower(qdq_model(), EXACT).decisions]
     assert (line.decision, line.family, line.table) == ("reuse", "exact", "int32")
+
+
+@pytest.mark.parametrize("kind", ["plain", "int8", "geometry", "one dimension"])
+def test_a_stream_goes_on_from_its_last_run(kind: str) -> None:
+    model = MODELS[kind]
+    (node,) = [each for each in lower(model, STREAM).model.graph.node if each.op_type == "QLinearReuseConv"]
+    assert {each.name: each.i for each in node.attribute if each.name in ("incremental", "memory")} == {
+        "incremental": 1,
+        "memory": 2**28,
+    }
+    lowered, random = lower(model, STREAM), np.random.default_rng(0)
+    assert [line.incremental for line in lowered.layers] == [True]
+    session = reuse_compiler.session(lowered.model.SerializeToString())
+    x = integers(*(size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim), element=np.uint8)
+    for share in (0.0, 0.0, 0.02, 0.1, 1.0, 0.0):
+        x = np.where(random.random(x.shape) < share, random.integers(0, 256, x.shape), x).astype(np.uint8)
+        frame = x.view(helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type))
+        np.testing.assert_array_equal(session.run(None, {"x_q": frame})[0], run(model, frame))
+    (counted,) = reuse_compiler.statistics(session)
+    assert counted.anew < counted.runs and 0 < counted.recomputed < counted.rows
+    assert counted.state_bytes > 0
+    reuse_compiler.reset_clusters(session)
+    assert reuse_compiler.statistics(session)[0].state_bytes == 0
+
+
+def test_a_stream_is_expected_to_change_in_parts() -> None:
+    (decision,) = lower(qdq_model(weights=(600, 4, 3, 3)), STREAM.model_copy(update={"force": False})).decisions
+    assert decision.plan is not None and decision.plan.incremental
+    assert "r_c for what changes taken to be 0.3" in decision.reason
 
 
 def test_what_others_read_stays() -> None:

@@ -286,10 +286,10 @@ struct Kernels {
                     int64_t num_pieces, float* windows, int64_t step);
   // out[r * out_stride + n] = start[n] + sum over d of rows[r][d] * weights[d][n], modulo 2^32.
   void (*multiply_bytes)(const ByteProduct& product, int32_t* out, int64_t out_stride);
-  // out[r * out_stride + n] -= sum of rows[r] * zero_points[n % channels], n < width, modulo 2^32; `channels` is a
-  // multiple of kLanes.
-  void (*subtract_zero_points)(const uint8_t* rows, int64_t row_bytes, int64_t count, const int32_t* zero_points,
-                               int64_t channels, int64_t width, int32_t* out, int64_t out_stride);
+  // out[r * out_stride + n] -= sum of rows[r] * zero_points[n % channels] for all columns n of the product's strips,
+  // modulo 2^32; `channels` is a multiple of kLanes.
+  void (*subtract_zero_points)(const ByteProduct& product, const int32_t* zero_points, int64_t channels, int32_t* out,
+                               int64_t out_stride);
   // sums[w * channels + c] = start[c] (that of sums, if start is null) + the table rows of window w's ids [w * stride],
   // modulo 2^32.
   void (*add_windows)(const WindowTables& tables, const int32_t* ids, int64_t stride, int64_t windows,

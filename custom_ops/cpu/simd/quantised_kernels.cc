@@ -26,14 +26,13 @@ REUSE_INLINE void store_pairs(const __m256i* pairs, const int32_t* start, int32_
 
 // Bytes are widened to 16 bits before they are multiplied: sums of two products of bytes would saturate there.
 template <int64_t kRows>
-REUSE_INLINE void multiply_rows(const ByteProduct& product, const uint8_t* rows, const int8_t* strip,
+REUSE_INLINE void multiply_rows(const ByteProduct& product, const uint8_t* const* vectors, const int8_t* strip,
                                 const int32_t* start, int32_t* out, int64_t out_stride) {
-  const int64_t row_bytes = product.vectors * product.vector_bytes;
   __m256i sums[kRows][4];
   for (int64_t r = 0; r < kRows; ++r) {
     for (int64_t i = 0; i < 4; ++i) sums[r][i] = _mm256_setzero_si256();
   }
-  for (int64_t v = 0; v < product.vectors; ++v, rows += product.vector_bytes, strip += product.vector_step) {
+  for (int64_t v = 0; v < product.vectors; ++v, ++vectors, strip += product.vector_step) {
     for (int64_t d = 0; d < product.vector_bytes; d += 4) {
       __m256i weights[4];
       for (int64_t i = 0; i < 4; ++i) {
@@ -42,7 +41,7 @@ REUSE_INLINE void multiply_rows(const ByteProduct& product, const uint8_t* rows,
       }
       for (int64_t r = 0; r < kRows; ++r) {
         int32_t quad;
-        memcpy(&quad, rows + r * row_bytes + d, sizeof quad);
+        memcpy(&quad, vectors[r * product.vectors] + d, sizeof quad);
         const __m256i values = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad));
         for (int64_t i = 0; i < 4; ++i) {
           sums[r][i] = _mm256_add_epi32(sums[r][i], _mm256_madd_epi16(values, weights[i]));
@@ -54,13 +53,13 @@ REUSE_INLINE void multiply_rows(const ByteProduct& product, const uint8_t* rows,
 }
 #else
 template <int64_t kRows>
-REUSE_INLINE void multiply_rows(const ByteProduct& product, const uint8_t* rows, const int8_t* strip,
+REUSE_INLINE void multiply_rows(const ByteProduct& product, const uint8_t* const* vectors, const int8_t* strip,
                                 const int32_t* start, int32_t* out, int64_t out_stride) {
   for (int64_t r = 0; r < kRows; ++r) {
     uint32_t sums[kLanes];
     for (int64_t n = 0; n < kLanes; ++n) sums[n] = static_cast<uint32_t>(start[n]);
     for (int64_t v = 0; v < product.vectors; ++v) {
-      const uint8_t* const vector = rows + (r * product.vectors + v) * product.vector_bytes;
+      const uint8_t* const vector = vectors[r * product.vectors + v];
       for (int64_t d = 0; d < product.vector_bytes; d += 4) {
         const int8_t* quads = strip + v * product.vector_step + d * kLanes;
         for (int64_t n = 0; n < kLanes; ++n) {
@@ -79,27 +78,30 @@ REUSE_INLINE void multiply_rows(const ByteProduct& product, const uint8_t* rows,
 
 void multiply_bytes(const ByteProduct& product, int32_t* out, int64_t out_stride) {
   constexpr int64_t kRows = 2;
-  const int64_t row_bytes = product.vectors * product.vector_bytes;
   for (int64_t s = 0; s < product.strips; ++s) {
     const int8_t* strip = product.panel + s * product.strip_step;
     const int32_t* start = product.start + s * product.start_step;
     int32_t* const target = out + s * kLanes;
     int64_t r = 0;
     for (; r + kRows <= product.count; r += kRows) {
-      multiply_rows<kRows>(product, product.rows + r * row_bytes, strip, start, target + r * out_stride, out_stride);
+      multiply_rows<kRows>(product, product.rows + r * product.vectors, strip, start, target + r * out_stride,
+                           out_stride);
     }
     if (r < product.count) {
-      multiply_rows<1>(product, product.rows + r * row_bytes, strip, start, target + r * out_stride, out_stride);
+      multiply_rows<1>(product, product.rows + r * product.vectors, strip, start, target + r * out_stride, out_stride);
     }
   }
 }
 
-void subtract_zero_points(const uint8_t* rows, int64_t row_bytes, int64_t count, const int32_t* zero_points,
-                          int64_t channels, int64_t width, int32_t* out, int64_t out_stride) {
-  for (int64_t r = 0; r < count; ++r) {
+void subtract_zero_points(const ByteProduct& product, const int32_t* zero_points, int64_t channels, int32_t* out,
+                          int64_t out_stride) {
+  for (int64_t r = 0; r < product.count; ++r) {
     uint32_t sum = 0;
-    for (int64_t d = 0; d < row_bytes; ++d) sum += rows[r * row_bytes + d];
-    for (int64_t n = 0; n < width; n += channels) {
+    for (int64_t v = 0; v < product.vectors; ++v) {
+      const uint8_t* const vector = product.rows[r * product.vectors + v];
+      for (int64_t d = 0; d < product.vector_bytes; ++d) sum += vector[d];
+    }
+    for (int64_t n = 0; n < product.strips * kLanes; n += channels) {
       int32_t* const target = out + r * out_stride + n;
       for (int64_t c = 0; c < channels; c += kLanes) {
         store_bits(target + c, load_bits<uint32_t>(target + c) - load_bits<uint32_t>(zero_points + c) * sum);

@@ -6,10 +6,9 @@
 namespace reuse {
 namespace simd {
 
-// Vectors that are packed at once.
-// Rows of bytes and the weights that they are multiplied with. A row is one vector or some, one after the other.
+// Rows of bytes and the weights that they are multiplied with. A row is one vector or some, each anywhere in memory.
 struct ByteProduct {
-  const uint8_t* rows;  // [count, vectors, vector_bytes]
+  const uint8_t* const* rows;  // where its vectors are: [count, vectors]
   int64_t count, vectors, vector_bytes;
   const int8_t* panel;   // strips of kLanes columns, each [vector_bytes / 4, kLanes, 4]
   int64_t vector_step;   // bytes between the strips of a row's vectors

@@ -97,6 +97,14 @@ struct Blocking {
   int64_t table_width() const { return taps_per_block() * geometry.group_out_channels(); }
 };
 
+// Consecutive columns of a row of pixels.
+struct ColumnRange {
+  int64_t begin, end;
+};
+
+// Those of `columns` output pixels at which a tap that reads column `left` of the input at the first one is inside.
+ColumnRange columns_inside(int64_t left, int64_t stride, int64_t in_w, int64_t columns);
+
 // Consecutive blocks.
 struct BlockRange {
   int64_t begin, end;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "reuse/operators.h"
+#include "reuse/state.h"
 
 namespace reuse {
 
@@ -66,9 +67,10 @@ class QuantisedPlan {
   std::unique_ptr<const ByteWeights> weights_;
 };
 
-// Computes y [N, M, Oh, Ow] of x [N, Ic, H, W]. The stages: vectors to codes (encode), equal vectors to ids (group),
-// distinct ones to tables of int32 (multiply), sums of table rows to bytes (assemble).
-void qlinear_reuse_conv(const QuantisedPlan& plan, const Blocking& blocking, Workspace& workspace, const uint8_t* x,
-                        uint8_t* y);
+// Computes y [N, Oh, Ow, M] of x [N, H, W, Ic]. The stages: vectors to codes (encode), equal vectors to ids (group),
+// distinct ones to tables of int32, or distinct windows of them to sums (multiply), sums to bytes (assemble). `state` is
+// the node's, of an incremental one; null for others.
+void qlinear_reuse_conv(const QuantisedPlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
+                        const uint8_t* x, uint8_t* y);
 
 }  // namespace reuse

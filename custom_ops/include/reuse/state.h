@@ -12,6 +12,19 @@ struct KeptClusters;
 struct LastRun;
 class RowPool;
 
+// Runs that go without what has been of no use: at first one, and twice as many and one more each time that it was of
+// none again.
+class Pause {
+ public:
+  // Whether a run that begins now goes without.
+  bool covers_run();
+  void found(bool was_useful);
+  void reset() { *this = {}; }
+
+ private:
+  int64_t runs_ = 0, next_ = 1;
+};
+
 // Made with the node's kernel, and used by its runs from several threads at once. Of clusters, which come with their
 // centroids and table rows, each run works on those that there were when it began (cpu/kept_clusters.h). What the last
 // run left is held by one run at a time, and others do without (cpu/last_run.h).
@@ -27,6 +40,10 @@ class ReuseState {
     int64_t clusters = 0, bytes = 0;
   };
   Counts counts() const;
+  // Whether a run that has nothing to go on from is to look for windows that are equal, as it pays where many are;
+  // after such a search, whether it has paid.
+  bool is_to_search();
+  void searched(bool has_paid);
   // Forgets all of it. Runs that have begun go on with what they saw.
   void reset();
 
@@ -41,7 +58,7 @@ class ReuseState {
   std::shared_ptr<RowPool> pool_;  // of the rows of all blocks; null before the first
   std::unique_ptr<LastRun> last_;  // null while a run has it
   bool last_is_held_ = false;
-  int64_t pause_ = 0, next_pause_ = 1;  // runs that go without, now and after the next one that has gained nothing
+  Pause without_last_, without_search_;
   int64_t resets_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// What a run of a static node leaves to the next one (docs/operators.md, Sums that are kept), and who has it.
+// What a run of a static node or a Hold leaves to the next one (docs/operators.md, Sums that are kept), and who has it.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@ struct LastRunShape {
   int64_t batch, height, width;  // of the input
   int64_t plane_bytes;           // of the offsets of all vectors
   int64_t words;                 // of the sums
+  int64_t channels = 0;          // of the input, where they may be others in another run
 
   int64_t bytes() const { return 2 * plane_bytes + words * static_cast<int64_t>(sizeof(uint16_t)); }
   bool operator==(const LastRunShape& other) const;
@@ -27,7 +28,8 @@ struct LastRun {
   bool empty = true;        // nothing has been written yet
   Buffer<uint8_t> offsets;  // of the rows that are in the sums
   Buffer<uint8_t> next;     // memory for those of the next run
-  Buffer<uint16_t> words;   // sums as simd::StaticWords has them, by what is summed together and pixel
+  Buffer<uint16_t> words;   // sums as simd::StaticWords has them, by what is summed together and pixel; in a Hold, the
+                            // memory of the images that it holds
 };
 
 // A run's hold on what the last one left.

@@ -20,17 +20,19 @@ from reuse_compiler.graph.tensors import data_bytes, tensors_of
 from reuse_compiler.lossless import are_lossless, check_lossless
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.choose_parameters import Decision, choose_parameters, plan_of
+from reuse_compiler.passes.hold_inputs import hold_inputs, image_axes
 from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.passes.take_back import take_all_back, take_back
 from reuse_compiler.paths import AnyPath, are_same
 from reuse_compiler.pipeline import Lowered, carry_out, find_layers
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.regions.choose import Measuring, Regions, carry_out_guarded, find_regions
-from reuse_compiler.report import ModelReport
+from reuse_compiler.report import HoldReport, ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted, fitted_files, load_fitted
 from reuse_compiler.runtime import with_libraries
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
+from reuse_compiler.verification.held import measure_held
 from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
 from reuse_compiler.verification.layer_shapes import measure_shapes
 from reuse_compiler.verification.ratios import measure_ratios
@@ -123,6 +125,10 @@ def compile_model(
         source = open_data(verify_data, specs, options.shapes)
         options = options.model_copy(update={"shapes": _shapes_from(source, specs) | options.shapes})
     config, fitted = _read_config(options)
+    if config is not None:
+        options = options.with_config(config)
+    if options.held is not None:
+        image_axes(model, options.held, options.shapes)  # before the long work, for what it has to object
     progress("rewriting convolutions", 0, 0)
     prepared, ratios = find_layers(model, options.shapes), dict[str, float]()
     if source is not None and config is None:
@@ -141,6 +147,7 @@ def compile_model(
                 result, measured = _verify(prepared, result, options, source, measuring)
             if measured is not None and result.regions and source.is_random:
                 result, measured = _measure_repeating(prepared, result, options, measuring, measured)
+        final, hold = _hold(model, result.lowered, options, source if verify else None, measuring)
     lowered = result.lowered
     report = ModelReport(
         model=name,
@@ -151,10 +158,26 @@ def compile_model(
         regions=result.regions.report() if result.regions else [],
         table_bytes=sum(layer.table_bytes or 0 for layer in lowered.layers if layer.keeps_tables),
         added_bytes=_weight_bytes(lowered.model) - _weight_bytes(model) if result.regions else 0,
+        hold=hold,
     )
     if measured is not None:
         _add_measured(report, measured, lowered, threads)
-    return lowered.model, report
+    return final, report
+
+
+def _hold(
+    model: onnx.ModelProto, lowered: Lowered, options: CompileOptions, source: Source | None, measuring: Measuring
+) -> tuple[onnx.ModelProto, HoldReport | None]:
+    """Returns the result with its inputs held, if that was asked for, and what it costs."""
+    settings = options.held
+    if settings is None:
+        return lowered.model, None
+    if not lowered.modified:
+        logger.warning("--hold is left out: no convolution uses reuse")
+        return lowered.model, None
+    result, held = hold_inputs(lowered.model, settings, lowered.bound, fallback=options.fallback)
+    threads, folder, progress = measuring.threads, measuring.folder, measuring.progress
+    return result, measure_held(model, result, held, settings, source, threads, folder, progress)
 
 
 def files_read(

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from reuse_compiler.flags import Conflict, Flag, Panel
-from reuse_compiler.reuse.config import DEFAULT_MEMORY, FamilyName, Lowering, Metric, Scope, TableType
+from reuse_compiler.reuse.config import (
+    DEFAULT_MEMORY,
+    MOST_HELD_PIXELS,
+    FamilyName,
+    HoldSettings,
+    Lowering,
+    Metric,
+    ReuseConfig,
+    Scope,
+    TableType,
+)
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Layout
 
@@ -166,6 +176,32 @@ class CompileOptions(BaseModel):
             "bit for bit (the CPU only)."
         ),
     ] = False
+    hold: Annotated[
+        tuple[float, ...] | None,
+        HOW,
+        FOUND_OUT,
+        Flag(
+            "A gate for the noise of a camera, for --stream, which it implies: a pixel of an image input keeps its "
+            "value until it differs by more than this, in the units of the input, or by more than one of these, by "
+            "channel. It changes results, which depend on earlier runs then.",
+            metavar="TOLERANCE",
+            default="inputs are taken as they are",
+        ),
+    ] = None
+    hold_opening: Annotated[
+        int,
+        Field(ge=0, le=MOST_HELD_PIXELS),
+        HOW,
+        FOUND_OUT,
+        Flag("Changes that are smaller than a square with so many pixels on each side of its centre are noise."),
+    ] = 1
+    hold_dilation: Annotated[
+        int,
+        Field(ge=0, le=MOST_HELD_PIXELS),
+        HOW,
+        FOUND_OUT,
+        Flag("So many pixels around others take their new value, too."),
+    ] = 2
     lowering: Annotated[Lowering, HOW, FOUND_OUT, Flag("One operator per layer, or its four stages to look into.")] = (
         "fused"
     )
@@ -191,6 +227,34 @@ class CompileOptions(BaseModel):
     seed: Annotated[Seed, HOW] = 0
     shapes: Annotated[Shapes, CHECK] = Field(default_factory=dict)
     custom_op_libraries: Annotated[CustomOpLibraries, CHECK] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stream_if_held(cls, values: Any) -> Any:
+        held = isinstance(values, dict) and values.get("hold") is not None
+        return {**values, "stream": True} if held else values
+
+    @field_validator("hold")
+    @classmethod
+    def _are_tolerances(cls, hold: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if hold is not None and not (hold and min(hold) >= 0.0):
+            raise ValueError("a tolerance is a number from 0 on")
+        return hold
+
+    @property
+    def held(self) -> HoldSettings | None:
+        """How inputs are held, if they are."""
+        if self.hold is None:
+            return None
+        return HoldSettings(tolerances=self.hold, opening=self.hold_opening, dilation=self.hold_dilation)
+
+    def with_config(self, config: ReuseConfig) -> CompileOptions:
+        """Returns the options with what a configuration has of streams; what is held is as these options say, if so."""
+        changed: dict[str, Any] = {"stream": self.stream or bool(config.stream)}
+        if self.hold is None and config.hold is not None:
+            changed |= {"hold": config.hold.tolerances, "stream": True}
+            changed |= {"hold_opening": config.hold.opening, "hold_dilation": config.hold.dilation}
+        return self.model_copy(update=changed)
 
     @property
     def guarded(self) -> bool:

@@ -56,6 +56,24 @@ class RegionReport(BaseModel):
     """Whether the last two were measured on this machine; else they are what the cost model expects."""
 
 
+class HoldReport(BaseModel):
+    """How inputs are held (--hold), and what that costs on frames in their order, if some were given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: list[str]
+    tolerances: tuple[float, ...]
+    opening: int
+    dilation: int
+    frames: int | None = None
+    changed: float | None = None
+    """Share of the pixels that took a new value, of all frames; the first takes all as they are."""
+    input_psnr: float | None = None
+    """Of the held input beside the input, in dB; infinite (null in JSON) if they are equal."""
+    output_psnr: float | None = None
+    """Of the outputs of the compiled model beside the original's, with its inputs held: the lowest."""
+
+
 class ModelReport(BaseModel):
     """A whole compilation."""
 
@@ -78,6 +96,8 @@ class ModelReport(BaseModel):
     """The same on an input of which three quarters repeat, if the model has regions and nobody gave inputs."""
     verified_on: str | None = None
     """What the verification ran on, in words."""
+    hold: HoldReport | None = None
+    """If inputs are held. All other errors and times are those of the model that holds nothing."""
     fallback: bool = False
     """Whether the result runs without the operator library, too, as the original did."""
     threads: int | None = None

@@ -12,7 +12,7 @@ LargeMemory memory;  // that of a state lives as long as who asks for its counts
 }  // namespace
 
 bool LastRunShape::operator==(const LastRunShape& other) const {
-  return batch == other.batch && height == other.height && width == other.width;
+  return batch == other.batch && height == other.height && width == other.width && channels == other.channels;
 }
 
 LastRun::LastRun(Allocator& allocator, const LastRunShape& of)

@@ -1,4 +1,5 @@
-// What a run of an incremental node leaves to the next one (docs/operators.md, Sums that are kept), and who has it.
+// What a run of an incremental node or a Hold leaves to the next one (docs/operators.md, Sums that are kept), and who
+// has it.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@ struct LastRunShape {
   int64_t input_bytes;           // of what tells inputs apart
   int64_t next_bytes;            // of the same, where a run writes it before it compares
   int64_t result_bytes;
+  int64_t channels = 0;  // of the input, where they may be others in another run
 
   int64_t bytes() const { return input_bytes + next_bytes + result_bytes; }
   bool operator==(const LastRunShape& other) const;
@@ -29,7 +31,7 @@ struct LastRun {
   Buffer<uint8_t> input;   // of a static node: offsets of the rows that are in the sums; of a quantised one: x
   Buffer<uint8_t> next;    // memory for that of the next run
   Buffer<uint8_t> result;  // of a static node: sums as simd::StaticWords has them, by what is summed together and
-                           // pixel; of a quantised one: y
+                           // pixel; of a quantised one: y; of a Hold: what it holds
 };
 
 // A run's hold on what the last one left.

@@ -225,6 +225,17 @@ RedundancyAttributes read_redundancy_attributes(const AttributeSource& source) {
   return a;
 }
 
+HoldAttributes read_hold_attributes(const AttributeSource& source) {
+  HoldAttributes a;
+  a.tolerances = required(source.reals("tolerances"), "tolerances");
+  a.opening = source.integer("opening").value_or(a.opening);
+  a.dilation = source.integer("dilation").value_or(a.dilation);
+  a.axis = source.integer("axis").value_or(a.axis);
+  a.memory = source.integer("memory").value_or(a.memory);
+  a.check();
+  return a;
+}
+
 HashAttributes read_hash_attributes(const AttributeSource& source) {
   HashAttributes a;
   a.family = &find_hash_family(required(source.text("family"), "family"));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ort_abi.h"
+#include "reuse/hold.h"
 #include "reuse/plan.h"
 #include "reuse/pool.h"
 #include "reuse/redundancy.h"
@@ -65,6 +66,7 @@ int64_t read_group(const AttributeSource& source);
 // Reads input_perm and output_perm, which ReuseConv alone has.
 void read_data_orders(const AttributeSource& source, ConvAttributes& attributes);
 RedundancyAttributes read_redundancy_attributes(const AttributeSource& source);
+HoldAttributes read_hold_attributes(const AttributeSource& source);
 PoolAttributes read_pool_attributes(const AttributeSource& source, PoolMode mode);
 
 }  // namespace reuse::ort

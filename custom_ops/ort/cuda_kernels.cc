@@ -169,6 +169,7 @@ std::unique_ptr<Kernel> CudaKernelSource::make(OperatorName name, const KernelIn
     case OperatorName::kAveragePool:
       return std::make_unique<CudaPool>(info, setup, PoolMode::kAverage);
     case OperatorName::kRedundancy:
+    case OperatorName::kHold:
     case OperatorName::kQLinearReuseConv:
       break;  // on the CPU alone
   }

@@ -25,6 +25,7 @@ enum class OperatorName {
   kMaxPool,
   kAveragePool,
   kRedundancy,
+  kHold,
   kQLinearReuseConv
 };
 

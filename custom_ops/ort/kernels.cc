@@ -348,6 +348,30 @@ class RedundancyKernel final : public Kernel {
   RedundancyAttributes redundancy_;
 };
 
+class HoldKernel final : public Kernel {
+ public:
+  HoldKernel(const KernelInfo* info, std::string session)
+      : Kernel(info, "Hold", std::move(session)),
+        hold_(read_hold_attributes(KernelAttributes(info))),
+        state_(state_of(true, hold_.memory, this->session(), node())) {}
+
+ private:
+  void run(KernelContext* tensors, Workspace& workspace) const override {
+    const TensorView x = input(tensors, 0);
+    require_rank(x, 4, "X");
+    const ImageShape s = image_shape(x, hold_.axis == 1 ? DataOrder::kNchw : DataOrder::kNhwc);
+    const HeldShape shape{s.batch, s.channels, s.height, s.width};
+    if (x.type == kUint8) {
+      hold(workspace, *state_, hold_, shape, x.as<uint8_t>(), output<uint8_t>(tensors, 0, x.shape));
+    } else {
+      hold(workspace, *state_, hold_, shape, x.as<float>(), output<float>(tensors, 0, x.shape));
+    }
+  }
+
+  HoldAttributes hold_;
+  std::shared_ptr<ReuseState> state_;
+};
+
 }  // namespace
 
 std::unique_ptr<Kernel> CpuKernelSource::make(OperatorName name, const KernelInfo* info) const {
@@ -368,6 +392,8 @@ std::unique_ptr<Kernel> CpuKernelSource::make(OperatorName name, const KernelInf
       return std::make_unique<PoolKernel>(info, session_, PoolMode::kAverage);
     case OperatorName::kRedundancy:
       return std::make_unique<RedundancyKernel>(info, session_);
+    case OperatorName::kHold:
+      return std::make_unique<HoldKernel>(info, session_);
     case OperatorName::kQLinearReuseConv:
       return std::make_unique<QLinearReuseConvKernel>(info, session_);
   }

@@ -135,6 +135,9 @@ std::vector<std::unique_ptr<Operator>> make_operators(const std::string& session
   add_operators(on_cpu, ops);
   ops.push_back(make_operator<infer_redundancy>(OperatorName::kRedundancy,
                                                 {"Redundancy", {kFloat}, 1, {kBool, kFloat}, 1}, on_cpu));
+  for (const ElementType e : {kFloat, kUint8}) {
+    ops.push_back(make_operator<infer_hold>(OperatorName::kHold, {"Hold", {e}, 1, {e}}, on_cpu));
+  }
   add_quantised(on_cpu, ops);
 #ifdef REUSE_HAVE_CUDA
   const auto scratch = std::make_shared<SharedScratch>();

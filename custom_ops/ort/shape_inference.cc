@@ -230,6 +230,11 @@ void infer_pool(ShapeInferContext* context) {
   set_output(context, 0, element_type(context), shape);
 }
 
+void infer_hold(ShapeInferContext* context) {
+  const Shape shape = input_shape(context, 0);
+  if (shape.size() == 4) set_output(context, 0, element_type(context), shape);
+}
+
 void infer_redundancy(ShapeInferContext* context) {
   // Nothing is said of the shares: the runtime does not tell whether the node has them, and 1.18 ends the process if
   // something is said of an output that there is not.

@@ -15,5 +15,6 @@ void infer_reuse_conv(ShapeInferContext* context);
 void infer_qlinear_reuse_conv(ShapeInferContext* context);
 void infer_pool(ShapeInferContext* context);
 void infer_redundancy(ShapeInferContext* context);
+void infer_hold(ShapeInferContext* context);
 
 }  // namespace reuse::ort

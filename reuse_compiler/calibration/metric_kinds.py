@@ -15,6 +15,7 @@ from reuse_compiler.calibration.outputs import Outputs
 from reuse_compiler.calibration.report import Flips
 from reuse_compiler.calibration.user_code import USER_ERRORS, describe_exception, load_function
 from reuse_compiler.errors import ConfigError, DataError
+from reuse_compiler.verification.compare import psnr
 
 PYTHON = "python:"
 SMALLEST_PROBABILITY = 1e-12
@@ -292,11 +293,7 @@ class Psnr(_ElementMetric):
     perfect = math.inf
 
     def evaluate(self, sums: ElementSums) -> float:
-        if sums.squared_error == 0.0:
-            return math.inf
-        peak = 1.0 if sums.smallest >= 0.0 and sums.largest <= 1.0 else sums.largest - sums.smallest
-        ratio = peak * peak * sums.count / sums.squared_error
-        return 10.0 * math.log10(ratio) if ratio > 0.0 else -math.inf
+        return psnr(sums.squared_error, sums.count, sums.smallest, sums.largest)
 
 
 class Cosine(_ElementMetric):

@@ -108,8 +108,8 @@ def _function(op: str, own: list[onnx.NodeProto], opset: int) -> onnx.FunctionPr
         nodes = _Body(attributes).quantised_convolution(inputs)
     elif op in POOLS:
         nodes = _Body(attributes).pool(op)
-    elif op == "CentroidGemm":
-        nodes = [helper.make_node("Identity", ["dense_weights"], outputs)]
+    elif op in ("CentroidGemm", "Hold"):
+        nodes = [helper.make_node("Identity", inputs[-1:], outputs)]
     else:
         # Before opset 9 there are constants of floating point only.
         nodes = [_nothing("empty")]

@@ -41,6 +41,7 @@ INPUTS = {
     "MaxPool": ["X"],
     "AveragePool": ["X"],
     "Redundancy": ["X"],
+    "Hold": ["X"],
 }
 """The inputs of every operator (docs/operators.md)."""
 ONLY_STATIC = {"Cluster": 1, "ReuseConv": 1}

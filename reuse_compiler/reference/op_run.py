@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from onnx.reference.op_run import OpRun
 
+from reuse_compiler.reference.hold import hold
 from reuse_compiler.reference.operators import (
     Clusters,
     centroid_gemm,
@@ -20,7 +21,7 @@ from reuse_compiler.reference.redundancy import redundancy
 from reuse_compiler.reference.session import Kept, cluster_with_kept
 from reuse_compiler.reference.static_tables import static_convolution
 from reuse_compiler.reuse.activation import NO_ACTIVATION, Activation
-from reuse_compiler.reuse.config import DEFAULT_MEMORY
+from reuse_compiler.reuse.config import DEFAULT_MEMORY, STREAM_MEMORY
 from reuse_compiler.reuse.families import HashParameters
 from reuse_compiler.reuse.fitted import HASH_PARAMETERS
 from reuse_compiler.reuse.geometry import FROM_PIXEL_MAJOR, TO_PIXEL_MAJOR, Blocking, ConvSpec
@@ -195,7 +196,28 @@ class Redundancy(ReuseOp):
         return results[: len(self.onnx_node.output)]
 
 
+class Hold(ReuseOp):
+    """Y = Hold(X)
+
+    As in a session, a node keeps its state between runs.
+    """
+
+    held: Any = None
+
+    def _run(self, x: Any, **_: Any) -> tuple[Any]:
+        y, _changed = hold(
+            x,
+            self.held,
+            self.attribute("tolerances"),
+            opening=self.attribute("opening", 0),
+            dilation=self.attribute("dilation", 0),
+            axis=self.attribute("axis", 1),
+        )
+        self.held = y if y.nbytes + y.nbytes % 2 <= self.attribute("memory", STREAM_MEMORY) else None
+        return (y,)
+
+
 REFERENCE_OPS = cast(
     "list[type[OpRun]]",
-    [Hash, Cluster, CentroidGemm, Gather, ReuseConv, QLinearReuseConv, MaxPool, AveragePool, Redundancy],
+    [Hash, Cluster, CentroidGemm, Gather, ReuseConv, QLinearReuseConv, MaxPool, AveragePool, Redundancy, Hold],
 )

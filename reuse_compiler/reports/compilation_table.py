@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from reuse_compiler.report import LayerReport, ModelReport, RegionReport
+from reuse_compiler.report import HoldReport, LayerReport, ModelReport, RegionReport
 from reuse_compiler.reports.table import number, numbers, print_layers, print_lines, speed, words
 
 COLUMNS = [
@@ -48,6 +48,7 @@ def totals(report: ModelReport) -> list[str]:
     incremental = sum(layer.incremental is True for layer in report.layers)
     if incremental:
         lines.append(f"stream        {incremental} layers keep what they have computed and compute what has changed")
+    lines += _hold(report.hold)
     if report.fallback and report.output:
         lines.append("runs          with the operator library, and as the original where that is missing")
     same = "" if rewritten else ", which computes as the original does"
@@ -72,6 +73,23 @@ def _tables(report: ModelReport) -> list[str]:
     if made:
         lines.append(f"              (made in each run, for want of --table-memory: {', '.join(made)})")
     return lines
+
+
+def _hold(hold: HoldReport | None) -> list[str]:
+    """Returns the lines about inputs that are held, if they are."""
+    if hold is None:
+        return []
+    lines = [f"hold          pixels of {' and '.join(map(repr, hold.inputs))} that differ by {_tolerances(hold)}"]
+    if hold.frames is None:
+        return [*lines, "              (what that costs is not known: give frames in their order with --verify-data)"]
+    named = (("held input", hold.input_psnr), ("outputs", hold.output_psnr))
+    psnr = ", ".join(f"{name} {value:.1f} dB" for name, value in named if value is not None)
+    return [*lines, f"              {hold.changed:.1%} of the pixels of {hold.frames} frames change; {psnr}"]
+
+
+def _tolerances(hold: HoldReport) -> str:
+    values = ", ".join(f"{tolerance:g}" for tolerance in hold.tolerances)
+    return f"up to {values} keep their value"
 
 
 def _cells(layer: LayerReport) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
@@ -100,6 +100,19 @@ class LayerSettings(BaseModel):
         return Blocking(spec, self.layout, self.sub_vector_length)
 
 
+MOST_HELD_PIXELS = 64
+
+
+class HoldSettings(BaseModel):
+    """When a pixel of an input takes a new value (docs/operators.md, Hold)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    tolerances: tuple[Annotated[float, Field(ge=0.0)], ...] = Field(min_length=1)
+    opening: int = Field(default=1, ge=0, le=MOST_HELD_PIXELS)
+    dilation: int = Field(default=2, ge=0, le=MOST_HELD_PIXELS)
+
+
 class ReuseConfig(BaseModel):
     """Contents of a configuration file. Convs that `layers` does not name stay dense."""
 
@@ -108,6 +121,10 @@ class ReuseConfig(BaseModel):
     version: Literal[1] = 1
     seed: int = Field(default=0, ge=0)
     layers: dict[str, LayerSettings] = Field(default_factory=dict)
+    stream: Literal[True] | None = None
+    """Whether the model is for streams, as with `reuse-compile --stream`."""
+    hold: HoldSettings | None = None
+    """How its inputs are held, unless `reuse-compile --hold` says it."""
     parameters_file: str | None = None
     """An .npz beside the configuration file with arrays `<layer>/<name>` (`reuse.fitted`): trees, weights."""
 

@@ -41,6 +41,7 @@ class NodeStatistics(BaseModel):
         "MaxPool",
         "AveragePool",
         "Redundancy",
+        "Hold",
     ]
     tf32: bool | None = None
     """Whether float32 products were allowed to be rounded to TF32 on CUDA.
@@ -66,15 +67,18 @@ class NodeStatistics(BaseModel):
     kept_clusters: int = 0
     """Clusters that scope session keeps now, of all blocks."""
     state_bytes: int = 0
-    """What these count for, or the ids and sums of an incremental node, in bytes."""
+    """What these count for, or the ids and sums of an incremental node, or the images of a Hold, in bytes."""
     table_bytes: int = 0
     """Tables that scope static keeps from run to run; sessions with equal layers share them."""
     changed: int = 0
-    """Vectors of incremental nodes with another id than in the last run, summed over runs and blocks."""
+    """Vectors of incremental nodes with another id than in the last run, summed over runs and blocks.
+
+    Of a Hold, whose `vectors` are pixels: those that took a new value in runs in which one was held.
+    """
     recomputed: int = 0
     """Rows of their output whose sums were made anew, in runs that had kept ones; summed over runs."""
     anew: int = 0
-    """Their runs that had no kept sums to begin with."""
+    """Their runs that had no kept sums to begin with, or no held images."""
     seconds: StageSeconds
     scratch_bytes: int
     """Working memory of a run, in bytes."""
@@ -123,6 +127,6 @@ def reset_statistics(session: onnxruntime.InferenceSession) -> None:
 def reset_clusters(session: onnxruntime.InferenceSession) -> None:
     """Forgets all that nodes keep between runs, as if the session were new; runs in progress go on.
 
-    That is the clusters of scope session, and the sums of incremental nodes.
+    That is the clusters of scope session, the sums of incremental nodes, and the images that a Hold holds.
     """
     load_library().reuse_reset_clusters(tag_of(session.get_session_options()).encode())

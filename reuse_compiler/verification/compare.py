@@ -28,6 +28,8 @@ class Difference:
         self.squared_error = 0.0
         """Of the elements that are finite in both tensors."""
         self._squared_norm = 0.0
+        self.smallest, self.largest = math.inf, -math.inf
+        """Of the expected elements that are finite in both tensors."""
 
     def add(self, expected: NDArray[Any], actual: NDArray[Any]) -> None:
         """Adds a pair of equal shape."""
@@ -47,6 +49,11 @@ class Difference:
             return 0.0
         return math.sqrt(self.squared_error / self._squared_norm) if self._squared_norm else math.inf
 
+    @property
+    def psnr(self) -> float:
+        """The peak signal-to-noise ratio of the elements that are finite in both tensors."""
+        return psnr(self.squared_error, self.elements - self.undefined - self.broken, self.smallest, self.largest)
+
     def _add(self, expected: NDArray[np.float64], actual: NDArray[np.float64]) -> None:
         self.elements += expected.size
         with np.errstate(invalid="ignore", over="ignore"):
@@ -61,6 +68,8 @@ class Difference:
             squares = _square(error), _square(expected)
         if error.size:
             self.max_abs_error = max(self.max_abs_error, float(error.max()), -float(error.min()))
+            self.smallest = min(self.smallest, float(expected.min()))
+            self.largest = max(self.largest, float(expected.max()))
         self.differing += int(np.count_nonzero(error))
         self.squared_error += squares[0]
         self._squared_norm += squares[1]
@@ -69,6 +78,15 @@ class Difference:
 def _square(values: NDArray[np.float64]) -> float:
     """Returns the sum of the squares: without BLAS, whose threads wait for one another where processors are busy."""
     return float(np.einsum("i,i->", values, values))
+
+
+def psnr(squared_error: float, count: int, smallest: float, largest: float) -> float:
+    """Returns dB; the peak is the range of the expected values, or 1 if they lie in 0..1."""
+    if squared_error == 0.0:
+        return math.inf
+    peak = 1.0 if smallest >= 0.0 and largest <= 1.0 else largest - smallest
+    ratio = peak * peak * count / squared_error
+    return 10.0 * math.log10(ratio) if ratio > 0.0 else -math.inf
 
 
 def largest_error(differences: Mapping[str, Difference]) -> float:

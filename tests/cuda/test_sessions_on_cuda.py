@@ -306,6 +306,21 @@ def test_pool_equals_the_cpus(op: str, attributes: dict[str, Any]) -> None:
     np.testing.assert_allclose(run_cuda(model, x), run_kernels(model, x), rtol=1e-6, atol=1e-6)
 
 
+def test_hold_runs_on_the_cpu_of_a_session_with_cuda() -> None:
+    nodes = [
+        helper.make_node("Hold", ["X"], ["held"], domain="ai.reuse", tolerances=[9.0], axis=3),
+        helper.make_node("MaxPool", ["held"], ["Y"], "pool", domain="ai.reuse", kernel_shape=[1, 1]),
+    ]
+    x_info = helper.make_tensor_value_info("X", TensorProto.FLOAT, ["N", "H", "W", 20])
+    y_info = helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.reuse", 1)]
+    model = helper.make_model(helper.make_graph(nodes, "g", [x_info], [y_info]), opset_imports=opsets, ir_version=9)
+    session = reuse_compiler.session(model.SerializeToString(), Provider("cuda").for_onnxruntime())
+    x = np.random.default_rng(0).standard_normal((2, 13, 11, 20)).astype(np.float32)
+    for run in (x, -x):
+        np.testing.assert_array_equal(session.run(None, {"X": run})[0], x)
+
+
 def test_redundancy_runs_on_the_cpu_of_a_session_with_cuda() -> None:
     nodes = [
         helper.make_node("MaxPool", ["X"], ["pooled"], "pool", domain="ai.reuse", kernel_shape=[2, 2]),

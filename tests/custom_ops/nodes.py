@@ -61,6 +61,9 @@ def valid_node(rng: np.random.Generator, op: str) -> Node:
         redundancy: dict[str, Any] = {"windows": [3, 4], "strides": [1, 2], "gains": [1.0, 0.5]}
         redundancy |= {"threshold": 0.3, "samples": 9, "channels": 2}
         return Node(op, redundancy, {"X": rng.integers(0, 2, (2, 5, 7, 6)).astype(np.float32)}, {"X"})
+    if op == "Hold":
+        held: dict[str, Any] = {"tolerances": [0.5, 1.0, 0.0], "opening": 1, "dilation": 2, "axis": 3, "memory": 900}
+        return Node(op, held, {"X": rng.standard_normal((2, 7, 5, 3)).astype(np.float32)}, {"X"})
     if op == "QLinearReuseConv":
         return _quantised(rng)
     case = _draw_case(rng)
@@ -93,7 +96,7 @@ def valid_node(rng: np.random.Generator, op: str) -> Node:
 
 OPERATORS = (
     *("ReuseConv", "Hash", "Cluster", "CentroidGemm", "Gather", "QLinearReuseConv"),
-    *("MaxPool", "AveragePool", "Redundancy"),
+    *("MaxPool", "AveragePool", "Redundancy", "Hold"),
 )
 
 

@@ -193,6 +193,22 @@ def test_a_function_has_shares_only_where_a_node_has_them() -> None:
     assert run_alone(model, {"x": random_array(1, 2, 3, 4)}) == [False]
 
 
+def test_nothing_is_held_where_the_library_is_missing() -> None:
+    """Nodes have attributes of their own, which the function need not have."""
+    nodes = [
+        node("Hold", ["x"], ["held"], "first", tolerances=[9.0], domain="ai.reuse"),
+        node("Hold", ["held"], ["y"], "second", tolerances=[8.0, 9.0], opening=1, domain="ai.reuse"),
+    ]
+    model = model_of(nodes, [value("x", ["N", 2, "H", "W"])], [value("y", [None] * 4)], domains=["ai.reuse"])
+    add_function_bodies(model)
+    onnx.checker.check_model(model)
+    images = [random_array(1, 2, 5, 6, seed=seed) for seed in range(2)]
+    session = reuse_compiler.session(model.SerializeToString())
+    for x in images:
+        np.testing.assert_array_equal(run_alone(model, {"x": x})[0], x)
+        np.testing.assert_array_equal(session.run(None, {"x": x})[0], images[0])
+
+
 def test_weights_are_not_kept_twice_without_need() -> None:
     model = conv_model(weights=(64, 32, 3, 3), shape=(1, 32, 8, 8))
     sizes = [

@@ -55,6 +55,16 @@ def printed(report: ModelReport, width: int | None = None) -> list[str]:
     return stream.getvalue().splitlines()
 
 
+def test_held_inputs_are_told_with_what_they_cost() -> None:
+    hold: dict[str, object] = {"inputs": ["x", "y"], "tolerances": (12, 0.5), "opening": 1, "dilation": 2}
+    unknown = "\n".join(totals(report(hold=hold)))
+    assert "pixels of 'x' and 'y' that differ by up to 12, 0.5 keep their value" in unknown
+    assert "give frames in their order with --verify-data" in unknown
+    hold |= {"frames": 60, "changed": 0.0387, "input_psnr": 36.68, "output_psnr": 31.2}
+    known = "\n".join(totals(report(hold=hold)))
+    assert "3.9% of the pixels of 60 frames change; held input 36.7 dB, outputs 31.2 dB" in known
+
+
 def test_a_pipe_gets_one_line_per_layer_however_long() -> None:
     lines = printed(report())
     header, first, second = lines[:3]

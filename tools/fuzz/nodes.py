@@ -48,6 +48,7 @@ OPERATORS = (
     "MaxPool",
     "AveragePool",
     "Redundancy",
+    "Hold",
 )
 TYPES = (np.float16, np.float64, np.int8, np.int32, np.int64, np.uint8, np.bool_, np.float32)
 LEAKED = ("::_M_", "vector::_", "basic_string::", "bad_array_new_length", "bad_function_call", "map::at")
@@ -113,6 +114,8 @@ def draw_node(rng: Rng) -> Node:
     op = pick(rng, OPERATORS)
     if op == "Redundancy":
         return _draw_redundancy(rng)
+    if op == "Hold":
+        return _draw_hold(rng)
     return _draw_pool(rng, op) if op.endswith("Pool") else _draw_reuse(rng, op)
 
 
@@ -196,6 +199,21 @@ def _draw_redundancy(rng: Rng) -> Node:
             del attributes[name]
     node = Node("Redundancy", attributes, outputs=int(rng.integers(1, 3)))
     shape = tuple(int(size) for size in rng.integers(1, 10, int(rng.integers(3, 5))))
+    node.add(rng, X=draw_array(rng, shape))
+    return node
+
+
+def _draw_hold(rng: Rng) -> Node:
+    axis, shape = pick(rng, [1, 3]), tuple(int(size) for size in rng.integers(1, 10, 4))
+    count = pick(rng, [1, shape[axis]])
+    attributes: dict[str, Any] = {
+        "tolerances": [float(tolerance) for tolerance in rng.random(count).astype(np.float32)],
+        "opening": int(rng.integers(0, 4)),
+        "dilation": int(rng.integers(0, 4)),
+        "axis": axis,
+        "memory": int(rng.integers(0, 5000)),
+    }
+    node = Node("Hold", attributes)
     node.add(rng, X=draw_array(rng, shape))
     return node
 

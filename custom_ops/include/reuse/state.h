@@ -1,5 +1,5 @@
-// What a node keeps from run to run: clusters with scope session, and sums where a static one is incremental
-// (docs/operators.md, Clusters that are kept, Sums that are kept).
+// What a node keeps from run to run: clusters with scope session, sums where a static one is incremental, and a Hold's
+// images (docs/operators.md, Clusters that are kept, Sums that are kept, Hold).
 #pragma once
 
 #include <cstdint>

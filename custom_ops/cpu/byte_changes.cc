@@ -51,7 +51,8 @@ class PixelWindows {
         row_bytes_(plan.weights().row_bytes()),
         flip_(plan.x_flip()) {
     const bool patch = blocking.layout() == Layout::kPatch;
-    in_place_ = !patch && flip_ == 0 && blocking.group_width % row_bytes_ == 0;
+    const int64_t length = blocking.sub_vector_length();
+    in_place_ = !patch && flip_ == 0 && length == row_bytes_ && blocking.group_width % length == 0;
     for (int64_t b = first_block_; b < first_block_ + blocking.blocks_per_group; ++b) {
       if (patch) patches_.push_back(vectors_of_block(plan, blocking, x, b));
     }

@@ -19,7 +19,6 @@ constexpr int64_t kWindowBytes = int64_t{256} << 10, kMostWindows = 512;
 void multiply_windows(const QuantisedPlan& plan, const Blocking& blocking, Workspace& workspace, int64_t group,
                       const ByteVectors& vectors, const ByteWindows& windows, uint8_t* y) {
   Stopwatch watch(workspace.statistics.gemm_ns);
-  const ConvGeometry& g = blocking.geometry;
   const ByteWeights& weights = plan.weights();
   const int64_t taps = blocking.taps_per_block(), row_bytes = weights.row_bytes();
   const int64_t seen = taps * blocking.blocks_per_group, first_block = group * blocking.blocks_per_group;
@@ -50,10 +49,7 @@ void multiply_windows(const QuantisedPlan& plan, const Blocking& blocking, Works
         simd::kernels().subtract_zero_points(rows.data(), window_bytes, count, zero_points + channel, channels,
                                              channels, sums.data(), channels);
       }
-      const simd::Requantisation how{plan.scales(group) + channel, plan.low(), plan.high(), plan.y_zero_point()};
-      const int64_t given = std::min(channels, g.group_out_channels() - channel);
-      simd::kernels().write_bytes(sums.data(), channels, count, given, how, windows.places() + first,
-                                  y + group * g.group_out_channels() + channel, g.out_channels);
+      plan.write(group, channel, channels, sums.data(), channels, count, windows.places() + first, y);
     }
   });
 }

@@ -16,9 +16,8 @@ class ByteWindows {
   const int32_t* ids() const { return reinterpret_cast<const int32_t*>(rows_.rows()); }
   // The first output pixel [N, Oh, Ow] of each window.
   const int32_t* places() const { return places_.data(); }
-  // Gives the other pixels what has been computed for the first one of their window: `channels` bytes of y [N, Oh, Ow,
-  // stride].
-  void copy(Workspace& workspace, uint8_t* y, int64_t channels, int64_t stride) const;
+  // Gives the other pixels what has been computed for the first one of their window: `bytes` of y [N, Oh, Ow, stride].
+  void copy(Workspace& workspace, uint8_t* y, int64_t bytes, int64_t stride) const;
 
  private:
   int64_t stride_;

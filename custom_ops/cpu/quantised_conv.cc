@@ -1,5 +1,5 @@
-// Operator QLinearReuseConv: distinct vectors are found, then distinct windows of them, whose outputs are computed
-// once.
+// Operators QLinearReuseConv and ReuseConvInteger: distinct vectors are found, then distinct windows of them, whose
+// outputs are computed once.
 #include "byte_products.h"
 #include "byte_tables.h"
 #include "byte_weights.h"
@@ -41,7 +41,8 @@ void qlinear_reuse_conv(const QuantisedPlan& plan, const Blocking& blocking, Wor
     } else {
       multiply_windows(plan, blocking, workspace, group, vectors, windows, y);
     }
-    windows.copy(workspace, y + group * g.group_out_channels(), g.group_out_channels(), g.out_channels);
+    const int64_t own = g.group_out_channels() * plan.y_bytes();
+    windows.copy(workspace, y + group * own, own, g.out_channels * plan.y_bytes());
   }
 }
 

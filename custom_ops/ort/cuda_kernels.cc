@@ -170,6 +170,7 @@ std::unique_ptr<Kernel> CudaKernelSource::make(OperatorName name, const KernelIn
       return std::make_unique<CudaPool>(info, setup, PoolMode::kAverage);
     case OperatorName::kRedundancy:
     case OperatorName::kQLinearReuseConv:
+    case OperatorName::kReuseConvInteger:
       break;  // on the CPU alone
   }
   return nullptr;

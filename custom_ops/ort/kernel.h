@@ -25,7 +25,8 @@ enum class OperatorName {
   kMaxPool,
   kAveragePool,
   kRedundancy,
-  kQLinearReuseConv
+  kQLinearReuseConv,
+  kReuseConvInteger
 };
 
 // Calls `body`; what it finds wrong with the node's attributes or tensors is told with the operator and the node.

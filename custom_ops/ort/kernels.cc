@@ -264,8 +264,9 @@ class QuantisedInputs {
 
   TensorView constant(size_t index, const char* name) const {
     const std::optional<TensorView> tensor = fixed_input(info_, index);
-    checked::require(tensor.has_value(),
-                     std::string(name) + " is not constant; all inputs but " + others_ + " must be");
+    if (!tensor) {
+      throw std::invalid_argument(std::string(name) + " is not constant; all inputs but " + others_ + " must be");
+    }
     return *tensor;
   }
 

@@ -25,10 +25,10 @@ from reuse_compiler.errors import VerificationError
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.keep_pixel_major import POOLS
-from reuse_compiler.passes.layer import ConvLayer, Prepared, QuantisedLayer
+from reuse_compiler.passes.layer import ConvLayer, IntegerLayer, Prepared, QuantisedLayer
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
 from reuse_compiler.pipeline import Lowered
-from reuse_compiler.reference.quantised import Quantised, qlinear_reuse_conv
+from reuse_compiler.reference.quantised import Integers, Quantised, qlinear_reuse_conv, reuse_conv_integer
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.verification.compare import Difference
@@ -56,6 +56,11 @@ class _Part:
     target: str
     layer: ConvLayer | None
     """None: a pool."""
+
+    @property
+    def read(self) -> list[str]:
+        """The tensors that the part reads: the source, and operands that only a run knows."""
+        return [self.source, *(self.layer.fed.values() if isinstance(self.layer, QuantisedLayer) else [])]
 
 
 def check_lossless(
@@ -105,19 +110,20 @@ def _errors_alone(
     """Yields each part with its error, 1 being the most that rounding explains."""
     pixel_major = lowered.rewritten.pixel_major
     parts = list(_parts(prepared, lowered))
-    tensors = {name: pixel_major.get(name, name) for part in parts for name in (part.source, part.target)}
+    tensors = {name: pixel_major.get(name, name) for part in parts for name in (*part.read, part.target)}
     inputs = {value.name for value in lowered.rewritten.model.graph.input}
     with exposed(lowered.rewritten.model, dict.fromkeys(name for name in tensors.values() if name not in inputs)):
         compiled = open_session(lowered.rewritten.model, threads, COMPILED, folder=folder)
     for part in parts:
         original = _original(part, prepared, threads, folder)
-        wanted = [tensors[name] for name in (part.source, part.target) if name not in inputs]
+        named = [*part.read, part.target]
+        wanted = [tensors[name] for name in named if name not in inputs]
         squared_magnitude = _magnitudes(part, threads)
         difference, magnitude = Difference(), 0.0
         for feed in islice(source, MAX_LAYER_FEEDS):
             values = {**feed, **dict(zip(wanted, run_session(compiled, wanted, feed, COMPILED), strict=True))}
-            x, actual = (_in_order(values[tensors[name]], name in pixel_major) for name in (part.source, part.target))
-            expected = original(x)
+            x, *others, actual = (_in_order(values[tensors[name]], name in pixel_major) for name in named)
+            expected = original(x, *others)
             difference.add(expected, actual)
             magnitude += squared_magnitude(x, expected)
         yield part.name, _in_units(part, difference, magnitude)
@@ -139,8 +145,8 @@ def _parts(prepared: Prepared, lowered: Lowered) -> Iterator[_Part]:
             yield _Part(f"the pool '{node.name}'", originals[node.input[0]], originals[node.output[0]], None)
 
 
-def _original(part: _Part, prepared: Prepared, threads: int, folder: Path) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Returns what computes a part's result from its input as the original means it."""
+def _original(part: _Part, prepared: Prepared, threads: int, folder: Path) -> Callable[..., NDArray[Any]]:
+    """Returns what computes a part's result from what it reads as the original means it."""
     if isinstance(part.layer, QuantisedLayer):
         return partial(_exact, part.layer)
     session = open_session(cut_model(prepared.model, [part.source], [part.target]), threads, ORIGINAL, folder=folder)
@@ -152,19 +158,19 @@ def _original(part: _Part, prepared: Prepared, threads: int, folder: Path) -> Ca
     return of_session
 
 
-def _exact(layer: QuantisedLayer, x: NDArray[Any]) -> NDArray[Any]:
-    """Returns the bytes of a layer's result; onnxruntime's own may be others, on processors where its sums saturate."""
+def _exact(layer: QuantisedLayer, x: NDArray[Any], *fed: NDArray[Any]) -> NDArray[Any]:
+    """Returns a layer's result; onnxruntime's own may be another one, on processors where its sums saturate."""
     spec = layer.spec.on(x.shape)
-    constants = {name: layer.constant(name) for name in layer.constants}
-    lifted = x[:, :, None] if spec.one_dimensional else x
-    y = qlinear_reuse_conv(
-        Quantised(lifted, constants["x_scale"], constants["x_zero_point"]),
-        Quantised(layer.integers, constants["w_scale"], constants["w_zero_point"]),
-        constants["y_scale"],
-        constants["y_zero_point"],
-        layer.bias.array if layer.bias else None,
-        Blocking(spec, "channel", spec.group_in_channels),
-    )
+    given = {name: layer.constant(name) for name in layer.constants} | dict(zip(layer.fed, fed, strict=True))
+    lifted, weights = x[:, :, None] if spec.one_dimensional else x, layer.integers
+    bias, blocking = layer.bias.array if layer.bias else None, Blocking(spec, "channel", spec.group_in_channels)
+    if isinstance(layer, IntegerLayer):
+        x_and_w = Integers(lifted, given["x_zero_point"]), Integers(weights, given["w_zero_point"])
+        y = reuse_conv_integer(*x_and_w, given["scale"], bias, blocking)
+    else:
+        quantised_x = Quantised(lifted, given["x_zero_point"], scale=given["x_scale"])
+        quantised_w = Quantised(weights, given["w_zero_point"], scale=given["w_scale"])
+        y = qlinear_reuse_conv(quantised_x, quantised_w, given["y_scale"], given["y_zero_point"], bias, blocking)
     return y[:, :, 0] if spec.one_dimensional else y
 
 

@@ -16,10 +16,11 @@ from reuse_compiler.runtime.library import library_path
 Array = npt.NDArray[Any]
 
 
-def make_session(model: onnx.ModelProto, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Makes a session with the operator library, without anything of ours in between."""
+def make_session(model: onnx.ModelProto, threads: int = 1, library: bool = True) -> onnxruntime.InferenceSession:
+    """Makes a session with the operator library or without, and without anything of ours in between."""
     options = onnxruntime.SessionOptions()
-    options.register_custom_ops_library(library_path())
+    if library:
+        options.register_custom_ops_library(library_path())
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -19,7 +19,6 @@ constexpr int64_t kWindowBytes = int64_t{512} << 10, kMostWindows = 512;
 void multiply_windows(const QuantisedPlan& plan, const Blocking& blocking, Workspace& workspace, int64_t group,
                       int64_t count, const int32_t* places, const ReadWindows& read, uint8_t* y) {
   Stopwatch watch(workspace.statistics.gemm_ns);
-  const ConvGeometry& g = blocking.geometry;
   const ByteWeights& weights = plan.weights();
   const int64_t row_bytes = weights.row_bytes();
   const int64_t seen = blocking.taps_per_block() * blocking.blocks_per_group;
@@ -49,10 +48,7 @@ void multiply_windows(const QuantisedPlan& plan, const Blocking& blocking, Works
       if (const int32_t* zero_points = weights.zero_points(group)) {
         simd::kernels().subtract_zero_points(product, zero_points + channel, channels, sums.data(), channels);
       }
-      const simd::Requantisation how{plan.scales(group) + channel, plan.low(), plan.high(), plan.y_zero_point()};
-      const int64_t given = std::min(channels, g.group_out_channels() - channel);
-      simd::kernels().write_bytes(sums.data(), channels, own, given, how, places + first,
-                                  y + group * g.group_out_channels() + channel, g.out_channels);
+      plan.write(group, channel, channels, sums.data(), channels, own, places + first, y);
     }
   });
 }

@@ -10,6 +10,8 @@
 namespace reuse {
 namespace {
 
+constexpr int32_t kNoStart[simd::kLanes] = {};  // table rows are sums of products alone
+
 // What is multiplied and added at once: the tables of some blocks, of some output channels of the group.
 struct Step {
   int64_t first, channels;  // whole vectors
@@ -133,16 +135,9 @@ void ByteTables::multiply_rows(const Step& step, int64_t block, const uint8_t* r
   for (int64_t r = 0; r < count; ++r) vectors[static_cast<size_t>(r)] = rows + r * row_bytes;
   const int32_t* zero_points = weights.zero_points(group_);
   for (int64_t tap = 0; tap < taps; tap += taps_at_once) {
-    const simd::ByteProduct product{vectors.data(),
-                                    count,
-                                    1,
-                                    row_bytes,
-                                    weights.strip(block, tap, step.first),
-                                    0,
-                                    distance * row_bytes,
-                                    strips,
-                                    weights.start(block, tap, step.first),
-                                    distance};
+    const simd::ByteProduct product{
+        vectors.data(),       count,  1,        row_bytes, weights.strip(block, tap, step.first), 0,
+        distance * row_bytes, strips, kNoStart, 0};
     multiply_bytes_(product, table + tap * step.channels, width);
     if (zero_points == nullptr) continue;
     simd::kernels().subtract_zero_points(product, zero_points + step.first, step.channels, table + tap * step.channels,
@@ -153,13 +148,10 @@ void ByteTables::multiply_rows(const Step& step, int64_t block, const uint8_t* r
 void ByteTables::add(const Step& step, const std::vector<const int32_t*>& tables, const ByteWindows& windows,
                      int32_t* waiting) const {
   Stopwatch watch(workspace_.statistics.gather_ns);
-  const ConvGeometry& g = blocking_.geometry;
-  const int64_t taps = blocking_.taps_per_block(), channel = group_ * g.group_out_channels() + step.first;
-  const int64_t channels = std::min(step.channels, g.group_out_channels() - step.first);
+  const int64_t taps = blocking_.taps_per_block();
   const simd::WindowTables added{tables.data(), static_cast<int64_t>(tables.size()), taps * step.channels,
                                  step.channels};
-  const simd::Requantisation how{plan_.scales(group_) + step.first, plan_.low(), plan_.high(), plan_.y_zero_point()};
-  const int32_t* start = step.is_first ? plan_.bias(group_) + step.first : nullptr;
+  const int32_t* start = step.is_first ? plan_.window_start(group_) + step.first : nullptr;
   const int64_t tiles = (windows.count() + kTileWindows - 1) / kTileWindows, per_task = pieces_per_task(tiles);
   workspace_.parallel.run((tiles + per_task - 1) / per_task, [&](int64_t task) {
     alignas(64) int32_t own[kTileWindows * kTileChannels];
@@ -169,8 +161,7 @@ void ByteTables::add(const Step& step, const std::vector<const int32_t*>& tables
       const int32_t* const ids = windows.ids() + first * windows.stride() + step.blocks.begin * taps;
       simd::kernels().add_windows(added, ids, windows.stride(), count, start, sums);
       if (!step.is_last) continue;
-      simd::kernels().write_bytes(sums, step.channels, count, channels, how, windows.places() + first, y_ + channel,
-                                  g.out_channels);
+      plan_.write(group_, step.first, step.channels, sums, step.channels, count, windows.places() + first, y_);
     }
   });
 }

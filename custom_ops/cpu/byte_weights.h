@@ -12,7 +12,7 @@ namespace reuse {
 // channels], as strips of kLanes columns, each of [depth / 4] of [kLanes, 4] bytes; zeros beyond the block's length.
 class ByteWeights {
  public:
-  ByteWeights(Allocator& allocator, const Blocking& blocking, const QuantisedOperands& operands);
+  ByteWeights(Allocator& allocator, const Blocking& blocking, const IntegerOperands& operands);
 
   int64_t channels() const { return channels_; }  // of a group, with padding
   // Bytes of a row of vectors: L and zeros up to a multiple of 16.
@@ -22,11 +22,9 @@ class ByteWeights {
   const int8_t* strip(int64_t block, int64_t tap, int64_t channel) const {
     return panels_.data() + ((block * taps_ + tap) * channels_ + channel) * depth_;
   }
-  // What products with unsigned bytes begin with, in the order of the columns: what is multiplied is x less its zero
-  // point.
-  const int32_t* start(int64_t block, int64_t tap, int64_t channel) const {
-    return start_.data() + (block * taps_ + tap) * channels_ + channel;
-  }
+  // What a unit of x's zero point adds to a window's sums, by group: bytes are multiplied as they are, and the weights
+  // of a window are the same for all.
+  const std::vector<int32_t>& of_zero_point() const { return of_zero_point_; }
   // Zero points of the channels of a block's group; null if all are zero. Products lack them: a vector's sum times the
   // zero point is to be subtracted.
   const int32_t* zero_points(int64_t group) const {
@@ -38,7 +36,7 @@ class ByteWeights {
 
   int64_t channels_, depth_, taps_;
   Buffer<int8_t> panels_;
-  std::vector<int32_t> start_, zero_points_;
+  std::vector<int32_t> of_zero_point_, zero_points_;
 };
 
 }  // namespace reuse

@@ -98,7 +98,7 @@ void ByteWindows::read(const ByteVectors& vectors, int64_t row_bytes, int64_t fi
   }
 }
 
-void ByteWindows::copy(Workspace& workspace, uint8_t* y, int64_t channels, int64_t stride) const {
+void ByteWindows::copy(Workspace& workspace, uint8_t* y, int64_t bytes, int64_t stride) const {
   const auto pixels = static_cast<int64_t>(windows_.size());
   if (count() == pixels) return;
   Stopwatch watch(workspace.statistics.gather_ns);
@@ -106,7 +106,7 @@ void ByteWindows::copy(Workspace& workspace, uint8_t* y, int64_t channels, int64
     const int64_t end = std::min(pixels, (task + 1) * kCopiedPixels);
     for (int64_t p = task * kCopiedPixels; p < end; ++p) {
       const int64_t place = places_[static_cast<size_t>(windows_[static_cast<size_t>(p)])];
-      if (place != p) std::memcpy(y + p * stride, y + place * stride, static_cast<size_t>(channels));
+      if (place != p) std::memcpy(y + p * stride, y + place * stride, static_cast<size_t>(bytes));
     }
   });
 }

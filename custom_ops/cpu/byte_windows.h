@@ -19,9 +19,8 @@ class ByteWindows {
   void read(const ByteVectors& vectors, int64_t row_bytes, int64_t first, int64_t count, const uint8_t** to) const;
   // The first output pixel [N, Oh, Ow] of each window.
   const int32_t* places() const { return places_.data(); }
-  // Gives the other pixels what has been computed for the first one of their window: `channels` bytes of y [N, Oh, Ow,
-  // stride].
-  void copy(Workspace& workspace, uint8_t* y, int64_t channels, int64_t stride) const;
+  // Gives the other pixels what has been computed for the first one of their window: `bytes` of y [N, Oh, Ow, stride].
+  void copy(Workspace& workspace, uint8_t* y, int64_t bytes, int64_t stride) const;
 
  private:
   int64_t first_block_, blocks_, taps_, stride_;

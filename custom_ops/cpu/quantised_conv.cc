@@ -1,5 +1,5 @@
-// Operator QLinearReuseConv: distinct vectors are found, then distinct windows of them, whose outputs are computed
-// once. An incremental node computes the windows that are not those of the last run.
+// Operators QLinearReuseConv and ReuseConvInteger: distinct vectors are found, then distinct windows of them, whose
+// outputs are computed once. An incremental node computes the windows that are not those of the last run.
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -49,7 +49,8 @@ int64_t compute_distinct(const QuantisedPlan& plan, const Blocking& blocking, Wo
       };
       multiply_windows(plan, blocking, workspace, group, windows.count(), windows.places(), read, y);
     }
-    windows.copy(workspace, y + group * g.group_out_channels(), g.group_out_channels(), g.out_channels);
+    const int64_t own = g.group_out_channels() * plan.y_bytes();
+    windows.copy(workspace, y + group * own, own, g.out_channels * plan.y_bytes());
   }
   return distinct;
 }
@@ -86,7 +87,8 @@ void qlinear_reuse_conv(const QuantisedPlan& plan, ReuseState* state, const Bloc
   const ConvGeometry& g = blocking.geometry;
   checked::require(g.rows() <= INT32_MAX, "y has more than 2^31-1 pixels");
   count_vectors(workspace.statistics, blocking);
-  const int64_t in_bytes = g.batch * g.in_pixels() * g.in_channels, out_bytes = g.rows() * g.out_channels;
+  const int64_t in_bytes = g.batch * g.in_pixels() * g.in_channels,
+                out_bytes = g.rows() * g.out_channels * plan.y_bytes();
   if (out_bytes == 0) return;
   LastRunHold hold(state, {g.batch, g.in_h, g.in_w, in_bytes, 0, out_bytes});
   LastRun* const last = hold.get();

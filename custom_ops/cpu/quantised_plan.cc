@@ -29,6 +29,11 @@ T of_channel(const std::vector<T>& values, int64_t channel) {
   return values[values.size() == 1 ? 0 : static_cast<size_t>(channel)];
 }
 
+// Modulo 2^32.
+int32_t added(int32_t a, int32_t b) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+}
+
 void check_count(size_t count, int64_t channels, const char* name) {
   checked::require(count == 1 || static_cast<int64_t>(count) == channels,
                    std::string(name) + " has " + std::to_string(count) + " elements, needs 1 or " +
@@ -37,7 +42,7 @@ void check_count(size_t count, int64_t channels, const char* name) {
 
 }  // namespace
 
-ByteWeights::ByteWeights(Allocator& allocator, const Blocking& blocking, const QuantisedOperands& operands)
+ByteWeights::ByteWeights(Allocator& allocator, const Blocking& blocking, const IntegerOperands& operands)
     : channels_(whole(blocking.geometry.group_out_channels(), simd::kLanes)),
       depth_(whole(blocking.sub_vector_length(), kRowUnit)),
       taps_(blocking.taps_per_block()),
@@ -48,9 +53,8 @@ ByteWeights::ByteWeights(Allocator& allocator, const Blocking& blocking, const Q
   checked::product({columns, depth_}, "the packed w");
   panels_.resize(static_cast<size_t>(columns * depth_));
   std::fill_n(panels_.data(), columns * depth_, int8_t{0});
-  start_.assign(static_cast<size_t>(columns), 0);
+  of_zero_point_.assign(static_cast<size_t>(g.attributes.group * channels_), 0);
   const int32_t shift = operands.weights.is_signed ? 0 : kHalf;
-  const int32_t x_zero_point = operands.x_zero_point + (operands.x_signed ? kHalf : 0);
   const auto* values = static_cast<const uint8_t*>(operands.weights.values);
   const int64_t in_channels = g.group_in_channels(), taps = g.taps();
   for (int64_t block = 0; block < blocking.num_blocks(); ++block) {
@@ -70,11 +74,10 @@ ByteWeights::ByteWeights(Allocator& allocator, const Blocking& blocking, const Q
           strip[(l / 4 * kLanes + m % kLanes) * 4 + l % 4] = static_cast<int8_t>(value);
           sum += static_cast<uint32_t>(value);
         }
-        // sum of (x - zx)(w - zw) = sum of x w - zw sum of x - zx (sum of w - length zw)
+        // sum of (x - zx)(w - zw) = sum of x w - zw sum of x + zx (length zw - sum of w)
         const auto zero_point = static_cast<uint32_t>(of_channel(operands.w_zero_points, channel) - shift);
-        const uint32_t constant =
-            static_cast<uint32_t>(x_zero_point) * (static_cast<uint32_t>(length) * zero_point - sum);
-        start_[static_cast<size_t>((block * taps_ + tap) * channels_ + m)] = static_cast<int32_t>(constant);
+        int32_t& all = of_zero_point_[static_cast<size_t>(group * channels_ + m)];
+        all = static_cast<int32_t>(static_cast<uint32_t>(all) + static_cast<uint32_t>(length) * zero_point - sum);
       }
     }
   }
@@ -87,50 +90,84 @@ ByteWeights::ByteWeights(Allocator& allocator, const Blocking& blocking, const Q
 }
 
 QuantisedPlan::QuantisedPlan(Allocator& allocator, const ConvAttributes& attributes, Scope scope,
-                             const QuantisedOperands& operands)
+                             const IntegerOperands& operands)
     : attributes_(attributes),
       scope_(scope),
       any_size_(Blocking::of_any_size(attributes, operands.in_channels, operands.out_channels)),
-      x_flip_(operands.x_signed ? kHalf : 0),
-      x_zero_point_(static_cast<uint8_t>(operands.x_zero_point)),
-      y_zero_point_(operands.y_zero_point) {
+      y_bytes_(sizeof(float)) {
   checked::require(scope == Scope::kBatch || scope == Scope::kImage, "scope must be batch or image");
+  check_count(operands.w_zero_points.size(), operands.out_channels, "w_zero_point");
+  weights_ = std::make_shared<const ByteWeights>(allocator, any_size_, operands);
+  padded_channels_ = weights_->channels();
+}
+
+QuantisedPlan::QuantisedPlan(Allocator& allocator, const ConvAttributes& attributes, Scope scope,
+                             const QuantisedOperands& operands)
+    : QuantisedPlan(allocator, attributes, scope, static_cast<const IntegerOperands&>(operands)) {
   check_scale(operands.x_scale, "x_scale");
   check_scale(operands.y_scale, "y_scale");
   check_count(operands.w_scales.size(), operands.out_channels, "w_scale");
-  check_count(operands.w_zero_points.size(), operands.out_channels, "w_zero_point");
   for (const float scale : operands.w_scales) check_scale(scale, "w_scale");
-  weights_ = std::make_unique<const ByteWeights>(allocator, any_size_, operands);
-  const ConvGeometry& g = any_size_.geometry;
-  padded_channels_ = weights_->channels();
-  const auto padded = static_cast<size_t>(g.attributes.group * padded_channels_);
-  scales_.assign(padded, 0.0f);
-  bias_.assign(padded, 0);
-  const int64_t own = g.group_out_channels();
-  for (int64_t m = 0; m < g.out_channels; ++m) {
-    const auto place = static_cast<size_t>(m / own * padded_channels_ + m % own);
+  start_windows(operands.x_signed, operands.x_zero_point);
+  scales_.assign(window_start_.size(), 0.0f);
+  for (int64_t m = 0; m < operands.out_channels; ++m) {
+    const size_t place = place_of(m);
     const float both = operands.x_scale * of_channel(operands.w_scales, m);
     scales_[place] = both / operands.y_scale;
     checked::require(std::isfinite(scales_[place]),
                      "x_scale * w_scale / y_scale is not finite in output channel " + std::to_string(m));
-    if (operands.bias != nullptr) bias_[place] = operands.bias[m];
+    if (operands.bias != nullptr) window_start_[place] = added(window_start_[place], operands.bias[m]);
   }
-  window_start_ = bias_;
-  for (int64_t b = 0; b < any_size_.num_blocks(); ++b) {
-    int32_t* const sums = window_start_.data() + any_size_.group_of(b) * padded_channels_;
-    for (int64_t tap = 0; tap < any_size_.taps_per_block(); ++tap) {
-      const int32_t* const start = weights_->start(b, tap, 0);
-      for (int64_t m = 0; m < padded_channels_; ++m) {
-        sums[m] = static_cast<int32_t>(static_cast<uint32_t>(sums[m]) + static_cast<uint32_t>(start[m]));
-      }
-    }
-  }
+  y_bytes_ = 1;
+  y_zero_point_ = operands.y_zero_point;
   const int32_t least = smallest(operands.y_signed);
   low_ = static_cast<float>(least - y_zero_point_);
   high_ = static_cast<float>(least + 255 - y_zero_point_);
 }
 
-QuantisedPlan::~QuantisedPlan() = default;
+QuantisedPlan QuantisedPlan::with(bool x_signed, int32_t x_zero_point, const std::vector<float>& scales,
+                                  const float* bias) const {
+  const int64_t channels = any_size_.geometry.out_channels;
+  check_count(scales.size(), channels, "scale");
+  QuantisedPlan plan = *this;
+  plan.start_windows(x_signed, x_zero_point);
+  plan.scales_.assign(plan.window_start_.size(), 0.0f);
+  plan.float_bias_.assign(plan.window_start_.size(), -0.0f);  // which changes nothing that it is added to
+  for (int64_t m = 0; m < channels; ++m) {
+    plan.scales_[place_of(m)] = of_channel(scales, m);
+    if (bias != nullptr) plan.float_bias_[place_of(m)] = bias[m];
+  }
+  return plan;
+}
+
+size_t QuantisedPlan::place_of(int64_t channel) const {
+  const int64_t own = any_size_.geometry.group_out_channels();
+  return static_cast<size_t>(channel / own * padded_channels_ + channel % own);
+}
+
+void QuantisedPlan::start_windows(bool x_signed, int32_t x_zero_point) {
+  x_flip_ = x_signed ? kHalf : 0;
+  x_zero_point_ = static_cast<uint8_t>(x_zero_point);
+  const auto taken = static_cast<uint32_t>(x_zero_point + x_flip_);  // as unsigned bytes are
+  window_start_ = weights_->of_zero_point();
+  for (int32_t& start : window_start_) start = static_cast<int32_t>(taken * static_cast<uint32_t>(start));
+}
+
+void QuantisedPlan::write(int64_t group, int64_t channel, int64_t count, const int32_t* sums, int64_t stride,
+                          int64_t windows, const int32_t* places, uint8_t* y) const {
+  const ConvGeometry& g = any_size_.geometry;
+  const int64_t given = std::min(count, g.group_out_channels() - channel);
+  const float* const scales = scales_.data() + group * padded_channels_ + channel;
+  y += (group * g.group_out_channels() + channel) * y_bytes_;
+  if (y_bytes_ == 1) {
+    simd::kernels().write_bytes(sums, stride, windows, given, {scales, low_, high_, y_zero_point_}, places, y,
+                                g.out_channels);
+  } else {
+    const float* const bias = float_bias_.data() + group * padded_channels_ + channel;
+    simd::kernels().write_floats(sums, stride, windows, given, scales, bias, places, reinterpret_cast<float*>(y),
+                                 g.out_channels);
+  }
+}
 
 Blocking QuantisedPlan::blocking(int64_t batch, int64_t height, int64_t width) const {
   const ConvGeometry& g = any_size_.geometry;

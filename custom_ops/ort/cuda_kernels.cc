@@ -171,6 +171,7 @@ std::unique_ptr<Kernel> CudaKernelSource::make(OperatorName name, const KernelIn
     case OperatorName::kRedundancy:
     case OperatorName::kHold:
     case OperatorName::kQLinearReuseConv:
+    case OperatorName::kReuseConvInteger:
       break;  // on the CPU alone
   }
   return nullptr;

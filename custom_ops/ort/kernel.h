@@ -26,7 +26,8 @@ enum class OperatorName {
   kAveragePool,
   kRedundancy,
   kHold,
-  kQLinearReuseConv
+  kQLinearReuseConv,
+  kReuseConvInteger
 };
 
 // Calls `body`; what it finds wrong with the node's attributes or tensors is told with the operator and the node.

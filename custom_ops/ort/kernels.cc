@@ -225,86 +225,128 @@ class ReuseConvKernel final : public Kernel {
   std::shared_ptr<ReuseState> state_;
 };
 
-// The constant inputs of a QLinearReuseConv.
+// Requires a scalar, [1] or [channels].
+void require_one_or(const TensorView& tensor, const char* name, int64_t channels) {
+  const std::vector<int64_t>& s = tensor.shape;
+  const bool fits = s.empty() || (s.size() == 1 && (s[0] == 1 || s[0] == channels));
+  checked::require(fits, std::string(name) + " has shape " + to_string(s) + ", must be a scalar or have 1 element" +
+                             (channels == 1 ? "" : " or " + std::to_string(channels)));
+}
+
+std::vector<float> reals(const TensorView& tensor, const char* name, int64_t channels) {
+  require_one_or(tensor, name, channels);
+  return {tensor.as<float>(), tensor.as<float>() + tensor.size()};
+}
+
+std::vector<int32_t> bytes(const TensorView& tensor, const char* name, int64_t channels) {
+  require_one_or(tensor, name, channels);
+  if (tensor.type == kInt8) return {tensor.as<int8_t>(), tensor.as<int8_t>() + tensor.size()};
+  return {tensor.as<uint8_t>(), tensor.as<uint8_t>() + tensor.size()};
+}
+
+// The constant inputs of a convolution of bytes.
 class QuantisedInputs {
  public:
-  explicit QuantisedInputs(const KernelInfo* info) : info_(info) {}
+  // `others`: the inputs that need not be constant.
+  QuantisedInputs(const KernelInfo* info, const char* others)
+      : info_(info), others_(others), conv_(read_conv_attributes(KernelAttributes(info))) {}
 
-  QuantisedPlan plan(Allocator& memory) const {
-    const KernelAttributes attributes(info_);
-    const ConvAttributes conv = read_conv_attributes(attributes);
-    const Scope scope = parse_scope(attributes.text("scope").value_or("batch"));
-    const TensorView w = constant(3, "w"), x_zero_point = constant(2, "x_zero_point");
-    const TensorView y_zero_point = constant(7, "y_zero_point"), bias = constant(8, "B");
-    check_weights(w, conv, std::nullopt, "w");
-    const int64_t out_channels = w.shape[0];
-    const auto* biases = static_cast<const int32_t*>(bias_data(bias, out_channels, "B"));
-    return QuantisedPlan(
-        memory, conv, scope,
-        {in_channels_of(w, conv), out_channels, x_zero_point.type == kInt8, y_zero_point.type == kInt8,
-         ByteTensor{w.data, w.type == kInt8}, reals(constant(1, "x_scale"), "x_scale", 1)[0],
-         reals(constant(6, "y_scale"), "y_scale", 1)[0], bytes(x_zero_point, "x_zero_point", 1)[0],
-         bytes(y_zero_point, "y_zero_point", 1)[0], reals(constant(4, "w_scale"), "w_scale", out_channels),
-         bytes(constant(5, "w_zero_point"), "w_zero_point", out_channels), biases});
+  const ConvAttributes& conv() const { return conv_; }
+  Scope scope() const { return parse_scope(KernelAttributes(info_).text("scope").value_or("batch")); }
+
+  IntegerOperands integers(size_t weights, size_t zero_points) const {
+    const TensorView w = constant(weights, "w");
+    check_weights(w, conv_, std::nullopt, "w");
+    const int64_t channels = w.shape[0];
+    return {in_channels_of(w, conv_), channels, ByteTensor{w.data, w.type == kInt8},
+            bytes(constant(zero_points, "w_zero_point"), "w_zero_point", channels)};
   }
 
- private:
   TensorView constant(size_t index, const char* name) const {
     const std::optional<TensorView> tensor = fixed_input(info_, index);
-    if (!tensor) throw std::invalid_argument(std::string(name) + " is not constant; all inputs but x must be");
+    if (!tensor) {
+      throw std::invalid_argument(std::string(name) + " is not constant; all inputs but " + others_ + " must be");
+    }
     return *tensor;
   }
 
-  // Whether the tensor is a scalar, [1] or [channels].
-  static void require_one_or(const TensorView& tensor, const char* name, int64_t channels) {
-    const std::vector<int64_t>& s = tensor.shape;
-    const bool fits = s.empty() || (s.size() == 1 && (s[0] == 1 || s[0] == channels));
-    checked::require(fits, std::string(name) + " has shape " + to_string(s) + ", must be a scalar or have 1 element" +
-                               (channels == 1 ? "" : " or " + std::to_string(channels)));
-  }
-
-  static std::vector<float> reals(const TensorView& tensor, const char* name, int64_t channels) {
-    require_one_or(tensor, name, channels);
-    return {tensor.as<float>(), tensor.as<float>() + tensor.size()};
-  }
-
-  static std::vector<int32_t> bytes(const TensorView& tensor, const char* name, int64_t channels) {
-    require_one_or(tensor, name, channels);
-    if (tensor.type == kInt8) return {tensor.as<int8_t>(), tensor.as<int8_t>() + tensor.size()};
-    return {tensor.as<uint8_t>(), tensor.as<uint8_t>() + tensor.size()};
-  }
-
+ private:
   const KernelInfo* info_;
+  const char* others_;
+  ConvAttributes conv_;
 };
+
+void run_bytes(const QuantisedPlan& plan, ReuseState* state, KernelContext* tensors, Workspace& workspace) {
+  const TensorView x = input(tensors, 0);
+  require_rank(x, 4, "x");
+  const ImageShape shape = image_shape(x, DataOrder::kNhwc);
+  if (shape.channels != plan.in_channels()) {
+    throw std::invalid_argument("x has " + std::to_string(shape.channels) + " channels, which does not fit the " +
+                                std::to_string(plan.in_channels()) + " of w and group");
+  }
+  const Blocking blocking = plan.blocking(shape.batch, shape.height, shape.width);
+  const ConvGeometry& g = blocking.geometry;
+  auto* y = output<uint8_t>(tensors, 0, {g.batch, g.out_h, g.out_w, g.out_channels});
+  qlinear_reuse_conv(plan, state, blocking, workspace, x.as<uint8_t>(), y);
+}
 
 class QLinearReuseConvKernel final : public Kernel {
  public:
   QLinearReuseConvKernel(const KernelInfo* info, std::string session)
-      : Kernel(info, "QLinearReuseConv", std::move(session)),
-        memory_(allocator()),
-        plan_(QuantisedInputs(info).plan(memory_)) {
+      : Kernel(info, "QLinearReuseConv", std::move(session)), memory_(allocator()), plan_(make_plan(info, memory_)) {
     const KernelAttributes attributes(info);
     state_ = state_of(read_incremental(attributes), read_memory(attributes), this->session(), node());
   }
 
  private:
+  static QuantisedPlan make_plan(const KernelInfo* info, Allocator& memory) {
+    const QuantisedInputs inputs(info, "x");
+    const TensorView x_zero_point = inputs.constant(2, "x_zero_point");
+    const TensorView y_zero_point = inputs.constant(7, "y_zero_point"), bias = inputs.constant(8, "B");
+    const IntegerOperands integers = inputs.integers(3, 5);
+    const int64_t channels = integers.out_channels;
+    const QuantisedOperands operands{integers,
+                                     x_zero_point.type == kInt8,
+                                     y_zero_point.type == kInt8,
+                                     reals(inputs.constant(1, "x_scale"), "x_scale", 1)[0],
+                                     reals(inputs.constant(6, "y_scale"), "y_scale", 1)[0],
+                                     bytes(x_zero_point, "x_zero_point", 1)[0],
+                                     bytes(y_zero_point, "y_zero_point", 1)[0],
+                                     reals(inputs.constant(4, "w_scale"), "w_scale", channels),
+                                     static_cast<const int32_t*>(bias_data(bias, channels, "B"))};
+    return QuantisedPlan(memory, inputs.conv(), inputs.scope(), operands);
+  }
+
   void run(KernelContext* tensors, Workspace& workspace) const override {
-    const TensorView x = input(tensors, 0);
-    require_rank(x, 4, "x");
-    const ImageShape shape = image_shape(x, DataOrder::kNhwc);
-    if (shape.channels != plan_.in_channels()) {
-      throw std::invalid_argument("x has " + std::to_string(shape.channels) + " channels, which does not fit the " +
-                                  std::to_string(plan_.in_channels()) + " of w and group");
-    }
-    const Blocking blocking = plan_.blocking(shape.batch, shape.height, shape.width);
-    const ConvGeometry& g = blocking.geometry;
-    auto* y = output<uint8_t>(tensors, 0, {g.batch, g.out_h, g.out_w, g.out_channels});
-    qlinear_reuse_conv(plan_, state_.get(), blocking, workspace, x.as<uint8_t>(), y);
+    run_bytes(plan_, state_.get(), tensors, workspace);
   }
 
   ScratchAllocator memory_;  // of the plan
   QuantisedPlan plan_;
   std::shared_ptr<ReuseState> state_;  // of an incremental one
+};
+
+class ReuseConvIntegerKernel final : public Kernel {
+ public:
+  ReuseConvIntegerKernel(const KernelInfo* info, std::string session)
+      : Kernel(info, "ReuseConvInteger", std::move(session)), memory_(allocator()), plan_(make_plan(info, memory_)) {}
+
+ private:
+  static QuantisedPlan make_plan(const KernelInfo* info, Allocator& memory) {
+    const QuantisedInputs inputs(info, "x, x_zero_point, scale and B");
+    return QuantisedPlan(memory, inputs.conv(), inputs.scope(), inputs.integers(1, 3));
+  }
+
+  void run(KernelContext* tensors, Workspace& workspace) const override {
+    const TensorView zero_point = input(tensors, 2), scale = input(tensors, 4), bias = input(tensors, 5);
+    const std::vector<float> scales{scale.as<float>(), scale.as<float>() + scale.size()};
+    const auto* biases = static_cast<const float*>(bias_data(bias, plan_.out_channels(), "B"));
+    const int32_t x_zero_point = bytes(zero_point, "x_zero_point", 1)[0];
+    run_bytes(plan_.with(zero_point.type == kInt8, x_zero_point, scales, biases), nullptr, tensors, workspace);
+  }
+
+  ScratchAllocator memory_;  // of the plan
+  QuantisedPlan plan_;
 };
 
 class PoolKernel final : public Kernel {
@@ -396,6 +438,8 @@ std::unique_ptr<Kernel> CpuKernelSource::make(OperatorName name, const KernelInf
       return std::make_unique<HoldKernel>(info, session_);
     case OperatorName::kQLinearReuseConv:
       return std::make_unique<QLinearReuseConvKernel>(info, session_);
+    case OperatorName::kReuseConvInteger:
+      return std::make_unique<ReuseConvIntegerKernel>(info, session_);
   }
   return nullptr;
 }

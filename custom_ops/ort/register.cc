@@ -115,10 +115,12 @@ void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>&
   ops.push_back(make_operator<infer_pool>(OperatorName::kAveragePool, {"AveragePool", {e}, 1, {e}}, set));
 }
 
-// Adds QLinearReuseConv for each combination of the types of x, w and y.
+// Adds the convolutions of bytes for each combination of the types of x, w and y.
 void add_quantised(const KernelSet& set, std::vector<std::unique_ptr<Operator>>& ops) {
   for (const ElementType x : {kUint8, kInt8}) {
     for (const ElementType w : {kUint8, kInt8}) {
+      ops.push_back(make_operator<infer_reuse_conv_integer>(
+          OperatorName::kReuseConvInteger, {"ReuseConvInteger", {x, w, x, w, kFloat, kFloat}, 5, {kFloat}}, set));
       for (const ElementType y : {kUint8, kInt8}) {
         ops.push_back(make_operator<infer_qlinear_reuse_conv>(
             OperatorName::kQLinearReuseConv,

@@ -30,8 +30,8 @@ Dimension unknown() {
 
 using Shape = std::vector<Dimension>;
 
-// Inputs of QLinearReuseConv: w, and y_zero_point, whose type is that of y.
-constexpr size_t kQuantisedWeights = 3, kOutputZeroPoint = 7;
+// Inputs of QLinearReuseConv: w, and y_zero_point, whose type is that of y; and of ReuseConvInteger: w.
+constexpr size_t kQuantisedWeights = 3, kOutputZeroPoint = 7, kIntegerWeights = 1;
 
 Shape input_shape(const ShapeInferContext* context, size_t index) {
   size_t count = 0;
@@ -210,13 +210,19 @@ void infer_reuse_conv(ShapeInferContext* context) {
   set_output(context, 0, element_type(context), known.y(weights[0]));
 }
 
-void infer_qlinear_reuse_conv(ShapeInferContext* context) {
+static void infer_bytes(ShapeInferContext* context, size_t weights_at, ElementType type) {
   Known known(context, 0);
   known.take_pixel_major();
-  const Shape weights = input_shape(context, kQuantisedWeights);
+  const Shape weights = input_shape(context, weights_at);
   if (!known.has_shape() || weights.size() != 4) return;
-  set_output(context, 0, element_type(context, kOutputZeroPoint), known.y(weights[0]));
+  set_output(context, 0, type, known.y(weights[0]));
 }
+
+void infer_qlinear_reuse_conv(ShapeInferContext* context) {
+  infer_bytes(context, kQuantisedWeights, element_type(context, kOutputZeroPoint));
+}
+
+void infer_reuse_conv_integer(ShapeInferContext* context) { infer_bytes(context, kIntegerWeights, kFloat); }
 
 void infer_pool(ShapeInferContext* context) {
   // Sizes do not depend on the mode.

@@ -13,6 +13,7 @@ void infer_centroid_gemm(ShapeInferContext* context);
 void infer_gather(ShapeInferContext* context);
 void infer_reuse_conv(ShapeInferContext* context);
 void infer_qlinear_reuse_conv(ShapeInferContext* context);
+void infer_reuse_conv_integer(ShapeInferContext* context);
 void infer_pool(ShapeInferContext* context);
 void infer_redundancy(ShapeInferContext* context);
 void infer_hold(ShapeInferContext* context);

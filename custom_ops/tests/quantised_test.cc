@@ -1,9 +1,10 @@
-// QLinearReuseConv against a loop over all taps and channels, bit for bit.
+// QLinearReuseConv and ReuseConvInteger against a loop over all taps and channels, bit for bit.
 #include "reuse/quantised.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <set>
 #include <stdexcept>
@@ -130,17 +131,16 @@ QuantisedProblem random_quantised(std::mt19937& random) {
   return p;
 }
 
-// The definition of docs/operators.md, an output at a time.
-Bytes by_loops(const QuantisedProblem& p, const ConvGeometry& g) {
+// What the definition of docs/operators.md sums up, an output at a time.
+std::vector<int32_t> sums_by_loops(const QuantisedProblem& p, const ConvGeometry& g) {
   const ConvAttributes& a = g.attributes;
   const QuantisedOperands& o = p.operands;
-  Bytes y(static_cast<size_t>(g.rows() * g.out_channels));
+  std::vector<int32_t> sums(static_cast<size_t>(g.rows() * g.out_channels));
   const int64_t channels = g.group_in_channels();
   for (int64_t n = 0; n < g.batch; ++n) {
     for (int64_t m = 0; m < g.out_channels; ++m) {
       const int64_t group = m / g.group_out_channels();
       const auto of = [&](const auto& values) { return values[values.size() == 1 ? 0 : static_cast<size_t>(m)]; };
-      const float scale = o.x_scale * of(o.w_scales) / o.y_scale;
       for (int64_t pixel = 0; pixel < g.out_pixels(); ++pixel) {
         int64_t sum = p.has_bias ? p.bias[static_cast<size_t>(m)] : 0;
         for (int64_t tap = 0; tap < g.taps(); ++tap) {
@@ -154,32 +154,61 @@ Bytes by_loops(const QuantisedProblem& p, const ConvGeometry& g) {
             sum += x * (value_of(byte, o.weights.is_signed) - of(o.w_zero_points));
           }
         }
-        const auto wrapped = static_cast<int32_t>(static_cast<uint32_t>(sum));
-        const int32_t least = o.y_signed ? -128 : 0;
-        const auto low = static_cast<float>(least - o.y_zero_point);
-        const auto high = static_cast<float>(least + 255 - o.y_zero_point);
-        const float limited = std::min(std::max(static_cast<float>(wrapped) * scale, low), high);
-        y[static_cast<size_t>((n * g.out_pixels() + pixel) * g.out_channels + m)] =
-            static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(limited)) + o.y_zero_point);
+        sums[static_cast<size_t>((n * g.out_pixels() + pixel) * g.out_channels + m)] =
+            static_cast<int32_t>(static_cast<uint32_t>(sum));
       }
     }
   }
+  return sums;
+}
+
+template <typename T>
+T of_channel(const std::vector<T>& values, size_t channel) {
+  return values[values.size() == 1 ? 0 : channel];
+}
+
+Bytes by_loops(const QuantisedProblem& p, const ConvGeometry& g) {
+  const QuantisedOperands& o = p.operands;
+  Bytes y;
+  for (const int32_t sum : sums_by_loops(p, g)) {
+    const float scale = o.x_scale * of_channel(o.w_scales, y.size() % p.bias.size()) / o.y_scale;
+    const int32_t least = o.y_signed ? -128 : 0;
+    const auto low = static_cast<float>(least - o.y_zero_point);
+    const auto high = static_cast<float>(least + 255 - o.y_zero_point);
+    const float limited = std::min(std::max(static_cast<float>(sum) * scale, low), high);
+    y.push_back(static_cast<uint8_t>(static_cast<int32_t>(std::nearbyint(limited)) + o.y_zero_point));
+  }
   return y;
+}
+
+// Of ReuseConvInteger; in place of the bias of integers there is one of floats.
+std::vector<float> floats_by_loops(const QuantisedProblem& p, const ConvGeometry& g, const std::vector<float>& bias) {
+  QuantisedProblem unbiased = p;
+  unbiased.has_bias = false;
+  std::vector<float> y;
+  for (const int32_t sum : sums_by_loops(unbiased, g)) {
+    const size_t channel = y.size() % p.bias.size();
+    const float product = static_cast<float>(sum) * of_channel(p.operands.w_scales, channel);
+    y.push_back(bias.empty() ? product : product + bias[channel]);
+  }
+  return y;
+}
+
+void run(const QuantisedProblem& p, const QuantisedPlan& plan, PoisonedAllocator& memory, int64_t threads, Bytes& y,
+         RunStatistics* statistics = nullptr, ReuseState* state = nullptr) {
+  const Blocking blocking = plan.blocking(p.batch, p.height, p.width);
+  Threads parallel(threads);
+  Workspace workspace(memory, parallel);
+  y = poisoned<uint8_t>(blocking.geometry.rows() * blocking.geometry.out_channels * plan.y_bytes());
+  qlinear_reuse_conv(plan, state, blocking, workspace, p.x.data(), y.data());
+  if (statistics != nullptr) *statistics = workspace.statistics;
 }
 
 Bytes run(const QuantisedProblem& p, int64_t threads, RunStatistics* statistics = nullptr,
           ReuseState* state = nullptr) {
   PoisonedAllocator memory;
   Bytes y;
-  {
-    const QuantisedPlan plan = p.plan(memory);
-    const Blocking blocking = plan.blocking(p.batch, p.height, p.width);
-    Threads parallel(threads);
-    Workspace workspace(memory, parallel);
-    y = poisoned<uint8_t>(blocking.geometry.rows() * blocking.geometry.out_channels);
-    qlinear_reuse_conv(plan, state, blocking, workspace, p.x.data(), y.data());
-    if (statistics != nullptr) *statistics = workspace.statistics;
-  }
+  run(p, p.plan(memory), memory, threads, y, statistics, state);
   EXPECT(memory.held() == 0, << "bytes were not given back");
   return y;
 }
@@ -224,6 +253,31 @@ TEST(quantised_random_problems_are_the_convolution) {
     const QuantisedProblem p = random_quantised(random);
     const Bytes expected = by_loops(p, geometry_of(p));
     for (const int64_t threads : {1, 3}) EXPECT(run(p, threads) == expected, << "in problem " << i);
+  }
+}
+
+TEST(quantised_random_integers_are_the_convolution) {
+  std::mt19937 random(19);
+  for (int i = 0; i < 100; ++i) {
+    QuantisedProblem p = random_quantised(random);
+    std::vector<float> bias;
+    if (p.has_bias) bias.assign(p.bias.begin(), p.bias.end());
+    PoisonedAllocator memory;
+    p.operands.weights.values = p.w.data();
+    const IntegerOperands integers = p.operands;
+    const QuantisedPlan plan(memory, p.conv, p.scope, integers);
+    // Of one plan runs with several zero points and types of x.
+    for (const bool is_signed : {p.operands.x_signed, !p.operands.x_signed}) {
+      p.operands.x_signed = is_signed;
+      p.operands.x_zero_point = value_of(static_cast<uint8_t>(p.operands.x_zero_point + i), is_signed);
+      Bytes y;
+      run(p, plan.with(is_signed, p.operands.x_zero_point, p.operands.w_scales, bias.empty() ? nullptr : bias.data()),
+          memory, 1 + i % 3, y);
+      const std::vector<float> expected = floats_by_loops(p, geometry_of(p), bias);
+      EXPECT(y.size() == expected.size() * sizeof(float) &&
+                 (y.empty() || std::memcmp(y.data(), expected.data(), y.size()) == 0),
+             << "in problem " << i);
+    }
   }
 }
 

@@ -137,8 +137,8 @@ class _Measurement:
         found = self._clusters("fused")
         clusters = (found if case.scope == "batch" else sum(data.clusters)) / case.blocking.num_blocks
         return ConvReport(
-            layer=_layer_shape(case),
-            setting=_setting(case, data),
+            layer=layer_shape(case),
+            setting=setting_of(case, data),
             threads=how.threads,
             repeats=how.repeats,
             distinct_per_block=list(data.distinct),
@@ -150,7 +150,7 @@ class _Measurement:
             staged=self._reuse("staged") if "staged" in self.runs else None,
             fused=fused,
             int8=self._int8(self.quantised) if self.quantised else None,
-            predicted_speedup=_predicted_speedup(case, data, clusters / case.spec.rows) if peaks else None,
+            predicted_speedup=predicted_speedup(case, data, clusters / case.spec.rows) if peaks else None,
             centroid_gflops=_gflops(centroid_multiply_adds(case, data), fused.stages_ms.gemm),
             peaks=peaks,
             floor=compute_floor(case, data, peaks) if peaks else None,
@@ -165,7 +165,7 @@ class _Measurement:
     def _reuse(self, lowering: Lowering) -> ReuseTiming:
         self._clusters(lowering)
         nodes = statistics(self.runs[lowering].session)
-        stages = _stages(nodes)
+        stages = stages_of(nodes)
         if lowering == "fused" and current_provider().name == "cuda":
             stages = _stages_on_cuda(self.case, self.data, self.how)
         return ReuseTiming(
@@ -211,7 +211,7 @@ class _Measurement:
         return node.clusters / node.runs
 
 
-def _stages(nodes: list[NodeStatistics]) -> StageTimes:
+def stages_of(nodes: list[NodeStatistics]) -> StageTimes:
     """Returns the stages' times per run, summed over the nodes."""
     sums = {
         stage: 1e3 * sum(getattr(node.seconds, stage) / node.runs for node in nodes)
@@ -226,14 +226,15 @@ def _stages_on_cuda(case: ConvCase, data: LayerInput, how: Circumstances) -> Sta
     interleave({"fused": run}, WARM_UPS)
     reset_statistics(run.session)
     interleave({"fused": run}, how.repeats)
-    return _stages(statistics(run.session))
+    return stages_of(statistics(run.session))
 
 
 def _tf32(provider: Provider) -> bool | None:
     return provider.tf32 if provider.name == "cuda" else None
 
 
-def _predicted_speedup(case: ConvCase, data: LayerInput, remaining_ratio: float) -> float:
+def predicted_speedup(case: ConvCase, data: LayerInput, remaining_ratio: float) -> float:
+    """Returns what the cost model expects of reuse."""
     cost = predicted_cost(
         case.blocking,
         FAMILIES[case.family],
@@ -246,7 +247,8 @@ def _predicted_speedup(case: ConvCase, data: LayerInput, remaining_ratio: float)
     return 1.0 / cost.total
 
 
-def _layer_shape(case: ConvCase) -> LayerShape:
+def layer_shape(case: ConvCase) -> LayerShape:
+    """Returns the layer, as the report has it."""
     g = case.spec
     return LayerShape(
         name=str(case),
@@ -259,7 +261,8 @@ def _layer_shape(case: ConvCase) -> LayerShape:
     )
 
 
-def _setting(case: ConvCase, data: LayerInput) -> Setting:
+def setting_of(case: ConvCase, data: LayerInput) -> Setting:
+    """Returns how reuse is set."""
     return Setting(
         family=case.family,
         layout=case.blocking.layout,

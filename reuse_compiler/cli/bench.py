@@ -149,6 +149,10 @@ def conv(
     case: Case,
     staged: Annotated[bool, Flag("Also time the staged form (float tables only).")] = True,
     int8: Annotated[bool, Flag("Also time onnxruntime's statically quantised Conv.")] = False,
+    quantised: Annotated[
+        bool,
+        Flag("Measure bytes instead: reuse (family exact) beside onnxruntime's QLinearConv, which it equals."),
+    ] = False,
     provider: OnProvider = "cpu",
     tf32: Tf32 = True,
     threads: Threads = 1,
@@ -163,14 +167,20 @@ def conv(
     """
     if int8 and provider == "cuda":
         raise typer.BadParameter("onnxruntime's quantised Conv is measured on the CPU only", param_hint="'--int8'")
+    if quantised and (int8 or provider == "cuda"):
+        raise typer.BadParameter("bytes are measured alone, and on the CPU only", param_hint="'--quantised'")
     from reuse_compiler.benchmark.conv import Circumstances, measure_conv  # late: onnx takes longer to import than help
     from reuse_compiler.benchmark.printing import print_conv
+    from reuse_compiler.benchmark.quantised_conv import measure_quantised
 
     checked = make_case(**dict(case))
     check_json(json_file)
     console = stderr_console()
     with logging_to(console, log_level), ProgressBars(console) as progress, _running_on(provider, tf32):
-        report = measure_conv(checked, Circumstances(threads, repeats, staged, int8), progress)
+        if quantised:
+            report = measure_quantised(checked, threads, repeats, progress)
+        else:
+            report = measure_conv(checked, Circumstances(threads, repeats, staged, int8), progress)
     write_json(report, json_file)
     print_conv(report, stdout_console())
 

@@ -17,6 +17,8 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from reuse_compiler.graph.shapes import ScopePath
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, subgraphs_of
 
+COMMUTATIVE = ("Add", "Mul")
+
 
 @dataclass(eq=False)
 class Scope:
@@ -106,14 +108,18 @@ class GraphView:
         return self._refs[id(tensor.inputs[0])] if tensor.inputs else None
 
     def only_reader(self, producer: NodeRef) -> NodeRef | None:
-        """Returns the standard node that alone reads a node's result, which nothing else sees; else None."""
+        """Returns the standard node that alone reads a node's result, which nothing else sees; else None.
+
+        The result is its first input, but for operators whose inputs may be exchanged.
+        """
         output = producer.node.outputs[0]
         consumers = self.consumers(output)
         if len(consumers) != 1 or self.is_output(output.name, producer.scope):
             return None
         ref = consumers[0]
         standard = ref.proto.domain in STANDARD_DOMAINS
-        if not standard or ref.scope is not producer.scope or ref.node.inputs[0] is not output:
+        is_operand = ref.node.inputs[0] is output or ref.proto.op_type in COMMUTATIVE
+        if not standard or ref.scope is not producer.scope or not is_operand:
             return None
         return ref
 

@@ -106,6 +106,8 @@ def _function(op: str, own: list[onnx.NodeProto], opset: int) -> onnx.FunctionPr
         nodes = _Body(attributes).convolution("table" if op == "Gather" else "dense_weights", opset)
     elif op == "QLinearReuseConv":
         nodes = _Body(attributes).quantised_convolution(inputs)
+    elif op == "ReuseConvInteger":
+        nodes = _Body(attributes).integer_convolution(inputs)
     elif op in POOLS:
         nodes = _Body(attributes).pool(op)
     elif op in ("CentroidGemm", "Hold"):
@@ -170,6 +172,20 @@ class _Body:
         """Returns the nodes, for pixel-major data; their inputs are the function's."""
         self._transpose(inputs[0], FROM_PIXEL_MAJOR)
         self._add("QLinearConv", *inputs[1:], **self._same(CONV))
+        self._transpose(self._tensor, TO_PIXEL_MAJOR)
+        return self._ended()
+
+    def integer_convolution(self, inputs: list[str]) -> list[onnx.NodeProto]:
+        """Returns the nodes, likewise; the scale and the bias are brought along the channels."""
+        self._transpose(inputs[0], FROM_PIXEL_MAJOR)
+        self._add("ConvInteger", *inputs[1:4], **self._same(CONV))
+        self._nodes.append(helper.make_node("Cast", [self._tensor], ["floats"], to=TensorProto.FLOAT))
+        self._tensor = "floats"
+        by_channel = helper.make_tensor("", TensorProto.INT64, [3], [-1, 1, 1])
+        self._nodes.append(helper.make_node("Constant", [], ["by_channel"], value=by_channel))
+        for op, operand in zip(("Mul", "Add"), inputs[4:], strict=True):
+            self._nodes.append(helper.make_node("Reshape", [operand, "by_channel"], [f"{operand}_by_channel"]))
+            self._add(op, f"{operand}_by_channel")
         self._transpose(self._tensor, TO_PIXEL_MAJOR)
         return self._ended()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
@@ -12,7 +13,7 @@ from reuse_compiler.graph.shapes import ShapeTable
 from reuse_compiler.graph.tensors import element_name, to_tensor
 from reuse_compiler.passes.check_quantised import check_quantised
 from reuse_compiler.passes.conv_node import read_spec
-from reuse_compiler.passes.layer import ConvLayer, Layer, Normalization, QuantisedLayer, Refusal
+from reuse_compiler.passes.layer import ConvLayer, IntegerLayer, Layer, Normalization, QuantisedLayer, Refusal
 
 DEEPEST_BODY = 24
 """Protobuf reads 100 messages inside one another, three for each body; what a rewritten layer declares lies deeper."""
@@ -32,9 +33,9 @@ def _conv_layer(layer: Layer, constants: ConstantFinder, shapes: ShapeTable) -> 
     depth = len(layer.ref.scope.path) // 2
     if depth > DEEPEST_BODY:
         raise Refusal(f"it stands in a body {depth} levels deep; reuse reaches down to level {DEEPEST_BODY}")
-    quantised = layer.quantised and check_quantised(layer, layer.quantised, constants)
-    if quantised:
-        weight, bias = quantised.pop("w"), quantised.pop("B", None)
+    operands = layer.quantised and check_quantised(layer, layer.quantised, constants, shapes)
+    if operands:
+        weight, bias = operands.weight, operands.bias
     else:
         weight, bias = _constants(layer, constants)
         _check_element_types(weight, bias)
@@ -53,11 +54,12 @@ def _conv_layer(layer: Layer, constants: ConstantFinder, shapes: ShapeTable) -> 
         raise Refusal(f"it is malformed: its input has {shape[1]} channels, its weights are for {spec.in_channels}")
     if spec.group > 1 and spec.group_in_channels == 1:
         raise Refusal("it is depthwise (one input channel per group), so there are no sub-vectors of channels to share")
-    described = {**vars(layer), "spec": spec.on(shape), "weight": weight, "bias": bias}
-    if quantised:
-        element = "uint8" if quantised["x_zero_point"].tensor.data_type == TensorProto.UINT8 else "int8"
-        described["spec"] = replace(described["spec"], element=element)
-    found = QuantisedLayer(**described, constants=quantised) if quantised else ConvLayer(**described)
+    described: dict[str, Any] = {**vars(layer), "spec": spec.on(shape), "weight": weight, "bias": bias}
+    found = ConvLayer(**described)
+    if operands and layer.quantised:
+        described["spec"] = replace(found.spec, element=operands.element)
+        kind = QuantisedLayer if layer.quantised.gives_bytes else IntegerLayer
+        found = kind(**described, constants=operands.constants, fed=operands.fed)
     if None not in (shape[0], *shape[2:]) and found.spec.rows == 0:
         return replace(found, refusal=f"its output is empty for an input of shape {list(shape)}")
     return found if layer.normalization is None else _normalized(found, layer.normalization)

@@ -10,7 +10,7 @@ from reuse_compiler.errors import PassError
 from reuse_compiler.graph.structure import given_inputs, structure_errors, subgraphs_of
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
 
-LAST_OPERATORS = ("ReuseConv", "QLinearReuseConv", "Gather")
+LAST_OPERATORS = ("ReuseConv", "QLinearReuseConv", "ReuseConvInteger", "Gather")
 """One of them computes the result of each rewritten layer."""
 
 

@@ -8,7 +8,6 @@ from reuse_compiler.graph.structure import STANDARD_DOMAINS
 
 DECLINED_OPERATORS = {
     "ConvTranspose": "is a transposed convolution, which spreads each input pixel instead of gathering a window",
-    "ConvInteger": "is an integer convolution without a scale of its result; reuse covers QLinearConv",
     "QLinearConv": "is a quantised convolution of an optimiser's own kind; reuse covers ONNX's QLinearConv",
     "DeformConv": "is a deformable convolution: its windows differ from pixel to pixel",
     "FusedConv": "was fused by an optimiser of onnxruntime; compile the model as it was before optimisation",
@@ -36,7 +35,7 @@ def is_convolution(node: onnx.NodeProto) -> bool:
 
 
 def declined_operator(node: onnx.NodeProto) -> str | None:
-    """Returns why a convolution is of a kind that reuse does not cover, or None for ONNX's Conv and QLinearConv."""
-    if node.op_type in ("Conv", "QLinearConv") and node.domain in STANDARD_DOMAINS:
+    """Returns why a convolution is of a kind that reuse does not cover, or None for those of ONNX that it covers."""
+    if node.op_type in ("Conv", "QLinearConv", "ConvInteger") and node.domain in STANDARD_DOMAINS:
         return None
     return "it " + DECLINED_OPERATORS.get(node.op_type, DECLINED_OPERATORS["NhwcConv"])

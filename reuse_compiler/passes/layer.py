@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -20,6 +20,8 @@ from reuse_compiler.reuse.geometry import ConvSpec
 
 Floats = NDArray[np.float32]
 QLINEAR_CONV_INPUTS = ("x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point", "y_scale", "y_zero_point", "B")
+INTEGER_CONV_INPUTS = ("x", "w", "x_zero_point", "w_zero_point", "scale", "B")
+"""Of ReuseConvInteger: those of ConvInteger, and what its result is multiplied with and added to."""
 
 
 class Refusal(Exception):
@@ -45,15 +47,21 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Quantised:
-    """What makes a layer one of bytes: QLinearConv, or a Conv between DequantizeLinear and QuantizeLinear."""
+    """What makes a layer one of bytes: QLinearConv, or a Conv between DequantizeLinear and QuantizeLinear; and, where
+    the result is floats, a Conv behind DequantizeLinear, or ConvInteger with a Cast and a Mul.
+    """
 
     tensors: Mapping[str, gs.Tensor]
     """By QLinearConv's names of its inputs, as far as they are there. `B` may be of floats; one that is dequantised has
-    `B_scale`, and perhaps `B_zero_point`."""
+    `B_scale`, and perhaps `B_zero_point`. ConvInteger has `scale`, which is that of the products."""
     weight_axis: int = 0
     """The axis of `w` that scales and zero points are along, if there are several."""
-    after: NodeRef | None = None
-    """The QuantizeLinear; None: QLinearConv has it in it."""
+    after: Sequence[NodeRef] = ()
+    """The nodes behind it that make its result of the sums: QuantizeLinear, or Cast, Mul and perhaps Add."""
+
+    @property
+    def gives_bytes(self) -> bool:
+        return "y_scale" in self.tensors
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Layer:
         """The node and those after it that the rewritten layer computes, too, in order."""
         after = (self.normalization, self.activation)
         nodes = [self.ref, *(each.ref for each in after if each is not None)]
-        return nodes if self.quantised is None or self.quantised.after is None else [*nodes, self.quantised.after]
+        return nodes if self.quantised is None else [*nodes, *self.quantised.after]
 
     @property
     def input(self) -> str:
@@ -127,8 +135,11 @@ class ConvLayer(Layer):
 class QuantisedLayer(ConvLayer):
     """A convolution of bytes; `weight` is QLinearConv's `w`, and `bias` its `B`."""
 
+    operator: ClassVar[str] = "QLinearReuseConv"
     constants: Mapping[str, Constant]
-    """The scales and zero points, by QLinearConv's names of its inputs."""
+    """The scales and zero points, by the operator's names of its inputs."""
+    fed: Mapping[str, str] = field(default_factory=dict)
+    """The tensors that only a run knows, likewise: the scale and the zero point of x that a ConvInteger has."""
 
     def constant(self, name: str) -> NDArray[Any]:
         """Returns a scale or zero point: a scalar, or [M]."""
@@ -138,8 +149,11 @@ class QuantisedLayer(ConvLayer):
     @property
     def types(self) -> tuple[int, int]:
         """Returns the element types of x and y."""
-        x, y = (int(self.constants[f"{name}_zero_point"].tensor.data_type) for name in "xy")
-        return x, y
+        return self._x_type, int(self.constants["y_zero_point"].tensor.data_type)
+
+    @property
+    def _x_type(self) -> int:
+        return int(onnx.TensorProto.UINT8 if self.spec.element == "uint8" else onnx.TensorProto.INT8)
 
     @property
     def integers(self) -> NDArray[Any]:
@@ -157,6 +171,18 @@ class QuantisedLayer(ConvLayer):
     def biases(self) -> Floats:
         """What the bias stands for [M]."""
         return np.asarray(super().biases * self.constant("x_scale") * self.constant("w_scale"), np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerLayer(QuantisedLayer):
+    """A convolution of bytes whose result is floats; its bias is floats, too."""
+
+    operator: ClassVar[str] = "ReuseConvInteger"
+
+    @property
+    def types(self) -> tuple[int, int]:
+        """Returns the element types of x and y."""
+        return self._x_type, int(onnx.TensorProto.FLOAT)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,14 @@ from reuse_compiler.graph.edit import ModelEdit
 from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.tensors import to_tensor
 from reuse_compiler.passes.conv_node import attributes_of
-from reuse_compiler.passes.layer import QLINEAR_CONV_INPUTS, ConvLayer, Prepared, QuantisedLayer
+from reuse_compiler.passes.layer import (
+    INTEGER_CONV_INPUTS,
+    QLINEAR_CONV_INPUTS,
+    ConvLayer,
+    IntegerLayer,
+    Prepared,
+    QuantisedLayer,
+)
 from reuse_compiler.reuse.activation import NO_ACTIVATION
 from reuse_compiler.reuse.config import DEFAULT_MEMORY, STREAM_MEMORY, Lowering
 from reuse_compiler.reuse.families import FAMILIES
@@ -29,7 +36,7 @@ from reuse_compiler.reuse.plan import LayerPlan, Plan
 
 DOMAIN = "ai.reuse"
 DOMAIN_VERSION = 1
-CLUSTERING = ("ReuseConv", "QLinearReuseConv", "Cluster")
+CLUSTERING = ("ReuseConv", "QLinearReuseConv", "ReuseConvInteger", "Cluster")
 """The operators that cluster."""
 INPUTS = {
     "Hash": ["X", *HASH_PARAMETERS],
@@ -38,6 +45,7 @@ INPUTS = {
     "Gather": ["table", "ids", "X", "bias", "dense_bias"],
     "ReuseConv": ["X", "W", "bias", *HASH_PARAMETERS, "dense_weights", "dense_bias", "centroids"],
     "QLinearReuseConv": [*QLINEAR_CONV_INPUTS],
+    "ReuseConvInteger": [*INTEGER_CONV_INPUTS],
     "MaxPool": ["X"],
     "AveragePool": ["X"],
     "Redundancy": ["X"],
@@ -84,7 +92,8 @@ def lower_to_reuse(
         nodes[-1].doc_string = layer.proto.doc_string
         nodes[-1].metadata_props.extend(layer.proto.metadata_props)
         clustering[name] = next(node.name for node in nodes if node.op_type in CLUSTERING)
-        edit.replace(layer.taken_in, nodes, constants, builder.values)
+        # Where the last one stood: operands of a ConvInteger's Mul may be computed behind the ConvInteger.
+        edit.replace(reversed(layer.taken_in), nodes, constants, builder.values)
     model = edit.result()
     if all(opset.domain != DOMAIN for opset in model.opset_import):
         model.opset_import.add(domain=DOMAIN, version=DOMAIN_VERSION)
@@ -169,14 +178,16 @@ class _Builder:
 
     def _quantised(self, layer: QuantisedLayer, source: str, target: str) -> None:
         inputs = {name: self._given(name, constant) for name, constant in layer.constants.items()}
-        inputs |= {"x": source, "w": self._weights(), "B": self._bias()}
-        if self._dense_inputs and not inputs["B"]:  # the function has it, and QLinearConv takes no absent one
-            inputs["B"] = self._constant("bias", to_tensor(np.zeros(self._spec.out_channels, np.int32), ""))
+        inputs |= {**layer.fed, "x": source, "w": self._weights(), "B": self._bias()}
+        if self._dense_inputs and not inputs["B"]:  # the function has it, and its operators take no absent one
+            # Adding -0 changes nothing.
+            none = np.full(self._spec.out_channels, -0.0, np.float32 if isinstance(layer, IntegerLayer) else np.int32)
+            inputs["B"] = self._constant("bias", to_tensor(none, ""))
         attributes = {**self._cut_attributes(), "scope": self._settings.scope, **self._incremental()}
         inputs["x"] = self._pixel_major("input", source, self._spec.in_channels, layer.types[0])
         result = self._pixel_major("result", target, self._spec.out_channels, layer.types[1])
         self._transpose(source, inputs["x"], TO_PIXEL_MAJOR)
-        self._node("QLinearReuseConv", "", [inputs[name] for name in QLINEAR_CONV_INPUTS], [result], attributes)
+        self._node(layer.operator, "", [inputs[name] for name in INPUTS[layer.operator]], [result], attributes)
         self._transpose(result, target, FROM_PIXEL_MAJOR)
 
     def _pixel_major(self, what: str, tensor: str, channels: int, element: int) -> str:

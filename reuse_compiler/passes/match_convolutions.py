@@ -55,7 +55,7 @@ def _match(ref: NodeRef, names: Names, view: GraphView, constants: ConstantFinde
         layer = replace(layer, normalization=_normalization(ref, view, constants))
         layer = replace(layer, activation=_activation(layer.taken_in[-1], view, constants))
     try:
-        return replace(layer, quantised=match_quantised(layer, view))
+        return match_quantised(layer, view, constants)
     except Refusal as refusal:
         return replace(layer, refusal=str(refusal))
 

@@ -16,7 +16,7 @@ from reuse_compiler.reference.operators import (
     quantise_table,
 )
 from reuse_compiler.reference.pool import Pooling, PoolMode, pool
-from reuse_compiler.reference.quantised import Quantised, qlinear_reuse_conv
+from reuse_compiler.reference.quantised import Integers, Quantised, qlinear_reuse_conv, reuse_conv_integer
 from reuse_compiler.reference.redundancy import redundancy
 from reuse_compiler.reference.session import Kept, cluster_with_kept
 from reuse_compiler.reference.static_tables import static_convolution
@@ -149,10 +149,21 @@ class QLinearReuseConv(ReuseOp):
     def _run(self, *inputs: Any, **_: Any) -> tuple[Any]:
         x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point = inputs[:8]
         bias = present(inputs[8]) if len(inputs) > 8 else None
-        given = Quantised(x.transpose(FROM_PIXEL_MAJOR), x_scale, x_zero_point)
-        weights = Quantised(w, w_scale, w_zero_point)
+        given = Quantised(x.transpose(FROM_PIXEL_MAJOR), x_zero_point, scale=x_scale)
+        weights = Quantised(w, w_zero_point, scale=w_scale)
         blocking, scope = self.blocking(given.values, w.shape[0]), self.attribute("scope", "batch")
         y = qlinear_reuse_conv(given, weights, y_scale, y_zero_point, bias, blocking, scope)
+        return (y.transpose(TO_PIXEL_MAJOR),)
+
+
+class ReuseConvInteger(ReuseOp):
+    """y = ReuseConvInteger(x, w, x_zero_point, w_zero_point, scale, B?)"""
+
+    def _run(self, x: Any, w: Any, x_zero_point: Any, w_zero_point: Any, scale: Any, *bias: Any, **_: Any) -> Any:
+        given = Integers(x.transpose(FROM_PIXEL_MAJOR), x_zero_point)
+        blocking, scope = self.blocking(given.values, w.shape[0]), self.attribute("scope", "batch")
+        biases = present(bias[0]) if bias else None
+        y = reuse_conv_integer(given, Integers(w, w_zero_point), scale, biases, blocking, scope)
         return (y.transpose(TO_PIXEL_MAJOR),)
 
 
@@ -213,11 +224,23 @@ class Hold(ReuseOp):
             dilation=self.attribute("dilation", 0),
             axis=self.attribute("axis", 1),
         )
-        self.held = y if y.nbytes + y.nbytes % 2 <= self.attribute("memory", STREAM_MEMORY) else None
+        self.held = y if y.nbytes <= self.attribute("memory", STREAM_MEMORY) else None
         return (y,)
 
 
 REFERENCE_OPS = cast(
     "list[type[OpRun]]",
-    [Hash, Cluster, CentroidGemm, Gather, ReuseConv, QLinearReuseConv, MaxPool, AveragePool, Redundancy, Hold],
+    [
+        Hash,
+        Cluster,
+        CentroidGemm,
+        Gather,
+        ReuseConv,
+        QLinearReuseConv,
+        ReuseConvInteger,
+        MaxPool,
+        AveragePool,
+        Redundancy,
+        Hold,
+    ],
 )

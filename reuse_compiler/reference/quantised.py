@@ -1,4 +1,7 @@
-"""Operator QLinearReuseConv: a quantised convolution whose equal vectors are multiplied once (docs/operators.md)."""
+"""Operators QLinearReuseConv and ReuseConvInteger: convolutions of bytes whose equal vectors are multiplied once.
+
+docs/operators.md has their contract.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,23 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Quantised:
-    """A tensor of bytes, its float32 scale, and its zero point, which is of the tensor's type."""
+class Integers:
+    """A tensor of bytes, and its zero point, which is of the tensor's type."""
 
     values: Array
-    scale: Array
     zero_point: Array
 
     def shifted(self) -> Array:
         """Returns values less the zero point, float32, which has all of these; [M] zero points are by first axis."""
         zero_point = self.zero_point.reshape(-1, *[1] * (self.values.ndim - 1))
         return self.values.astype(np.float32) - zero_point.astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantised(Integers):
+    """One with its float32 scale."""
+
+    scale: Array
 
 
 def qlinear_reuse_conv(
@@ -41,16 +50,30 @@ def qlinear_reuse_conv(
     scope: Scope = "batch",
 ) -> Array:
     """Returns y [N, M, Oh, Ow] of the type of its zero point; `bias` is int32 [M]."""
+    sums = _sums(x, w, blocking, scope)
+    if bias is not None:
+        sums += bias[:, None, None]
+    return requantised(sums.astype(np.int32), x.scale, w.scale, y_scale, y_zero_point)  # modulo 2^32
+
+
+def reuse_conv_integer(
+    x: Integers, w: Integers, scale: Array, bias: Array | None, blocking: Blocking, scope: Scope = "batch"
+) -> Array:
+    """Returns y [N, M, Oh, Ow] of float32; `scale` has 1 or M elements, `bias` is float32 [M]."""
+    sums = _sums(x, w, blocking, scope).astype(np.int32)  # modulo 2^32
+    y = sums.astype(np.float32) * scale.reshape(-1, 1, 1)
+    return np.asarray(y if bias is None else y + bias.reshape(-1, 1, 1))
+
+
+def _sums(x: Integers, w: Integers, blocking: Blocking, scope: Scope) -> Array:
+    """Returns the sums of products [N, M, Oh, Ow], int64."""
     # Less the zero point, vectors are equal if and only if their bytes are, and padding is zero.
     shifted = x.shifted()
     codes = hash_vectors(shifted, blocking, "exact", HashParameters())
     clusters = cluster_vectors(shifted, codes, blocking, scope, verify=True)
     # Products of up to K integers below 2^16 are exact in float64.
     table = clusters.centroids.astype(np.float64) @ block_weights(w.shifted(), blocking).astype(np.float64)
-    sums = summed_rows(table.astype(np.int64), clusters.ids, blocking)
-    if bias is not None:
-        sums += bias[:, None, None]
-    return requantised(sums.astype(np.int32), x.scale, w.scale, y_scale, y_zero_point)  # modulo 2^32
+    return np.asarray(summed_rows(table.astype(np.int64), clusters.ids, blocking))
 
 
 def requantised(sums: Array, x_scale: Array, w_scale: Array, y_scale: Array, y_zero_point: Array) -> Array:

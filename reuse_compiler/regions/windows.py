@@ -16,8 +16,8 @@ from reuse_compiler.graph.shapes import Shape
 from reuse_compiler.graph.structure import STANDARD_DOMAINS
 from reuse_compiler.passes.keep_pixel_major import BINARY, UNARY
 
-SLIDING = ("Conv", "MaxPool", "AveragePool", "LpPool")
-CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
+SLIDING = ("Conv", "ConvInteger", "MaxPool", "AveragePool", "LpPool")
+CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 BY_PIXEL = {*UNARY, *BINARY, *CONVERSIONS, "BatchNormalization", "Cast", "Concat", "Dropout", "LRN", "Pad"}
 """Operators of which each pixel of the result depends on the same pixel of the inputs, or on it alone."""
 CHANNEL_AXIS = 1
@@ -82,4 +82,4 @@ def _kernel(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> list[int] | No
 
 
 def _is_pixel(shape: Shape | None) -> bool:
-    return shape is not None and len(shape) > 2 and all(size == 1 for size in shape[2:])
+    return shape is not None and (len(shape) == 0 or (len(shape) > 2 and all(size == 1 for size in shape[2:])))

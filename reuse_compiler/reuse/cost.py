@@ -82,7 +82,7 @@ ARITHMETIC = Prices(1.0, 1.0, 0.0, 0.0)
 QUANTISED = Prices(centroid=1.3, gather=2.0, input_pass=57.0, output_pass=70.0, dense_pass=80.0, new_cluster=20000.0)
 """Of a convolution of bytes, in multiply-adds of onnxruntime's QLinearConv, 2.3e11 a second on the same core: 0.25 ns
 an element read, 0.3 ns one written, 0.35 ns one that QLinearConv writes, and 85 ns a distinct vector with its windows,
-of which a page has about 1.3. From `python -m tools.quantised_layers`, and first layers of networks on pages."""
+of which a page has about 1.3. From `python -m tools.goals --quantised`, and first layers of networks on pages."""
 
 
 STREAM = Prices(centroid=1.3, gather=0.0, input_pass=46.0, output_pass=46.0, dense_pass=80.0)

@@ -38,6 +38,7 @@ class NodeStatistics(BaseModel):
         "CentroidGemm",
         "Gather",
         "QLinearReuseConv",
+        "ReuseConvInteger",
         "MaxPool",
         "AveragePool",
         "Redundancy",

@@ -122,6 +122,38 @@ class QuantisedCase:
         model.graph.node.append(helper.make_node("Transpose", ["y"], ["Y"], perm=TO_PIXEL_MAJOR))
         return model
 
+    def integer_constants(self, scale: Any = None) -> dict[str, Array]:
+        """Returns all inputs of ReuseConvInteger but x, in order: one zero point of w, and a bias of floats."""
+        c, rng = self.constants(), np.random.default_rng(self.seed + 2)
+        scale = np.asarray(c["x_scale"] * c["w_scale"] if scale is None else scale, np.float32)
+        values = [c["w"], c["x_zero_point"], c["w_zero_point"].reshape(-1)[0], scale]
+        if self.bias:
+            values.append(rng.standard_normal(self.spec.out_channels).astype(np.float32))
+        return dict(zip(INPUTS["ReuseConvInteger"][1:], map(np.asarray, values), strict=False))
+
+    def integer_model(self, scale: Any = None) -> onnx.ModelProto:
+        """Returns the model of ReuseConvInteger."""
+        return self.with_node("ReuseConvInteger", self.integer_constants(scale), DOMAIN, self.attributes(), True)
+
+    def integer_original(self, scale: Any = None) -> onnx.ModelProto:
+        """Returns the model of ConvInteger, Cast, Mul and Add for the same data."""
+        constants = self.integer_constants(scale)
+        by_channel = {name: constants.pop(name).reshape(-1, 1, 1) for name in ("scale", "B") if name in constants}
+        attributes = attributes_of(self.spec) | {"pads": list(self.spec.pads)}
+        attributes.pop("auto_pad", None)
+        model = self.with_node("ConvInteger", constants, "", attributes, dynamic=True)
+        (node,) = model.graph.node
+        node.input[0], node.output[0] = "x", "sums"
+        model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in by_channel.items())
+        model.graph.node.insert(0, helper.make_node("Transpose", ["X"], ["x"], perm=FROM_PIXEL_MAJOR))
+        model.graph.node.append(helper.make_node("Cast", ["sums"], ["floats"], to=onnx.TensorProto.FLOAT))
+        model.graph.node.append(helper.make_node("Mul", ["floats", "scale"], ["scaled"]))
+        if self.bias:
+            model.graph.node.append(helper.make_node("Add", ["scaled", "B"], ["biased"]))
+        last = model.graph.node[-1].output[0]
+        model.graph.node.append(helper.make_node("Transpose", [last], ["Y"], perm=TO_PIXEL_MAJOR))
+        return model
+
     def with_node(
         self, op: str, constants: dict[str, Array], domain: str, attributes: dict[str, Any], dynamic: bool
     ) -> onnx.ModelProto:
@@ -129,6 +161,7 @@ class QuantisedCase:
         g = self.spec
         shape: list[Any] = ["N", "H", "W"] if dynamic else [g.batch, g.in_height, g.in_width]
         x_type, _, y_type = (helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for kind in self.types)
+        y_type = onnx.TensorProto.FLOAT if "Integer" in op else y_type
         graph = helper.make_graph(
             [helper.make_node(op, ["X", *constants], ["Y"], "conv", domain=domain, **attributes)],
             "case",

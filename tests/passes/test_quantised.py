@@ -230,12 +230,6 @@ def of_unknown_type(node: int) -> onnx.ModelProto:
     return model
 
 
-def with_float_result() -> onnx.ModelProto:
-    model = qdq_model()
-    model.graph.output.append(value("c", [2, 6, 7, 7]))
-    return model
-
-
 def with_short_qlinearconv() -> onnx.ModelProto:
     model = qdq_model()
     del model.graph.node[:]
@@ -245,8 +239,6 @@ def with_short_qlinearconv() -> onnx.ModelProto:
 
 REFUSALS = [
     ("computes its input, but not its weights", with_float_weights()),
-    ("but no QuantizeLinear takes its result", with_float_result()),
-    ("passes a LeakyRelu", qdq_model(activation=[helper.make_node("LeakyRelu", ["c"], ["r"])])),
     ("passes a Relu", qdq_model(activation=relu(), y_zero_point=np.uint8(1))),
     ("passes a Clip", qdq_model(activation=clip(0.0, 12.7))),
     ("its input has no zero point", without_zero_point(0)),

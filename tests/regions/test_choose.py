@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnxruntime.quantization import quantize_dynamic
 
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.graph.structure import graphs_of
@@ -74,6 +75,15 @@ def test_a_quantised_model_is_one_region_from_its_floats_on() -> None:
     first = model.graph.node[region.segment.start]
     assert (first.op_type, first.input[0]) == ("QuantizeLinear", "x")
     assert "'x' repeats, to save up to" in decisions["five"].reason
+
+
+def test_a_model_of_integer_convolutions_is_one_region(tmp_path: Path) -> None:
+    """The scale that a run finds for all pixels says nothing of their repetitions."""
+    onnx.save(deep(), tmp_path / "float.onnx")
+    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "int8.onnx", op_types_to_quantize=["Conv"])
+    _, regions = found(onnx.load(tmp_path / "int8.onnx"))
+    assert regions is not None and regions.parts[0].segment.source == "x"
+    assert {"two_quant", "five_quant"} <= regions.parts[0].saving.gains.keys()
 
 
 def test_two_forms_are_asked_for_by_the_whole_of_what_they_may_save() -> None:

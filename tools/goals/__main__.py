@@ -21,6 +21,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 def goals(
     quick: Annotated[bool, Flag("Five repeats, and not onnxruntime's int8 form.")] = False,
     static: Annotated[bool, Flag("The goals of scope static.")] = False,
+    quantised: Annotated[bool, Flag("The goals of bytes, beside onnxruntime's QLinearConv.")] = False,
     repeats: Repeats = 9,
     json_file: JsonFile = None,
     log_level: Logging = "warning",
@@ -34,8 +35,8 @@ def goals(
     how = Circumstances(1, table.QUICK_REPEATS if quick else repeats, staged=False, int8=not quick)
     console = stderr_console()
     with logging_to(console, log_level), ProgressBars(console) as progress:
-        rows, scaling = (table.STATIC_GOALS, None) if static else (table.GOALS, table.SCALING)
-        report = table.measure_goals(how, rows, scaling, progress)
+        rows = table.QUANTISED_GOALS if quantised else table.STATIC_GOALS if static else table.GOALS
+        report = table.measure_goals(how, rows, None if quantised or static else table.SCALING, progress)
     write_json(report, json_file)
     print_goals(report, stdout_console())
 

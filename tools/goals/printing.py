@@ -36,7 +36,7 @@ def _goal_cells(row: TableRow) -> list[str]:
         dense = row.scaling.dense_ms
         cells[0] += f" (the dense Conv: {dense[0] / dense[-1]:.2f})"
     if m := row.measured:
-        floor_ms = sum(m.floor_ms.model_dump().values())
+        floor_ms = sum(m.floor_ms.model_dump().values()) if m.floor_ms else None
         cells += [_number(x) for x in (m.predicted_speedup, m.dense_ms, m.fused_ms, floor_ms)]
         cells += [f"{m.error:.1g}", _number(m.int8_speedup), _number(m.int8_error, ".1g")]
     return cells

@@ -18,8 +18,8 @@ class LayerTimes(Report):
     fused_ms: float
     stages_ms: StageTimes
     """Of the fused form."""
-    floor_ms: StageTimes
-    """The least time of each stage; they follow one another."""
+    floor_ms: StageTimes | None
+    """The least time of each stage; they follow one another. None: it is not known of bytes."""
     scratch_bytes: int
     error: float
     int8_speedup: float | None = None

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from reuse_compiler.benchmark.case import BenchScope, ConvCase, make_case
 from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
 from reuse_compiler.benchmark.peaks import measure_peaks
-from reuse_compiler.benchmark.report import StageTimes, describe_machine
+from reuse_compiler.benchmark.quantised_conv import measure_quantised
+from reuse_compiler.benchmark.report import Floor, StageTimes, describe_machine
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import TableType
 from tools.goals.report import LayerTimes, TableReport, TableRow
@@ -36,13 +37,16 @@ class Goal:
     scope: BenchScope = "batch"
     least_over_int8: float | None = None
     """What onnxruntime's int8 Conv shall take at least, over the fused form's time."""
+    quantised: bool = False
+    """Whether bytes are measured, beside onnxruntime's QLinearConv."""
 
     @property
     def setting(self) -> str:
         amount = f"r_c {self.remaining_ratio:.2f}" if self.clusters is None else f"{self.clusters} clusters per block"
         scope = "" if self.scope == "batch" else f", {self.scope}"
         table = "" if self.table == "float" else f", {self.table} tables"
-        return f"L={self.sub_vector_length}, {amount}{scope}{table}"
+        of_bytes = ", bytes" if self.quantised else ""
+        return f"L={self.sub_vector_length}, {amount}{scope}{table}{of_bytes}"
 
     @property
     def layer(self) -> str:
@@ -109,6 +113,12 @@ STATIC_GOALS = (
 )
 """Scope static, which shall be faster than onnxruntime's int8 Conv, too."""
 
+QUANTISED_GOALS = tuple(
+    Goal((channels, channels), 3, size, channels, 0.8 / (ratio + 0.06), ratio, quantised=True)
+    for channels, size in ((512, 28), (256, 56), (128, 112), (64, 224))
+    for ratio in (0.02, 0.1, 0.3, 0.6)
+)
+
 
 def measure_goals(
     how: Circumstances, goals: tuple[Goal, ...], scaling: Goal | None, progress: ProgressCallback = silent
@@ -125,9 +135,11 @@ def measure_goals(
 
 
 def _measure(goal: Goal, how: Circumstances) -> TableRow:
-    report = measure_conv(goal.case(), how)
-    fused, int8 = report.fused, report.int8
-    assert report.floor is not None
+    if goal.quantised:
+        report = measure_quantised(goal.case(), how.threads, how.repeats)
+    else:
+        report = measure_conv(goal.case(), how)
+    fused, int8, floor = report.fused, report.int8, report.floor
     over_int8 = int8.median_ms / fused.median_ms if int8 else None
     beats_int8 = goal.least_over_int8 is None or (over_int8 is not None and over_int8 >= goal.least_over_int8)
     return TableRow(
@@ -145,13 +157,17 @@ def _measure(goal: Goal, how: Circumstances) -> TableRow:
             dense_ms=report.dense.median_ms,
             fused_ms=fused.median_ms,
             stages_ms=fused.stages_ms,
-            floor_ms=StageTimes(**{stage: getattr(report.floor, stage).ms for stage in StageTimes.model_fields}),
+            floor_ms=_floor_ms(floor) if floor else None,
             scratch_bytes=fused.scratch_bytes,
             error=fused.relative_error,
             int8_speedup=int8.speedup if int8 else None,
             int8_error=int8.relative_error if int8 else None,
         ),
     )
+
+
+def _floor_ms(floor: Floor) -> StageTimes:
+    return StageTimes(**{stage: getattr(floor, stage).ms for stage in StageTimes.model_fields})
 
 
 def _measure_scaling(goal: Goal, repeats: int) -> TableRow:

@@ -297,6 +297,9 @@ struct Kernels {
   // y[places[w] * y_stride + c] = requantised sums[w * stride + c] for c < channels.
   void (*write_bytes)(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const Requantisation& how,
                       const int32_t* places, uint8_t* y, int64_t y_stride);
+  // The same with float32(sum) * scales[c] + bias[c], each rounded, in place of bytes.
+  void (*write_floats)(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const float* scales,
+                       const float* bias, const int32_t* places, float* y, int64_t y_stride);
 };
 
 // The kernels of the instruction set that REUSE_ISA of the environment and the machine decide on: see choose_kernels.

@@ -171,22 +171,41 @@ REUSE_INLINE void requantise(const int32_t* sums, const Lanes& scale, const Requ
 #endif
 }
 
+// Calls write(sums, first channel, target) for each 16 sums of a window; those of part of a vector go to memory of our
+// own first.
+template <typename T, typename Write>
+REUSE_INLINE void write_windows(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels,
+                                const int32_t* places, T* y, int64_t y_stride, const Write& write) {
+  int64_t c = 0;
+  for (; c + kLanes <= channels; c += kLanes) {
+    const auto own = write(c);
+    for (int64_t w = 0; w < windows; ++w) own(sums + w * stride + c, y + places[w] * y_stride + c);
+  }
+  if (c == channels) return;
+  const auto own = write(c);
+  for (int64_t w = 0; w < windows; ++w) {
+    T part[kLanes];
+    own(sums + w * stride + c, part);
+    memcpy(y + places[w] * y_stride + c, part, static_cast<size_t>(channels - c) * sizeof(T));
+  }
+}
+
 }  // namespace
 
 void write_bytes(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const Requantisation& how,
                  const int32_t* places, uint8_t* y, int64_t y_stride) {
-  int64_t c = 0;
-  for (; c + kLanes <= channels; c += kLanes) {
+  write_windows(sums, stride, windows, channels, places, y, y_stride, [&](int64_t c) {
     const Lanes scale = load(how.scales + c);
-    for (int64_t w = 0; w < windows; ++w) requantise(sums + w * stride + c, scale, how, y + places[w] * y_stride + c);
-  }
-  if (c == channels) return;
-  const Lanes scale = load(how.scales + c);
-  for (int64_t w = 0; w < windows; ++w) {
-    uint8_t bytes[kLanes];
-    requantise(sums + w * stride + c, scale, how, bytes);
-    memcpy(y + places[w] * y_stride + c, bytes, static_cast<size_t>(channels - c));
-  }
+    return [=](const int32_t* own, uint8_t* out) { requantise(own, scale, how, out); };
+  });
+}
+
+void write_floats(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const float* scales,
+                  const float* bias, const int32_t* places, float* y, int64_t y_stride) {
+  write_windows(sums, stride, windows, channels, places, y, y_stride, [&](int64_t c) {
+    const Lanes scale = load(scales + c), own_bias = load(bias + c);
+    return [=](const int32_t* own, float* out) { store(out, to_float(load_bits<int32_t>(own)) * scale + own_bias); };
+  });
 }
 
 }  // namespace REUSE_TARGET

@@ -74,6 +74,7 @@ constexpr Kernels make_table() {
   k.subtract_zero_points = subtract_zero_points;
   k.add_windows = add_windows;
   k.write_bytes = write_bytes;
+  k.write_floats = write_floats;
   return k;
 }
 

@@ -44,6 +44,8 @@ void add_windows(const WindowTables& tables, const int32_t* ids, int64_t stride,
                  int32_t* sums);
 void write_bytes(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const Requantisation& how,
                  const int32_t* places, uint8_t* y, int64_t y_stride);
+void write_floats(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const float* scales,
+                  const float* bias, const int32_t* places, float* y, int64_t y_stride);
 }  // namespace REUSE_TARGET
 }  // namespace simd
 }  // namespace reuse

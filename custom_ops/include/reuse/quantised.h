@@ -1,4 +1,5 @@
-// Operator QLinearReuseConv (docs/operators.md): a convolution of bytes whose equal vectors are multiplied once.
+// Operators QLinearReuseConv and ReuseConvInteger (docs/operators.md): convolutions of bytes whose equal vectors are
+// multiplied once. The result of the one is bytes, that of the other floats.
 #pragma once
 
 #include <cstdint>
@@ -16,28 +17,37 @@ struct ByteTensor {
   bool is_signed;
 };
 
-// The constant inputs. Scales and zero points of the weights have 1 or M elements.
-struct QuantisedOperands {
+// The constant inputs of both. Zero points of the weights, and scales, have 1 or M elements.
+struct IntegerOperands {
   int64_t in_channels, out_channels;
-  bool x_signed, y_signed;
   ByteTensor weights;  // [M, Ic/group, kh, kw]
+  std::vector<int32_t> w_zero_points;
+};
+
+// Those of QLinearReuseConv.
+struct QuantisedOperands : IntegerOperands {
+  bool x_signed, y_signed;
   float x_scale, y_scale;
   int32_t x_zero_point, y_zero_point;
   std::vector<float> w_scales;
-  std::vector<int32_t> w_zero_points;
   const int32_t* bias;  // [M], or null
 };
 
 class ByteWeights;
 
-// A QLinearReuseConv for inputs of any size: all but x checked and brought into the order that runs need.
+// A layer for inputs of any size: all but x checked and brought into the order that runs need.
 class QuantisedPlan {
  public:
   // Of scope batch or image. Throws std::invalid_argument for what makes no sense.
   QuantisedPlan(Allocator& allocator, const ConvAttributes& attributes, Scope scope, const QuantisedOperands& operands);
-  ~QuantisedPlan();
+  // Of ReuseConvInteger, whose other operands may differ from run to run.
+  QuantisedPlan(Allocator& allocator, const ConvAttributes& attributes, Scope scope, const IntegerOperands& operands);
+
+  // Returns the plan of a run, which shares the weights. Scales have 1 or M elements; `bias` is [M], or null.
+  QuantisedPlan with(bool x_signed, int32_t x_zero_point, const std::vector<float>& scales, const float* bias) const;
 
   int64_t in_channels() const { return any_size_.geometry.in_channels; }
+  int64_t out_channels() const { return any_size_.geometry.out_channels; }
   Blocking blocking(int64_t batch, int64_t height, int64_t width) const;
 
   Scope scope() const { return scope_; }
@@ -45,30 +55,32 @@ class QuantisedPlan {
   uint8_t x_flip() const { return x_flip_; }
   uint8_t x_zero_point() const { return x_zero_point_; }  // as a byte of x
   const ByteWeights& weights() const { return *weights_; }
-  // How sums become bytes of y. Scales and biases are by group, padded to whole vectors.
-  const float* scales(int64_t group) const { return scales_.data() + group * padded_channels_; }
-  const int32_t* bias(int64_t group) const { return bias_.data() + group * padded_channels_; }
-  // What the sum of a whole window begins with: the bias, and what zero points make of all weights.
+  // What a window's sums begin with, by channel of the group: the bias, and what zero points make of all weights.
   const int32_t* window_start(int64_t group) const { return window_start_.data() + group * padded_channels_; }
-  float low() const { return low_; }
-  float high() const { return high_; }
-  int32_t y_zero_point() const { return y_zero_point_; }
+  int64_t y_bytes() const { return y_bytes_; }  // of an element
+  // Makes y of the sums [windows, stride] of `count` channels of a group, from `channel` on; `places` are the pixels.
+  void write(int64_t group, int64_t channel, int64_t count, const int32_t* sums, int64_t stride, int64_t windows,
+             const int32_t* places, uint8_t* y) const;
 
  private:
+  size_t place_of(int64_t channel) const;  // by group, padded
+  void start_windows(bool x_signed, int32_t x_zero_point);
+
   ConvAttributes attributes_;
   Scope scope_;
   Blocking any_size_;
-  uint8_t x_flip_, x_zero_point_;
-  float low_, high_;
-  int32_t y_zero_point_;
+  uint8_t x_flip_ = 0, x_zero_point_ = 0;
+  int64_t y_bytes_;
+  float low_ = 0.0f, high_ = 0.0f;  // of bytes
+  int32_t y_zero_point_ = 0;
   int64_t padded_channels_;
-  std::vector<float> scales_;
-  std::vector<int32_t> bias_, window_start_;
-  std::unique_ptr<const ByteWeights> weights_;
+  std::vector<float> scales_, float_bias_;  // by group, padded to whole vectors
+  std::vector<int32_t> window_start_;
+  std::shared_ptr<const ByteWeights> weights_;
 };
 
 // Computes y [N, Oh, Ow, M] of x [N, H, W, Ic]. The stages: vectors to codes (encode), equal vectors to ids (group),
-// distinct ones to tables of int32, or distinct windows of them to sums (multiply), sums to bytes (assemble). `state` is
+// distinct ones to tables of int32, or distinct windows of them to sums (multiply), sums to y (assemble). `state` is
 // the node's, of an incremental one; null for others.
 void qlinear_reuse_conv(const QuantisedPlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
                         const uint8_t* x, uint8_t* y);

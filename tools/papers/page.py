@@ -179,7 +179,7 @@ def layer_rows(layers: Iterable[LayerSpeeds]) -> list[list[str]]:
                 f"{lsh:.2f} / **{speeds['lsh']:.2f}**",
                 f"{session:.2f} / **{speeds['session']:.2f}** ({own.session.reuse_rate:.2f})",
                 f"{speeds['trees']:.2f}",
-                f"{speeds['static']:.2f}" if own.static else "",
+                f"{speeds['static']:.2f} ({own.static.r_c:.2g})" if own.static else "",
             ]
         )
     return rows

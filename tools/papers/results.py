@@ -67,7 +67,7 @@ class LayerSpeeds(BaseModel):
     trees: Speed
     """Trees and int8 tables at the L and r_c of `lsh`."""
     static: Speed | None
-    """Trees, fixed centroids and int8 tables; first layers have too few channels."""
+    """Trees of 256 leaves, fixed centroids and int8 tables, at the L of `lsh`; first layers have too few channels."""
 
     def speeds(self) -> dict[str, float]:
         """Returns the speed-ups of all forms."""

@@ -119,8 +119,8 @@ INFERENCE = (
     Entry(
         "Table I: networks",
         "CifarNet (2 convolutions), AlexNet (5), VGG-19 (16); a GTX 1080",
-        "The three with the same K and M, on one thread of a CPU beside onnxruntime. Only CifarNet has weights here, "
-        "of 28 epochs; a VGG of 6 convolutions for CIFAR-10 stands for the larger ones",
+        "The three with the same K and M, on one thread of a CPU beside onnxruntime. Of them only CifarNet has weights "
+        "here, of 28 epochs; a VGG of 6 convolutions for CIFAR-10 stands for the larger ones",
         (
             "models/builders.py",
             "tests/models/test_model_builders.py::test_network_is_valid_runs_and_has_the_papers_layers",
@@ -274,6 +274,16 @@ TRAINING = (
         ),
     ),
     Entry(
+        "Section V: observations",
+        "With the same H a smaller L always loses less, and with the same L a larger H; late layers bear a larger L "
+        "and a smaller H; cluster reuse lowers r_c and costs accuracy",
+        "More hashes and cluster reuse: the same. A smaller L loses less at the same H only where hashes are few; "
+        "with many, longer vectors make more clusters and lose less. At the same r_c short vectors are better. That "
+        "late layers bear more was not seen clearly ([curves](#fig-8-r_c-against-accuracy))",
+        ("tools/papers/curves.py", "tests/tools/test_papers.py::test_curves_of_a_small_study"),
+        "python -m tools.papers curves",
+    ),
+    Entry(
         "Policy 1 and Amendment 1",
         "L from `k_w` (`k_w^2` behind the first layer, if below 10) to `ceil(sqrt(I_c)) k_w`",
         "The same; in layout `channel` through lengths that cut the channels evenly",
@@ -351,7 +361,7 @@ TRAINING = (
         "LSH recovers the accuracy at a very small r_c; shorter vectors are better at the same r_c, more hashes always",
         "Both trends are seen. Within a point of the original are CifarNet's conv1 {drawn[lsh][cifarnet conv1]}, conv2 "
         "{drawn[lsh][cifarnet conv2]}, the CIFAR VGG's conv3_2 {drawn[lsh][cifar_vgg conv3_2]}. "
-        "[All curves](#fig-8-r_c-against-accuracy)",
+        "AlexNet and VGG-19: no trained weights. [All curves](#fig-8-r_c-against-accuracy)",
         ("tools/papers/curves.py", "tests/tools/test_papers.py::test_curves_of_a_small_study"),
         "python -m tools.papers curves",
     ),

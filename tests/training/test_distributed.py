@@ -1,20 +1,25 @@
-"""Two processes train together (gloo, DDP): with different losses and accuracies they switch together all the same."""
+"""Two processes of torchrun train together (gloo, DDP): with different losses and accuracies they switch together."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tools.cpp_build import ROOT
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install reuse-compiler[training]")
 
 RANKS = 2
 
 
-def _train(rank: int, folder: str) -> None:
-    """What each process runs."""
+def _train(folder: str) -> None:
+    """What each process runs; torchrun tells it its rank and whom to meet where."""
     from torch import distributed, nn
 
     from reuse_compiler.training import HashRefit, convert, make_strategy, reuse_state
@@ -22,7 +27,8 @@ def _train(rank: int, folder: str) -> None:
     from tests.training.networks import small_network, smooth_images
 
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
+    distributed.init_process_group("gloo")
+    rank = distributed.get_rank()
     x, target = smooth_images(8, 3, 12, seed=rank), torch.arange(8) % 4
     model = small_network()
     conversion = convert(model, x, ["3"], family="learned", layout="channel")
@@ -50,9 +56,15 @@ def _train(rank: int, folder: str) -> None:
 
 
 def test_all_ranks_switch_together_and_share_hashes(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_train, (str(tmp_path),), nprocs=RANKS)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(RANKS)]
+    run = subprocess.run([*torchrun, __file__, str(tmp_path)], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert run.returncode == 0
     zero, one = (json.loads(Path(tmp_path, f"{rank}.json").read_text(encoding="utf-8")) for rank in range(RANKS))
     assert zero["switches"] and zero["steps"] == 12
     assert zero == one
     accuracies = [accuracy for switch in zero["switches"] for accuracy in switch["accuracies"].values()]
     assert accuracies and all(accuracy == pytest.approx(0.2) for accuracy in accuracies)  # the ranks' mean
+
+
+if __name__ == "__main__":
+    _train(sys.argv[1])

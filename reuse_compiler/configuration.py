@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.paths import AnyPath
@@ -23,18 +24,21 @@ def parameters_path(config: Path) -> Path:
     return config.with_suffix(".npz")
 
 
-def write_configuration(plan: Plan, seed: int, path: AnyPath, overwrite: bool) -> None:
-    """Writes the plan as a configuration, and beside it the file of what was fitted, both or neither."""
+def write_configuration(plan: Plan, seed: int, path: AnyPath, overwrite: bool, **streams: Any) -> None:
+    """Writes the plan as a configuration, and beside it the file of what was fitted, both or neither.
+
+    `streams` are the fields that a configuration has of them.
+    """
     with FileTransaction(overwrite) as files:
-        create_configuration(files, plan, seed, Path(path))
+        create_configuration(files, plan, seed, Path(path), **streams)
         files.publish()
 
 
-def create_configuration(files: FileTransaction, plan: Plan, seed: int, path: Path) -> None:
+def create_configuration(files: FileTransaction, plan: Plan, seed: int, path: Path, **streams: Any) -> None:
     """Creates the files of a configuration among others that belong to it."""
     parameters = parameters_path(path)
     settings = {name: layer.settings for name, layer in plan.items()}
-    config = ReuseConfig(seed=seed, layers=settings, parameters_file=parameters.name if plan else None)
+    config = ReuseConfig(seed=seed, layers=settings, parameters_file=parameters.name if plan else None, **streams)
     if plan:
         with files.create(parameters) as stream:
             stream.write(Fitted.of(plan).to_bytes())

@@ -102,8 +102,8 @@ def _print_frames(models: Sequence[tuple[str, ModelTimes]], console: Console) ->
             Row([name, number(k.changed), number(k.recomputed), str(k.anew), f"{k.state_bytes / 1e6:.1f}"])
             for name, k in kept
         ]
-        columns = numbers("changed ids", "recomputed", "frames anew", "state MB")
-        print_table([*words(f"sums that {label} keeps"), *columns], rows, console)
+        columns = numbers("changed", "recomputed", "frames anew", "state MB")
+        print_table([*words(f"what {label} keeps"), *columns], rows, console)
         console.print()
 
 

@@ -184,10 +184,11 @@ class NodeTime(Report):
 
 
 class KeptSums(Report):
-    """What became of the sums that an incremental node keeps from frame to frame, over all frames."""
+    """What became of what a node keeps from frame to frame, over all frames: of sums, or of held inputs."""
 
     changed: float
-    """Share of the vectors that had another id than in the frame before."""
+    """Share of the vectors that had another id than in the frame before, or of a Hold's pixels that did not keep
+    their value."""
     recomputed: float
     """Share of the output's pixels whose sums were made anew."""
     anew: int
@@ -216,7 +217,7 @@ class ReuseNode(Report):
     stages_ms: StageTimes
     scratch_bytes: int
     kept: KeptSums | None = None
-    """Of a stream, in a node that keeps sums."""
+    """Of a stream, in a node that keeps sums or holds inputs."""
 
 
 class ModelTimes(Report):

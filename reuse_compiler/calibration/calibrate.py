@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from reuse_compiler.calibration.calibration import Calibration, layer_lines
 from reuse_compiler.calibration.candidates import check_scope
+from reuse_compiler.calibration.hold import held_inputs
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.ledger import Ledger
 from reuse_compiler.calibration.metric_kinds import PYTHON
@@ -82,18 +83,23 @@ def calibrate_file(
     metric = make_metric(options.metric, outputs, labels is not None)
     check_wish(metric, options.max_drop, options.at_least, options.drop_type)
     check_scope(options)
+    if options.stream and options.provider != "cpu":
+        raise ConfigError("--stream is for the CPU, whose kernels alone keep sums: leave --provider off")
     workers = Workers(options, output.parent)
     progress("reading the samples", 0, 0)
     samples = _open(data, specs, options, labels)
-    parts = split(samples, options.holdout, options.seed)
+    parts = split(samples, options.holdout, options.seed, in_order=options.stream)
     options = options.model_copy(update={"shapes": _shapes(samples, specs) | options.shapes})
+    if options.stream:
+        held_inputs(model, options.shapes)  # before the long work, for what it has to object
     with running_on(Provider(options.provider)), with_libraries(options.custom_op_libraries):
         _try_metric(model, samples, metric)
         work = examine(model, options, samples[0].feed, output.parent)
         state = State(state_path(model, samples.digest(), options), resume)
         outcome = Calibration(model, work, parts, metric, options, state, progress, workers).run()
     progress("writing the result", 0, 0)
-    write_configuration(outcome.deployment.plan, options.seed, output, overwrite)
+    streams = {"stream": True, "hold": outcome.hold} if options.stream else {}
+    write_configuration(outcome.deployment.plan, options.seed, output, overwrite, **streams)
     pictures = cluster_pictures(work, outcome.deployment.plan, parts.holdout.first_feed) if report is not None else []
     found = CalibrationReport(
         model=os.fspath(model_path),
@@ -101,6 +107,7 @@ def calibrate_file(
         data=samples.description,
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
+        hold=outcome.hold,
         target=outcome.target.value,
         layers=layer_lines(work, outcome),
         trials=outcome.trials,

@@ -15,6 +15,7 @@ import onnx
 from reuse_compiler.calibration.deploy import Deployer, Deployment
 from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.evaluate import Evaluator
+from reuse_compiler.calibration.hold import held_inputs, hold_samples, tolerances
 from reuse_compiler.calibration.int8 import quantise_on, spread
 from reuse_compiler.calibration.layers import Workpiece
 from reuse_compiler.calibration.metrics import Metric, Target
@@ -39,12 +40,14 @@ from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback
-from reuse_compiler.reuse.config import LayerSettings
-from reuse_compiler.reuse.plan import within_memory
+from reuse_compiler.reuse.config import HoldSettings, LayerSettings
+from reuse_compiler.reuse.plan import incremental, within_memory
 from reuse_compiler.verification.inputs import Feed
 
 logger = logging.getLogger(__name__)
 
+STREAM_FRAMES = 4
+"""Consecutive frames that layers of a stream are timed on."""
 Way = Reconstruct | Literal["tuned"]
 """How weights were corrected: reconstruction, and tuning what that has made."""
 
@@ -68,6 +71,8 @@ class Outcome:
     """What came of tuning, with a budget that has it."""
     int8: Int8Check | None = None
     """What onnxruntime's int8 gives there, if that was asked for and could be had."""
+    hold: HoldSettings | None = None
+    """How a stream's inputs are held."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class Calibration:
     def __post_init__(self) -> None:
         self.effort = EFFORTS[self.options.budget]
         self._trials: list[Trial] = []
+        self.hold: HoldSettings | None = None
 
     def run(self) -> Outcome:
         """Does everything, in order; what was stored by an earlier run is taken from the state."""
@@ -108,6 +114,7 @@ class Calibration:
             "%s %.6g of the original, %.6g to be kept", self.metric.name, self.evaluator.original, self.target.value
         )
         self._warn_of_few_rows()
+        tolerances = self._hold_first() if self.options.stream else []
         if self.options.strategy == "papers":
             surveys = self.survey.measure(papers_candidates(self.work.layers, self.options))
             measurements = {name: survey.measurements for name, survey in surveys.items()}
@@ -117,12 +124,21 @@ class Calibration:
             choice = self._search(surveys)
         if not choice:
             return Outcome(self.target, surveys, self._trials, {}, Deployment(), {}, self.options.reconstruct)
+        self._hold_more(choice, tolerances)
         found = self._check(choice)
         if self._seeks_time and not found.checks[found.way].is_faster:
             choice, found = {}, replace(found, deployment=Deployment())
         chosen = self.survey.with_bounds(choice)
         return Outcome(
-            self.target, surveys, self._trials, chosen, found.deployment, found.checks, found.way, found.tuning
+            self.target,
+            surveys,
+            self._trials,
+            chosen,
+            found.deployment,
+            found.checks,
+            found.way,
+            found.tuning,
+            hold=self.hold if choice else None,
         )
 
     @property
@@ -133,15 +149,17 @@ class Calibration:
     @cached_property
     def feeds(self) -> list[Feed]:
         """The runs that everything is fitted to."""
-        return [self.parts.fit[index].feed for index in range(min(len(self.parts.fit), self.effort.fit_runs))]
+        fit = self._held(self.parts.fit)
+        return [fit[index].feed for index in range(min(len(fit), self.effort.fit_runs))]
 
     @cached_property
     def survey(self) -> Survey:
-        other = self.parts.selection.first_feed
+        selection = self._held(self.parts.selection)
+        frames = min(len(selection), STREAM_FRAMES if self.options.stream else 1)
         return Survey(
             self.work,
             self.feeds,
-            other,
+            [selection[index].feed for index in range(frames)],
             self.evaluator,
             self.options,
             self.effort,
@@ -171,7 +189,9 @@ class Calibration:
 
     @cached_property
     def held_out(self) -> Evaluator:
-        return self._evaluator(self.parts.holdout, "running held-out data")
+        evaluator = self._evaluator(self.parts.holdout, "running held-out data")
+        evaluator.give(self._held(self.parts.holdout))
+        return evaluator
 
     @cached_property
     def held_out_target(self) -> Target:
@@ -183,7 +203,52 @@ class Calibration:
         return Target.make(self.metric, original, self.options.max_drop, drop_type=self.options.drop_type)
 
     def _evaluator(self, samples: Samples, what: str) -> Evaluator:
-        return Evaluator(self.original, samples, self.metric, self.options.threads, self.progress, what, self.workers)
+        return Evaluator(
+            self.original,
+            samples,
+            self.metric,
+            self.options.threads,
+            self.progress,
+            what,
+            self.workers,
+            in_order=self.options.stream,
+        )
+
+    def _held(self, samples: Samples) -> Samples:
+        """Returns samples as the model gets them."""
+        return hold_samples(samples, self.original, self.hold, self.options.shapes) if self.hold else samples
+
+    def _hold_at(self, tolerance: float | None) -> None:
+        self.hold = None if tolerance is None else HoldSettings(tolerances=(tolerance,))
+        self.evaluator.give(self._held(self.parts.selection))
+
+    def _hold_first(self) -> list[float]:
+        """Holds the inputs as much as half of the budget allows: the layers are to have the rest.
+
+        Returns the tolerances beyond.
+        """
+        found = tolerances(self.parts.fit, held_inputs(self.original, self.options.shapes))
+        half = self.target.halved(self.evaluator.original)
+        low, high = 0, len(found)
+        while low < high:
+            middle = (low + high) // 2
+            self._hold_at(found[middle])
+            what = f"inputs held within {found[middle]:g}"
+            score = self.evaluator.score(self.work.prepared.model, self.progress, what)
+            accepted = half.accepts(score.value, score.flips)
+            low, high = (middle + 1, high) if accepted else (low, middle)
+            self._trials.append(self._trial(what, {}, score, accepted))
+        self._hold_at(found[low - 1] if low else None)
+        return found[low:]
+
+    def _hold_more(self, choice: Choice, more: Sequence[float]) -> None:
+        """Holds the inputs of what was chosen with what is left of the budget."""
+        for tolerance in more:
+            before = self.hold
+            self._hold_at(tolerance)
+            if not self._try(f"the choice, with inputs held within {tolerance:g}", choice).accepted:
+                self._hold_at(before.tolerances[0] if before else None)
+                return
 
     def _search(self, surveys: Mapping[str, LayerSurvey]) -> Choice:
         layers = {layer.name: layer for layer in self.work.layers}
@@ -197,7 +262,8 @@ class Calibration:
         """Returns the choice if the whole model became faster with it; else the best that was tried, or none."""
         if not choice or not self._seeks_time:
             return choice
-        kept = [trial for trial in self._trials if trial.accepted and trial.dense_ms > LEAST_SPEEDUP * trial.reuse_ms]
+        tried = [trial for trial in self._trials if trial.layers and trial.accepted]
+        kept = [trial for trial in tried if trial.dense_ms > LEAST_SPEEDUP * trial.reuse_ms]
         if not kept or any(trial.layers == settings_of(choice) for trial in kept):
             return choice if kept else {}
         best = min(kept, key=lambda trial: trial.reuse_ms / trial.dense_ms)
@@ -241,12 +307,13 @@ class Calibration:
         # The metric's name says nothing of the output that it is about, as the option does.
         metric = f"{self.metric.name} {self.options.metric}"
         key = f"{metric} {self.options.reconstruct} {draft} {json.dumps(by_layer, sort_keys=True)}"
+        key += f" {self._tolerance:g}" if self.hold else ""
         found = self.state.remember("trials", key, Score, score)
         if found.stopped_after is not None and found.flips and not self.target.is_out_of_reach(found.flips):
             # It was stored by a calibration with a smaller budget.
             found = self.state.remember("trials", f"{key} {self.target.allowed_drop:g}", Score, score)
         accepted = self.target.accepts(found.value, found.flips)
-        trial = Trial(step=step, layers=settings, accepted=accepted, **found.model_dump())
+        trial = self._trial(step, settings, found, accepted)
         self._trials.append(trial)
         logger.info(
             "%s: %s %.6g (%s), %.4g ms in place of %.4g ms",
@@ -259,13 +326,21 @@ class Calibration:
         )
         return trial
 
+    @property
+    def _tolerance(self) -> float | None:
+        return self.hold.tolerances[0] if self.hold else None
+
+    def _trial(self, step: str, settings: dict[str, LayerSettings], score: Score, accepted: bool) -> Trial:
+        return Trial(step=step, layers=settings, tolerance=self._tolerance, accepted=accepted, **score.model_dump())
+
     def _deployed(self, settings: Mapping[str, LayerSettings], draft: bool, what: str) -> Deployment:
         return self.deployer.deploy(settings, self.options.reconstruct, self.progress, what, draft)
 
     def _in_full(self, choice: Choice) -> Deployment:
         """Returns the choice with all that is to be fitted, or the draft that was tried if that does better."""
         settings = settings_of(choice)
-        drafts = [trial for trial in self._trials if trial.layers == settings]
+        of_it = (trial for trial in self._trials if trial.layers == settings)
+        drafts = [trial for trial in of_it if trial.tolerance == self._tolerance]
         full = self._tried("the choice, fitted to all rows", settings, draft=False)
         found = self._deployed(settings, False, "fitting (weights)")
         if not drafts or (full.accepted and full.output_error <= drafts[-1].output_error):
@@ -275,7 +350,7 @@ class Calibration:
 
     def _model(self, deployment: Deployment) -> onnx.ModelProto:
         plan = within_memory(deployment.plan, self.options.table_memory * 2**20)
-        return apply_plan(self.work.prepared, plan).model
+        return apply_plan(self.work.prepared, incremental(plan) if self.options.stream else plan).model
 
     def _check(self, choice: Choice) -> _Checked:
         """Fits a choice with each way of reconstruction, and measures them on the data that took no part."""
@@ -314,7 +389,7 @@ class Calibration:
         """Tunes what was found; that is taken if it is better on the samples for selection, which it has not seen."""
         options, before = self.options, found.deployment
         tuned = tune_static_layers(
-            self.work, before.plan, self.parts.fit, self.effort.tune_steps, options.seed, self.progress
+            self.work, before.plan, self._held(self.parts.fit), self.effort.tune_steps, options.seed, self.progress
         )
         if tuned.plan is None:
             return replace(found, tuning=tuned.words)
@@ -352,6 +427,7 @@ class Calibration:
         except Exception as error:  # whatever onnxruntime's quantiser raises for a model that it cannot quantise
             logger.warning("onnxruntime cannot quantise the model, so there is no int8 to compare with: %s", error)
             return None
+        self.held_out.give(self.parts.holdout)
         score = self.held_out.score(quantised.model, self.progress, "checking int8")
         return Int8Check(**self._judged(score), form=quantised.form)
 

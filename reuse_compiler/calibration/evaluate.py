@@ -65,9 +65,12 @@ class Evaluator:
         progress: ProgressCallback = silent,
         what: str = "running the original model",
         workers: Workers = SERIAL,
+        *,
+        in_order: bool = False,
     ) -> None:
+        """Samples that are `in_order` are a stream: times are those of frames that follow one another."""
         self._model, self._samples, self._metric, self._threads = original, samples, metric, threads
-        self._workers = workers
+        self._workers, self._in_order, self._given = workers, in_order, samples
         self._feeds: list[dict[str, Shared]] = []
         """The samples' inputs as workers take them, if there are any."""
         session = self._open(original, ORIGINAL)
@@ -82,6 +85,10 @@ class Evaluator:
         """The metric of the original model."""
         self.rows = accumulator.flips()
         """How many rows the metric counts, if it does."""
+
+    def give(self, samples: Samples) -> None:
+        """Gives models to be scored other inputs from now on, as the same samples held; the original has its own."""
+        self._given, self._feeds = samples, []
 
     def score(
         self,
@@ -135,22 +142,26 @@ class Evaluator:
         """Yields the model's outputs for each sample; a worker runs some samples at a time, and opens a session."""
         if not self._workers.are_others:
             session = self._open(model, COMPILED)
-            for sample in self._samples:
+            for sample in self._given:
                 yield self._run(session, sample, COMPILED)
             return
         share = self._workers.share
         if not self._feeds:
-            self._feeds = [{name: share(array) for name, array in sample.feed.items()} for sample in self._samples]
+            self._feeds = [{name: share(array) for name, array in sample.feed.items()} for sample in self._given]
         serialized = share(np.frombuffer(model.SerializeToString(), np.uint8))
         parts = [Runs(serialized, self._names, self._feeds[at : at + PART]) for at in range(0, len(self._feeds), PART)]
         for outputs in self._workers.map(run_part, parts, ahead=1):
             yield from outputs
 
     def _time(self, model: onnx.ModelProto, runs: int) -> tuple[float, float]:
-        """Returns the median milliseconds of the original and the model, run in turn on the first samples."""
+        """Returns the median milliseconds of the original and the model, run in turn on the first samples.
+
+        Those of a stream are run forwards and backwards, so that each follows one that it is like.
+        """
         original = open_session(self._model, self._threads, ORIGINAL)
         compiled = open_session(model, self._threads, COMPILED)
-        samples = list(islice(self._samples, runs))
+        samples = list(islice(self._given, runs + 1 if self._in_order else runs))
+        order = [*samples, *samples[-2:0:-1]] if self._in_order else samples
         turns = Turns(
             {
                 ORIGINAL: runner(original, self._names, ORIGINAL),
@@ -160,7 +171,7 @@ class Evaluator:
         with on_one_processor(self._threads):
             turns.round(samples[0].feed)
             turns.forget_times()
-            for sample in islice(cycle(samples), runs):
+            for sample in islice(cycle(order), 1 if self._in_order else 0, runs + 1 if self._in_order else runs):
                 turns.round(sample.feed)
         return turns.median_ms(ORIGINAL), turns.median_ms(COMPILED)
 

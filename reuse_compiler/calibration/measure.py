@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import cycle
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.cost import counted_operations
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import ConvSpec
-from reuse_compiler.reuse.plan import LayerPlan
+from reuse_compiler.reuse.plan import LayerPlan, Plan, incremental
 from reuse_compiler.runtime import remaining_ratios
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.sessions import BoundRun, open_session, run_session
@@ -81,13 +82,17 @@ def try_candidates(task: Candidates) -> list[Tried]:
 
 @dataclass(frozen=True)
 class LayerBench:
-    """A layer with an input to measure it on, `x` as the model has it."""
+    """A layer with an input to measure it on, `x` as the model has it, and the `frames` that follow it in a stream.
+
+    If there are any, candidates are timed that keep sums, on these inputs forwards and backwards.
+    """
 
     work: Workpiece
     layer: ConvLayer
     x: NDArray[np.float32]
     threads: int
     workers: Workers = SERIAL
+    frames: Sequence[NDArray[np.float32]] = ()
 
     def try_out(self, candidates: Sequence[LayerSettings], sample: VectorSample) -> list[Tried]:
         """Returns what each candidate does that is fitted to a sample."""
@@ -132,18 +137,21 @@ class LayerBench:
 
     def _time(self, tried: Sequence[Tried], repeats: int, found: list[Measurement]) -> None:
         """Adds the measurements of some candidates to those that there are."""
-        models = [apply_plan(self._alone, {self.layer.name: own.plan}).model for own in tried]
+        plans: list[Plan] = [{self.layer.name: own.plan} for own in tried]
+        plans = list(map(incremental, plans)) if self.frames else plans
+        models = [apply_plan(self._alone, plan).model for plan in plans]
         runs = {str(index): self._bind(model, self._dense) for index, model in enumerate(models)}
         turns = Turns({DENSE: self._dense, **runs})
-        turns.round()
+        inputs = cycle([self.x, *self.frames, *self.frames[-2::-1]])
+        self._round(turns, inputs)
         turns.forget_times()
-        turns.round()
+        self._round(turns, inputs)
         dense_ms = turns.median_ms(DENSE)
         points = {name: (own.error, turns.median_ms(name) / dense_ms) for name, own in zip(runs, tried, strict=True)}
         rivals = [(0.0, 1.0), *points.values(), *((own.output_error, own.reuse_ms / own.dense_ms) for own in found)]
         turns.leave_out([name for name, point in points.items() if is_beaten(point, rivals)])
         for _ in range(repeats - 1):
-            turns.round()
+            self._round(turns, inputs)
         for own, name in zip(tried, runs, strict=True):
             found.append(
                 Measurement(
@@ -156,6 +164,11 @@ class LayerBench:
                 )
             )
 
+    def _round(self, turns: Turns[None], inputs: Iterator[NDArray[np.float32]]) -> None:
+        if self.frames:
+            self._dense.give(next(inputs))
+        turns.round()
+
     def _operations(self, settings: LayerSettings, ratio: float) -> float:
         blocking, family = settings.blocking(self.layer.spec), FAMILIES[settings.family]
         reuse_rate = 1.0 if settings.scope == "static" else 0.0
@@ -163,7 +176,8 @@ class LayerBench:
 
     def _bind(self, model: onnx.ModelProto, beside: BoundRun | None = None) -> BoundRun:
         label = f"layer '{self.layer.name}'"
-        return BoundRun(open_session(model, self.threads, label), self.x, self.layer.spec.output_shape, beside)
+        x = self.x.copy() if self.frames else self.x  # whose memory other frames get
+        return BoundRun(open_session(model, self.threads, label), x, self.layer.spec.output_shape, beside)
 
 
 def promising(spec: ConvSpec, tried: Sequence[Tried]) -> list[Tried]:

@@ -95,6 +95,15 @@ class CalibrationOptions(BaseModel):
     budget: Annotated[BudgetName, SEARCH, Flag("How many settings are tried, and on how much data.")] = "default"
     layers: Annotated[Layers, SEARCH] = None
     exclude: Annotated[Exclude, SEARCH] = None
+    stream: Annotated[
+        bool,
+        DATA,
+        Flag(
+            "The samples are frames of a stream in their order, and so is what the model will be run on: layers keep "
+            "sums, candidates are timed on consecutive frames, and inputs are held (see reuse-compile --hold) as much "
+            "as the accuracy budget allows."
+        ),
+    ] = False
     holdout: Annotated[
         float, Field(gt=0.0, lt=1.0), DATA, Flag("Share of the samples that only the last check sees.", metavar="share")
     ] = 0.3

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.reuse.config import HoldSettings, LayerSettings
 
 Measured = Annotated[float, Field(ge=0)]
 """A time or a ratio; a file may hold any number, and choices would follow from a negative one."""
@@ -111,6 +111,8 @@ class Trial(Score):
     step: str
     """What the search did to come to it."""
     layers: dict[str, LayerSettings]
+    tolerance: float | None = None
+    """Within which inputs were held, if they were."""
     accepted: bool
     """Whether it keeps the accuracy budget."""
 
@@ -159,6 +161,8 @@ class CalibrationReport(BaseModel):
     """The samples, in words."""
     metric: str
     higher_is_better: bool
+    hold: HoldSettings | None = None
+    """How inputs are held, if the samples are a stream and the budget allows it."""
     target: float
     """The value of the metric that had to be kept on the samples for selection."""
     layers: list[LayerCalibration]

@@ -79,6 +79,11 @@ class Samples:
         """Returns some of the runs, by their numbers here, in the order given; reads nothing."""
         return Samples(self._source, self._labels, [self._runs[index] for index in indices])
 
+    def with_feeds(self, feeds: Iterable[Feed], specs: list[InputSpec]) -> Samples:
+        """Returns the same runs with other inputs, which are kept in a temporary folder."""
+        labels = [sample.labels for sample in self if sample.labels is not None]
+        return Samples(SpooledSource(feeds, specs), np.concatenate(labels) if labels else None)
+
     def digest(self) -> str:
         """Returns the SHA-256 of all inputs and labels, in order."""
         return self._read_once[0]
@@ -118,10 +123,11 @@ class Split(NamedTuple):
     holdout: Samples
 
 
-def split(samples: Samples, holdout: float, seed: int) -> Split:
+def split(samples: Samples, holdout: float, seed: int, *, in_order: bool = False) -> Split:
     """Deals the runs out at random: the share `holdout` of them is held out, the rest is halved.
 
-    Every part has at least one run. Raises DataError if there are fewer than three.
+    Every part has at least one run. Runs that are `in_order` stay so, and those that come last are held out. Raises
+    DataError if there are fewer than three.
     """
     count = len(samples)
     if count < LEAST_RUNS:
@@ -130,10 +136,14 @@ def split(samples: Samples, holdout: float, seed: int) -> Split:
             f"{'is' if count == 1 else 'are'} {count}: {samples.description}; give more samples, or a smaller batch "
             "with --batch or --shape"
         )
-    order = np.random.default_rng(seed).permutation(count).tolist()
+    order = list(range(count)) if in_order else np.random.default_rng(seed).permutation(count).tolist()
     held_out = min(max(1, round(count * holdout)), count - 2)
     selected = held_out + (count - held_out) // 2
-    parts = order[selected:], order[held_out:selected], order[:held_out]
+    if in_order:
+        fitted = count - selected
+        parts = order[:fitted], order[fitted : count - held_out], order[count - held_out :]
+    else:
+        parts = order[selected:], order[held_out:selected], order[:held_out]
     return Split(*(samples.subset(part) for part in parts))
 
 

@@ -53,8 +53,9 @@ class Survey:
 
     work: Workpiece
     feeds: Sequence[Feed]
-    other: Feed
-    """Candidates are measured on this run, so that their errors are those on new data."""
+    others: Sequence[Feed]
+    """Candidates are measured on the first of these runs, so that their errors are those on new data; if there are
+    more, they are consecutive frames of a stream, on which candidates are timed that keep sums."""
     evaluator: Evaluator
     options: CalibrationOptions
     effort: Effort
@@ -70,14 +71,16 @@ class Survey:
         """Measures the settings that are wanted, by layer; layers without any are left out."""
         layers = [layer for layer in self.work.layers if wanted[layer.name]]
         found = {}
-        for index, (layer, sample, x) in enumerate(self._inputs(layers, wanted)):
+        for index, (layer, sample, xs) in enumerate(self._inputs(layers, wanted)):
             self.progress("measuring layers", index, len(layers))
-            found[layer.name] = self._layer(layer, sample, x, wanted[layer.name])
+            found[layer.name] = self._layer(layer, sample, xs, wanted[layer.name])
         self.progress("measuring layers", len(layers), len(layers))
         return found
 
-    def _layer(self, layer: ConvLayer, sample: VectorSample, x: Floats, settings: list[LayerSettings]) -> LayerSurvey:
-        bench = LayerBench(self.work, layer, x, self.options.threads, self.workers)
+    def _layer(
+        self, layer: ConvLayer, sample: VectorSample, xs: Sequence[Floats], settings: list[LayerSettings]
+    ) -> LayerSurvey:
+        bench = LayerBench(self.work, layer, xs[0], self.options.threads, self.workers, xs[1:])
 
         def measure() -> LayerSurvey:
             tried = bench.try_out(settings, sample)
@@ -102,19 +105,19 @@ class Survey:
         wanted = {name: [measurement.settings] for name, measurement in choice.items()}
         layers = [layer for layer in self.work.layers if layer.name in choice]
         found = dict(choice)
-        for index, (layer, sample, x) in enumerate(self._inputs(layers, wanted)):
+        for index, (layer, sample, xs) in enumerate(self._inputs(layers, wanted)):
             self.progress("bounding errors", index, len(layers))
-            bench = LayerBench(self.work, layer, x, self.options.threads)
+            bench = LayerBench(self.work, layer, xs[0], self.options.threads)
             plan = HashFitter(sample, layer.weights).plan(choice[layer.name].settings)
-            bound = error_bound(layer, plan, x, bench.dense_norm())
+            bound = error_bound(layer, plan, xs[0], bench.dense_norm())
             found[layer.name] = choice[layer.name].model_copy(update={"error_bound": bound})
         self.progress("bounding errors", len(layers), len(layers))
         return found
 
     def _inputs(
         self, layers: Sequence[ConvLayer], wanted: dict[str, list[LayerSettings]]
-    ) -> Iterator[tuple[ConvLayer, VectorSample, Floats]]:
-        """Yields each layer with vectors to fit to and an input to measure it on, a few layers' at a time."""
+    ) -> Iterator[tuple[ConvLayer, VectorSample, Sequence[Floats]]]:
+        """Yields each layer with vectors to fit to and inputs to measure it on, a few layers' at a time."""
         by_name = {layer.name: layer for layer in layers}
         sizes = {layer.name: self._held_bytes(layer) for layer in layers}
         for chunk in in_chunks([LayerTensor(layer.name, layer.input, sizes[layer.name]) for layer in layers]):
@@ -124,15 +127,15 @@ class Survey:
             for inputs in Activations(self.work.model, tensors, self.feeds, ORIGINAL):
                 for sampler, x in zip(samplers, inputs, strict=True):
                     sampler.add(x)
-            (measured,) = Activations(self.work.model, tensors, [self.other], ORIGINAL)
-            for layer, sampler, x in zip(own, samplers, measured, strict=True):
-                yield layer, sampler.sample(), x
+            measured = list(Activations(self.work.model, tensors, self.others, ORIGINAL))
+            for place, (layer, sampler) in enumerate(zip(own, samplers, strict=True)):
+                yield layer, sampler.sample(), [tensors[place] for tensors in measured]
 
     def _held_bytes(self, layer: ConvLayer) -> int:
         """Returns what a layer's input and vectors sampled from all runs take."""
         pixels = layer.spec.pixels
         sampled = min(self.effort.fit_vectors, pixels * len(self.feeds))
-        return layer.spec.input_bytes + 4 * layer.spec.in_channels * sampled
+        return len(self.others) * layer.spec.input_bytes + 4 * layer.spec.in_channels * sampled
 
     def _sampler(self, layer: ConvLayer, settings: Sequence[LayerSettings]) -> VectorSampler:
         (layout,) = {s.layout for s in settings}

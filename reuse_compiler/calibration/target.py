@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reuse_compiler.calibration.metric_kinds import Metric
 from reuse_compiler.calibration.options import DEFAULT_MAX_DROP, DropType
@@ -58,6 +58,12 @@ class Target:
                 "this data; give --max-drop, or a value that the original keeps"
             )
         return target
+
+    def halved(self, original: float) -> Target:
+        """Returns the target of half the loss: of PSNR, which has no value of the original, half the squared error."""
+        if math.isinf(original):
+            return replace(self, value=self.value + 10 * math.log10(2), allowed_drop=math.inf)
+        return replace(self, value=(original + self.value) / 2, allowed_drop=self.allowed_drop / 2)
 
     def is_below_a_row(self, flips: Flips) -> bool:
         """Whether a single row counts more than may be lost, so that chance decides which model is better."""

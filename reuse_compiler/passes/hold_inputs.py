@@ -12,7 +12,7 @@ from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.structure import given_inputs, initialized, subgraphs_of
 from reuse_compiler.passes.add_function_bodies import add_function_bodies
 from reuse_compiler.passes.check_result import check_result
-from reuse_compiler.passes.lower_to_reuse import DOMAIN
+from reuse_compiler.passes.lower_to_reuse import DOMAIN, DOMAIN_VERSION
 from reuse_compiler.reuse.config import HoldSettings
 
 RANK = 4
@@ -33,20 +33,47 @@ def hold_inputs(
     axes = image_axes(model, settings, shapes)
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    names, held = Names(model), dict[str, str]()
-    values = {value.name: value for value in model.graph.input}
+    names = Names(model)
+    held = {name: names.new_tensor(f"{name}/held") for name in axes}
     for place, (name, axis) in enumerate(axes.items()):
-        held[name] = names.new_tensor(f"{name}/held")
         _read(result.graph, name, held[name])
-        attributes = {"domain": DOMAIN, "axis": axis, **settings.model_dump()}
-        node = helper.make_node("Hold", [name], [held[name]], names.new_node(f"{name}/hold"), **attributes)
+        node = _hold(name, held[name], axis, settings)
+        node.name = names.new_node(f"{name}/hold")
         result.graph.node.insert(place, node)
-        result.graph.value_info.add().CopyFrom(values[name])
-        result.graph.value_info[-1].name = held[name]
+        result.graph.value_info.append(_named(model, name, held[name]))
     if fallback:
         add_function_bodies(result)
     check_result(model, result, 0)
     return result, held
+
+
+def holds_alone(
+    model: onnx.ModelProto, settings: HoldSettings, shapes: Mapping[str, Sequence[int]]
+) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """Returns a model of nothing but what `hold_inputs` adds, whose outputs are what is held; and these by input."""
+    axes = image_axes(model, settings, shapes)
+    held = {name: f"{name}/held" for name in axes}
+    nodes = [_hold(name, held[name], axis, settings) for name, axis in axes.items()]
+    inputs = [_named(model, name, name) for name in axes]
+    outputs = [_named(model, name, other) for name, other in held.items()]
+    opsets = [
+        *(each for each in model.opset_import if each.domain != DOMAIN),
+        helper.make_opsetid(DOMAIN, DOMAIN_VERSION),
+    ]
+    graph = helper.make_graph(nodes, "held", inputs, outputs)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version), held
+
+
+def _hold(name: str, held: str, axis: int, settings: HoldSettings) -> onnx.NodeProto:
+    return helper.make_node("Hold", [name], [held], domain=DOMAIN, axis=axis, **settings.model_dump())
+
+
+def _named(model: onnx.ModelProto, name: str, other: str) -> onnx.ValueInfoProto:
+    """Returns an input's type and shape under another name."""
+    value = onnx.ValueInfoProto()
+    value.CopyFrom(next(each for each in model.graph.input if each.name == name))
+    value.name = other
+    return value
 
 
 def image_axes(model: onnx.ModelProto, settings: HoldSettings, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
@@ -61,8 +88,8 @@ def image_axes(model: onnx.ModelProto, settings: HoldSettings, shapes: Mapping[s
     ]
     if not images:
         raise ConfigError(
-            "--hold needs an input that is an image, of 4 dimensions and type float32 or uint8, which no input of the "
-            f"model is: {', '.join(value.name for value in inputs)}"
+            "inputs that are held must be images, of 4 dimensions and type float32 or uint8, which none of the model's "
+            f"is: {', '.join(value.name for value in inputs)}"
         )
     return {value.name: _channel_axis(value.name, _sizes(value, shapes), len(settings.tolerances)) for value in images}
 

@@ -42,6 +42,8 @@ def totals(report: CalibrationReport, folder: Path | None = None) -> list[str]:
         lines.append(f"rebuilt       {report.metric} by reconstruction: {values}")
     if report.tuning is not None and found:
         lines.append(f"tuned         {report.tuning}")
+    if report.hold is not None:
+        lines.append(f"hold          inputs keep their value within {number(report.hold.tolerances[0])}")
     lines.append(f"calibrated    on {report.data}")
     tried = len(report.trials)
     lines.append(f"              {tried} choice{'' if tried == 1 else 's'} tried in {report.seconds:.0f} s")

@@ -64,7 +64,8 @@ def longest_work(report: CalibrationReport, most: int = 5) -> list[tuple[str, fl
 def chosen_trial(report: CalibrationReport) -> Trial | None:
     """Returns the last trial of the layers and settings that were chosen, None if there is none."""
     choice = {layer.name: layer.chosen.settings for layer in rewritten(report) if layer.chosen is not None}
-    same = [trial for trial in report.trials if trial.layers == choice] if choice else []
+    held = report.hold.tolerances[0] if report.hold else None
+    same = [trial for trial in report.trials if trial.layers == choice and trial.tolerance == held] if choice else []
     return same[-1] if same else None
 
 
@@ -126,12 +127,13 @@ def why_nothing(report: CalibrationReport) -> str:
     tried = f"{_count(len(measured), 'setting')} of {_count(count, 'layer')} {_were(len(measured))} measured"
     name, best = min(measured, key=lambda pair: pair[1].reuse_ms / pair[1].dense_ms)
     words = f"{parameters_words(best.settings)} in '{name}' is {ratio_words(best.dense_ms, best.reuse_ms)} alone"
-    if not report.trials:
+    trials = [trial for trial in report.trials if trial.layers]  # others are of inputs that are held
+    if not trials:
         return f"{tried}, and none is worth a trial in the whole model: the fastest, {words}"
-    kept = [trial for trial in report.trials if trial.accepted]
-    choices = f"{_count(len(report.trials), 'choice')} of layers {_were(len(report.trials))} tried in the whole model"
+    kept = [trial for trial in trials if trial.accepted]
+    choices = f"{_count(len(trials), 'choice')} of layers {_were(len(trials))} tried in the whole model"
     if not kept:
-        nearest = (max if report.higher_is_better else min)(report.trials, key=lambda trial: trial.value)
+        nearest = (max if report.higher_is_better else min)(trials, key=lambda trial: trial.value)
         return (
             f"{tried}, {choices}, and none keeps the accuracy budget: the nearest has {report.metric} "
             f"{nearest.value:.5g}, where {report.target:.5g} is needed, and is "

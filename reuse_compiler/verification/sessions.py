@@ -146,6 +146,10 @@ class BoundRun:
     def __call__(self) -> None:
         self._session.run_with_iobinding(self._binding)
 
+    def give(self, x: NDArray[Any]) -> None:
+        """Writes another input to the memory that is read, also by runs beside this one."""
+        self._input.update_inplace(x)
+
     @property
     def session(self) -> onnxruntime.InferenceSession:
         return self._session

@@ -53,7 +53,7 @@ def survey_of(
     work, state = work_of(model, feeds[0]), State(folder / "state.json", resume)
     samples = samples_of(model, [feeds[-1], *feeds[:-1]])
     evaluator = Evaluator(model, samples, make_metric("cosine", model_outputs(model), False), 1)
-    return Survey(work, feeds[:-1], feeds[-1], evaluator, CalibrationOptions(), effort, state, silent)
+    return Survey(work, feeds[:-1], feeds[-1:], evaluator, CalibrationOptions(), effort, state, silent)
 
 
 def wanted_of(work: Workpiece, *hashes: int, family: str = "learned", **settings: Any) -> Wanted:
@@ -80,8 +80,8 @@ def test_measured_errors_are_those_in_the_model(model: onnx.ModelProto, scope: s
         assert min(fine.dense_ms, fine.reuse_ms) > 0
         plan = deployer.deploy({layer.name: fine.settings}, "none").plan
         rewritten = apply_plan(survey.work.prepared, plan).model
-        ((actual,),) = Activations(rewritten, [layer.output], [survey.other], "the compiled model")
-        ((expected,),) = Activations(survey.work.model, [layer.output], [survey.other], "the original model")
+        ((actual,),) = Activations(rewritten, [layer.output], survey.others, "the compiled model")
+        ((expected,),) = Activations(survey.work.model, [layer.output], survey.others, "the original model")
         assert fine.output_error == pytest.approx(relative_error(actual, expected), rel=1e-3)
 
 
@@ -171,7 +171,7 @@ def test_many_candidates_are_measured_in_turns(tmp_path: Path) -> None:
     layer = survey.work.layers[1]
     settings = [settings_for(layer, family, h) for family in ("learned", "sign") for h in (1, 2, 3, 4, 5)]
     sampler = VectorSampler(layer.name, layer.spec, "channel", 400, 1, 0)
-    ((x,),) = Activations(survey.work.model, [layer.input], [survey.other], "the original model")
+    ((x,),) = Activations(survey.work.model, [layer.input], survey.others, "the original model")
     sampler.add(x)
     bench = LayerBench(survey.work, layer, x, 1)
     found = bench.measure(bench.try_out(settings, sampler.sample()), 2)

@@ -80,7 +80,7 @@ def test_the_axis_of_channels(shape: Any, axis: int) -> None:
 
 def test_shapes_that_the_model_leaves_open_are_the_users() -> None:
     model = model_of([node("Identity", ["x"], ["y"])], [value("x", None)], [value("y", None)])
-    with pytest.raises(ConfigError, match="--hold needs an input that is an image"):
+    with pytest.raises(ConfigError, match="inputs that are held must be images"):
         hold_inputs(model, HOLD, {})
     result, _ = hold_inputs(model, HoldSettings(tolerances=(1, 2, 3)), {"x": (1, 8, 9, 3)})
     assert attributes_of(result.graph.node[0])["axis"] == 3
@@ -90,7 +90,7 @@ def test_what_cannot_be_held_is_named() -> None:
     half = model_of(
         [node("Identity", ["x"], ["y"])], [value("x", [1, 3, 4, 5], TensorProto.FLOAT16)], [value("y", None)]
     )
-    with pytest.raises(ConfigError, match="float32 or uint8, which no input of the model is: x"):
+    with pytest.raises(ConfigError, match="float32 or uint8, which none of the model's is: x"):
         hold_inputs(half, HOLD, {})
     with pytest.raises(ConfigError, match="--hold has 2 tolerances, but the input 'x' has 4 channels"):
         hold_inputs(conv_model(), HoldSettings(tolerances=(1, 2)), {})

@@ -64,12 +64,12 @@ def pages(documents: Sequence[str]) -> ReadPictures:
     return read
 
 
-def frames(first: int, count: int, distance: int) -> ReadPictures:
-    """Frames of the film vtest.avi, a fixed camera above people who walk."""
-    return partial(_read_frames, first, count, distance)
+def frames(first: int, count: int, distance: int, size: tuple[int, int] = FRAME_SIZE) -> ReadPictures:
+    """Frames of the film vtest.avi, a fixed camera above people who walk; `size` is width and height."""
+    return partial(_read_frames, first, count, distance, size)
 
 
-def _read_frames(first: int, count: int, distance: int, limit: int | None = None) -> Pictures:
+def _read_frames(first: int, count: int, distance: int, size: tuple[int, int], limit: int | None = None) -> Pictures:
     cv2 = _import_opencv()
     path = Path(os.environ.get(FILM_VARIABLE) or FILM)
     if not path.is_file():
@@ -79,17 +79,17 @@ def _read_frames(first: int, count: int, distance: int, limit: int | None = None
         )
     film = cv2.VideoCapture(str(path))
     numbers = [first + index * distance for index in range(_limited(count, limit))]
-    images = [_frame(cv2, film, number, path) for number in numbers]
-    words = f"{len(images)} frames of vtest.avi ({FRAME_SIZE[0]}x{FRAME_SIZE[1]}), number {numbers[0]} to {numbers[-1]}"
+    images = [_frame(cv2, film, number, path, size) for number in numbers]
+    words = f"{len(images)} frames of vtest.avi ({size[0]}x{size[1]}), number {numbers[0]} to {numbers[-1]}"
     return Pictures(images, None, words)
 
 
-def _frame(cv2: Any, film: Any, number: int, path: Path) -> RgbImage:
+def _frame(cv2: Any, film: Any, number: int, path: Path, size: tuple[int, int]) -> RgbImage:
     film.set(cv2.CAP_PROP_POS_FRAMES, number)
     found, picture = film.read()
     if not found:
         raise DataMissingError(f"{path} has no frame {number} that OpenCV can decode")
-    smaller = cv2.resize(picture, FRAME_SIZE, interpolation=cv2.INTER_AREA)
+    smaller = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     image: RgbImage = np.ascontiguousarray(smaller[..., ::-1])  # OpenCV's order is blue, green, red
     return image
 

@@ -1,0 +1,44 @@
+"""Samples of a stream as a model sees them whose inputs are held, and the tolerances that are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+from reuse_compiler.calibration.samples import Samples
+from reuse_compiler.passes.hold_inputs import holds_alone
+from reuse_compiler.processors import processors
+from reuse_compiler.reuse.config import HoldSettings
+from reuse_compiler.verification.data import Shapes
+from reuse_compiler.verification.inputs import Feed, model_inputs
+from reuse_compiler.verification.sessions import open_session, run_session
+
+STEPS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""The tolerances, in 255ths of the range of the inputs' values: steps of a byte where they are pixels."""
+HOLDING = "the gate at the inputs"
+
+
+def held_inputs(model: onnx.ModelProto, shapes: Shapes) -> list[str]:
+    """Returns the inputs that can be held: images. Raises ConfigError where there are none."""
+    return list(holds_alone(model, HoldSettings(tolerances=(0.0,)), shapes)[1])
+
+
+def tolerances(samples: Samples, inputs: list[str]) -> list[float]:
+    """Returns what is tried, the least first."""
+    ends = [(feed[name].min(), feed[name].max()) for feed, _ in samples for name in inputs]
+    span = float(max(high for _, high in ends)) - float(min(low for low, _ in ends))
+    return [step / 255 * span for step in STEPS]
+
+
+def hold_samples(samples: Samples, model: onnx.ModelProto, settings: HoldSettings, shapes: Shapes) -> Samples:
+    """Returns the samples with their inputs held, one after the other; the first is as it was."""
+    alone, held = holds_alone(model, settings, shapes)
+    session = open_session(alone, processors(), HOLDING)
+
+    def feeds() -> Iterator[Feed]:
+        for feed, _ in samples:
+            images = run_session(session, list(held.values()), {name: feed[name] for name in held}, HOLDING)
+            yield {**feed, **dict(zip(held, images, strict=True))}
+
+    return samples.with_feeds(feeds(), model_inputs(model))

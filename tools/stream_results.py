@@ -1,0 +1,295 @@
+"""Measures networks on frames in their order: what is kept from frame to frame, and what holding inputs adds.
+
+    python -m tools.stream_results --json docs/results/streams.json    # hours; needs vtest.avi and OpenCV
+    python -m tools.stream_results --network hed --clip film-half --frames 20 --fit 9 --at-least 30 --budget quick
+
+Each network is calibrated and quantised on frames before those that are measured. All of our forms run every frame, and
+every tenth frame the original and the quantised model do, too, which the outputs are compared with. One thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import typer
+from PIL import Image, ImageDraw, ImageFont
+from pydantic import BaseModel, Field
+
+import reuse_compiler
+from models import packaged
+from models.datasets import RgbImage
+from models.preprocessing import Preprocessing
+from reuse_compiler.benchmark.report import FrameTimes, summarize_frames
+from reuse_compiler.calibration.calibrate import calibrate_file
+from reuse_compiler.calibration.options import BudgetName, CalibrationOptions
+from reuse_compiler.cli.bench import JsonFile, check_json, write_json
+from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.flags import Logging
+from reuse_compiler.cli.from_flags import with_flags
+from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.flags import Flag
+from reuse_compiler.progress import ProgressCallback
+from reuse_compiler.reports.table import Row, number, numbers, print_table, words
+from reuse_compiler.reuse.config import ReuseConfig
+from reuse_compiler.runtime import statistics
+from reuse_compiler.verification.compare import Difference
+from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.quantised import quantise
+from reuse_compiler.verification.sessions import open_session, runner
+from reuse_compiler.verification.timing import Turns, on_one_processor
+from tools.calibration_results.pictures import FRAME_SIZE, frames
+from tools.sample_inputs import MARGIN, PAGE_HEIGHT, PLAIN, render_page
+
+ORIGINAL, INT8 = "original", "int8"
+STATIC, STREAM, HOLD = "static", "static, stream", "static, hold"
+"""The calibrated layers: as they are, with what they keep, with inputs that are held, too."""
+BYTES, BYTES_STREAM, BYTES_HOLD = "int8 exact", "int8 exact, stream", "int8 exact, hold"
+"""The quantised model with lossless reuse, likewise."""
+FITTED_FROM, MEASURED_FROM = 400, 550
+"""Numbers of frames of the film."""
+FULL_SIZE = 768, 576
+PACE = 6, 3
+"""Pixels of a frame by which the moving camera moves."""
+TOLERANCE = 12 / 255
+"""Within which the quantised model's inputs are held, as a share of their range."""
+NETWORKS = ("hed", "craft")
+
+
+class Line(BaseModel):
+    """A form of a network on a clip."""
+
+    network: str
+    clip: str
+    size: str
+    form: str
+    times: FrameTimes
+    original_ms: float
+    int8_ms: float
+    """Medians of the frames on which these were run."""
+    psnr: float | None
+    """Of the outputs beside the original's; None where they are equal."""
+    differing: int
+    """Values of the outputs that are not those of the quantised model."""
+    changed: float | None
+    """Share of the pixels that took a new value, where inputs are held."""
+
+
+class Results(BaseModel):
+    """All that was measured."""
+
+    processor: str
+    versions: dict[str, str]
+    at_least: float
+    """PSNR that calibrations kept on their own samples."""
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames to fit to and frames to measure, by how many are wanted, and the forms that are for them."""
+
+    read: Callable[[int, int], tuple[Sequence[RgbImage], Sequence[RgbImage]]]
+    forms: tuple[str, ...] = (STATIC, STREAM, HOLD, BYTES, BYTES_STREAM, BYTES_HOLD)
+
+
+def film(fit: int, measured: int, size: tuple[int, int]) -> tuple[Sequence[RgbImage], Sequence[RgbImage]]:
+    """A fixed camera above people who walk."""
+    parts = (FITTED_FROM, fit), (MEASURED_FROM, measured)
+    before, after = (frames(first, count, 1, size)().images for first, count in parts)
+    return before, after
+
+
+def pan(fit: int, measured: int) -> tuple[Sequence[RgbImage], Sequence[RgbImage]]:
+    """A camera that moves to and fro over the same scene."""
+    (width, height), most = FRAME_SIZE, [full - own for full, own in zip(FULL_SIZE, FRAME_SIZE, strict=True)]
+
+    def moved(index: int, image: RgbImage) -> RgbImage:
+        left, top = (abs((index * pace + end) % (2 * end) - end) for pace, end in zip(PACE, most, strict=True))
+        return image[top : top + height, left : left + width]
+
+    before, after = film(fit, measured, FULL_SIZE)
+    return [moved(i, image) for i, image in enumerate(before)], [moved(i, image) for i, image in enumerate(after)]
+
+
+def screen(fit: int, measured: int) -> tuple[Sequence[RgbImage], Sequence[RgbImage]]:
+    """A page of which nothing changes but a line that is being typed."""
+
+    def typed(page: int, characters: int) -> RgbImage:
+        image = Image.fromarray(render_page(page))
+        line = ("the quick brown fox jumps over the lazy dog " * 20)[: characters % PLAIN.columns]
+        font = ImageFont.load_default(PLAIN.letters)
+        ImageDraw.Draw(image).text((MARGIN, PAGE_HEIGHT - PLAIN.line_height), line, font=font, fill=PLAIN.ink)
+        return np.asarray(image)
+
+    return [typed(0, index) for index in range(fit)], [typed(1, index) for index in range(measured)]
+
+
+CLIPS = {
+    "film-half": Clip(partial(film, size=FRAME_SIZE)),
+    "film-full": Clip(partial(film, size=FULL_SIZE)),
+    "moving": Clip(pan),
+    "screen": Clip(screen, (BYTES, BYTES_STREAM)),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured, and how layers are chosen."""
+
+    frames: int
+    fit: int
+    every: int
+    at_least: float
+    budget: BudgetName
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with one input."""
+
+    name: str
+    original: onnx.ModelProto
+    prepare: Preprocessing
+
+    def feeds(self, images: Sequence[RgbImage]) -> Iterator[Feed]:
+        """Yields what it takes for each image."""
+        return ({self.original.graph.input[0].name: self.prepare([image])} for image in images)
+
+
+def packaged_network(name: str) -> Network:
+    """Loads one of the packaged networks."""
+    return Network(name, onnx.load(packaged.load(name)), packaged.REGISTRY[name].preprocessing)
+
+
+def calibrated(
+    network: Network, feeds: Sequence[Feed], settings: Settings, progress: ProgressCallback
+) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Yields the network with the layers that a calibration chooses."""
+    shapes = {name: x.shape for name, x in feeds[0].items()}
+    wish: dict[str, Any] = {"metric": "psnr", "at_least": settings.at_least, "budget": settings.budget}
+    options = CalibrationOptions(stream=True, scope="static", shapes=shapes, **wish)
+    with TemporaryDirectory() as folder:
+        path, config = Path(folder) / "net.onnx", Path(folder) / "net.json"
+        onnx.save(network.original, path)
+        calibrate_file(path, list(feeds), config, options, resume=True, progress=progress)
+        found = ReuseConfig.load(config)
+        for form, left_out in ((STATIC, {"stream": None, "hold": None}), (STREAM, {"hold": None}), (HOLD, {})):
+            own = found.model_copy(update=left_out)
+            config.write_text(own.model_dump_json(by_alias=True, exclude_none=True), encoding="utf-8")
+            yield form, reuse_compiler.compile(path, config=config, shapes=shapes, verify=False).model
+
+
+def lossless(
+    quantised: onnx.ModelProto, feeds: Sequence[Feed], forms: Sequence[str], progress: ProgressCallback
+) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Yields the quantised network with the layers that are measured to pay on the last two frames."""
+    (samples,) = map(np.concatenate, zip(*(feed.values() for feed in feeds), strict=True))
+    hold = {"hold": (TOLERANCE * float(np.ptp(samples)),)}
+    for form, more in ((BYTES, {}), (BYTES_STREAM, {"stream": True}), (BYTES_HOLD, hold)):
+        if form in forms:
+            choose: dict[str, Any] = {"verify_data": samples[-2:], "progress": progress, **more}
+            yield form, reuse_compiler.compile(quantised, **choose).model
+
+
+def measure(network: Network, clip: str, settings: Settings, progress: ProgressCallback) -> list[Line]:
+    """Runs all forms of a network on a clip."""
+    forms, (before, images) = CLIPS[clip].forms, CLIPS[clip].read(settings.fit, settings.frames)
+    feeds = list(network.feeds(before))
+    quantised = quantise(network.original, feeds, "QDQ", "QUInt8")
+    models = dict(lossless(quantised, feeds, forms, progress))
+    if HOLD in forms:
+        models = dict(calibrated(network, feeds, settings, progress)) | models
+    ours = {form: open_session(model, 1, form) for form, model in models.items()}
+    others = {form: open_session(model, 1, form) for form, model in ((ORIGINAL, network.original), (INT8, quantised))}
+    turns, beside = (Turns({form: runner(each, None, form) for form, each in of.items()}) for of in (ours, others))
+    errors, from_int8 = ({form: Difference() for form in ours} for _ in range(2))
+    with on_one_processor(1):
+        for index, feed in enumerate(network.feeds(images)):
+            progress(f"{network.name}, {clip}", index, settings.frames)
+            outputs = turns.round(feed)
+            if index % settings.every == 0:
+                expected = beside.round(feed)
+                for form, found in outputs.items():
+                    for wanted, quantised_y, y in zip(expected[ORIGINAL], expected[INT8], found, strict=True):
+                        errors[form].add(wanted, y)
+                        from_int8[form].add(quantised_y, y)
+            if index == 0:
+                turns.forget_times()
+                beside.forget_times()
+    height, width = images[0].shape[:2]
+    return [
+        Line(
+            network=network.name,
+            clip=clip,
+            size=f"{width}x{height}",
+            form=form,
+            times=summarize_frames(turns.samples[form]),
+            original_ms=median(beside.samples[ORIGINAL]),
+            int8_ms=median(beside.samples[INT8]),
+            psnr=errors[form].psnr if np.isfinite(errors[form].psnr) else None,
+            differing=from_int8[form].differing + from_int8[form].broken,
+            changed=next((n.changed / n.vectors for n in statistics(session) if n.op == "Hold"), None),
+        )
+        for form, session in ours.items()
+    ]
+
+
+def print_lines(lines: Sequence[Line], console: Any) -> None:
+    """Prints a row for each line."""
+    columns = [*words("network", "clip", "size", "form"), *numbers("ms", "95%", "frames/s", "original ms", "int8 ms")]
+    columns += numbers("times the original", "times int8", "dB", "differing", "pixels changed")
+    rows = []
+    for line in lines:
+        ms = line.times.median_ms
+        cells = [line.network, line.clip, line.size, line.form]
+        cells += [
+            number(n) for n in (ms, line.times.p95_ms, line.times.frames_per_second, line.original_ms, line.int8_ms)
+        ]
+        cells += [f"{line.original_ms / ms:.2f}", f"{line.int8_ms / ms:.2f}"]
+        cells += ["-" if line.psnr is None else f"{line.psnr:.1f}", str(line.differing)]
+        rows.append(Row([*cells, "-" if line.changed is None else f"{line.changed:.1%}"]))
+    print_table(columns, rows, console)
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(cls=Command)
+@with_flags
+def main(
+    names: Annotated[list[str] | None, Flag("Only this network; repeat it for further ones.", name="--network")] = None,
+    clips: Annotated[
+        list[str] | None, Flag(f"Only this clip, of {', '.join(CLIPS)}; repeat it.", name="--clip")
+    ] = None,
+    measured: Annotated[int, Field(ge=3), Flag("Frames to measure.", name="--frames")] = 200,
+    fit: Annotated[int, Field(ge=3), Flag("Frames to calibrate on.")] = 24,
+    every: Annotated[int, Field(ge=1), Flag("The original and int8 run every so many frames.")] = 10,
+    at_least: Annotated[float, Flag("The PSNR that calibrations keep.")] = 35.0,
+    budget: Annotated[BudgetName, Flag("How much calibrations try.")] = "default",
+    json_file: JsonFile = None,
+    log_level: Logging = "warning",
+) -> None:
+    """Measure networks on streams beside the original and int8, on one thread."""
+    check_json(json_file)
+    console = stderr_console()
+    settings, lines = Settings(measured, fit, every, at_least, budget), list[Line]()
+    with logging_to(console, log_level), ProgressBars(console) as progress:
+        for name in names or NETWORKS:
+            for clip in clips or CLIPS:
+                lines += measure(packaged_network(name), clip, settings, progress)
+    known = reuse_compiler.env()
+    results = Results(processor=known.processor, versions=known.versions, at_least=at_least, lines=lines)
+    write_json(results, json_file)
+    print_lines(lines, stdout_console())
+
+
+if __name__ == "__main__":
+    run_program(app, "python -m tools.stream_results")

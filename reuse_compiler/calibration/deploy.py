@@ -32,6 +32,9 @@ from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
 
+DRAFT_ROWS = 32_768
+"""Rows that the weights of a draft are fitted to, at most: few columns would get as many as in full."""
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -237,11 +240,9 @@ class Deployer:
 
     def _every(self, layer: ConvLayer, draft: bool) -> int:
         """Returns in how many rows one is fitted to."""
-        rows = [
-            reconstruction_rows(layer.spec.columns, products)
-            for products in (self._effort.products, self._effort.draft_products)
-        ]
-        return max(1, rows[0] // rows[1]) if draft else 1
+        columns, effort = layer.spec.columns, self._effort
+        rows = min(reconstruction_rows(columns, effort.draft_products), DRAFT_ROWS)
+        return max(1, reconstruction_rows(columns, effort.products) // rows) if draft else 1
 
     def _judges(self, run: int, inputs: Activations) -> bool:
         """Whether a run is held back from the fit, to judge it: some of the last ones."""

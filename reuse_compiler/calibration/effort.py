@@ -32,7 +32,7 @@ class Effort:
     """Those that they may take in trials."""
     trials: int
     """Choices for the whole model that are measured end to end, at most."""
-    compares: bool = True
+    compares: bool = False
     """Whether the last check is made with less reconstruction, too, to show what that gains."""
     tune_steps: int = 0
     """Steps of tuning that the chosen static layers get in the end."""
@@ -43,9 +43,9 @@ def _hashes(budget: BudgetName) -> dict[str, tuple[int, ...]]:
 
 
 EFFORTS: Mapping[BudgetName, Effort] = {
-    "quick": Effort((8, 16, 32), _hashes("quick"), (6, 8, 10), 3, 4, 16_384, 5e10, 5e10, 5, False),
+    "quick": Effort((8, 16, 32), _hashes("quick"), (6, 8, 10), 3, 4, 16_384, 5e10, 5e10, 5),
     "default": Effort(
-        (4, 6, 8, 16, 32, 64), _hashes("default"), (6, 8, 9, 10, 12), 5, 16, 32_768, DEFAULT_PRODUCTS, 5e10, 12
+        (4, 6, 8, 16, 32, 64), _hashes("default"), (6, 8, 9, 10, 12), 5, 16, 32_768, DEFAULT_PRODUCTS, 2.5e10, 12
     ),
     "extensive": Effort(
         (4, 6, 8, 12, 16, 32, 64), _hashes("extensive"), tuple(range(6, 13)), 9, 32, 65_536, 6e11, 2e11, 32, True, 400

@@ -15,6 +15,7 @@ from reuse_compiler.calibration import calibration, candidates
 from reuse_compiler.calibration.activations import Activations
 from reuse_compiler.calibration.calibrate import calibrate_file
 from reuse_compiler.calibration.deploy import Deployer
+from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.evaluate import Evaluator
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CalibrationReport
@@ -92,7 +93,8 @@ def numbers(report: CalibrationReport) -> dict[str, Any]:
     return report.model_dump(exclude={"seconds", "ledger", "output", "check", "reconstruction"})
 
 
-def test_the_compiled_model_does_what_the_report_says(path: Path) -> None:
+def test_the_compiled_model_does_what_the_report_says(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EFFORTS, "default", replace(EFFORTS["default"], compares=True))  # as `extensive` does
     found = calibrate(path, budget="default")
     chosen = {layer.name: layer.chosen.settings for layer in found.layers if layer.chosen}
     assert chosen and [layer.name for layer in found.layers] == ["wide", "deep"]

@@ -1,7 +1,8 @@
 """Measures clusters across batches for docs/results.
 
 python -m tools.clusters_across_batches                 # all networks; about ten minutes on one core
-python -m tools.clusters_across_batches --page          # only the page, from the JSON file that is there
+python -m tools.clusters_across_batches --network NAME  # one of them; the others stay as the JSON file has them
+python -m tools.clusters_across_batches --page          # only the page, from that file
 """
 
 from __future__ import annotations
@@ -32,19 +33,32 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptio
 @with_flags
 def main(
     output: Annotated[Path, Flag("Folder of the results.", "-o", metavar="DIR")] = Path("docs/results"),
+    chosen: Annotated[
+        list[str] | None,
+        Flag(f"Only this one of {', '.join(own.name for own in NETWORKS)}; repeat it for more.", name="--network"),
+    ] = None,
     page: Annotated[bool, Flag("Write the page from the JSON file that is there.")] = False,
 ) -> None:
     """Measure how soon clusters that are kept are known, and what keeping them costs."""
     path = output / f"{NAME}.json"
+    order = [own.name for own in NETWORKS]
+    if unknown := set(chosen or ()) - set(order):
+        sys.exit(f"error: no network {', '.join(sorted(unknown))}; there are {', '.join(order)}")
     if not page:
         output.mkdir(parents=True, exist_ok=True)
         study = AcrossBatches(command=COMMAND, machine=describe_machine(), networks=[], comparisons=[])
+        if chosen and path.is_file():
+            study = AcrossBatches.model_validate_json(path.read_text(encoding="utf-8"))
         with ProgressBars(Console(stderr=True)) as progress:
             for network in NETWORKS:  # what is measured stays if the rest is cut off
+                if chosen and network.name not in chosen:
+                    continue
+                study.networks[:] = [own for own in study.networks if own.network != network.name]
                 study.networks.append(measure_rates(network, progress=progress))
+                study.networks.sort(key=lambda own: order.index(own.network))
                 write_report(study, path, overwrite=True)
                 if network is COMPARED_IN:
-                    study.comparisons.extend(compare(network, progress=progress))
+                    study.comparisons[:] = compare(network, progress=progress)
                     write_report(study, path, overwrite=True)
     if not path.is_file():
         sys.exit(f"error: there is no {path}: leave --page off to measure")

@@ -58,7 +58,7 @@ FITTED_FROM, MEASURED_FROM = 400, 550
 FULL_SIZE = 768, 576
 PACE = 6, 3
 """Pixels of a frame by which the moving camera moves."""
-TOLERANCE = 12 / 255
+TOLERANCE = 6 / 255
 """Within which the quantised model's inputs are held, as a share of their range."""
 NETWORKS = ("hed", "craft")
 
@@ -149,6 +149,8 @@ class Settings:
     every: int
     at_least: float
     budget: BudgetName
+    calibrated: bool
+    """Whether there are static layers, too."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,8 @@ def lossless(
 def measure(network: Network, clip: str, settings: Settings, progress: ProgressCallback) -> list[Line]:
     """Runs all forms of a network on a clip."""
     forms, (before, images) = CLIPS[clip].forms, CLIPS[clip].read(settings.fit, settings.frames)
+    if not settings.calibrated:
+        forms = tuple(form for form in forms if form not in (STATIC, STREAM, HOLD))
     feeds = list(network.feeds(before))
     quantised = quantise(network.original, feeds, "QDQ", "QUInt8")
     models = dict(lossless(quantised, feeds, forms, progress))
@@ -274,13 +278,14 @@ def main(
     every: Annotated[int, Field(ge=1), Flag("The original and int8 run every so many frames.")] = 10,
     at_least: Annotated[float, Flag("The PSNR that calibrations keep.")] = 35.0,
     budget: Annotated[BudgetName, Flag("How much calibrations try.")] = "default",
+    calibrated: Annotated[bool, Flag("Measure static layers, too, which takes calibrations.")] = True,
     json_file: JsonFile = None,
     log_level: Logging = "warning",
 ) -> None:
     """Measure networks on streams beside the original and int8, on one thread."""
     check_json(json_file)
     console = stderr_console()
-    settings, lines = Settings(measured, fit, every, at_least, budget), list[Line]()
+    settings, lines = Settings(measured, fit, every, at_least, budget, calibrated), list[Line]()
     with logging_to(console, log_level), ProgressBars(console) as progress:
         for name in names or NETWORKS:
             for clip in clips or CLIPS:

@@ -85,7 +85,7 @@ class Buffer {
     capacity_ = capacity;
   }
   void drop() noexcept {
-    if (data_ != nullptr) allocator_->release(data_, capacity_ * sizeof(T));
+    if (data_ != nullptr) allocator_->release(static_cast<void*>(data_), capacity_ * sizeof(T));
   }
 
   Allocator* allocator_;

@@ -455,6 +455,7 @@ TEST(streams_of_bytes_may_be_several_at_once) {
   ReuseState state(kMuch);
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (uint32_t seed = 0; seed < 4; ++seed) {
     threads.emplace_back([&, seed] {
       std::mt19937 random(seed);

@@ -166,6 +166,7 @@ class Calibration:
             self.state,
             self.progress,
             self.workers,
+            self._tolerance,
         )
 
     @cached_property

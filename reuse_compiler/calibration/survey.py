@@ -62,6 +62,8 @@ class Survey:
     state: State
     progress: ProgressCallback
     workers: Workers = SERIAL
+    tolerance: float | None = None
+    """Within which the inputs of all these runs are held, if they are."""
 
     def wanted(self) -> dict[str, list[LayerSettings]]:
         """Returns the candidates that the options ask for, by layer."""
@@ -91,6 +93,7 @@ class Survey:
         on_cpu = self.options.provider == "cpu"  # which the cost model knows
         seeks_time = on_cpu and self.options.strategy == "search" and self.options.objective == "latency"
         key = f"{layer.name} {seeks_time} {[s.model_dump_json(by_alias=True) for s in settings]}"
+        key += f" {self.tolerance:g}" if self.tolerance is not None else ""
         return self.state.remember("layers", key, LayerSurvey, measure)
 
     def _sensitivity(self, layer: ConvLayer, tried: list[Tried]) -> float:

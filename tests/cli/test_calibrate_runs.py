@@ -73,7 +73,7 @@ class TestRuns:
         folder, output = model.with_name("report"), model.with_name("c.json")
         flags = "--metric agreement --at-least 0.1 --objective operations --strategy papers --reconstruct statistics"
         flags += " --family sign --scope image --budget quick --layers conv[12] --exclude 2 --holdout 0.25 --threads 2"
-        flags += " --seed 9 --shape x:3,3,12,12 --table-memory 100"
+        flags += " --seed 9 --shape x:3,3,12,12 --table-memory 100 --stream"
         result = calibrate(model, "--data", data, *flags.split(), "-o", output, "--report", folder)
         assert result.exit_code in (0, NO_GAIN), result.stderr
         report = CalibrationReport.model_validate_json((folder / "report.json").read_text())
@@ -81,7 +81,7 @@ class TestRuns:
             "metric": "agreement", "at_least": 0.1, "max_drop": None, "objective": "operations", "strategy": "papers",
             "reconstruct": "statistics", "family": "sign", "scope": "image", "budget": "quick", "layers": "conv[12]",
             "exclude": "2", "holdout": 0.25, "threads": 2, "seed": 9, "shapes": {"x": [3, 3, 12, 12]},
-            "table_memory": 100,
+            "table_memory": 100, "stream": True,
         }  # fmt: skip
         assert report.options | given == report.options
         assert report.data == "4 runs of x [3, 3, 12, 12] from d.npz" and report.output == str(output)

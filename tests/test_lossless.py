@@ -27,7 +27,7 @@ from reuse_compiler.verification.sources import open_data
 from reuse_compiler.verification.verify import Verification, Verifier
 from tests.passes.models import EXACT, model_of, random_array, tensor, value
 from tests.passes.test_keep_pixel_major import chain
-from tests.passes.test_quantised import MODELS
+from tests.passes.test_quantised import MODELS, integers
 
 node = helper.make_node
 Array = NDArray[np.float32]
@@ -40,7 +40,7 @@ def zero_mean(outputs: int, channels: int) -> Array:
     return centred
 
 
-def model(nodes: list[onnx.NodeProto], channels: int, **constants: Array) -> onnx.ModelProto:
+def model(nodes: list[onnx.NodeProto], channels: int, **constants: Any) -> onnx.ModelProto:
     tensors = [tensor(name, array) for name, array in constants.items()]
     return model_of(nodes, [value("x", [1, channels, 64, 64])], [value("y", None)], tensors)
 
@@ -134,6 +134,25 @@ def test_a_defect_in_a_layer_of_bytes_is_found(kind: str, tmp_path: Path) -> Non
     wrong = damaged(lowered, "y_s", 1.1)
     with pytest.raises(VerificationError, match="layer 'conv' has other values than the original"):
         check(prepared, wrong, images, tmp_path)
+
+
+def test_a_defect_in_a_layer_whose_scale_a_run_finds_is_found(tmp_path: Path) -> None:
+    nodes = [
+        node("DynamicQuantizeLinear", ["x"], ["q", "x_s", "x_z"]),
+        node("ConvInteger", ["q", "w", "x_z"], ["c"], "conv"),
+        node("Cast", ["c"], ["f"], to=onnx.TensorProto.FLOAT),
+        node("Mul", ["x_s", "w_s"], ["s"]),
+        node("Mul", ["f", "s"], ["p"]),
+        node("Add", ["p", "b"], ["y"]),
+    ]
+    weights = integers(4, 3, 3, 3)
+    prepared, lowered = compiled(model(nodes, 3, w=weights, w_s=np.float32(0.01), b=random_array(1, 4, 1, 1)))
+    images = random_array(1, 3, 64, 64)
+    assert check(prepared, lowered, images, tmp_path).layer_errors == {"conv": 0.0}
+    ((_, error),) = _errors_alone(prepared, lowered, source_of(prepared, tmp_path), 1, tmp_path)
+    assert error == 0.0
+    with pytest.raises(VerificationError, match="layer 'conv' has other values than the original"):
+        check(prepared, damaged(lowered, "conv/bias", 1.1), images, tmp_path)
 
 
 def test_a_defect_is_found_where_results_are_nearly_zero(tmp_path: Path) -> None:

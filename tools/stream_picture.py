@@ -18,6 +18,7 @@ from reuse_compiler.passes.layer import QuantisedLayer
 from reuse_compiler.pipeline import find_layers
 from reuse_compiler.reference.hold import hold
 from reuse_compiler.reports.figures import REUSE, svg
+from reuse_compiler.reuse.config import HoldSettings
 from reuse_compiler.reuse.geometry import ConvSpec
 from reuse_compiler.verification.quantised import quantise
 from reuse_compiler.verification.runnable import exposed
@@ -28,6 +29,9 @@ from tools.stream_results import TOLERANCE, film, packaged_network
 NETWORK, LAYERS = "hed", ("conv1_2", "conv3_3", "conv4_3")
 FRAMES = 12
 """The last one is drawn: what is held needs some to settle."""
+
+HOLD = HoldSettings(tolerances=(0.0,))
+"""For what is opened and dilated by default."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -56,7 +60,7 @@ def masks() -> dict[str, Mask]:
     for feed in network.feeds(images):
         ((name, x),) = feed.items()
         tolerance = TOLERANCE * float(np.ptp(x))
-        held, changed = hold(x, held, [tolerance], opening=1, dilation=2)
+        held, changed = hold(x, held, [tolerance], opening=HOLD.opening, dilation=HOLD.dilation)
         if len(runs) == FRAMES - 2 or len(runs) == FRAMES - 1:
             runs.append(dict(zip(tensors, run_session(session, tensors, {name: held}, NETWORK), strict=True)))
         else:

@@ -14,6 +14,7 @@ from reuse_compiler.graph.tensors import element_name, to_tensor
 from reuse_compiler.passes.check_quantised import check_quantised
 from reuse_compiler.passes.conv_node import read_spec
 from reuse_compiler.passes.layer import ConvLayer, IntegerLayer, Layer, Normalization, QuantisedLayer, Refusal
+from reuse_compiler.reuse.geometry import ByteOperator
 
 DEEPEST_BODY = 24
 """Protobuf reads 100 messages inside one another, three for each body; what a rewritten layer declares lies deeper."""
@@ -57,7 +58,10 @@ def _conv_layer(layer: Layer, constants: ConstantFinder, shapes: ShapeTable) -> 
     described: dict[str, Any] = {**vars(layer), "spec": spec.on(shape), "weight": weight, "bias": bias}
     found = ConvLayer(**described)
     if operands and layer.quantised:
-        described["spec"] = replace(found.spec, element=operands.element)
+        by: ByteOperator = "QLinearConv"
+        if not layer.quantised.gives_bytes:
+            by = "Conv" if layer.proto.op_type == "Conv" else "ConvInteger"
+        described["spec"] = replace(found.spec, element=operands.element, bytes_by=by)
         kind = QuantisedLayer if layer.quantised.gives_bytes else IntegerLayer
         found = kind(**described, constants=operands.constants, fed=operands.fed)
     if None not in (shape[0], *shape[2:]) and found.spec.rows == 0:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.flags import refuse
 from reuse_compiler.options import PER_LAYER, CompileOptions
-from reuse_compiler.passes.layer import ConvLayer, IntegerLayer, Layer, QuantisedLayer, Refusal
+from reuse_compiler.passes.layer import ConvLayer, Layer, QuantisedLayer, Refusal
 from reuse_compiler.report import LayerReport
 from reuse_compiler.reuse.config import DEFAULT_MEMORY, FamilyName, LayerSettings, ReuseConfig, make_settings
 from reuse_compiler.reuse.cost import CHANGED_SHARE, STREAM, Cost, Prices, expected_remaining_ratio, predicted_cost
@@ -90,7 +90,7 @@ def choose_parameters(
     decisions = [_decide(layer, options, config, fitted, remaining_ratios.get(layer.name)) for layer in layers]
     plan = within_memory(plan_of(decisions), options.table_memory * 2**20)
     if options.stream:
-        plan = incremental(plan, {layer.name for layer in layers if isinstance(layer, IntegerLayer)})
+        plan = incremental(plan)
         if plan and not any(layer.incremental for layer in plan.values()):
             logger.warning(
                 "--stream changes nothing: no layer is quantised, or static with int8 tables that are kept between runs"
@@ -139,7 +139,7 @@ def _decide(
             _check_quantised(settings, options)
     except Refusal as refused:
         return Decision(layer, str(refused))
-    streams = options.stream and layer.spec.is_quantised and not isinstance(layer, IntegerLayer)
+    streams = options.stream and layer.spec.gives_bytes
     at_best = ratio is None and (options.guarded or options.single) and FAMILIES[settings.family].lossless
     at_best &= not streams
     if streams:

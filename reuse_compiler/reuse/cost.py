@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from reuse_compiler.reuse.config import Scope, TableType
 from reuse_compiler.reuse.families import HashFamily
-from reuse_compiler.reuse.geometry import Blocking
+from reuse_compiler.reuse.geometry import Blocking, ByteOperator
 from reuse_compiler.reuse.static_tables import ELEMENT_BYTES
 
 CENTROID_COST = 1.3
@@ -84,6 +84,9 @@ QUANTISED = Prices(centroid=1.3, gather=2.0, input_pass=57.0, output_pass=70.0, 
 an element read, 0.3 ns one written, 0.35 ns one that QLinearConv writes, and 85 ns a distinct vector with its windows,
 of which a page has about 1.3. From `python -m tools.goals --quantised`, and first layers of networks on pages."""
 
+TIMES_QLINEAR_CONV: dict[ByteOperator, float] = {"QLinearConv": 1.0, "Conv": 3.0, "ConvInteger": 16.0}
+"""How many times as long onnxruntime's other operators take: of 256->256, 3x3, on 56x56 pixels, QLinearConv does 2.4e11
+multiply-adds a second on an AVX-512 core, Conv 0.8e11 and ConvInteger 0.14e11."""
 
 STREAM = Prices(centroid=1.3, gather=0.0, input_pass=46.0, output_pass=46.0, dense_pass=80.0)
 """Of one that goes on from its last run, likewise: an element and the last one are read, 0.2 ns; so is the last result
@@ -151,7 +154,8 @@ def predicted_cost(
 def measured_prices(blocking: Blocking, table: TableType, scope: Scope) -> Prices:
     """Returns the prices of a layer's element type, layout, table and scope."""
     if blocking.spec.is_quantised:
-        return QUANTISED
+        times = TIMES_QLINEAR_CONV[blocking.spec.bytes_by]
+        return Prices(**{name: price / times for name, price in vars(QUANTISED).items()})
     one_pass = blocking.layout == "patch" and blocking.sub_vector_length <= LONGEST_WINDOW
     if scope == "static":
         gather, whole = STATIC_GATHER_COST[table], HASH_PASS_COST

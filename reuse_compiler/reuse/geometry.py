@@ -11,6 +11,7 @@ from typing import Literal
 
 Layout = Literal["patch", "channel"]
 ElementType = Literal["float32", "uint8", "int8"]
+ByteOperator = Literal["QLinearConv", "Conv", "ConvInteger"]
 ELEMENT_BYTES: dict[ElementType, int] = {"float32": 4, "uint8": 1, "int8": 1}
 AutoPad = Literal["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]
 LARGEST_EXTENT = 2**30
@@ -52,12 +53,19 @@ class ConvSpec:
     one_dimensional: bool = False
     """Whether the model's tensors have no height."""
     element: ElementType = "float32"
-    """Of the input; a convolution of bytes is one of ONNX's QLinearConv."""
+    """Of the input."""
+    bytes_by: ByteOperator = "QLinearConv"
+    """What onnxruntime computes a convolution of bytes with; a Conv has bytes that become floats first."""
 
     @property
     def is_quantised(self) -> bool:
         """Whether it is a convolution of bytes."""
         return self.element != "float32"
+
+    @property
+    def gives_bytes(self) -> bool:
+        """Whether its result is bytes, too, by scales that are the same in all runs."""
+        return self.is_quantised and self.bytes_by == "QLinearConv"
 
     def __post_init__(self) -> None:
         if self.auto_pad != "NOTSET":

@@ -5,7 +5,7 @@ Compiling, calibration and a configuration file each make one; `pipeline.apply_p
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,7 +55,7 @@ class LayerPlan:
     @property
     def can_be_incremental(self) -> bool:
         """Whether what a run computes is of integers, so that the next one can go on from it to the same bits."""
-        return self.spec.is_quantised or (self.keep_tables and self.settings.keeps_exact_sums)
+        return self.spec.gives_bytes or (self.keep_tables and self.settings.keeps_exact_sums)
 
     def check(self, layer: str) -> None:
         """Raises ConfigError, naming the layer, unless all arrays fit the settings and the convolution."""
@@ -102,15 +102,9 @@ def within_memory(plan: Plan, memory: int) -> Plan:
     return result
 
 
-def incremental(plan: Plan, without: Container[str] = ()) -> Plan:
-    """Returns the plan for a stream of inputs that are much alike: layers that can go on from their last run do.
-
-    Those that `without` names cannot, since more than their input may be another one in the next run.
-    """
-    return {
-        name: replace(layer, incremental=layer.can_be_incremental and name not in without)
-        for name, layer in plan.items()
-    }
+def incremental(plan: Plan) -> Plan:
+    """Returns the plan for a stream of inputs that are much alike: all layers that can go on from their last run do."""
+    return {name: replace(layer, incremental=layer.can_be_incremental) for name, layer in plan.items()}
 
 
 def check_parameters(parameters: HashParameters, settings: LayerSettings, blocking: Blocking, layer: str) -> None:

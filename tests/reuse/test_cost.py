@@ -23,7 +23,7 @@ from reuse_compiler.reuse.cost import (
     predicted_cost,
 )
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.reuse.geometry import Blocking, ConvSpec
+from reuse_compiler.reuse.geometry import Blocking, ByteOperator, ConvSpec
 
 CONV = ConvSpec(1, 64, 56, 56, 128, (3, 3), pads=(1, 1, 1, 1))
 
@@ -41,6 +41,13 @@ def test_bytes_have_prices_of_their_own() -> None:
     assert cost.centroids * dense == pytest.approx(0.1 * (QUANTISED.centroid * 576 + QUANTISED.new_cluster / 128))
     assert cost.gathering * dense == pytest.approx(QUANTISED.gather * 9)
     assert cost.passes * dense == pytest.approx(QUANTISED.input_pass * 64 / 128 + QUANTISED.output_pass)
+
+
+def test_reuse_of_bytes_gains_more_beside_slower_operators() -> None:
+    by: tuple[ByteOperator, ...] = ("QLinearConv", "Conv", "ConvInteger")
+    specs = [replace(CONV, element="uint8", bytes_by=operator) for operator in by]
+    costs = [predicted_cost(Blocking(spec, "channel", 64), FAMILIES["exact"], 1, 1.0).total for spec in specs]
+    assert costs[0] > costs[1] > costs[2] and costs[2] < 0.3
 
 
 def test_long_windows_are_passed_over_twice() -> None:

@@ -102,6 +102,8 @@ class Calibration:
         self.effort = EFFORTS[self.options.budget]
         self._trials: list[Trial] = []
         self.hold: HoldSettings | None = None
+        self.given = self.parts
+        """The samples as the model gets them: those of a stream may be held."""
 
     def run(self) -> Outcome:
         """Does everything, in order; what was stored by an earlier run is taken from the state."""
@@ -149,12 +151,12 @@ class Calibration:
     @cached_property
     def feeds(self) -> list[Feed]:
         """The runs that everything is fitted to."""
-        fit = self._held(self.parts.fit)
+        fit = self.given.fit
         return [fit[index].feed for index in range(min(len(fit), self.effort.fit_runs))]
 
     @cached_property
     def survey(self) -> Survey:
-        selection = self._held(self.parts.selection)
+        selection = self.given.selection
         frames = min(len(selection), STREAM_FRAMES if self.options.stream else 1)
         return Survey(
             self.work,
@@ -191,7 +193,7 @@ class Calibration:
     @cached_property
     def held_out(self) -> Evaluator:
         evaluator = self._evaluator(self.parts.holdout, "running held-out data")
-        evaluator.give(self._held(self.parts.holdout))
+        evaluator.give(self.given.holdout)
         return evaluator
 
     @cached_property
@@ -215,13 +217,11 @@ class Calibration:
             in_order=self.options.stream,
         )
 
-    def _held(self, samples: Samples) -> Samples:
-        """Returns samples as the model gets them."""
-        return hold_samples(samples, self.original, self.hold, self.options.shapes) if self.hold else samples
-
     def _hold_at(self, tolerance: float | None) -> None:
         self.hold = None if tolerance is None else HoldSettings(tolerances=(tolerance,))
-        self.evaluator.give(self._held(self.parts.selection))
+        held = self.hold and hold_samples(self.parts, self.original, self.hold, self.options.shapes)
+        self.given = held or self.parts
+        self.evaluator.give(self.given.selection)
 
     def _hold_first(self) -> list[float]:
         """Holds the inputs as much as half of the budget allows: the layers are to have the rest.
@@ -390,7 +390,7 @@ class Calibration:
         """Tunes what was found; that is taken if it is better on the samples for selection, which it has not seen."""
         options, before = self.options, found.deployment
         tuned = tune_static_layers(
-            self.work, before.plan, self._held(self.parts.fit), self.effort.tune_steps, options.seed, self.progress
+            self.work, before.plan, self.given.fit, self.effort.tune_steps, options.seed, self.progress
         )
         if tuned.plan is None:
             return replace(found, tuning=tuned.words)

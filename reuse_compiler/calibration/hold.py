@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
 
 import onnx
 
-from reuse_compiler.calibration.samples import Samples
+from reuse_compiler.calibration.samples import Samples, Split
 from reuse_compiler.passes.hold_inputs import holds_alone
 from reuse_compiler.processors import processors
 from reuse_compiler.reuse.config import HoldSettings
@@ -31,14 +32,15 @@ def tolerances(samples: Samples, inputs: list[str]) -> list[float]:
     return [step / 255 * span for step in STEPS]
 
 
-def hold_samples(samples: Samples, model: onnx.ModelProto, settings: HoldSettings, shapes: Shapes) -> Samples:
-    """Returns the samples with their inputs held, one after the other; the first is as it was."""
+def hold_samples(parts: Split, model: onnx.ModelProto, settings: HoldSettings, shapes: Shapes) -> Split:
+    """Returns the parts of a stream with their inputs held, one frame after the other; only the first is as it was."""
     alone, held = holds_alone(model, settings, shapes)
     session = open_session(alone, processors(), HOLDING)
 
     def feeds() -> Iterator[Feed]:
-        for feed, _ in samples:
+        for feed, _ in chain.from_iterable(parts):
             images = run_session(session, list(held.values()), {name: feed[name] for name in held}, HOLDING)
             yield {**feed, **dict(zip(held, images, strict=True))}
 
-    return samples.with_feeds(feeds(), model_inputs(model))
+    stream, specs = feeds(), model_inputs(model)
+    return Split(*(part.with_feeds(islice(stream, len(part)), specs) for part in parts))

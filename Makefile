@@ -12,6 +12,11 @@ ISA_TESTS := $(patsubst %,python-test-%,$(filter-out avx512 neon,$(ISAS)))
 # These tests are not of what the operators compute, or of CUDA: they know no instruction sets.
 OTHER_TESTS := $(patsubst %,tests/custom_ops/test_%.py,binding cuda_host includes instruction_sets malformed_nodes plugin)
 
+# Tests that are done take the rest of those that are not: neighbours share what they have built, and no core idles.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+# Where the machine has CMake and Ninja, compiling the kernels' tests needs no environment.
+CPP_NEEDS := $(if $(and $(shell command -v cmake),$(shell command -v ninja)),,$(VENV)/.installed)
+
 # Where the machine has ccache, what one build of a run has compiled is not compiled again by the others.
 CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
 CMAKE_CUDA_COMPILER_LAUNCHER ?= $(CMAKE_CXX_COMPILER_LAUNCHER)
@@ -37,9 +42,10 @@ demo: $(VENV)/.built  ## compile a real trained network, run it on real images, 
 	$(BIN)/python -m tools.demo
 
 # Parts that leave a core idle run beside each other, each with its output in one piece; pytest's summary comes last.
-test: $(VENV)/.built  ## all that CI checks
-	$(MAKE) --jobs=2 --output-sync=target lint cpp-test tidy compatibility gpu-rehearsal $(ISA_TESTS)
-	$(BIN)/python -m pytest -n 2
+# What waits for no environment comes first, and is compiled while pip fetches one.
+test:  ## all that CI checks
+	$(MAKE) --jobs=2 --output-sync=target cpp-test lint tidy compatibility gpu-rehearsal $(ISA_TESTS)
+	$(PYTEST)
 
 build: $(VENV)/.built  ## environment with the operator library (editable install)
 
@@ -75,8 +81,8 @@ format: $(VENV)/.built  ## format all sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/clang-format -i $(CPP_FORMATTED)
 
-cpp-test: $(VENV)/.installed  ## the kernels' own tests under AddressSanitizer and UBSan; CUDA's know no instruction sets
-	$(BIN)/python -m tools.cpp_build $(SANITIZED) --target=kernel_tests --target=symbols -DREUSE_BUILD_TESTS=ON -DREUSE_SANITIZE=ON
+cpp-test: $(CPP_NEEDS)  ## the kernels' own tests under AddressSanitizer and UBSan; CUDA's know no instruction sets
+	$(if $(CPP_NEEDS),$(BIN)/python,$(PYTHON)) -m tools.cpp_build $(SANITIZED) --target=kernel_tests --target=symbols -DREUSE_BUILD_TESTS=ON -DREUSE_SANITIZE=ON
 	# Two at a time, each with its output in one piece; those on the host of CUDA's kernels take longest.
 	printf '%s\n' '$(firstword $(ISAS)) cuda_' $(patsubst %,'% -cuda_',$(ISAS)) | xargs -P 2 -L 1 sh -c ' \
 		REUSE_CUDA_CASES=60 REUSE_ISA=$$0 $(SANITIZED)/tests/kernel_tests $$1 > $(SANITIZED)/$$0$$1.log 2>&1 || { cat $(SANITIZED)/$$0$$1.log; exit 255; }; \
@@ -104,7 +110,7 @@ compatibility: $(VENV)/.installed  ## the wheel in the oldest, a middle and the 
 	$(BIN)/python -m tools.compatibility $(ORT_VERSIONS)
 
 python-test: $(VENV)/.built $(ISA_TESTS)  ## the Python tests; those of the kernels also for every instruction set but the best
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
 
 $(ISA_TESTS): $(VENV)/.built
 	REUSE_ISA=$(@:python-test-%=%) $(BIN)/python -m pytest -q tests/custom_ops $(OTHER_TESTS:%=--ignore=%) -k 'not cuda'

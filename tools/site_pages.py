@@ -26,8 +26,11 @@ OUTSIDE = {
 }
 """Pages outside docs/, by their path in the repository, and where the site has them."""
 SOURCES = {page: source for source, page in OUTSIDE.items()}
-LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
-CODE = re.compile(r"^```.*?^```|^    .*?$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+CODE_OR_LINK = re.compile(
+    r"^```.*?^```|^    .*?$|`[^`\n]+`|(?P<image>!?)\[(?P<words>[^\]]*)\]\((?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)",
+    re.MULTILINE | re.DOTALL,
+)
+"""What begins with code is left as it is; the words of a link may be code."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -56,18 +59,16 @@ def site_links(markdown: str, page: str, known: set[str]) -> str:
     source = SOURCES.get(page, posixpath.join(DOCS, page))
 
     def follow(match: re.Match[str]) -> str:
-        image, words, target, anchor = match.groups(default="")
+        image, words, target, anchor = match.group("image", "words", "target", "anchor")
+        if target is None:
+            return match[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         there = OUTSIDE.get(path, posixpath.relpath(path, DOCS))
         if there not in known:
-            return words
-        return f"{image}[{words}]({posixpath.relpath(there, posixpath.dirname(page) or '.')}{anchor})"
+            return str(words)
+        return f"{image}[{words}]({posixpath.relpath(there, posixpath.dirname(page) or '.')}{anchor or ''})"
 
-    parts, end = [], 0
-    for code in CODE.finditer(markdown):
-        parts += [LINK.sub(follow, markdown[end : code.start()]), code[0]]
-        end = code.end()
-    return "".join([*parts, LINK.sub(follow, markdown[end:])])
+    return CODE_OR_LINK.sub(follow, markdown)
 
 
 def _is_missing(entry: dict[str, Any]) -> bool:

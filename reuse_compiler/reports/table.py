@@ -118,7 +118,8 @@ def _print_reasons(layers: Sequence[Layer], console: Console) -> None:
     if dense:
         console.print("\nWhy layers stay dense:", style="bold")
     for reason, names in dense.items():
-        console.print(Text.assemble((printable(", ".join(names)), "bold"), f": {printable(reason)}"))
+        words = Text.assemble((printable(", ".join(names)), "bold"), f": {printable(reason)}")
+        console.print(words, soft_wrap=not _limited(console))
 
 
 def print_lines(lines: Iterable[str], console: Console, style: str = "") -> None:

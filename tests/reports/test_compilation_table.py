@@ -90,6 +90,7 @@ def test_a_narrow_terminal_and_a_pipe_get_the_reasons_of_dense_layers_once_below
     assert "reason" not in lines[0]
     text = " ".join(" ".join(lines).split())
     assert text.count(REASON) == 1 and f"Why layers stay dense: conv2, conv3: {REASON}" in text
+    assert (f"conv2, conv3: {REASON}" in lines) == (width is None), "a line of a pipe is not broken"
 
 
 def test_columns_limit_a_pipe_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ def test_links_lead_to_the_pages_of_the_site_or_are_plain_words() -> None:
     here = "[a](docs/gpu.md#x) ![b](docs/results/a.svg) [c](docs/results/) [d](Makefile) [e](https://e.org) `[f](g)`\n"
     expected = "[a](gpu.md#x) ![b](results/a.svg) c d [e](https://e.org) `[f](g)`\n"
     assert site_links(here, "index.md", known) == expected
+    assert site_links("[`h`](docs/gpu.md) [`i`](Makefile)", "index.md", known) == "[`h`](gpu.md) `i`"
     there = "```\n[a](../../none)\n```\n[b](../../README.md#it) [c](../gpu.md) [d](#own) [e](../../tools/demo.py)\n"
     expected = "```\n[a](../../none)\n```\n[b](../index.md#it) [c](../gpu.md) [d](#own) e\n"
     assert site_links(there, "results/training.md", known) == expected

@@ -35,7 +35,7 @@ def study(model: Path) -> Run:
     return run_with
 
 
-def test_prints_what_it_writes(study: Run, model: Path) -> None:
+def test_prints_what_it_writes_and_the_page_holds_figures_and_all_points(study: Run, model: Path) -> None:
     result = study(*SMALL)
     assert result.exit_code == 0, result.stderr
     report = SimilarityReport.model_validate_json((model.parent / "out" / "similarity.json").read_text())
@@ -50,10 +50,6 @@ def test_prints_what_it_writes(study: Run, model: Path) -> None:
         numbers = [cell for row in rows[start : start + 2] for cell in row]
         assert f"{point.accuracy:.3f}" in numbers and f"{point.output_error:.2g}" in numbers
     assert "accuracy       agreement with the original; of the original 1.0000" in result.stdout
-
-
-def test_the_page_holds_figures_and_all_points(study: Run, model: Path) -> None:
-    assert study(*SMALL).exit_code == 0
     page = Page((model.parent / "out" / "similarity.html").read_text(encoding="utf-8"))
     page.check()
     (source,) = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
@@ -71,21 +67,17 @@ def test_a_layer_of_which_nothing_was_measured(study: Run, model: Path) -> None:
     assert "All 0 points" in page.text and "takes too long" in page.text and "takes too long" in result.stdout
 
 
-def test_json_and_again(study: Run, model: Path) -> None:
+def test_again_and_the_same_figures_every_time(study: Run, model: Path) -> None:
+    page = model.parent / "out" / "similarity.html"
     first = study(*SMALL, "--json")
+    pages = [page.read_text(encoding="utf-8")]
     report = SimilarityReport.model_validate_json(first.stdout)
     refused = study(*SMALL)
     assert refused.exit_code == 1 and "similarity.json exists already" in refused.stderr
     second = study(*SMALL, "--json", "--overwrite")
+    pages.append(page.read_text(encoding="utf-8"))
     assert SimilarityReport.model_validate_json(second.stdout).layers == report.layers
-
-
-def test_the_same_figures_every_time(study: Run, model: Path) -> None:
-    pages = []
-    for _ in range(2):
-        study(*SMALL, "--overwrite")
-        pages.append((model.parent / "out" / "similarity.html").read_text(encoding="utf-8"))
-    assert len({re.sub(r"<dt>time</dt><dd>\d+ s", "", page) for page in pages}) == 1
+    assert len({re.sub(r"<dt>time</dt><dd>\d+ s", "", text) for text in pages}) == 1
 
 
 @pytest.mark.parametrize(

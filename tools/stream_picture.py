@@ -41,8 +41,7 @@ def seen(changed: Mask, spec: ConvSpec) -> Mask:
     top, left, bottom, right = spec.pads
     padded = np.pad(changed, ((top, bottom), (left, right)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, spec.kernel)
-    result: Mask = windows.any((-2, -1))
-    return result
+    return np.asarray(windows.any((-2, -1)))
 
 
 def masks() -> dict[str, Mask]:

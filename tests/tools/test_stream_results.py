@@ -41,7 +41,7 @@ def squares(fit: int, measured: int) -> tuple[Sequence[RgbImage], Sequence[RgbIm
 def test_every_form_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("REUSE_CACHE", str(tmp_path))
     monkeypatch.setitem(CLIPS, "squares", Clip(squares))
-    lines = stream_results.measure(network(), "squares", Settings(6, 6, 2, 15.0, "quick"), silent)
+    lines = stream_results.measure(network(), "squares", Settings(6, 6, 2, 15.0, "quick", calibrated=True), silent)
     by_form = {line.form: line for line in lines}
     assert list(by_form) == list(Clip(squares).forms)
     assert {line.size for line in lines} == {"40x32"} and all(line.times.median_ms > 0 for line in lines)

@@ -264,7 +264,7 @@ TEST(quantised_random_integers_are_the_convolution) {
     if (p.has_bias) bias.assign(p.bias.begin(), p.bias.end());
     PoisonedAllocator memory;
     p.operands.weights.values = p.w.data();
-    const IntegerOperands integers = p.operands;
+    const IntegerOperands& integers = p.operands;
     const QuantisedPlan plan(memory, p.conv, p.scope, integers);
     // Of one plan runs with several zero points and types of x.
     for (const bool is_signed : {p.operands.x_signed, !p.operands.x_signed}) {

@@ -201,7 +201,7 @@ class CompileOptions(BaseModel):
         HOW,
         FOUND_OUT,
         Flag("So many pixels around others take their new value, too."),
-    ] = 2
+    ] = 8
     lowering: Annotated[Lowering, HOW, FOUND_OUT, Flag("One operator per layer, or its four stages to look into.")] = (
         "fused"
     )

@@ -58,7 +58,7 @@ FITTED_FROM, MEASURED_FROM = 400, 550
 FULL_SIZE = 768, 576
 PACE = 6, 3
 """Pixels of a frame by which the moving camera moves."""
-TOLERANCE = 8 / 255
+TOLERANCE = 11 / 255
 """Within which the quantised model's inputs are held, as a share of their range."""
 NETWORKS = ("hed", "craft")
 

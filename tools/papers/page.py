@@ -106,12 +106,10 @@ def perforation(top1: dict[str, float], calibration: dict[str, Any]) -> dict[str
     reuse = [own for own in report["layers"].values() if own["decision"] == "reuse"]
     dense = [own["N"] * own["K"] * own["M"] for own in reuse]
     left = [size * own["chosen"]["operations"] for size, own in zip(dense, reuse, strict=True)]
-    unfitted = report["reconstruction"]["none"]
     changes = {mask: 100 * (own - top1["original"]) for mask, own in top1.items()}
     return changes | {
         "saved": sum(dense) / sum(left),
         "reuse": 100 * calibration["variants"]["learned"]["change"],
-        "unfitted": -100 * unfitted["drop"],
     }
 
 

@@ -57,6 +57,15 @@ class PixelWindows {
       if (patch) patches_.push_back(vectors_of_block(plan, blocking, x, b));
     }
     padding_.assign(static_cast<size_t>(row_bytes_), plan.x_zero_point());
+    if (patch) return;
+    const ConvGeometry& g = blocking.geometry;
+    const ConvAttributes& a = g.attributes;
+    for (int64_t b = first_block_; b < first_block_ + blocking.blocks_per_group; ++b) {
+      for (int64_t tap = 0; tap < g.taps(); ++tap) {
+        const int64_t pixel = tap / a.kernel_w * a.dilation_h * g.in_w + tap % a.kernel_w * a.dilation_w;
+        taps_.push_back(pixel * g.in_channels + blocking.first_channel(b));
+      }
+    }
   }
 
   void read(const int32_t* pixels, int64_t count, Buffer<uint8_t>& room, const uint8_t** to) const {
@@ -90,17 +99,22 @@ class PixelWindows {
     const ConvGeometry& g = blocking_.geometry;
     const ConvAttributes& a = g.attributes;
     const int64_t image = pixel / g.out_pixels(), row = pixel % g.out_pixels() / g.out_w, column = pixel % g.out_w;
-    for (int64_t b = first_block_; b < first_block_ + blocking_.blocks_per_group; ++b) {
-      const int64_t channel = blocking_.first_channel(b);
-      for (int64_t i = 0; i < a.kernel_h; ++i) {
-        const int64_t y = row * a.stride_h - a.pad_top + i * a.dilation_h;
-        for (int64_t j = 0; j < a.kernel_w; ++j) {
-          const int64_t x = column * a.stride_w - a.pad_left + j * a.dilation_w;
-          const bool inside = y >= 0 && y < g.in_h && x >= 0 && x < g.in_w;
-          *to++ = inside ? x_ + ((image * g.in_h + y) * g.in_w + x) * g.in_channels + channel : padding_.data();
-        }
-      }
+    const int64_t top = row * a.stride_h - a.pad_top, left = column * a.stride_w - a.pad_left;
+    const int64_t first = ((image * g.in_h + top) * g.in_w + left) * g.in_channels;
+    const bool inside = top >= 0 && top + (a.kernel_h - 1) * a.dilation_h < g.in_h && left >= 0 &&
+                        left + (a.kernel_w - 1) * a.dilation_w < g.in_w;
+    for (size_t t = 0; t < taps_.size(); ++t) {
+      to[t] = inside || is_inside(top, left, static_cast<int64_t>(t) % g.taps()) ? x_ + (first + taps_[t])
+                                                                                 : padding_.data();
     }
+  }
+
+  // Whether a tap of the window that begins there is inside of the image.
+  bool is_inside(int64_t top, int64_t left, int64_t tap) const {
+    const ConvGeometry& g = blocking_.geometry;
+    const int64_t y = top + tap / g.attributes.kernel_w * g.attributes.dilation_h;
+    const int64_t x = left + tap % g.attributes.kernel_w * g.attributes.dilation_w;
+    return y >= 0 && y < g.in_h && x >= 0 && x < g.in_w;
   }
 
   const Blocking& blocking_;
@@ -108,7 +122,8 @@ class PixelWindows {
   int64_t first_block_, row_bytes_;
   uint8_t flip_;
   bool in_place_;
-  std::vector<uint8_t> padding_;                           // a pixel outside of the image
+  std::vector<uint8_t> padding_;  // a pixel outside of the image
+  std::vector<int64_t> taps_;     // where vectors are from a window's first pixel on, of layout channel
   std::vector<std::unique_ptr<const RowSource>> patches_;  // of layout patch, by block
 };
 

@@ -10,9 +10,9 @@
 namespace reuse {
 namespace {
 
-// Bytes of windows that are multiplied at once, of which many are the same: they stay in the L2 cache with the weights
-// of a tile of channels, which are read once for all of them.
-constexpr int64_t kWindowBytes = int64_t{512} << 10, kMostWindows = 512;
+// Windows that are multiplied at once: their sums for a tile of channels stay in the L1 cache. The largest windows are
+// fewer, so that they stay in the L2 cache with the weights of a tile.
+constexpr int64_t kMostWindows = 96, kWindowBytes = int64_t{512} << 10;
 
 }  // namespace
 

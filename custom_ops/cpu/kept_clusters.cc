@@ -7,8 +7,8 @@
 #include <string>
 #include <utility>
 
-#include "large_memory.h"
 #include "heuristics.h"
+#include "large_memory.h"
 #include "last_run.h"
 
 namespace reuse {

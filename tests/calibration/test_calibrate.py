@@ -274,6 +274,37 @@ def test_the_draft_stays_where_more_fitting_does_not_help(
     assert all(layer.error_reconstructed is not None for layer in found.layers if layer.decision == "reuse")
 
 
+def test_another_choice_is_taken_where_the_first_one_keeps_the_budget_as_a_draft_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, lucky = Deployer._fit, list[LayerSettings]()
+
+    def tried(search: Search) -> Choice:
+        layer = search.layers[-1]
+        first, second = ({layer.name: measurement} for measurement in layer.measurements[:2])
+        assert search.try_choice("some", first).accepted and search.try_choice("others", second).accepted
+        lucky.append(second[layer.name].settings)
+        return second
+
+    def unlucky(
+        self: Deployer, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct, draft: bool
+    ) -> tuple[LayerPlan, tuple[float, float] | None]:
+        plan, errors = fit(self, layer, settings, inputs, how, draft)
+        if draft or plan.weights is None or settings not in lucky:
+            return plan, errors
+        return replace(plan, weights=replace(plan.weights, weight=-plan.weights.weight)), errors
+
+    times = iter([(10.0, 8.0), *[(10.0, 7.0)] * 9])
+    monkeypatch.setattr(Evaluator, "_time", lambda *_: next(times))
+    monkeypatch.setattr(Deployer, "_fit", unlucky)
+    monkeypatch.setattr(Search, "run", tried)
+    found = calibrate(path, objective="latency")
+    layer = found.layers[-1]
+    assert [trial.accepted for trial in found.trials[:4]] == [True, True, False, True]
+    assert layer.chosen is not None and layer.chosen.settings == layer.measurements[0].settings
+    assert found.check is not None and found.check.within_budget
+
+
 def test_an_original_that_is_not_good_enough_is_refused_before_the_long_work(path: Path, cache: Path) -> None:
     script = path.with_name("score.py")
     script.write_text("def score(expected, actual, labels):\n    return 0.25\n")

@@ -52,6 +52,7 @@ def _train(folder: str) -> None:
     }
     found["weight"] = model.get_submodule("3").weight.detach().flatten().tolist()
     Path(folder, f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
+    distributed.barrier()  # nobody leaves while another one still needs it
     distributed.destroy_process_group()
 
 
@@ -68,3 +69,6 @@ def test_all_ranks_switch_together_and_share_hashes(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     _train(sys.argv[1])
+    # As multiprocessing's children end: threads of libraries may still be running, and C++ aborts a process that takes
+    # them down in the wrong order.
+    os._exit(0)

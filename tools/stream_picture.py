@@ -56,17 +56,15 @@ def masks() -> dict[str, Mask]:
         session = open_session(quantised, 1, NETWORK)
     held: Any = None
     runs: list[Mapping[str, Any]] = []
-    for feed in network.feeds(images):
+    for index, feed in enumerate(network.feeds(images)):
         ((name, x),) = feed.items()
         tolerance = TOLERANCE * float(np.ptp(x))
         held, changed = hold(x, held, [tolerance], opening=HOLD.opening, dilation=HOLD.dilation)
-        if len(runs) == FRAMES - 2 or len(runs) == FRAMES - 1:
+        if index >= FRAMES - 2:
             runs.append(dict(zip(tensors, run_session(session, tensors, {name: held}, NETWORK), strict=True)))
-        else:
-            runs.append({})
     result = {"pixels that changed": changed[0]}
     for layer_name, layer in layers.items():
-        now, last = runs[-1][layer.input], runs[-2][layer.input]
+        last, now = (run[layer.input] for run in runs)
         result[f"{layer_name}, computed"] = seen((now != last).any(1)[0], layer.spec)
     return result
 

@@ -53,15 +53,12 @@ class PixelWindows {
     const bool patch = blocking.layout() == Layout::kPatch;
     const int64_t length = blocking.sub_vector_length();
     in_place_ = !patch && flip_ == 0 && length == row_bytes_ && blocking.group_width % length == 0;
-    for (int64_t b = first_block_; b < first_block_ + blocking.blocks_per_group; ++b) {
-      if (patch) patches_.push_back(vectors_of_block(plan, blocking, x, b));
-    }
     padding_.assign(static_cast<size_t>(row_bytes_), plan.x_zero_point());
-    if (patch) return;
     const ConvGeometry& g = blocking.geometry;
     const ConvAttributes& a = g.attributes;
     for (int64_t b = first_block_; b < first_block_ + blocking.blocks_per_group; ++b) {
-      for (int64_t tap = 0; tap < g.taps(); ++tap) {
+      if (patch) patches_.push_back(vectors_of_block(plan, blocking, x, b));
+      for (int64_t tap = 0; !patch && tap < g.taps(); ++tap) {
         const int64_t pixel = tap / a.kernel_w * a.dilation_h * g.in_w + tap % a.kernel_w * a.dilation_w;
         taps_.push_back(pixel * g.in_channels + blocking.first_channel(b));
       }
@@ -149,12 +146,11 @@ ByteChanges take_changes(const Blocking& blocking, Workspace& workspace, const u
     }
   });
   ByteChanges changes{std::count(marks.data(), marks.data() + marks.size(), uint8_t{1}), Buffer<int32_t>(workspace)};
-  changes.of_outputs.resize(static_cast<size_t>(std::count(seen.data(), seen.data() + seen.size(), uint8_t{1})));
-  const uint8_t* const end = seen.data() + seen.size();
+  const uint8_t *const begin = seen.data(), *const end = begin + seen.size();
+  changes.of_outputs.resize(static_cast<size_t>(std::count(begin, end, uint8_t{1})));
   int32_t* to = changes.of_outputs.data();
-  for (const uint8_t* p = std::find(seen.data(), seen.data() + seen.size(), uint8_t{1}); p != end;
-       p = std::find(p + 1, end, uint8_t{1})) {
-    *to++ = static_cast<int32_t>(p - seen.data());
+  for (const uint8_t* p = std::find(begin, end, uint8_t{1}); p != end; p = std::find(p + 1, end, uint8_t{1})) {
+    *to++ = static_cast<int32_t>(p - begin);
   }
   return changes;
 }

@@ -97,7 +97,7 @@ class Deployer:
         self._work, self._feeds, self._effort, self._seed, self._workers = work, feeds, effort, seed, workers
         self._targets: dict[str, list[Floats]] = {}
         self._fitted: dict[Hashable, tuple[LayerPlan, tuple[float, float] | None]] = {}
-        """What was fitted, by the way of reconstruction and the settings of the layer and of those before it."""
+        """What was fitted, by way of reconstruction, settings of the layer and, but for drafts, of those before it."""
 
     def collect_targets(self, names: Iterable[str], progress: ProgressCallback = silent) -> None:
         """Runs the original model and keeps the layers' outputs at the places that reconstruction looks at."""
@@ -126,9 +126,9 @@ class Deployer:
     ) -> Deployment:
         """Fits the given layers in graph order; the others stay as they are.
 
-        A layer is fitted once for the same settings of its own and of the layers before it: most of the choices that a
-        search tries begin alike. A `draft` is enough to compare choices: weights are fitted to fewer rows, centroids in
-        fewer steps, and errors are not looked at.
+        A layer is fitted once for the same settings of its own and of the layers before it. A `draft` is enough to
+        compare choices: each layer is fitted to what the original model gives it, so once for its own settings, its
+        weights to fewer rows, centroids in fewer steps, and errors are not looked at.
         """
         draft = draft and how == "weights"
         missing = settings.keys() - self._targets.keys()
@@ -140,11 +140,10 @@ class Deployer:
         for index, layer in enumerate(layer for layer in self._work.layers if layer.name in settings):
             progress(what, index, len(settings))
             own = settings[layer.name]
-            key = (how, draft, *((name, before.settings) for name, before in plan.items()), (layer.name, own))
-            if key in self._fitted:
-                start = None
-            else:
-                inputs = input_of(self._work, plan, layer, self._feeds, start)
+            earlier = {} if draft else plan
+            key = (how, draft, *((name, before.settings) for name, before in earlier.items()), (layer.name, own))
+            if key not in self._fitted:
+                inputs = input_of(self._work, earlier, layer, self._feeds, start)
                 self._fitted[key] = self._fit(layer, own, inputs, how, draft)
                 start = inputs.as_start()
             plan[layer.name], error = self._fitted[key]

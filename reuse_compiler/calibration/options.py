@@ -29,7 +29,7 @@ Strategy = Literal["search", "papers"]
 BudgetName = Literal["quick", "default", "extensive"]
 DropType = Literal["absolute", "relative"]
 
-Backend = Literal["loky", "dask"]
+Backend = Literal["loky", "dask", "ray"]
 
 DATA, BUDGET, SEARCH = Panel("Data", 1), Panel("Accuracy budget", 2), Panel("Search", 3)
 
@@ -119,10 +119,15 @@ class CalibrationOptions(BaseModel):
         int, Field(ge=1), SEARCH, Flag("Processes that fit and compute errors; times are measured by one alone.")
     ] = 1
     backend: Annotated[
-        Backend, SEARCH, Flag("Where those processes are: on this machine (loky), or in a cluster (dask).")
+        Backend, SEARCH, Flag("Where those processes are: on this machine (loky), or in a cluster (dask, ray).")
     ] = "loky"
     scheduler: Annotated[
-        str | None, SEARCH, Flag("Address of the cluster's scheduler, as in tcp://10.0.0.1:8786.", metavar="ADDRESS")
+        str | None,
+        SEARCH,
+        Flag(
+            "Address of the cluster's scheduler, as in tcp://10.0.0.1:8786 (dask) or 10.0.0.1:6379 (ray).",
+            metavar="ADDRESS",
+        ),
     ] = None
     shapes: Annotated[Shapes, DATA] = Field(default_factory=dict)
     custom_op_libraries: Annotated[CustomOpLibraries, DATA] = Field(default_factory=list)

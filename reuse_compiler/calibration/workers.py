@@ -1,7 +1,7 @@
 """Independent tasks of a calibration: done here, one after the other, or by processes of this machine or of a cluster.
 
-Joblib starts the processes, Dask has the cluster. What tasks read lies in files that all of them map, and is not sent.
-Whoever does the tasks, the results are the same to the bit, on processors of the same kind.
+Joblib starts the processes, Dask or Ray has the cluster. What tasks read lies in files that all of them map, and is
+not sent. Whoever does the tasks, the results are the same to the bit, on processors of the same kind.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import pickle
 import shutil
 import tempfile
 import weakref
@@ -44,6 +45,9 @@ DEATHS = (
     "worker processes have died over the same tasks again and again, perhaps as memory ran out: use fewer of them, or "
     "machines with more memory"
 )
+CLUSTERS = {"dask": "tcp://10.0.0.1:8786", "ray": "10.0.0.1:6379"}
+"""Backends that have processes of other machines, each with what the address of its scheduler looks like."""
+MODULES = {"dask": ["distributed"], "ray": ["ray"]}
 PATIENCE = 60
 """Seconds for the first worker of a cluster to come."""
 
@@ -111,17 +115,21 @@ class Workers:
         if options.backend == "loky" and options.workers == 1:
             return
         _check_extra(options)
+        own = 1
         if options.backend == "dask":
             client = _client_of(str(options.scheduler))
             weakref.finalize(self, client.close).atexit = False
-            self._count, own = max(1, sum(client.ncores().values())), 1
-            self._do_all = partial(_do_in_cluster, client)
+            self._count = max(1, sum(client.ncores().values()))
+            self._do_all = partial(_do_by_dask, client)
+        elif options.backend == "ray":
+            self._count = _join_ray(str(options.scheduler))
+            self._do_all = _do_by_ray
         else:
             self._count, own = options.workers, max(1, (os.cpu_count() or 1) // options.workers)
             self._do_all = partial(_do_here, options.workers)
         libraries = [str(Path(library).resolve()) for library in options.custom_op_libraries]
         self._circumstances = Circumstances(options.provider, libraries, _linear_algebra_threads(), own)
-        shared = folder.absolute() if folder is not None and options.backend == "dask" else None
+        shared = folder.absolute() if folder is not None and options.backend in CLUSTERS else None
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="reuse-tasks-", dir=shared))
         except OSError as error:
@@ -161,7 +169,7 @@ def _do_here(processes: int, function: Callable[[Task], Result], tasks: Sequence
     raise LibraryError(DEATHS)
 
 
-def _do_in_cluster(client: Any, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+def _do_by_dask(client: Any, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
     """Dask does again what a dead worker has left, by its own rules, after which joblib would wait for ever."""
     from distributed import KilledWorker
 
@@ -171,27 +179,45 @@ def _do_in_cluster(client: Any, function: Callable[[Task], Result], tasks: Seque
         raise LibraryError(DEATHS) from error
 
 
+def _pickled(function: Callable[[Task], Any], task: Task) -> bytes:
+    """Does a task; arrays that Ray itself packs come out read-only."""
+    return pickle.dumps(function(task))
+
+
+def _do_by_ray(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+    ray: Any = importlib.import_module("ray")
+    remote = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(_pickled)
+    try:
+        return [pickle.loads(result) for result in ray.get([remote.remote(function, task) for task in tasks])]
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise LibraryError(DEATHS) from error
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+
+
 SERIAL = Workers()
 """This process alone."""
 
 
 def check_workers(options: CalibrationOptions) -> None:
     """Raises ConfigError for a backend without its scheduler, and for what a cluster knows itself."""
-    if options.backend != "dask" and options.scheduler is not None:
-        raise ConfigError("--scheduler is the address of a cluster's scheduler: give --backend dask, too")
-    if options.backend == "dask" and options.scheduler is None:
-        raise ConfigError("--backend dask needs the scheduler's address, as in --scheduler tcp://10.0.0.1:8786")
-    if options.backend == "dask" and options.workers != 1:
-        raise ConfigError("--backend dask uses all workers that the cluster has: leave --workers out")
+    address = CLUSTERS.get(options.backend)
+    if address is None and options.scheduler is not None:
+        raise ConfigError("--scheduler is the address of a cluster's scheduler: give --backend dask or ray, too")
+    if address is not None and options.scheduler is None:
+        raise ConfigError(f"--backend {options.backend} needs the scheduler's address, as in --scheduler {address}")
+    if address is not None and options.workers != 1:
+        raise ConfigError(f"--backend {options.backend} uses all workers that the cluster has: leave --workers out")
 
 
 def _check_extra(options: CalibrationOptions) -> None:
     try:
-        for module in ("joblib", "threadpoolctl", *(("distributed",) if options.backend == "dask" else ())):
+        for module in ("joblib", "threadpoolctl", *MODULES.get(options.backend, ())):
             importlib.import_module(module)
     except ImportError as error:
+        extra = "ray" if error.name == "ray" else "cluster"
         raise LibraryError(
-            f"more than one process needs {error.name}, which is missing: `pip install 'reuse-compiler[cluster]'`, or "
+            f"more than one process needs {error.name}, which is missing: `pip install 'reuse-compiler[{extra}]'`, or "
             "leave out --workers and --backend"
         ) from error
 
@@ -209,6 +235,16 @@ def _client_of(scheduler: str) -> Any:
         client.close()
         raise ConfigError(f"--scheduler {scheduler}: the cluster has had no workers for {PATIENCE} seconds") from error
     return client
+
+
+def _join_ray(address: str) -> int:
+    """Joins the cluster for as long as this process lives. Returns how many processors its nodes have."""
+    ray: Any = importlib.import_module("ray")
+    try:
+        ray.init(address, ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"--scheduler {address}: there is no Ray cluster ({error})") from error
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _linear_algebra_threads() -> int:

@@ -37,15 +37,26 @@ def scheduler() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[str]:
+    """The address of a cluster of one node with two processors, where Ray is installed: CI's environment has none."""
+    ray = pytest.importorskip("ray")
+    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield context.address_info["address"]
+    ray.shutdown()
+
+
 @pytest.fixture
 def others(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Options for two other processes, of this machine or of a cluster."""
     if request.param == "loky":
         return {"workers": 2}
+    if request.param == "ray":
+        return {"backend": "ray", "scheduler": request.getfixturevalue("ray_cluster")}
     return {"backend": "dask", "scheduler": request.getfixturevalue("scheduler")}
 
 
-BOTH = pytest.mark.parametrize("others", ["loky", "dask"], indirect=True)
+ALL = pytest.mark.parametrize("others", ["loky", "dask", "ray"], indirect=True)
 
 
 def known(report: CalibrationReport) -> list[Any]:
@@ -59,7 +70,7 @@ def known(report: CalibrationReport) -> list[Any]:
     return [measured, layers, trials, checks]
 
 
-@BOTH
+@ALL
 def test_a_calibration_comes_to_the_same_whoever_does_it(others: dict[str, Any], tmp_path: Path) -> None:
     onnx.save(network(), tmp_path / "net.onnx")
     alone = calibrate(tmp_path / "net.onnx", "alone.json")
@@ -82,7 +93,7 @@ def doubled_unless_dead(task: tuple[int, Path, Shared]) -> tuple[int, int]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-@BOTH
+@ALL
 def test_the_tasks_of_a_worker_that_dies_are_done_again(others: dict[str, Any], tmp_path: Path) -> None:
     workers = Workers(CalibrationOptions(**others), tmp_path)
     array = workers.share(np.array([2]))
@@ -124,6 +135,7 @@ def test_one_process_does_its_tasks_itself_when_they_are_asked_for() -> None:
     [
         ({"scheduler": "tcp://here:1"}, "give --backend dask"),
         ({"backend": "dask"}, "needs the scheduler's address"),
+        ({"backend": "ray"}, "as in --scheduler 10.0.0.1:6379"),
         ({"backend": "dask", "scheduler": "tcp://here:1", "workers": 2}, "leave --workers out"),
         ({"backend": "dask", "scheduler": "nonsense://here"}, "there is no Dask scheduler"),
     ],
@@ -142,12 +154,20 @@ def test_a_cluster_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
         Workers(CalibrationOptions(backend="dask", scheduler=cluster.scheduler_address))
 
 
-@pytest.mark.parametrize(("options", "missing"), [({"workers": 2}, "joblib"), ({"backend": "dask"}, "distributed")])
-def test_without_the_extra_it_is_named(options: dict[str, Any], missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("options", "missing", "extra"),
+    [
+        ({"workers": 2}, "joblib", "cluster"),
+        ({"backend": "dask", "scheduler": "tcp://here:1"}, "distributed", "cluster"),
+        ({"backend": "ray", "scheduler": "here:1"}, "ray", "ray"),
+    ],
+)
+def test_without_the_extra_it_is_named(
+    options: dict[str, Any], missing: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    scheduler: dict[str, Any] = {"scheduler": "tcp://here:1"} if missing == "distributed" else {}
-    with pytest.raises(LibraryError, match=rf"{missing}.*reuse-compiler\[cluster\]"):
-        Workers(CalibrationOptions(**options, **scheduler))
+    with pytest.raises(LibraryError, match=rf"{missing}.*reuse-compiler\[{extra}\]"):
+        Workers(CalibrationOptions(**options))
 
 
 def test_a_share_of_the_processors_ends_where_it_began() -> None:
@@ -162,7 +182,7 @@ def dead(parent: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-@BOTH  # at the end, as it leaves a cluster without workers for a while
+@ALL  # at the end, as it leaves a cluster without workers for a while
 def test_tasks_that_kill_every_worker_end_in_a_sentence(others: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(LibraryError, match="died over the same tasks again and again"):
         list(Workers(CalibrationOptions(**others), tmp_path).map(dead, [os.getpid()]))

@@ -143,7 +143,7 @@ def test_fitted_centroids_help_on_other_data(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("scope", ["batch", "static"])
-def test_a_draft_is_fitted_to_fewer_rows(scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_draft_is_fitted_to_fewer_rows_and_each_layer_for_itself(scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconstruct, "MIN_ROWS", 64)
     model = network()
     work, feeds = work_of(model), feeds_of(model)
@@ -152,7 +152,10 @@ def test_a_draft_is_fitted_to_fewer_rows(scope: str, monkeypatch: pytest.MonkeyP
     deployer = Deployer(work, feeds, effort, seed=0)
     draft, full = (deployer.deploy(settings, "weights", draft=draft) for draft in (True, False))
     assert not draft.errors and full.errors.keys() == settings.keys()
-    assert weight_of(draft, "last").tobytes() != weight_of(full, "last").tobytes()
+    assert content(draft) != content(full)
+    alone = deployer.deploy({"last": settings["last"]}, "weights", draft=True)
+    assert content(Deployer(work, feeds, effort, seed=0).deploy(settings, "weights", draft=True)) == content(draft)
+    assert alone.plan["last"] is draft.plan["last"]  # fitted once
     other = feeds_of(model, 8)[4:]
     expected = outputs(model, other)
     errors = [relative_error(outputs(model_with(own, model), other), expected) for own in (draft, full)]

@@ -22,6 +22,9 @@ CMAKE_CXX_COMPILER_LAUNCHER ?= $(shell command -v ccache)
 CMAKE_CUDA_COMPILER_LAUNCHER ?= $(CMAKE_CXX_COMPILER_LAUNCHER)
 export CMAKE_CXX_COMPILER_LAUNCHER CMAKE_CUDA_COMPILER_LAUNCHER
 
+# Tests start hundreds of Python processes, which would compile the modules that they import each time, PyTorch's too.
+unexport PYTHONDONTWRITEBYTECODE
+
 CPP_SOURCES := $(shell find custom_ops -name '*.cc' -o -name '*.cu' -o -name '*.h' -o -name CMakeLists.txt -o -name '*.cmake' -o -name '*.map') reuse_compiler/_version.py
 CPP_FORMATTED := $(filter %.cc %.cu %.h,$(CPP_SOURCES))
 # clang-tidy reads what the C++ compiler does: the CUDA kernels through their tests on the host.

@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from models import packaged
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.errors import ReuseError
 from reuse_compiler.options import CompileOptions
@@ -35,7 +35,7 @@ def main() -> None:
     Image.fromarray(render_page()).save(FOLDER / "page.png")
     np.savez(FOLDER / "page.npz", allow_pickle=False, **inputs(NETWORK, "pages", 1))
     options = CompileOptions(family="exact")
-    with ProgressBars(Console(stderr=True)) as progress:
+    with working() as progress:
         report = compile_file(
             model,
             FOLDER / f"{NETWORK}.reuse.onnx",

@@ -18,7 +18,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import onnx
-import typer
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from pydantic import BaseModel, Field
@@ -31,10 +30,10 @@ from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.cli.bench import JsonFile, check_json, write_json
-from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.command import run_command, stdout_console
 from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.reports.table import Row, numbers, print_table, words
@@ -42,6 +41,7 @@ from reuse_compiler.reuse.config import Scope, make_settings
 from reuse_compiler.verification.quantised import quantise
 from reuse_compiler.verification.sessions import open_session, runner
 from reuse_compiler.verification.timing import Turns
+from tools.measured import Measured
 
 NETWORK, LAYER = "cifarnet", "conv2"
 DENSITIES = {"conv1": 0.84, "conv2": 0.38}
@@ -71,11 +71,9 @@ class LayerLine(BaseModel):
     """What becomes of it where reuse is lossless, and why."""
 
 
-class Results(BaseModel):
+class Results(Measured):
     """All that was measured."""
 
-    processor: str
-    versions: dict[str, str]
     densities: dict[str, float]
     fitted_to: int
     held_out: int
@@ -180,10 +178,6 @@ def print_results(results: Results, console: Any) -> None:
     )
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-
-
-@app.command(cls=Command)
 @with_flags
 def main(
     samples: Annotated[int, Field(ge=BATCH), Flag("Training images to fit to.")] = 1408,
@@ -193,17 +187,13 @@ def main(
 ) -> None:
     """Measure a pruned and quantised network with reuse and without, on one thread."""
     check_json(json_file)
-    console = stderr_console()
     photos, _ = datasets.images("cifar10_train", samples // BATCH * BATCH)
     others, labels = datasets.images("cifar10_test", held_out)
-    with logging_to(console, log_level), ProgressBars(console) as progress, TemporaryDirectory() as folder:
+    with working(log_level) as progress, TemporaryDirectory() as folder:
         images = preprocessing.CIFAR10(photos)
         forms, layers = forms_of(builders.trained(NETWORK), images, Path(folder), progress)
         judged = judge(forms, preprocessing.CIFAR10(others), labels, progress)
-    known = reuse_compiler.env()
-    results = Results(
-        processor=known.processor,
-        versions=known.versions,
+    results = Results.here(
         densities=DENSITIES,
         fitted_to=len(photos),
         held_out=len(others) // BATCH * BATCH,
@@ -215,4 +205,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_program(app, "python -m tools.pruned_results")
+    run_command(main, "python -m tools.pruned_results")

@@ -18,24 +18,24 @@ from typing import Annotated, Any
 
 import numpy as np
 import onnx
-import typer
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
 import reuse_compiler
 from models import datasets, packaged
 from reuse_compiler.cli.bench import JsonFile, check_json, write_json
-from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.command import run_command, stdout_console
 from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from reuse_compiler.reports.table import Row, number, numbers, print_table, words
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.quantised import quantise
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, runner
 from reuse_compiler.verification.timing import Turns
-from tools.region_results import SQUARE, letterboxed, resized
+from tools.measured import Measured
+from tools.region_results import SQUARE, described, letterboxed, resized
 from tools.sample_inputs import render_page
 
 ROUNDS = 15
@@ -61,11 +61,9 @@ class Line(BaseModel):
     """Values of the outputs of both that are not those of the quantised model."""
 
 
-class Results(BaseModel):
+class Results(Measured):
     """All that was measured."""
 
-    processor: str
-    versions: dict[str, str]
     lines: list[Line]
 
 
@@ -123,7 +121,7 @@ def measure(network: Subject, kind: str, progress: Any) -> Line:
         turns.round({name: x})
     return Line(
         network=network.name,
-        images=f"{kind}, {'x'.join(map(str, x.shape[2:] if x.shape[1] == 3 else x.shape[1:3]))}",
+        images=described(kind, x),
         layers=sum(layer.decision == "reuse" for layer in result.report.layers),
         float_ms=turns.median_ms(ORIGINAL),
         int8_ms=turns.median_ms(INT8),
@@ -156,10 +154,6 @@ def print_lines(lines: Sequence[Line], console: Any) -> None:
     print_table(columns, [Row(each) for each in cells], console)
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-
-
-@app.command(cls=Command)
 @with_flags
 def main(
     names: Annotated[list[str] | None, Flag("Only this network; repeat it for further ones.", name="--network")] = None,
@@ -168,13 +162,11 @@ def main(
 ) -> None:
     """Measure quantised models with lossless reuse beside those without, and beside floats, on one thread."""
     check_json(json_file)
-    console = stderr_console()
-    with logging_to(console, log_level), ProgressBars(console) as progress:
+    with working(log_level) as progress:
         lines = list(lines_of(names or NETWORKS, progress))
-    known = reuse_compiler.env()
-    write_json(Results(processor=known.processor, versions=known.versions, lines=lines), json_file)
+    write_json(Results.here(lines=lines), json_file)
     print_lines(lines, stdout_console())
 
 
 if __name__ == "__main__":
-    run_program(app, "python -m tools.quantised_results")
+    run_command(main, "python -m tools.quantised_results")

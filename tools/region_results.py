@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import onnx
-import typer
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel
@@ -26,15 +25,16 @@ from models.datasets import RgbImage
 from models.graph_writer import GraphWriter
 from models.preprocessing import Preprocessing
 from reuse_compiler.cli.bench import JsonFile, check_json, write_json
-from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.command import run_command, stdout_console
 from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from reuse_compiler.reports.table import Row, number, numbers, print_table, words
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, runner
 from reuse_compiler.verification.timing import Turns
+from tools.measured import Measured
 from tools.sample_inputs import render_page
 
 ROUNDS = 15
@@ -69,11 +69,9 @@ class Line(BaseModel):
     max_abs_error: float
 
 
-class Results(BaseModel):
+class Results(Measured):
     """All that was measured."""
 
-    processor: str
-    versions: dict[str, str]
     lines: list[Line]
 
 
@@ -145,6 +143,12 @@ def letterboxed(photo: RgbImage, size: tuple[int, int]) -> RgbImage:
     return image
 
 
+def described(kind: str, x: NDArray[np.float32]) -> str:
+    """Returns the kind and size of images, whose channels are first or last."""
+    height, width = x.shape[2:] if x.shape[1] == 3 else x.shape[1:3]
+    return f"{kind}, {height}x{width}"
+
+
 def measure(network: Network, progress: Any) -> list[Line]:
     """Compiles a network for each size of its images, and runs it on all of them."""
     model, lines, compiled = network.build(), [], {}
@@ -172,7 +176,7 @@ def measure(network: Network, progress: Any) -> list[Line]:
         lines.append(
             Line(
                 network=network.name,
-                images=f"{kind}, {'x'.join(map(str, x.shape[2:] if x.shape[1] == 3 else x.shape[1:3]))}",
+                images=described(kind, x),
                 layers=sum(layer.decision == "reuse" for layer in result.report.layers),
                 ran=len(ran),
                 dense_ms=turns.median_ms(ORIGINAL),
@@ -194,10 +198,6 @@ def print_lines(lines: Sequence[Line], console: Any) -> None:
     print_table(columns, [Row(each) for each in cells], console)
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-
-
-@app.command(cls=Command)
 @with_flags
 def main(
     names: Annotated[list[str] | None, Flag("Only this network; repeat it for further ones.", name="--network")] = None,
@@ -206,16 +206,14 @@ def main(
 ) -> None:
     """Measure models in two forms beside their originals, on one thread."""
     check_json(json_file)
-    console = stderr_console()
     lines: list[Line] = []
-    with logging_to(console, log_level), ProgressBars(console) as progress:
+    with working(log_level) as progress:
         for network in NETWORKS:
             if not names or network.name in names:
                 lines += measure(network, progress)
-    known = reuse_compiler.env()
-    write_json(Results(processor=known.processor, versions=known.versions, lines=lines), json_file)
+    write_json(Results.here(lines=lines), json_file)
     print_lines(lines, stdout_console())
 
 
 if __name__ == "__main__":
-    run_program(app, "python -m tools.region_results")
+    run_command(main, "python -m tools.region_results")

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from models import datasets, packaged
 from models.datasets import RgbImage
-from reuse_compiler.cli.command import Command, run_program
+from reuse_compiler.cli.command import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATORS = "docs/operators.md"
@@ -103,6 +103,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command(cls=Command)(main)
-    run_program(app, "python -m tools.sample_inputs")
+    run_command(main, "python -m tools.sample_inputs")

@@ -14,11 +14,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import onnx
-import typer
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-import reuse_compiler
 from models import builders, datasets, preprocessing
 from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.effort import EFFORTS
@@ -26,10 +24,10 @@ from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.metric_kinds import Top1
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.cli.bench import JsonFile, check_json, write_json
-from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.command import run_command, stdout_console
 from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.flags import Flag
 from reuse_compiler.pipeline import apply_plan
@@ -39,6 +37,7 @@ from reuse_compiler.reuse.config import Scope, TableType, make_settings
 from reuse_compiler.reuse.plan import Plan
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session
+from tools.measured import Measured
 
 NETWORK, FIRST_LAYER = "cifar_vgg", "conv1_1"
 BATCH = 100
@@ -80,11 +79,9 @@ class Line(BaseModel):
     """Relative L2 error of the scores against the original's."""
 
 
-class Results(BaseModel):
+class Results(Measured):
     """All that was measured."""
 
-    processor: str
-    versions: dict[str, str]
     network: str
     layers: int
     """With reuse."""
@@ -184,10 +181,6 @@ def print_lines(original: float, lines: Sequence[Line], console: Any) -> None:
     print_table(columns, rows, console)
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-
-
-@app.command(cls=Command)
 @with_flags
 def main(
     samples: Annotated[int, Field(ge=2 * BATCH), Flag("Training images to fit to; whole hundreds count.")] = 1400,
@@ -198,18 +191,14 @@ def main(
 ) -> None:
     """Measure the accuracy of static clusters and of those of each batch."""
     check_json(json_file)
-    console = stderr_console()
     photos, _ = datasets.images("cifar10_train", samples // BATCH * BATCH)
     others, labels = datasets.images("cifar10_test", held_out)
     model = builders.trained(NETWORK)
-    with logging_to(console, log_level), ProgressBars(console) as progress:
+    with working(log_level) as progress:
         judge = Judge.of(model, preprocessing.CIFAR10(others), labels)
         forms = [form for form in FORMS if not scopes or form.scope in scopes]
         layers, lines = measure(model, FIRST_LAYER, preprocessing.CIFAR10(photos), judge, forms, progress)
-    known = reuse_compiler.env()
-    results = Results(
-        processor=known.processor,
-        versions=known.versions,
+    results = Results.here(
         network=NETWORK,
         layers=layers,
         fitted_to=len(photos),
@@ -222,4 +211,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_program(app, "python -m tools.static_results")
+    run_command(main, "python -m tools.static_results")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from reuse_compiler.cli.command import Command, run_program
+from reuse_compiler.cli.command import run_command
 from reuse_compiler.passes.layer import QuantisedLayer
 from reuse_compiler.pipeline import find_layers
 from reuse_compiler.reference.hold import hold
@@ -87,6 +87,4 @@ def main(output: Annotated[Path, typer.Argument(help="The .svg to write.")]) -> 
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command(cls=Command)(main)
-    run_program(app, "python -m tools.stream_picture")
+    run_command(main, "python -m tools.stream_picture")

@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import onnx
-import typer
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel, Field
 
@@ -31,10 +30,10 @@ from reuse_compiler.benchmark.report import FrameTimes, summarize_frames
 from reuse_compiler.calibration.calibrate import calibrate_file
 from reuse_compiler.calibration.options import BudgetName, CalibrationOptions
 from reuse_compiler.cli.bench import JsonFile, check_json, write_json
-from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.command import run_command, stdout_console
 from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reports.table import Row, number, numbers, print_table, words
@@ -46,6 +45,7 @@ from reuse_compiler.verification.quantised import quantise
 from reuse_compiler.verification.sessions import open_session, runner
 from reuse_compiler.verification.timing import Turns, on_one_processor
 from tools.calibration_results.pictures import FRAME_SIZE, frames
+from tools.measured import Measured
 from tools.sample_inputs import MARGIN, PAGE_HEIGHT, PLAIN, render_page
 
 ORIGINAL, INT8 = "original", "int8"
@@ -82,11 +82,9 @@ class Line(BaseModel):
     """Share of the pixels that took a new value, where inputs are held."""
 
 
-class Results(BaseModel):
+class Results(Measured):
     """All that was measured."""
 
-    processor: str
-    versions: dict[str, str]
     at_least: float
     """PSNR that calibrations kept on their own samples."""
     lines: list[Line]
@@ -263,10 +261,6 @@ def print_lines(lines: Sequence[Line], console: Any) -> None:
     print_table(columns, rows, console)
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-
-
-@app.command(cls=Command)
 @with_flags
 def main(
     names: Annotated[list[str] | None, Flag("Only this network; repeat it for further ones.", name="--network")] = None,
@@ -284,17 +278,15 @@ def main(
 ) -> None:
     """Measure networks on streams beside the original and int8, on one thread."""
     check_json(json_file)
-    console = stderr_console()
     settings, lines = Settings(measured, fit, every, at_least, budget, calibrated), list[Line]()
-    with logging_to(console, log_level), ProgressBars(console) as progress:
+    with working(log_level) as progress:
         for name in names or NETWORKS:
             for clip in clips or CLIPS:
                 lines += measure(packaged_network(name), clip, settings, progress)
-    known = reuse_compiler.env()
-    results = Results(processor=known.processor, versions=known.versions, at_least=at_least, lines=lines)
+    results = Results.here(at_least=at_least, lines=lines)
     write_json(results, json_file)
     print_lines(lines, stdout_console())
 
 
 if __name__ == "__main__":
-    run_program(app, "python -m tools.stream_results")
+    run_command(main, "python -m tools.stream_results")

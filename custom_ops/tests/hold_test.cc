@@ -5,7 +5,6 @@
 #include <cmath>
 #include <limits>
 #include <stdexcept>
-#include <thread>
 
 #include "support.h"
 #include "test.h"
@@ -207,22 +206,17 @@ TEST(hold_is_right_in_runs_at_the_same_time) {
   a.opening = a.dilation = 1;
   ReuseState state(kMuch);
   std::atomic<bool> right{true};
-  std::vector<std::thread> threads;
-  threads.reserve(6);
-  for (unsigned t = 0; t < 6; ++t) {
-    threads.emplace_back([&, t] {
-      std::mt19937 random(t);
-      // Whatever is held is within the tolerance, or it is changed.
-      Images<float> x{{1, 2, 20, 30}, {}};
-      for (int run = 0; run < 20; ++run) {
-        x.values.assign(1200, static_cast<float>(t) + static_cast<float>(random() % 8) / 32.0f);
-        const std::vector<float> y = run_hold(a, state, x);
-        for (size_t i = 0; i < y.size(); ++i) right = right && std::fabs(y[i] - x.values[i]) <= 0.25f;
-        if (t == 0 && run % 4 == 1) state.reset();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
+  Threads(6).run(6, [&](int64_t t) {
+    std::mt19937 random(t);
+    // Whatever is held is within the tolerance, or it is changed.
+    Images<float> x{{1, 2, 20, 30}, {}};
+    for (int run = 0; run < 20; ++run) {
+      x.values.assign(1200, static_cast<float>(t) + static_cast<float>(random() % 8) / 32.0f);
+      const std::vector<float> y = run_hold(a, state, x);
+      for (size_t i = 0; i < y.size(); ++i) right = right && std::fabs(y[i] - x.values[i]) <= 0.25f;
+      if (t == 0 && run % 4 == 1) state.reset();
+    }
+  });
   EXPECT(right);
 }
 

@@ -8,7 +8,6 @@
 #include <limits>
 #include <set>
 #include <stdexcept>
-#include <thread>
 
 #include "support.h"
 #include "test.h"
@@ -454,20 +453,15 @@ TEST(streams_of_bytes_may_be_several_at_once) {
   const QuantisedProblem layer = small_layer();
   ReuseState state(kMuch);
   std::atomic<int> wrong{0};
-  std::vector<std::thread> threads;
-  threads.reserve(4);
-  for (uint32_t seed = 0; seed < 4; ++seed) {
-    threads.emplace_back([&, seed] {
-      std::mt19937 random(seed);
-      QuantisedProblem p = layer;
-      for (int i = 0; i < 40; ++i) {
-        change(p, random, i % 10 == 0 ? 1.0 : 0.02);
-        if (i % 17 == 0) state.reset();
-        if (run(p, 1, nullptr, &state) != run(p, 1)) ++wrong;
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
+  Threads(4).run(4, [&](int64_t seed) {
+    std::mt19937 random(seed);
+    QuantisedProblem p = layer;
+    for (int i = 0; i < 40; ++i) {
+      change(p, random, i % 10 == 0 ? 1.0 : 0.02);
+      if (i % 17 == 0) state.reset();
+      if (run(p, 1, nullptr, &state) != run(p, 1)) ++wrong;
+    }
+  });
   EXPECT(wrong == 0, << wrong);
 }
 

@@ -152,21 +152,16 @@ TEST(of_runs_at_the_same_time_one_makes_the_cluster_that_all_later_ones_take) {
     ReuseState state(layer.cluster.memory);
     float last[kThreads] = {};
     std::atomic<bool> right{true};
-    std::vector<std::thread> threads;
-    threads.reserve(kThreads);
-    for (int t = 0; t < kThreads; ++t) {
-      threads.emplace_back([&, t] {
-        const Problem p = one_cluster(static_cast<float>(t + 1));
-        for (int run = 0; run < 5; ++run) {
-          const std::vector<float> y = run_fused(plan, &state, p);
-          for (const float value : y) right = right && value == y[0];
-          // A first run may have begun before there was a cluster; later ones know that of it or of a faster run.
-          right = right && y[0] >= 2.0f && y[0] <= 2.0f * kThreads && (run < 2 || y[0] == last[t]);
-          last[t] = y[0];
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
+    Threads(kThreads).run(kThreads, [&](int64_t t) {
+      const Problem p = one_cluster(static_cast<float>(t + 1));
+      for (int run = 0; run < 5; ++run) {
+        const std::vector<float> y = run_fused(plan, &state, p);
+        for (const float value : y) right = right && value == y[0];
+        // A first run may have begun before there was a cluster; later ones know that of it or of a faster run.
+        right = right && y[0] >= 2.0f && y[0] <= 2.0f * kThreads && (run < 2 || y[0] == last[t]);
+        last[t] = y[0];
+      }
+    });
     EXPECT(right);
     for (const float value : last) EXPECT(value == last[0]);
     EXPECT(state.counts().clusters == 1);
@@ -181,20 +176,15 @@ TEST(runs_and_resets_at_the_same_time_give_lossless_results) {
     const ReusePlan plan = layer.plan(allocator);
     ReuseState state(layer.cluster.memory);
     std::atomic<bool> right{true};
-    std::vector<std::thread> threads;
-    threads.reserve(8);
-    for (unsigned t = 0; t < 8; ++t) {
-      threads.emplace_back([&, t] {
-        std::mt19937 random(t);
-        for (int run = 0; run < 3; ++run) {
-          const Problem p = of_input(layer, random);
-          right = right && same_bits(run_fused(plan, &state, p), without_history(p));
-          right = right && state.counts().bytes <= layer.cluster.memory;
-          if (t == 0 && run == 1) state.reset();
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
+    Threads(8).run(8, [&](int64_t t) {
+      std::mt19937 random(t);
+      for (int run = 0; run < 3; ++run) {
+        const Problem p = of_input(layer, random);
+        right = right && same_bits(run_fused(plan, &state, p), without_history(p));
+        right = right && state.counts().bytes <= layer.cluster.memory;
+        if (t == 0 && run == 1) state.reset();
+      }
+    });
     EXPECT(right, << clusters);
     state.reset();
     EXPECT(state.counts().clusters == 0 && state.counts().bytes == 0);

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <limits>
 #include <stdexcept>
-#include <thread>
 
 #include "../cpu/static_tables.h"
 #include "support.h"
@@ -180,14 +179,9 @@ TEST(equal_static_layers_share_their_tables) {
   p.w[7] -= 1.0f;
   p.table = TableType::kFloat;
   EXPECT(p.plan(allocator).static_tables() != first.static_tables());
-  std::vector<std::thread> threads;
   std::vector<const StaticTables*> found(8);
-  threads.reserve(found.size());
   p.table = TableType::kInt8;
-  for (size_t t = 0; t < found.size(); ++t) {
-    threads.emplace_back([&, t] { found[t] = p.plan(allocator).static_tables(); });
-  }
-  for (std::thread& thread : threads) thread.join();
+  Threads(8).run(8, [&](int64_t t) { found[t] = p.plan(allocator).static_tables(); });
   EXPECT(
       std::all_of(found.begin(), found.end(), [&](const StaticTables* one) { return one == first.static_tables(); }));
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../ort/static_memory.h"
+#include "support.h"
 #include "test.h"
 
 namespace reuse::testing {
@@ -70,20 +71,15 @@ TEST(threads_that_share_streams_never_hold_the_same_memory_at_once) {
   {
     ort::StreamScratch scratch;
     std::atomic<int> holders[kStreams] = {};
-    std::vector<std::thread> threads;
-    threads.reserve(kThreads);
-    for (int t = 0; t < kThreads; ++t) {
-      threads.emplace_back([&, t] {
-        for (int i = 0; i < kLeases; ++i) {
-          const int stream = (t + i) % kStreams, bytes = i / 10 + 1;
-          const auto lease = scratch.lease(0, &g_streams[stream], heap, static_cast<size_t>(bytes));
-          if (holders[stream].fetch_add(1) != 0) ++clashes;
-          *static_cast<char*>(lease.data()) = static_cast<char>(t);
-          holders[stream].fetch_sub(1);
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
+    Threads(kThreads).run(kThreads, [&](int64_t t) {
+      for (int i = 0; i < kLeases; ++i) {
+        const int64_t stream = (t + i) % kStreams, bytes = i / 10 + 1;
+        const auto lease = scratch.lease(0, &g_streams[stream], heap, static_cast<size_t>(bytes));
+        if (holders[stream].fetch_add(1) != 0) ++clashes;
+        *static_cast<char*>(lease.data()) = static_cast<char>(t);
+        holders[stream].fetch_sub(1);
+      }
+    });
   }
   EXPECT(clashes == 0);
   EXPECT(heap->held == 0);

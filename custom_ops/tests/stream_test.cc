@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <atomic>
 #include <limits>
-#include <thread>
 
 #include "../cpu/last_run.h"
 #include "support.h"
@@ -181,20 +180,15 @@ TEST(streams_with_runs_at_the_same_time_are_right) {
   const ReusePlan plan = layer.plan(allocator);
   ReuseState state(kMuch);
   std::atomic<bool> right{true};
-  std::vector<std::thread> threads;
-  threads.reserve(6);
-  for (unsigned t = 0; t < 6; ++t) {
-    threads.emplace_back([&, t] {
-      std::mt19937 random(t);
-      Problem p = layer;
-      for (int run = 0; run < 12; ++run) {
-        change(p, random, 0.05);
-        right = right && same_bits(run_fused(plan, &state, p), run_fused(plan, nullptr, p));
-        if (t == 0 && run % 4 == 1) state.reset();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
+  Threads(6).run(6, [&](int64_t t) {
+    std::mt19937 random(t);
+    Problem p = layer;
+    for (int run = 0; run < 12; ++run) {
+      change(p, random, 0.05);
+      right = right && same_bits(run_fused(plan, &state, p), run_fused(plan, nullptr, p));
+      if (t == 0 && run % 4 == 1) state.reset();
+    }
+  });
   EXPECT(right);
 }
 

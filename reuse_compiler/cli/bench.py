@@ -17,14 +17,12 @@ from reuse_compiler.cli.command import (
     Command,
     CommandGroup,
     LogLevel,
-    logging_to,
     run_program,
-    stderr_console,
     stdout_console,
 )
 from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from reuse_compiler.options import CustomOpLibraries, Seed, Shapes, Threads
 from reuse_compiler.paths import real_path
@@ -175,8 +173,7 @@ def conv(
 
     checked = make_case(**dict(case))
     check_json(json_file)
-    console = stderr_console()
-    with logging_to(console, log_level), ProgressBars(console) as progress, _running_on(provider, tf32):
+    with working(log_level) as progress, _running_on(provider, tf32):
         if quantised:
             report = measure_quantised(checked, threads, repeats, progress)
         else:
@@ -219,8 +216,7 @@ class Comparison(BaseModel):
         options = dict(self)
         libraries = options.pop("custom_op_libraries")
         check_json(json_file, first, second, data=self.data, libraries=libraries)
-        console = stderr_console()
-        with logging_to(console, log_level), ProgressBars(console) as progress, with_libraries(libraries):
+        with working(log_level) as progress, with_libraries(libraries):
             return [
                 compare_models(first, second, noise=noise, stream=stream, progress=progress, **options)
                 for noise in noises

@@ -15,14 +15,12 @@ from reuse_compiler.cli.command import (
     INTERRUPTED,
     NO_GAIN,
     Command,
-    logging_to,
     print_error,
     run_program,
-    stderr_console,
 )
 from reuse_compiler.cli.flags import WRITE, Labels, Logging, Overwrite, Version
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from reuse_compiler.reports.calibration_table import print_calibration
 from reuse_compiler.reports.calibration_words import breaks_budget, is_success
@@ -102,9 +100,8 @@ def calibrate(
         options = _batched(options, batch, model)
     from reuse_compiler.calibration.calibrate import calibrate_file  # late: onnx takes longer to import than --help
 
-    console = stderr_console()
     try:
-        with logging_to(console, log_level), ProgressBars(console) as progress:
+        with working(log_level) as progress:
             result = calibrate_file(
                 model,
                 data,

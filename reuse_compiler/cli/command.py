@@ -8,7 +8,7 @@ import os
 import reprlib
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -170,6 +170,13 @@ def run_program(app: typer.Typer, name: str) -> None:
         app(prog_name=name)
     finally:
         end_in_peace()
+
+
+def run_command(function: Callable[..., None], name: str) -> None:
+    """Runs a function with Typer's parameters, or one `with_flags`, as a program of its own."""
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    app.command(cls=Command)(function)
+    run_program(app, name)
 
 
 def stderr_console() -> Console:

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from reuse_compiler.calibration.options import AtLeast, CalibrationOptions, DropTypeChoice, MaxDrop, MetricName
 from reuse_compiler.calibration.report import CalibrationReport
-from reuse_compiler.cli.command import BUDGET_BROKEN, NO_GAIN, Command, logging_to, run_program, stderr_console
+from reuse_compiler.cli.command import BUDGET_BROKEN, NO_GAIN, Command, run_program
 from reuse_compiler.cli.flags import WRITE, Env, Labels, Logging, Overwrite, Version
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.errors import ConfigError
 from reuse_compiler.flags import Conflict, Flag, Panel, refuse
 from reuse_compiler.options import CHECK, CompileOptions, Threads
@@ -140,9 +140,8 @@ def compile_model(
         if report.exists():  # and so --overwrite is given
             _check_unread(report, model, options, verify_data, calibration)
 
-    console = stderr_console()
     found: CalibrationReport | None = None
-    with logging_to(console, log_level), ProgressBars(console) as progress:
+    with working(log_level) as progress:
         if calibration.calibration_data is None:
             from reuse_compiler.compiler import compile_file  # late: onnx takes longer to import than --help should
 

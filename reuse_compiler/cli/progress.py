@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from reuse_compiler.cli.command import LogLevel, logging_to, stderr_console
 from reuse_compiler.reports.printable import printable
 
 SECONDS = 10.0
@@ -92,3 +94,11 @@ class ProgressBars:
                 took = f"{time.monotonic() - self._started:.0f} s"
                 self._console.file.write(f"progress: {self._line} ({took})\n")
                 self._console.file.flush()
+
+
+@contextmanager
+def working(log_level: LogLevel = "warning") -> Iterator[ProgressBars]:
+    """Tells on stderr what goes on while the context lasts: messages of this level, and how far the work is."""
+    console = stderr_console()
+    with logging_to(console, log_level), ProgressBars(console) as progress:
+        yield progress

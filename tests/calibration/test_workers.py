@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +17,12 @@ from distributed import LocalCluster
 from reuse_compiler.calibration import workers as workers_module
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.calibration.report import CalibrationReport
-from reuse_compiler.calibration.workers import SERIAL, Shared, Workers
+from reuse_compiler.calibration.workers import SERIAL, Workers
 from reuse_compiler.configuration import parameters_path
 from reuse_compiler.errors import ConfigError, LibraryError
 from reuse_compiler.processors import processors, use_processors
 from tests.calibration.test_calibrate import calibrate, network
+from tests.calibration.worker_tasks import dead, doubled_unless_dead, last_of
 
 
 @pytest.fixture(autouse=True)
@@ -83,15 +83,6 @@ def test_a_calibration_comes_to_the_same_whoever_does_it(others: dict[str, Any],
     assert not any(name.startswith("reuse-tasks-") for name in left), left
 
 
-def doubled_unless_dead(task: tuple[int, Path, Shared]) -> tuple[int, int]:
-    """Twice a number, and the process that found it; the first one to be asked for 3 dies."""
-    number, marker, array = task
-    if number == 3 and not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number * int(array.array[0]), os.getpid()
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 @ALL
 def test_the_tasks_of_a_worker_that_dies_are_done_again(others: dict[str, Any], tmp_path: Path) -> None:
@@ -102,10 +93,6 @@ def test_the_tasks_of_a_worker_that_dies_are_done_again(others: dict[str, Any], 
     assert (tmp_path / "died").exists()
     assert [number for number, _ in found] == [2 * number for number in range(20)]
     assert os.getpid() not in {process for _, process in found}
-
-
-def last_of(task: Shared) -> Any:
-    return task.array[-1]
 
 
 def test_what_is_shared_is_a_file_that_goes_with_it(scheduler: str, tmp_path: Path) -> None:
@@ -174,11 +161,6 @@ def test_a_share_of_the_processors_ends_where_it_began() -> None:
     with use_processors(3):
         assert processors() == 3
     assert processors() == os.cpu_count()
-
-
-def dead(parent: int) -> None:
-    assert os.getpid() != parent
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import re
-import warnings
-from collections.abc import Callable
+import importlib
+import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
+from onnx.backend.test.case import node
 from onnx.backend.test.loader import load_model_tests
 
 Array = npt.NDArray[Any]
 
-KINDS: dict[str, Callable[[str], bool]] = {
-    "node": lambda name: "conv" in name,
-    "pytorch-converted": lambda name: re.match(r"test_Conv[123]d", name) is not None,
-}
-"""Which test cases of each kind of the suite are about convolutions."""
 WEIGHT_INPUTS = slice(1, 3)
 
 
@@ -60,20 +55,28 @@ class Case:
         return "depthwise" if group > 1 and self.weights.dims[1] == 1 else None
 
 
+def node_tests(operator: str) -> list[Any]:
+    """Returns the suite's tests of nodes about convolutions that have this operator.
+
+    Other modules of the suite are not imported: they generate their tests, which takes seconds.
+    """
+    for module in pkgutil.iter_modules(node.__path__, f"{node.__name__}."):
+        if "conv" in module.name:
+            importlib.import_module(module.name)
+    return [test for test in node._NodeTestCases if any(each.op_type == operator for each in test.model.graph.node)]
+
+
 @functools.cache
 def load_cases() -> list[Case]:
     """Returns every case with a Conv."""
-    cases = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the suite's generators of other operators overflow on purpose
-        for kind, wanted in KINDS.items():
-            for test in load_model_tests(kind=kind):
-                if not wanted(test.name):
-                    continue
-                model, data = _generated(test) if test.model is not None else _stored(Path(str(test.model_dir)))
-                if any(node.op_type == "Conv" for node in model.graph.node):
-                    cases.append(_with_constant_weights(test.name, model, data))
-    return cases
+    stored = load_model_tests(kind="pytorch-converted")
+    tests = [(test.name, *_generated(test)) for test in node_tests("Conv")]
+    tests += [(test.name, *_stored(Path(str(test.model_dir)))) for test in stored if test.name.startswith("test_Conv")]
+    return [
+        _with_constant_weights(name, model, data)
+        for name, model, data in tests
+        if any(node.op_type == "Conv" for node in model.graph.node)
+    ]
 
 
 def _generated(test: Any) -> tuple[onnx.ModelProto, list[tuple[list[Array], list[Array]]]]:

@@ -9,21 +9,16 @@ import numpy.typing as npt
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from onnx.backend.test.loader import load_model_tests
 
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
 from reuse_compiler.reuse.geometry import TO_PIXEL_MAJOR
+from tests.conformance.suite import node_tests
 from tests.running import make_session, run_reference
 
 Array = npt.NDArray[Any]
 
 
-def load_cases(name: str) -> dict[str, Any]:
-    tests = load_model_tests(kind="node")
-    return {test.name: test for test in tests if test.name.startswith(name)}
-
-
-QLINEAR, INTEGER = load_cases("test_qlinearconv"), load_cases("test_convinteger")
+QLINEAR, INTEGER = ({test.name: test for test in node_tests(op)} for op in ("QLinearConv", "ConvInteger"))
 
 
 def test_the_suite_has_such_cases() -> None:

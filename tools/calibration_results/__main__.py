@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from reuse_compiler.cli.command import Command, run_program
+from reuse_compiler.cli.command import run_command
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.flags import Flag
 from tools.calibration_results.network import Request
@@ -21,10 +21,7 @@ from tools.calibration_results.networks import NETWORKS
 from tools.calibration_results.page import write_page
 from tools.calibration_results.process import measure_apart
 
-app = typer.Typer(add_completion=False)
 
-
-@app.command(cls=Command)
 @with_flags
 def main(
     networks: Annotated[
@@ -49,4 +46,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_program(app, "python -m tools.calibration_results")
+    run_command(main, "python -m tools.calibration_results")

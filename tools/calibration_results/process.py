@@ -6,10 +6,8 @@ import multiprocessing
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from models import packaged
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.errors import ReuseError
 from reuse_compiler.reports.json_file import write_report
 from tools.calibration_results.network import Request, measure_network
@@ -34,7 +32,7 @@ def _measure(name: str, request: Request, output: Path | None) -> None:
         if output is None:
             prepare(network, request.work / name, request.limit)
             return
-        with ProgressBars(Console(stderr=True)) as progress:
+        with working() as progress:
             result = measure_network(network, request, progress)
         write_report(result, result_path(output, name), overwrite=True)
     except FAILURES as error:

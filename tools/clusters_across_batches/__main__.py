@@ -11,13 +11,10 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from rich.console import Console
-
 from reuse_compiler.benchmark.report import describe_machine
-from reuse_compiler.cli.command import Command, run_program
+from reuse_compiler.cli.command import run_command
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from reuse_compiler.reports.json_file import write_report
 from tools.clusters_across_batches.measure import COMPARED_IN, NETWORKS, compare, measure_rates
@@ -26,10 +23,7 @@ from tools.clusters_across_batches.results import AcrossBatches
 
 COMMAND = "python -m tools.clusters_across_batches"
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
-
-@app.command(cls=Command)
 @with_flags
 def main(
     output: Annotated[Path, Flag("Folder of the results.", "-o", metavar="DIR")] = Path("docs/results"),
@@ -49,7 +43,7 @@ def main(
         study = AcrossBatches(command=COMMAND, machine=describe_machine(), networks=[], comparisons=[])
         if chosen and path.is_file():
             study = AcrossBatches.model_validate_json(path.read_text(encoding="utf-8"))
-        with ProgressBars(Console(stderr=True)) as progress:
+        with working() as progress:
             for network in NETWORKS:  # what is measured stays if the rest is cut off
                 if chosen and network.name not in chosen:
                     continue
@@ -66,4 +60,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_program(app, COMMAND)
+    run_command(main, COMMAND)

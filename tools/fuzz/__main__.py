@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from reuse_compiler.cli.command import Command, print_error, run_program, stderr_console
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.command import Command, print_error, run_program
+from reuse_compiler.cli.progress import working
 from reuse_compiler.runtime.library import OVERRIDE
 from tools.cpp_build import ROOT
 from tools.fuzz import concurrent_runs, files, geometries, models, nodes
@@ -66,7 +66,7 @@ def fuzz(
         command = f"python -m tools.fuzz {name} --seed {seed}{' --sanitized' if sanitized else ''}"
         run = Run(name, check, seed, command, output)
         total = 1 if case is not None else rounds or default
-        with ProgressBars(stderr_console()) as progress:
+        with working() as progress:
             run.run(_cases(case, total, seconds), workers, total, progress)
         typer.echo(f"{name}: {run.done} cases of seed {seed}, {len(run.failures)} failed")
         for failure in run.failures:

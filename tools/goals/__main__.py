@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from reuse_compiler.cli.bench import JsonFile, Repeats, check_json, write_json
-from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.command import Command, run_program, stdout_console
 from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -33,8 +33,7 @@ def goals(
 
     check_json(json_file)
     how = Circumstances(1, table.QUICK_REPEATS if quick else repeats, staged=False, int8=not quick)
-    console = stderr_console()
-    with logging_to(console, log_level), ProgressBars(console) as progress:
+    with working(log_level) as progress:
         rows = table.QUANTISED_GOALS if quantised else table.STATIC_GOALS if static else table.GOALS
         report = table.measure_goals(how, rows, None if quantised or static else table.SCALING, progress)
     write_json(report, json_file)

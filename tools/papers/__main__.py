@@ -13,13 +13,12 @@ from typing import Annotated
 
 import typer
 from pydantic import Field
-from rich.console import Console
 
 from reuse_compiler.benchmark.report import describe_machine
 from reuse_compiler.cli.bench import Repeats
 from reuse_compiler.cli.command import Command, CommandGroup, run_program
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from tools.papers import results
 from tools.papers.page import PAGE, page
@@ -47,7 +46,7 @@ def layers(
     path = results.path_of("layers")
     known = results.Layers.model_validate_json(path.read_text(encoding="utf-8")).layers if path.exists() else []
     found = {f"{own.network} {own.layer}": own for own in known}
-    with ProgressBars(Console(stderr=True)) as progress:
+    with working() as progress:
         for own in LAYERS:
             if re.search(layer, name := f"{own.network} {own.layer}"):
                 found[name] = measure_layer(own, repeats, progress)
@@ -62,7 +61,7 @@ def curves() -> None:
     """Measure r_c against accuracy for LSH and K-means."""
     from tools.papers.curves import STUDIES, measure_curves
 
-    with ProgressBars(Console(stderr=True)) as progress:
+    with working() as progress:
         measure_curves(STUDIES, progress, lambda found: results.write(found, "curves"))
 
 
@@ -72,7 +71,7 @@ def perforation(images: Annotated[int, Field(ge=1), Flag("Test images.")] = 5000
     """Measure the accuracy of perforated networks."""
     from tools.papers.perforation import measure_perforation
 
-    with ProgressBars(Console(stderr=True)) as progress:
+    with working() as progress:
         results.write(measure_perforation(images, progress), "perforation")
 
 

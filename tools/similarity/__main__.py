@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.command import Command, run_program, stdout_console
 from reuse_compiler.cli.flags import WRITE, Labels, Logging, Overwrite
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from tools.similarity.options import STUDIED, SimilarityOptions
 
@@ -60,8 +60,7 @@ def similarity(
     from tools.similarity.table import print_study
 
     files = StudyFiles(output, overwrite)
-    console = stderr_console()
-    with logging_to(console, log_level), ProgressBars(console) as progress:
+    with working(log_level) as progress:
         report = study_file(model, data, options, labels=labels, progress=progress)
     files.write(report)
     if as_json:

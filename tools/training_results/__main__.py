@@ -18,12 +18,11 @@ from typing import Annotated
 
 import typer
 from pydantic import Field
-from rich.console import Console
 
 from reuse_compiler.benchmark.report import describe_machine
 from reuse_compiler.cli.command import Command, CommandGroup, run_program
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from reuse_compiler.options import Threads
 from reuse_compiler.reports.json_file import write_report
@@ -99,7 +98,7 @@ def tune(
 
     if network not in TASKS:
         sys.exit(f"error: no network {network}; there are {', '.join(TASKS)}")
-    with ProgressBars(Console(stderr=True)) as progress:
+    with working() as progress:
         result = measure_tuning(_command(), network, threads, steps, progress)
     _write(result, output, f"tune_{network}")
 

@@ -59,6 +59,7 @@ constexpr int64_t kLineBytes = 64;
 // The ends of a layer of floats: vectors to codes, and sums to the output.
 class FloatEnds {
  public:
+  static constexpr bool kBlocksShareLines = false;
   FloatEnds(const ReusePlan& plan, const Blocking& blocking, const float* x, float* y)
       : plan_(plan), blocking_(blocking), x_(x), y_(y) {}
 
@@ -111,6 +112,7 @@ class FloatEnds {
 // Those of a layer of bytes, which has no vectors that are not finite.
 class ByteEnds {
  public:
+  static constexpr bool kBlocksShareLines = true;
   ByteEnds(const StaticBytePlan& plan, const Blocking& blocking, const uint8_t* x, uint8_t* y)
       : plan_(plan), blocking_(blocking), x_(x), y_(y) {}
 
@@ -221,12 +223,27 @@ class StaticConv {
   template <typename Code, typename Offset>
   bool hash_vectors(Offset* offsets) const {
     std::atomic<bool> all_finite{true};
-    for_stretches(workspace_.parallel, blocking_, [&](int64_t block, int64_t begin, int64_t end) {
-      const Placed<TileMemory> memory(workspace_, blocking_.sub_vector_length(), ends_.plan().encoder());
+    const auto hash = [&](const TileMemory& memory, int64_t block, int64_t first, int64_t count) {
       Code codes[kTileVectors];
+      if (!ends_.encode(block, first, count, memory, codes)) all_finite = false;
+      place(block, first, count, codes, offsets);
+    };
+    const int64_t length = blocking_.sub_vector_length(), blocks = blocking_.num_blocks();
+    const Encoder& encoder = ends_.plan().encoder();
+    if (!Ends::kBlocksShareLines) {
+      for_stretches(workspace_.parallel, blocking_, [&](int64_t block, int64_t begin, int64_t end) {
+        const Placed<TileMemory> memory(workspace_, length, encoder);
+        for_tiles(begin, end, [&](int64_t first, int64_t count) { hash(*memory, block, first, count); });
+      });
+      return all_finite;
+    }
+    // Tiles outside, blocks inside, so that lines are read once.
+    const int64_t stretch = task_vectors(blocking_.vectors);
+    workspace_.parallel.run((blocking_.vectors + stretch - 1) / stretch, [&](int64_t task) {
+      const Placed<TileMemory> memory(workspace_, length, encoder);
+      const int64_t begin = task * stretch, end = std::min(begin + stretch, blocking_.vectors);
       for_tiles(begin, end, [&](int64_t first, int64_t count) {
-        if (!ends_.encode(block, first, count, *memory, codes)) all_finite = false;
-        place(block, first, count, codes, offsets);
+        for (int64_t block = 0; block < blocks; ++block) hash(*memory, block, first, count);
       });
     });
     return all_finite;

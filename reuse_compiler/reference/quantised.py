@@ -42,7 +42,7 @@ class Quantised(Integers):
 
     def dequantised(self) -> Array:
         """Returns what the bytes stand for, float32; several scales are by first axis."""
-        return self.shifted() * self.scale.reshape(-1, *[1] * (self.values.ndim - 1))
+        return np.asarray(self.shifted() * self.scale.reshape(-1, *[1] * (self.values.ndim - 1)))
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,9 @@ def static_qlinear_reuse_conv(
     values, weights = x.dequantised(), given.weights if given.weights is not None else w.dequantised()
     codes = hash_vectors(values, blocking, given.family, given.parameters)
     clusters = cluster_vectors(values, codes, blocking, "static", given=given.centroids)
-    if given.bias is not None:
-        biases = given.bias
-    else:
-        biases = None if bias is None else bias.astype(np.float32) * x.scale.reshape(()) * w.scale
+    biases = given.bias
+    if biases is None and bias is not None:
+        biases = bias.astype(np.float32) * x.scale.reshape(()) * w.scale
     y = static_convolution(clusters, given.centroids, weights, blocking, "int8", biases)
     return as_bytes(y * (np.float32(1.0) / y_scale.reshape(())), y_zero_point)
 
@@ -124,4 +123,4 @@ def as_bytes(values: Array, y_zero_point: Array) -> Array:
     zero_point, limits = int(y_zero_point.reshape(())), np.iinfo(y_zero_point.dtype)
     low, high = np.float32(limits.min - zero_point), np.float32(limits.max - zero_point)
     rounded = np.rint(np.clip(values, low, high))
-    return (rounded.astype(np.int32) + zero_point).astype(y_zero_point.dtype)
+    return np.asarray((rounded.astype(np.int32) + zero_point).astype(y_zero_point.dtype))

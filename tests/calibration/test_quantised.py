@@ -39,7 +39,7 @@ def test_a_quantised_layer_is_fitted_to_what_its_bytes_stand_for(
     assert line.error_as_is is not None and line.error_reconstructed is not None
     assert line.error_reconstructed < line.error_as_is < 1.0
     compiled = tmp_path / "net.reuse.onnx"
-    shapes = {"x": (BATCH, 8, SIZE, SIZE)}
+    shapes: dict[str, tuple[int, ...]] = {"x": (BATCH, 8, SIZE, SIZE)}
     lines = compile_file(path, compiled, CompileOptions(config=tmp_path / "net.json", shapes=shapes)).layers
     assert [(line.name, line.decision) for line in lines] == [("wide", "dense"), ("deep", "reuse")]
     (node,) = [each for each in onnx.load(compiled).graph.node if each.op_type == "QLinearReuseConv"]
@@ -62,4 +62,4 @@ def test_results_that_bytes_can_stand_for() -> None:
     layer = work.layers[-1]
     every = layer.output_values(np.arange(256).astype(np.uint8))
     np.testing.assert_allclose(layer.representable(every), every, rtol=1e-6, atol=1e-6)
-    assert layer.representable(np.float32([1e9, -1e9])).tolist() == pytest.approx([every[-1], every[0]])
+    assert layer.representable(np.array([1e9, -1e9], np.float32)).tolist() == pytest.approx([every[-1], every[0]])

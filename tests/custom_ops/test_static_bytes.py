@@ -47,7 +47,7 @@ class StaticByteCase(QuantisedCase):
             thresholds = (values.mean() * projections.sum(axis=1)).astype(np.float32)
             return {"projections": projections, "thresholds": thresholds, "coordinates": np.zeros(0, np.int32)}
         nodes = (blocks, 2**hashes - 1)
-        thresholds = rng.choice(values, nodes) + rng.choice(np.float32([0.0, 0.0, 0.001]), nodes)
+        thresholds = rng.choice(values, nodes) + rng.choice(np.array([0.0, 0.0, 0.001], np.float32), nodes)
         thresholds[rng.random(nodes) < 0.02] = np.inf
         if self.seed % 4 == 0:  # below all that bytes stand for
             thresholds[rng.random(nodes) < 0.05] = values.min() - 1.0

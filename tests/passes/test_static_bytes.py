@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -57,9 +57,9 @@ def test_the_model_runs_with_the_library_and_is_the_original_without(kind: str, 
     own = onnx.ModelProto()
     own.CopyFrom(lowered.model)
     del own.functions[:]
-    expected = ReferenceEvaluator(own, new_ops=REFERENCE_OPS).run(None, {"x_q": x})
+    (expected,) = cast("list[Array]", ReferenceEvaluator(own, new_ops=REFERENCE_OPS).run(None, {"x_q": x}))
     result = make_session(lowered.model).run(None, {"x_q": x})
-    np.testing.assert_array_equal(result[0], np.asarray(expected[0]), strict=True)
+    np.testing.assert_array_equal(result[0], np.asarray(expected), strict=True)
     alone = compiled(model, refit=refit, fallback=False).model
     np.testing.assert_array_equal(make_session(alone).run(None, {"x_q": x})[0], result[0])
 

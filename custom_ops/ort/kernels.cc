@@ -301,9 +301,9 @@ class QLinearReuseConvKernel final : public Kernel {
     const QuantisedInputs inputs(info, "x");
     const QuantisedOperands operands = read_operands(inputs);
     if (inputs.scope() == Scope::kStatic) {
-      static_plan_.emplace(memory_, operands, read_static(inputs, operands));
+      static_plan_ = std::make_unique<const StaticBytePlan>(memory_, operands, read_static(inputs, operands));
     } else {
-      plan_.emplace(memory_, inputs.conv(), inputs.scope(), operands);
+      plan_ = std::make_unique<const QuantisedPlan>(memory_, inputs.conv(), inputs.scope(), operands);
     }
     state_ = state_of(read_incremental(attributes), read_memory(attributes), this->session(), node());
   }
@@ -341,25 +341,25 @@ class QLinearReuseConvKernel final : public Kernel {
                               centroids.size(),
                               has_elements(weights) ? weights.as<float>() : nullptr,
                               static_cast<const float*>(bias_data(bias, operands.out_channels, "fitted_bias"))};
-    const auto parameters = read_hash_inputs(kByteParameters, [&](size_t index) {
-      return std::optional(inputs.constant(index, "a parameter of the hash"));
-    });
-    result.parameters = parameters->parameters;
-    result.parameter_sizes = parameters->sizes;
+    const char* const what = "a parameter of the hash";
+    const HashInputs hash({inputs.constant(kByteParameters, what), inputs.constant(kByteParameters + 1, what),
+                           inputs.constant(kByteParameters + 2, what)});
+    result.parameters = hash.parameters;
+    result.parameter_sizes = hash.sizes;
     return result;
   }
 
   void run(KernelContext* tensors, Workspace& workspace) const override {
-    if (plan_) return run_bytes(*plan_, state_.get(), tensors, workspace);
+    if (plan_ != nullptr) return run_bytes(*plan_, state_.get(), tensors, workspace);
     run_bytes(*static_plan_, state_.get(), tensors, workspace);
   }
 
   static constexpr size_t kByteParameters = 9;  // the input that the parameters of the hash begin with
 
   ScratchAllocator memory_;  // of the plan
-  std::optional<QuantisedPlan> plan_;
-  std::optional<StaticBytePlan> static_plan_;  // in its place
-  std::shared_ptr<ReuseState> state_;          // of an incremental one
+  std::unique_ptr<const QuantisedPlan> plan_;
+  std::unique_ptr<const StaticBytePlan> static_plan_;  // in its place
+  std::shared_ptr<ReuseState> state_;                  // of an incremental one
 };
 
 class ReuseConvIntegerKernel final : public Kernel {

@@ -290,8 +290,8 @@ void quantised(Report& report) {
   const std::vector<float> scales(kChannels, 1e-3f);
   const double outputs = static_cast<double>(kWidth * kChannels);
   report.add("write_bytes", outputs, outputs, "element; bytes", [&] {
-    k.write_bytes(sums.data(), kChannels, kWidth, kChannels, {scales.data(), 0.0f, 255.0f, 0}, places.data(), y.data(),
-                  kChannels);
+    k.write_bytes(sums.data(), kChannels, kWidth, kChannels, {scales.data(), {0.0f, 255.0f, 0}}, places.data(),
+                  y.data(), kChannels);
   });
 }
 

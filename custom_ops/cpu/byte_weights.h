@@ -7,6 +7,15 @@
 
 namespace reuse {
 
+// Throws std::invalid_argument for scales that make no sense, or for as many as there are no channels.
+void check_scales(const QuantisedOperands& operands);
+
+// Of a vector with 1 or M elements.
+template <typename T>
+T of_channel(const std::vector<T>& values, int64_t channel) {
+  return values[values.size() == 1 ? 0 : static_cast<size_t>(channel)];
+}
+
 // Weights are signed bytes here: uint8 values are taken 128 lower, and so are their zero points. Output channels of a
 // group are padded with zeros to whole vectors of simd::kLanes. A block's panel has the columns [taps per block, those
 // channels], as strips of kLanes columns, each of [depth / 4] of [kLanes, 4] bytes; zeros beyond the block's length.

@@ -23,12 +23,6 @@ void check_scale(float scale, const char* name) {
                    std::string(name) + " holds " + std::to_string(scale) + ", must be positive and finite");
 }
 
-// Of a vector with 1 or M elements.
-template <typename T>
-T of_channel(const std::vector<T>& values, int64_t channel) {
-  return values[values.size() == 1 ? 0 : static_cast<size_t>(channel)];
-}
-
 // Modulo 2^32.
 int32_t added(int32_t a, int32_t b) {
   return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
@@ -41,6 +35,13 @@ void check_count(size_t count, int64_t channels, const char* name) {
 }
 
 }  // namespace
+
+void check_scales(const QuantisedOperands& operands) {
+  check_scale(operands.x_scale, "x_scale");
+  check_scale(operands.y_scale, "y_scale");
+  check_count(operands.w_scales.size(), operands.out_channels, "w_scale");
+  for (const float scale : operands.w_scales) check_scale(scale, "w_scale");
+}
 
 ByteWeights::ByteWeights(Allocator& allocator, const Blocking& blocking, const IntegerOperands& operands)
     : channels_(whole(blocking.geometry.group_out_channels(), simd::kLanes)),
@@ -104,10 +105,7 @@ QuantisedPlan::QuantisedPlan(Allocator& allocator, const ConvAttributes& attribu
 QuantisedPlan::QuantisedPlan(Allocator& allocator, const ConvAttributes& attributes, Scope scope,
                              const QuantisedOperands& operands)
     : QuantisedPlan(allocator, attributes, scope, static_cast<const IntegerOperands&>(operands)) {
-  check_scale(operands.x_scale, "x_scale");
-  check_scale(operands.y_scale, "y_scale");
-  check_count(operands.w_scales.size(), operands.out_channels, "w_scale");
-  for (const float scale : operands.w_scales) check_scale(scale, "w_scale");
+  check_scales(operands);
   start_windows(operands.x_signed, operands.x_zero_point);
   scales_.assign(window_start_.size(), 0.0f);
   for (int64_t m = 0; m < operands.out_channels; ++m) {
@@ -160,7 +158,7 @@ void QuantisedPlan::write(int64_t group, int64_t channel, int64_t count, const i
   const float* const scales = scales_.data() + group * padded_channels_ + channel;
   y += (group * g.group_out_channels() + channel) * y_bytes_;
   if (y_bytes_ == 1) {
-    simd::kernels().write_bytes(sums, stride, windows, given, {scales, low_, high_, y_zero_point_}, places, y,
+    simd::kernels().write_bytes(sums, stride, windows, given, {scales, {low_, high_, y_zero_point_}}, places, y,
                                 g.out_channels);
   } else {
     const float* const bias = float_bias_.data() + group * padded_channels_ + channel;

@@ -237,9 +237,7 @@ TableType parse_table_type(const std::string& name) {
 void reuse_conv(const ReusePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
                 const float* x, float* y) {
   const ReuseAttributes& attributes = plan.attributes();
-  if (const StaticTables* tables = plan.static_tables()) {
-    return static_conv(*tables, plan.encoder(), attributes.gather, blocking, workspace, state, plan.bias(), x, y);
-  }
+  if (plan.static_tables() != nullptr) return static_conv(plan, state, blocking, workspace, x, y);
   if (state != nullptr) return reuse_conv_of_session(plan, *state, blocking, workspace, x, y);
   const ConvGeometry& g = blocking.geometry;
   const int64_t bytes_per_cluster = blocking.sub_vector_length() * static_cast<int64_t>(sizeof(float));

@@ -10,6 +10,7 @@
 #include "heuristics.h"
 #include "last_run.h"
 #include "pixel_tiles.h"
+#include "reuse/quantised.h"
 #include "reuse/static_entries.h"
 #include "simd/kernels.h"
 #include "static_mend.h"
@@ -53,20 +54,107 @@ struct Step {
 // What becomes of sums of the last run.
 enum class Sums : uint8_t { kStay, kAreUpdated, kAreMadeAnew };
 
+constexpr int64_t kLineBytes = 64;
+
+// The ends of a layer of floats: vectors to codes, and sums to the output.
+class FloatEnds {
+ public:
+  static constexpr bool kBlocksShareLines = false;
+  FloatEnds(const ReusePlan& plan, const Blocking& blocking, const float* x, float* y)
+      : plan_(plan), blocking_(blocking), x_(x), y_(y) {}
+
+  const ReusePlan& plan() const { return plan_; }
+
+  // Returns whether all vectors of the tile are finite.
+  template <typename Code>
+  bool encode(int64_t block, int64_t first, int64_t count, const TileMemory& memory, Code* codes) const {
+    const Tile tile = view_tile(blocking_, x_, block, first, count, memory.values);
+    return plan_.encoder().narrow_codes(tile, block, memory.scratch, codes);
+  }
+
+  // Sums of `count` channels from `channel` on.
+  void write(int64_t channel, int64_t count, const PixelTile& tile, bool whole_rows, const simd::Sums& sums,
+             int64_t row_sums) const {
+    const OutputChannels output{channel, count, plan_.bias(), y_};
+    write_tile(blocking_.geometry, plan_.attributes().gather, output, tile, whole_rows, sums, row_sums);
+  }
+
+  // Where the tile's sums go in the channels' planes.
+  simd::FetchedPlanes lines(int64_t channel, int64_t count, const PixelTile& tile, bool whole_rows) const {
+    const ConvGeometry& g = blocking_.geometry;
+    if (g.attributes.output_order != DataOrder::kNchw) return {};
+    const int64_t row_bytes = g.out_w * static_cast<int64_t>(sizeof(float));
+    const int64_t bytes = whole_rows ? tile.rows * row_bytes : tile.columns * int64_t{sizeof(float)};
+    int line_bits = 0, row_bits = 0;
+    while ((kLineBytes << line_bits) < bytes) ++line_bits;
+    while (!whole_rows && (1 << row_bits) < tile.rows) ++row_bits;
+    const int64_t pixel = tile.row * g.out_w + tile.column;
+    const float* first = y_ + (tile.image * g.out_channels + channel) * g.out_pixels() + pixel;
+    return {reinterpret_cast<const uint8_t*>(first),
+            count << (line_bits + row_bits),
+            line_bits,
+            row_bits,
+            row_bytes,
+            g.out_h * row_bytes};
+  }
+
+  void mend(Workspace& workspace) const {
+    mend_static_outputs(*plan_.static_tables(), plan_.attributes().gather, blocking_, workspace, plan_.bias(), x_, y_);
+  }
+
+ private:
+  const ReusePlan& plan_;
+  const Blocking& blocking_;
+  const float* x_;
+  float* y_;
+};
+
+// Those of a layer of bytes, which has no vectors that are not finite.
+class ByteEnds {
+ public:
+  static constexpr bool kBlocksShareLines = true;
+  ByteEnds(const StaticBytePlan& plan, const Blocking& blocking, const uint8_t* x, uint8_t* y)
+      : plan_(plan), blocking_(blocking), x_(x), y_(y) {}
+
+  const ReusePlan& plan() const { return plan_.plan(); }
+
+  template <typename Code>
+  bool encode(int64_t block, int64_t first, int64_t count, const TileMemory& memory, Code* codes) const {
+    plan_.codes(blocking_, x_, block, first, count, memory, codes);
+    return true;
+  }
+
+  void write(int64_t channel, int64_t count, const PixelTile& tile, bool, const simd::Sums& sums,
+             int64_t row_sums) const {
+    const ConvGeometry& g = blocking_.geometry;
+    for (int64_t row = 0; row < tile.rows; ++row) {
+      const int64_t pixel = (tile.image * g.out_h + tile.row + row) * g.out_w + tile.column;
+      plan_.write(channel, count, sums.values + row * row_sums, sums.stride, tile.columns, y_ + pixel * g.out_channels);
+    }
+  }
+
+  simd::FetchedPlanes lines(int64_t, int64_t, const PixelTile&, bool) const { return {}; }
+  void mend(Workspace&) const {}
+
+ private:
+  const StaticBytePlan& plan_;
+  const Blocking& blocking_;
+  const uint8_t* x_;
+  uint8_t* y_;
+};
+
+template <typename Ends>
 class StaticConv {
  public:
-  StaticConv(const StaticTables& tables, const GatherAttributes& attributes, const Blocking& blocking,
-             Workspace& workspace, ReuseState* state, const float* bias, float* y)
-      : tables_(tables),
-        attributes_(attributes),
+  StaticConv(const Ends& ends, const Blocking& blocking, Workspace& workspace, ReuseState* state)
+      : ends_(ends),
+        tables_(*ends.plan().static_tables()),
         blocking_(blocking),
         workspace_(workspace),
         planes_(blocking),
         pixels_(blocking.geometry, kStaticRows, kStaticColumns),
-        wide_(tables.block_bytes() / simd::kOffsetUnit > UINT16_MAX),
-        is_int8_(tables.operands().table == TableType::kInt8),
-        bias_(bias),
-        y_(y),
+        wide_(tables_.block_bytes() / simd::kOffsetUnit > UINT16_MAX),
+        is_int8_(tables_.operands().table == TableType::kInt8),
         row_words_((planes_.width + simd::kMarkedPlaces - 1) / simd::kMarkedPlaces),
         changed_(workspace),
         parts_per_tile_((pixels_.most_columns() + kPartColumns - 1) / kPartColumns),
@@ -75,17 +163,17 @@ class StaticConv {
     cut();
   }
 
-  void run(const Encoder& encoder, const float* x) {
+  void run() {
     if (wide_) {
-      run_with<uint32_t>(encoder, x);
+      run_with<uint32_t>();
     } else {
-      run_with<uint16_t>(encoder, x);
+      run_with<uint16_t>();
     }
   }
 
  private:
   template <typename Offset>
-  void run_with(const Encoder& encoder, const float* x) {
+  void run_with() {
     Buffer<Offset> memory(workspace_, last_ == nullptr ? static_cast<size_t>(num_planes() * planes_.size()) : 0);
     Offset* const offsets = last_ == nullptr ? memory.data() : reinterpret_cast<Offset*>(last_->next.data());
     bool all_finite = false;
@@ -93,8 +181,8 @@ class StaticConv {
       Stopwatch watch(workspace_.statistics.hash_ns);
       fill_borders(offsets);
       constexpr int64_t kMostBytes = 256;
-      all_finite = tables_.operands().clusters <= kMostBytes ? hash_vectors<uint8_t>(encoder, x, offsets)
-                                                             : hash_vectors<uint16_t>(encoder, x, offsets);
+      all_finite =
+          tables_.operands().clusters <= kMostBytes ? hash_vectors<uint8_t>(offsets) : hash_vectors<uint16_t>(offsets);
       if (last_ != nullptr) compare_with_last();
     }
     // Tables that are not kept are made once for all pixels. A part has all tiles that are side by side, so that its
@@ -109,7 +197,7 @@ class StaticConv {
     if (last_ != nullptr) leave_to_next();
     if (all_finite) return;
     Stopwatch watch(workspace_.statistics.gather_ns);
-    mend_static_outputs(tables_, attributes_, blocking_, workspace_, bias_, x, y_);
+    ends_.mend(workspace_);
   }
 
   template <typename Offset>
@@ -133,15 +221,29 @@ class StaticConv {
 
   // Stage encode. Returns whether all vectors are finite.
   template <typename Code, typename Offset>
-  bool hash_vectors(const Encoder& encoder, const float* x, Offset* offsets) const {
+  bool hash_vectors(Offset* offsets) const {
     std::atomic<bool> all_finite{true};
-    for_stretches(workspace_.parallel, blocking_, [&](int64_t block, int64_t begin, int64_t end) {
-      const Placed<TileMemory> memory(workspace_, blocking_.sub_vector_length(), encoder);
+    const auto hash = [&](const TileMemory& memory, int64_t block, int64_t first, int64_t count) {
       Code codes[kTileVectors];
+      if (!ends_.encode(block, first, count, memory, codes)) all_finite = false;
+      place(block, first, count, codes, offsets);
+    };
+    const int64_t length = blocking_.sub_vector_length(), blocks = blocking_.num_blocks();
+    const Encoder& encoder = ends_.plan().encoder();
+    if (!Ends::kBlocksShareLines) {
+      for_stretches(workspace_.parallel, blocking_, [&](int64_t block, int64_t begin, int64_t end) {
+        const Placed<TileMemory> memory(workspace_, length, encoder);
+        for_tiles(begin, end, [&](int64_t first, int64_t count) { hash(*memory, block, first, count); });
+      });
+      return all_finite;
+    }
+    // Tiles outside, blocks inside, so that lines are read once.
+    const int64_t stretch = task_vectors(blocking_.vectors);
+    workspace_.parallel.run((blocking_.vectors + stretch - 1) / stretch, [&](int64_t task) {
+      const Placed<TileMemory> memory(workspace_, length, encoder);
+      const int64_t begin = task * stretch, end = std::min(begin + stretch, blocking_.vectors);
       for_tiles(begin, end, [&](int64_t first, int64_t count) {
-        const Tile tile = view_tile(blocking_, x, block, first, count, memory->values);
-        if (!encoder.narrow_codes(tile, block, memory->scratch, codes)) all_finite = false;
-        place(block, first, count, codes, offsets);
+        for (int64_t block = 0; block < blocks; ++block) hash(*memory, block, first, count);
       });
     });
     return all_finite;
@@ -386,22 +488,14 @@ class StaticConv {
     blocks.next_lines = lines * (index + 1) / count - first;
   }
 
-  // Where the tile's sums go in the channels' planes.
-  simd::FetchedPlanes lines_of(const OutputChannels& output, const PixelTile& tile) const {
-    const ConvGeometry& g = blocking_.geometry;
-    const int64_t row_bytes = g.out_w * static_cast<int64_t>(sizeof(float));
-    const int64_t bytes = pixels_.whole_rows() ? tile.rows * row_bytes : tile.columns * int64_t{sizeof(float)};
-    int line_bits = 0, row_bits = 0;
-    while ((kLineBytes << line_bits) < bytes) ++line_bits;
-    while (!pixels_.whole_rows() && (1 << row_bits) < tile.rows) ++row_bits;
-    const int64_t pixel = tile.row * g.out_w + tile.column;
-    const float* first = y_ + (tile.image * g.out_channels + output.first) * g.out_pixels() + pixel;
-    return {reinterpret_cast<const uint8_t*>(first),
-            output.count << (line_bits + row_bits),
-            line_bits,
-            row_bits,
-            row_bytes,
-            g.out_h * row_bytes};
+  int64_t first_channel(const Step& step) const {
+    return step.group * blocking_.geometry.group_out_channels() + step.tile * tables_.tile_channels();
+  }
+  simd::FetchedPlanes lines_of(const Step& step, const PixelTile& tile) const {
+    return ends_.lines(first_channel(step), tables_.tile_size(step.tile), tile, pixels_.whole_rows());
+  }
+  void write(const Step& step, const PixelTile& tile, const simd::Sums& sums, int64_t row_sums) const {
+    ends_.write(first_channel(step), tables_.tile_size(step.tile), tile, pixels_.whole_rows(), sums, row_sums);
   }
 
   // The number of the tile's first output pixel; tiles are in that order.
@@ -422,16 +516,13 @@ class StaticConv {
                 float* own_sums) const {
     const ConvGeometry& g = blocking_.geometry;
     const bool done = step.last && step.finishes(), wait = waiting.sums != nullptr;
-    const bool in_planes = g.attributes.output_order == DataOrder::kNchw;
     const int64_t channels = tables_.tile_channels(), index = first_pixel(tile) - waiting.first;
     float* const sums = wait ? waiting.sums + index * channels : own_sums;
     const int64_t row_sums = (wait ? g.out_w : tile.columns) * channels;
     const float* scale = done ? tables_.scale(step.group, step.tile) : nullptr;
     const bool fresh = step.flush.begin == step.group * blocking_.blocks_per_group;
-    const OutputChannels output{step.group * g.group_out_channels() + step.tile * channels,
-                                tables_.tile_size(step.tile), bias_, y_};
     simd::StaticBlocks own = blocks;
-    if (done && in_planes) own.output = lines_of(output, tile);
+    if (done) own.output = lines_of(step, tile);
     const simd::StaticPixels pixels = pixels_of(tile);
     if (is_int8_) {
       const simd::StaticWords words{waiting.words == nullptr ? nullptr : waiting.words + index * simd::kStaticChannels,
@@ -446,26 +537,23 @@ class StaticConv {
       simd::kernels().add_static_float(own, pixels, channels, {sums, channels, row_sums, first_blocks, nullptr});
     }
     if (!done) return;
-    write_tile(g, attributes_, output, tile, pixels_.whole_rows(), {sums, channels, false}, row_sums);
+    write(step, tile, {sums, channels, false}, row_sums);
   }
 
   // The same where sums are kept: pixel tile `index` goes on from those of the last run.
   void add_to_last(const Step& step, const simd::StaticBlocks& blocks, int64_t index, float* own_sums) const {
     constexpr int64_t kChannels = simd::kStaticChannels;
-    const ConvGeometry& g = blocking_.geometry;
     const PixelTile tile = pixels_[index];
     const bool done = step.last && step.finishes();
-    const OutputChannels output{step.group * g.group_out_channels() + step.tile * kChannels,
-                                tables_.tile_size(step.tile), bias_, y_};
     simd::StaticBlocks own = blocks;
-    if (done && g.attributes.output_order == DataOrder::kNchw) own.output = lines_of(output, tile);
+    if (done) own.output = lines_of(step, tile);
     const int64_t row_sums = tile.columns * kChannels;
     for_parts(index, [&](const PixelTile& part, Sums how) {
       float* sums = own_sums + (part.column - tile.column) * kChannels;
       add_to_last(step, own, part, how, {sums, kChannels, row_sums, true, nullptr});
       own.next_lines = own.output.lines = 0;  // once is enough
     });
-    if (done) write_tile(g, attributes_, output, tile, pixels_.whole_rows(), {own_sums, kChannels, false}, row_sums);
+    if (done) write(step, tile, {own_sums, kChannels, false}, row_sums);
   }
 
   void add_to_last(const Step& step, const simd::StaticBlocks& blocks, const PixelTile& part, Sums how,
@@ -513,17 +601,13 @@ class StaticConv {
             tile.columns};
   }
 
-  static constexpr int64_t kLineBytes = 64;
-
+  const Ends& ends_;
   const StaticTables& tables_;
-  const GatherAttributes& attributes_;
   const Blocking& blocking_;
   Workspace& workspace_;
   const Planes planes_;
   const PixelTiles pixels_;
   const bool wide_, is_int8_;
-  const float* bias_;
-  float* y_;
   std::vector<Step> steps_;
   // Where sums are kept from run to run; else there is nothing in these.
   const int64_t row_words_;   // words of `changed_` for a row of a plane
@@ -534,18 +618,28 @@ class StaticConv {
   LastRun* const last_;
 };
 
-}  // namespace
-
-void static_conv(const StaticTables& tables, const Encoder& encoder, const GatherAttributes& attributes,
-                 const Blocking& blocking, Workspace& workspace, ReuseState* state, const float* bias, const float* x,
-                 float* y) {
+template <typename Ends>
+void run(const Ends& ends, ReuseState* state, const Blocking& blocking, Workspace& workspace) {
+  const StaticTables& tables = *ends.plan().static_tables();
   RunStatistics& statistics = workspace.statistics;
   count_vectors(statistics, blocking);
   statistics.clusters = blocking.num_blocks() * tables.operands().clusters;
   if (tables.operands().keep) statistics.table_bytes = tables.bytes();
   statistics.anew = state == nullptr ? 0 : 1;  // unless sums are found that were kept
   if (blocking.geometry.rows() == 0 || blocking.geometry.out_channels == 0) return;
-  StaticConv(tables, attributes, blocking, workspace, state, bias, y).run(encoder, x);
+  StaticConv<Ends>(ends, blocking, workspace, state).run();
+}
+
+}  // namespace
+
+void static_conv(const ReusePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
+                 const float* x, float* y) {
+  run(FloatEnds(plan, blocking, x, y), state, blocking, workspace);
+}
+
+void qlinear_reuse_conv(const StaticBytePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
+                        const uint8_t* x, uint8_t* y) {
+  run(ByteEnds(plan, blocking, x, y), state, blocking, workspace);
 }
 
 }  // namespace reuse

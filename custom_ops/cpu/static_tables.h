@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "large_memory.h"
-#include "reuse/operators.h"
+#include "reuse/plan.h"
 #include "simd/static_kernels.h"
 
 namespace reuse {
@@ -68,8 +68,7 @@ class StaticTables {
 };
 
 // ReuseConv of scope static. `state` is that of an incremental node, else null.
-void static_conv(const StaticTables& tables, const Encoder& encoder, const GatherAttributes& attributes,
-                 const Blocking& blocking, Workspace& workspace, ReuseState* state, const float* bias, const float* x,
-                 float* y);
+void static_conv(const ReusePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
+                 const float* x, float* y);
 
 }  // namespace reuse

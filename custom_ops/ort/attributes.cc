@@ -282,9 +282,9 @@ GatherAttributes read_gather_attributes(const AttributeSource& source) {
                               source.real("max").value_or(kInfinity));
 }
 
-ReuseAttributes read_reuse_attributes(const AttributeSource& source) {
+ReuseAttributes read_reuse_attributes(const AttributeSource& source, const char* default_table) {
   ReuseAttributes a{read_conv_attributes(source), read_hash_attributes(source), read_cluster_attributes(source),
-                    read_gather_attributes(source), parse_table_type(source.text("table").value_or("float"))};
+                    read_gather_attributes(source), parse_table_type(source.text("table").value_or(default_table))};
   const int64_t keep_tables = source.integer("keep_tables").value_or(1);
   checked::require(keep_tables == 0 || keep_tables == 1,
                    "keep_tables is " + std::to_string(keep_tables) + ", must be 0 or 1");

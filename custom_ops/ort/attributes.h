@@ -60,7 +60,7 @@ bool read_incremental(const AttributeSource& source);
 int64_t read_memory(const AttributeSource& source);
 ClusterAttributes read_cluster_attributes(const AttributeSource& source);
 GatherAttributes read_gather_attributes(const AttributeSource& source);
-ReuseAttributes read_reuse_attributes(const AttributeSource& source);
+ReuseAttributes read_reuse_attributes(const AttributeSource& source, const char* default_table = "float");
 Layout read_layout(const AttributeSource& source);
 int64_t read_group(const AttributeSource& source);
 // Reads input_perm and output_perm, which ReuseConv alone has.

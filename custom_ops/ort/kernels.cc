@@ -254,6 +254,8 @@ class QuantisedInputs {
   const ConvAttributes& conv() const { return conv_; }
   Scope scope() const { return parse_scope(KernelAttributes(info_).text("scope").value_or("batch")); }
 
+  const KernelInfo* info() const { return info_; }
+
   IntegerOperands integers(size_t weights, size_t zero_points) const {
     const TensorView w = constant(weights, "w");
     check_weights(w, conv_, std::nullopt, "w");
@@ -276,7 +278,8 @@ class QuantisedInputs {
   ConvAttributes conv_;
 };
 
-void run_bytes(const QuantisedPlan& plan, ReuseState* state, KernelContext* tensors, Workspace& workspace) {
+template <typename BytePlan>
+void run_bytes(const BytePlan& plan, ReuseState* state, KernelContext* tensors, Workspace& workspace) {
   const TensorView x = input(tensors, 0);
   require_rank(x, 4, "x");
   const ImageShape shape = image_shape(x, DataOrder::kNhwc);
@@ -293,37 +296,70 @@ void run_bytes(const QuantisedPlan& plan, ReuseState* state, KernelContext* tens
 class QLinearReuseConvKernel final : public Kernel {
  public:
   QLinearReuseConvKernel(const KernelInfo* info, std::string session)
-      : Kernel(info, "QLinearReuseConv", std::move(session)), memory_(allocator()), plan_(make_plan(info, memory_)) {
+      : Kernel(info, "QLinearReuseConv", std::move(session)), memory_(allocator()) {
     const KernelAttributes attributes(info);
+    const QuantisedInputs inputs(info, "x");
+    const QuantisedOperands operands = read_operands(inputs);
+    if (inputs.scope() == Scope::kStatic) {
+      static_plan_ = std::make_unique<const StaticBytePlan>(memory_, operands, read_static(inputs, operands));
+    } else {
+      plan_ = std::make_unique<const QuantisedPlan>(memory_, inputs.conv(), inputs.scope(), operands);
+    }
     state_ = state_of(read_incremental(attributes), read_memory(attributes), this->session(), node());
   }
 
  private:
-  static QuantisedPlan make_plan(const KernelInfo* info, Allocator& memory) {
-    const QuantisedInputs inputs(info, "x");
+  static QuantisedOperands read_operands(const QuantisedInputs& inputs) {
     const TensorView x_zero_point = inputs.constant(2, "x_zero_point");
     const TensorView y_zero_point = inputs.constant(7, "y_zero_point"), bias = inputs.constant(8, "B");
     const IntegerOperands integers = inputs.integers(3, 5);
     const int64_t channels = integers.out_channels;
-    const QuantisedOperands operands{integers,
-                                     x_zero_point.type == kInt8,
-                                     y_zero_point.type == kInt8,
-                                     reals(inputs.constant(1, "x_scale"), "x_scale", 1)[0],
-                                     reals(inputs.constant(6, "y_scale"), "y_scale", 1)[0],
-                                     bytes(x_zero_point, "x_zero_point", 1)[0],
-                                     bytes(y_zero_point, "y_zero_point", 1)[0],
-                                     reals(inputs.constant(4, "w_scale"), "w_scale", channels),
-                                     static_cast<const int32_t*>(bias_data(bias, channels, "B"))};
-    return QuantisedPlan(memory, inputs.conv(), inputs.scope(), operands);
+    return {integers,
+            x_zero_point.type == kInt8,
+            y_zero_point.type == kInt8,
+            reals(inputs.constant(1, "x_scale"), "x_scale", 1)[0],
+            reals(inputs.constant(6, "y_scale"), "y_scale", 1)[0],
+            bytes(x_zero_point, "x_zero_point", 1)[0],
+            bytes(y_zero_point, "y_zero_point", 1)[0],
+            reals(inputs.constant(4, "w_scale"), "w_scale", channels),
+            static_cast<const int32_t*>(bias_data(bias, channels, "B"))};
+  }
+
+  static StaticByteOperands read_static(const QuantisedInputs& inputs, const QuantisedOperands& operands) {
+    const TensorView centroids = inputs.constant(kByteParameters + 3, "centroids");
+    const TensorView weights = inputs.constant(kByteParameters + 4, "fitted_weights");
+    const TensorView bias = inputs.constant(kByteParameters + 5, "fitted_bias");
+    if (has_elements(weights)) {
+      const std::vector<int64_t> shape{operands.out_channels, operands.in_channels / inputs.conv().group,
+                                       inputs.conv().kernel_h, inputs.conv().kernel_w};
+      require_shape(weights, shape, "fitted_weights");
+    }
+    StaticByteOperands result{read_reuse_attributes(KernelAttributes(inputs.info()), "int8"),
+                              {},
+                              {},
+                              centroids.as<float>(),
+                              centroids.size(),
+                              has_elements(weights) ? weights.as<float>() : nullptr,
+                              static_cast<const float*>(bias_data(bias, operands.out_channels, "fitted_bias"))};
+    const char* const what = "a parameter of the hash";
+    const HashInputs hash({inputs.constant(kByteParameters, what), inputs.constant(kByteParameters + 1, what),
+                           inputs.constant(kByteParameters + 2, what)});
+    result.parameters = hash.parameters;
+    result.parameter_sizes = hash.sizes;
+    return result;
   }
 
   void run(KernelContext* tensors, Workspace& workspace) const override {
-    run_bytes(plan_, state_.get(), tensors, workspace);
+    if (plan_ != nullptr) return run_bytes(*plan_, state_.get(), tensors, workspace);
+    run_bytes(*static_plan_, state_.get(), tensors, workspace);
   }
 
+  static constexpr size_t kByteParameters = 9;  // the input that the parameters of the hash begin with
+
   ScratchAllocator memory_;  // of the plan
-  QuantisedPlan plan_;
-  std::shared_ptr<ReuseState> state_;  // of an incremental one
+  std::unique_ptr<const QuantisedPlan> plan_;
+  std::unique_ptr<const StaticBytePlan> static_plan_;  // in its place
+  std::shared_ptr<ReuseState> state_;                  // of an incremental one
 };
 
 class ReuseConvIntegerKernel final : public Kernel {

@@ -92,15 +92,16 @@ std::unique_ptr<Operator> make_operator(OperatorName name, Signature signature, 
   return op;
 }
 
+// Inputs followed by the parameters of a hash: projections, thresholds, coordinates.
+std::vector<ElementType> with_parameters(std::vector<ElementType> inputs) {
+  inputs.insert(inputs.end(), {kFloat, kFloat, kInt32});
+  return inputs;
+}
+
 // Adds all operators for images, weights and tables of the set's element type; parameters of hashing are float32
 // always. The kernels do not read the inputs dense_weights and dense_bias, which are for the functions of the same
 // names that a compiled model brings along (docs/operators.md, Function bodies).
 void add_operators(const KernelSet& set, std::vector<std::unique_ptr<Operator>>& ops) {
-  // projections, thresholds, coordinates
-  const auto with_parameters = [](std::vector<ElementType> inputs) {
-    inputs.insert(inputs.end(), {kFloat, kFloat, kInt32});
-    return inputs;
-  };
   const ElementType e = set.element;
   ops.push_back(make_operator<infer_hash>(OperatorName::kHash, {"Hash", with_parameters({e}), 1, {kInt64}}, set));
   ops.push_back(
@@ -122,9 +123,10 @@ void add_quantised(const KernelSet& set, std::vector<std::unique_ptr<Operator>>&
       ops.push_back(make_operator<infer_reuse_conv_integer>(
           OperatorName::kReuseConvInteger, {"ReuseConvInteger", {x, w, x, w, kFloat, kFloat}, 5, {kFloat}}, set));
       for (const ElementType y : {kUint8, kInt8}) {
-        ops.push_back(make_operator<infer_qlinear_reuse_conv>(
-            OperatorName::kQLinearReuseConv,
-            {"QLinearReuseConv", {x, kFloat, x, w, kFloat, w, kFloat, y, kInt32}, 8, {y}}, set));
+        std::vector<ElementType> inputs = with_parameters({x, kFloat, x, w, kFloat, w, kFloat, y, kInt32});
+        inputs.insert(inputs.end(), {kFloat, kFloat, kFloat});  // centroids, fitted_weights, fitted_bias
+        ops.push_back(make_operator<infer_qlinear_reuse_conv>(OperatorName::kQLinearReuseConv,
+                                                              {"QLinearReuseConv", inputs, 8, {y}}, set));
       }
     }
   }

@@ -17,6 +17,7 @@ from reuse_compiler.benchmark.layer import INPUT, NAME, OUTPUT
 from reuse_compiler.benchmark.report import ConvReport, ReuseTiming, describe_machine, summarize
 from reuse_compiler.errors import ConfigError, VerificationError
 from reuse_compiler.passes.conv_node import attributes_of
+from reuse_compiler.passes.layer import QLINEAR_CONV_INPUTS
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.geometry import TO_PIXEL_MAJOR
@@ -99,7 +100,7 @@ def _model(case: ConvCase, op: str) -> onnx.ModelProto:
         *(np.zeros(g.out_channels, np.int8), np.float32(0.02 * np.sqrt(g.columns)), np.uint8(128)),
         rng.integers(-5000, 5000, g.out_channels, np.int32),
     ]
-    constants = dict(zip(INPUTS["QLinearReuseConv"][1:], values, strict=True))
+    constants = dict(zip(QLINEAR_CONV_INPUTS[1:], values, strict=True))
     own: dict[str, Any] = {"layout": case.blocking.layout, "sub_vector_length": case.blocking.sub_vector_length}
     attributes = attributes_of(g) | (own if op in INPUTS else {"channels_last": 1})
     domain = DOMAIN if op in INPUTS else CONTRIB

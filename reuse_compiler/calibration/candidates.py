@@ -36,15 +36,20 @@ MOST_REMAINING = 0.5
 
 
 def candidates(spec: ConvSpec, options: CalibrationOptions, effort: Effort) -> list[LayerSettings]:
-    """Returns settings for the layer, least detailed first; none where the cost model expects no gain from any."""
+    """Returns settings for the layer, least detailed first; none where the cost model expects no gain from any.
+
+    A layer of bytes has those of static clusters: others are lossless, and need no calibration.
+    """
     family, scope = options.family, options.scope
     families: Iterable[FamilyName] = get_args(FamilyName) if family == "all" else (family,)
     scopes: tuple[Scope, ...] = ("batch", "static") if scope == "both" else (scope,)
     found = []
     for own, name in product(scopes, families):
-        if own == "static" and name != STATIC_FAMILY:
+        if (own == "static" and name != STATIC_FAMILY) or (own != "static" and spec.is_quantised):
             continue
         for layout, length in _cuts(spec, effort, FAMILIES[name].lossless):
+            if layout == "patch" and spec.is_quantised:
+                continue
             if own == "static" and length > LONGEST_STATIC:
                 continue
             for hashes in effort.static_hashes if own == "static" else effort.hashes[name]:

@@ -189,7 +189,7 @@ class Deployer:
             layer.name, layer.spec, settings.layout, self._effort.fit_vectors, len(inputs), self._seed
         )
         for (x,) in inputs:
-            sampler.add(x)
+            sampler.add(layer.input_values(x))
         return HashFitter(sampler.sample(), layer.weights).plan(settings)
 
     def _reconstruct(
@@ -214,7 +214,7 @@ class Deployer:
         rows = []
         for index, (x,) in enumerate(inputs):
             places, target = self._places(layer, index)[::every], self._targets[layer.name][index][::every]
-            rows.append(Rows(share(x), places, share(target)))
+            rows.append(Rows(share(layer.input_values(x)), places, share(target)))
             if index + 1 in ends:
                 # A single run is judged by some of its own rows.
                 yield replace(empty, runs=rows, held_back=None if runs == 1 else judges[index])
@@ -223,16 +223,19 @@ class Deployer:
     def _error_of_tables(self, layer: ConvLayer, plan: LayerPlan, inputs: Activations) -> float:
         """Returns the error of the layer's result on the runs that judge, as the kernels compute it, integers and all.
 
-        Rounding is no part of what is fitted, but of what comes out.
+        Rounding is no part of what is fitted, but of what comes out. A quantised layer's result has its limits, too.
         """
-        model = apply_plan(self._work.alone(layer, activated=False), {layer.name: plan}, keep_order=True).model
+        tensor = layer.output if layer.spec.is_quantised else layer.linear_output
+        part = self._work.alone(layer, activated=layer.spec.is_quantised)
+        model = apply_plan(part, {layer.name: plan}, keep_order=True).model
         label, difference = f"layer '{layer.name}'", Difference()
         session = open_session(model, processors(), label, keeps_memory=False)
         for index, (x,) in enumerate(inputs):
             if not self._judges(index, inputs):
                 continue
-            (y,) = run_session(session, [layer.linear_output], {layer.input: x}, label)
-            target, found = self._targets[layer.name][index], pixels_at(lifted(y), self._places(layer, index))
+            (y,) = run_session(session, [tensor], {layer.input: x}, label)
+            target = layer.representable(self._targets[layer.name][index])
+            found = pixels_at(lifted(layer.output_values(y)), self._places(layer, index))
             usable = usable_rows(target) & usable_rows(found)
             difference.add(target[usable], found[usable])
         return difference.rel_error

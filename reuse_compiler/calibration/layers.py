@@ -63,8 +63,11 @@ def examine(
 def _refusal(layer: Layer, options: CalibrationOptions) -> str | None:
     if not isinstance(layer, ConvLayer) or layer.refusal is not None:
         return layer.refusal
-    if isinstance(layer, QuantisedLayer):
-        return "it is quantised, and calibration chooses for floats; reuse-compile --verify-data chooses by measurement"
+    if isinstance(layer, QuantisedLayer) and (layer.proto.op_type != "Conv" or not layer.spec.gives_bytes):
+        return (
+            "it is quantised, and calibration covers a Conv between DequantizeLinear and QuantizeLinear; "
+            "reuse-compile --verify-data chooses lossless reuse by measurement"
+        )
     if not layer.in_main:
         return "it stands in the body of an If, Loop or Scan, where calibration cannot follow its input"
     if not layer.spec.size_known:

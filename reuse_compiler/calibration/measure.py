@@ -68,14 +68,15 @@ def try_candidates(task: Candidates) -> list[Tried]:
     model = onnx.load_from_string(task.model.array.tobytes())
     alone = find_layers(model, {model.graph.input[0].name: spec.input_shape})
     sample = replace(task.sample, vectors=task.vectors.array)
-    fitter = HashFitter(sample, alone.convolutions[task.layer].weights, task.settings)
+    layer = alone.convolutions[task.layer]
+    fitter = HashFitter(sample, layer.weights, task.settings)
     found = []
     for settings in task.settings:
         plan = fitter.plan(settings)
         session = open_session(apply_plan(alone, {task.layer: plan}).model, processors(), label, keeps_memory=False)
         (y,) = run_session(session, None, {model.graph.input[0].name: task.x.array}, label)
         difference = Difference()
-        difference.add(task.expected.array, y)
+        difference.add(layer.output_values(task.expected.array), layer.output_values(y))
         found.append(Tried(plan, remaining_ratios(session).get(task.layer, 0.0), difference.rel_error))
     return found
 
@@ -122,7 +123,7 @@ class LayerBench:
 
     def dense_norm(self) -> float:
         """Returns the L2 norm of the dense layer's result."""
-        return float(np.linalg.norm(self._dense.output.astype(np.float64)))
+        return float(np.linalg.norm(self.layer.output_values(self._dense.output).astype(np.float64)))
 
     @cached_property
     def _alone(self) -> Prepared:

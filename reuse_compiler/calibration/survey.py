@@ -112,7 +112,7 @@ class Survey:
             self.progress("bounding errors", index, len(layers))
             bench = LayerBench(self.work, layer, xs[0], self.options.threads)
             plan = HashFitter(sample, layer.weights).plan(choice[layer.name].settings)
-            bound = error_bound(layer, plan, xs[0], bench.dense_norm())
+            bound = error_bound(layer, plan, layer.input_values(xs[0]), bench.dense_norm())
             found[layer.name] = choice[layer.name].model_copy(update={"error_bound": bound})
         self.progress("bounding errors", len(layers), len(layers))
         return found
@@ -128,8 +128,8 @@ class Survey:
             tensors = [layer.input for layer in own]
             samplers = [self._sampler(layer, wanted[layer.name]) for layer in own]
             for inputs in Activations(self.work.model, tensors, self.feeds, ORIGINAL):
-                for sampler, x in zip(samplers, inputs, strict=True):
-                    sampler.add(x)
+                for layer, sampler, x in zip(own, samplers, inputs, strict=True):
+                    sampler.add(layer.input_values(x))
             measured = list(Activations(self.work.model, tensors, self.others, ORIGINAL))
             for place, (layer, sampler) in enumerate(zip(own, samplers, strict=True)):
                 yield layer, sampler.sample(), [tensors[place] for tensors in measured]

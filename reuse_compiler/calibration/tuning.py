@@ -46,6 +46,8 @@ def tune_static_layers(
     """Tunes weights and centroids of the plan's static layers on the samples; nothing that fails there is raised."""
     names = [name for name, layer in plan.items() if layer.settings.scope == "static"]
     wanted = f"centroids and weights of {len(names)} layers ({', '.join(names)}) in {steps} steps"
+    if any(layer.spec.is_quantised for layer in plan.values()):
+        return Tuned(None, "not tried: layers of bytes are not tuned")
     if not names:
         return Tuned(None, "not tried: only static layers are tuned, and none was chosen")
     try:

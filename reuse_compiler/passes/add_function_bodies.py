@@ -16,6 +16,7 @@ from onnx import AttributeProto, TensorProto, helper
 from reuse_compiler.graph.edit import raise_ir_version
 from reuse_compiler.graph.structure import STANDARD_DOMAINS, graphs_of
 from reuse_compiler.passes.keep_pixel_major import POOLS
+from reuse_compiler.passes.layer import QLINEAR_CONV_INPUTS
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
 from reuse_compiler.passes.match_convolutions import CLIP_INPUTS_SINCE_OPSET
 from reuse_compiler.reuse.activation import NO_ACTIVATION
@@ -171,7 +172,7 @@ class _Body:
     def quantised_convolution(self, inputs: list[str]) -> list[onnx.NodeProto]:
         """Returns the nodes, for pixel-major data; their inputs are the function's."""
         self._transpose(inputs[0], FROM_PIXEL_MAJOR)
-        self._add("QLinearConv", *inputs[1:], **self._same(CONV))
+        self._add("QLinearConv", *inputs[1 : len(QLINEAR_CONV_INPUTS)], **self._same(CONV))
         self._transpose(self._tensor, TO_PIXEL_MAJOR)
         return self._ended()
 

@@ -54,7 +54,8 @@ class Decision:
         if self.settings is not None:
             line.layout, line.family, line.scope = self.settings.layout, self.settings.family, self.settings.scope
             line.L, line.H = self.settings.sub_vector_length, self.settings.num_hashes
-            line.table = "int32" if isinstance(self.layer, QuantisedLayer) else self.settings.table
+            integers = isinstance(self.layer, QuantisedLayer) and self.settings.scope != "static"
+            line.table = "int32" if integers else self.settings.table
         if self.plan is not None and self.plan.settings.scope == "static":
             line.table_bytes, line.keeps_tables = self.plan.table_bytes, self.plan.keep_tables
         if self.plan is not None:
@@ -136,7 +137,7 @@ def _decide(
     try:
         settings = _default_settings(layer.spec, options) if config is None else _configured(layer, config)
         if isinstance(layer, QuantisedLayer):
-            _check_quantised(settings, options)
+            _check_quantised(layer, settings, options)
     except Refusal as refused:
         return Decision(layer, str(refused))
     streams = options.stream and layer.spec.gives_bytes
@@ -164,16 +165,31 @@ def _decide(
     return Decision(layer, reason, plan, settings, cost)
 
 
-def _check_quantised(settings: LayerSettings, options: CompileOptions) -> None:
-    """Raises Refusal for settings that QLinearReuseConv does not have."""
-    if not FAMILIES[settings.family].lossless:
-        raise Refusal(f"it is quantised, and reuse of bytes covers --family exact, not '{settings.family}'")
-    if settings.scope not in ("batch", "image"):
-        raise Refusal(f"it is quantised, and reuse of bytes covers the scopes batch and image, not '{settings.scope}'")
-    if settings.table != "float" or settings.capacity != 1.0:
-        raise Refusal("it is quantised, and reuse of bytes has integer tables of its own: leave table and capacity off")
+def _check_quantised(layer: QuantisedLayer, settings: LayerSettings, options: CompileOptions) -> None:
+    """Raises Refusal for settings that the operators of bytes do not have."""
     if options.lowering == "staged":
         raise Refusal("it is quantised, and reuse of bytes needs --lowering fused")
+    if settings.scope == "static":
+        problem = static_of_bytes(layer.spec, settings)
+        if problem is not None:
+            raise Refusal(problem)
+        return
+    covers = "it is quantised, and without static clusters reuse of bytes covers"
+    if not FAMILIES[settings.family].lossless:
+        raise Refusal(f"{covers} --family exact, not '{settings.family}'")
+    if settings.scope not in ("batch", "image"):
+        raise Refusal(f"{covers} the scopes batch and image, not '{settings.scope}'")
+    if settings.table != "float" or settings.capacity != 1.0:
+        raise Refusal("it is quantised, and reuse of bytes has integer tables of its own: leave table and capacity off")
+
+
+def static_of_bytes(spec: ConvSpec, settings: LayerSettings) -> str | None:
+    """Returns why a quantised layer cannot have static clusters with these settings, or None."""
+    if not spec.gives_bytes:
+        return "it is quantised, and static clusters of bytes need a result that is quantised, too"
+    if settings.layout != "channel" or settings.table != "int8":
+        return "it is quantised, and static clusters of bytes cover layout channel and table int8"
+    return None
 
 
 def _configured(layer: ConvLayer, config: ReuseConfig) -> LayerSettings:

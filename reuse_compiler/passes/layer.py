@@ -130,6 +130,18 @@ class ConvLayer(Layer):
             return np.zeros(self.spec.out_channels, np.float32)
         return self.bias.array.astype(np.float32, copy=False)
 
+    def input_values(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Returns the numbers that an input as the model has it stands for."""
+        return x
+
+    def output_values(self, y: NDArray[Any]) -> NDArray[Any]:
+        """Returns the numbers that a result as the model has it stands for."""
+        return y
+
+    def representable(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Returns the numbers nearest to these that results can stand for."""
+        return values
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuantisedLayer(ConvLayer):
@@ -160,6 +172,22 @@ class QuantisedLayer(ConvLayer):
         """`w` [M, Ic/group, kh, kw]; a 1-D layer has kh = 1."""
         array = self.weight.array
         return array[:, :, None] if self.spec.one_dimensional else array
+
+    def input_values(self, x: NDArray[Any]) -> NDArray[Any]:
+        return self._dequantised(x, "x")
+
+    def output_values(self, y: NDArray[Any]) -> NDArray[Any]:
+        return self._dequantised(y, "y")
+
+    def representable(self, values: NDArray[Any]) -> Floats:
+        zero_point, scale = self.constant("y_zero_point"), self.constant("y_scale")
+        limits = np.iinfo(zero_point.dtype)
+        low, high = limits.min - int(zero_point), limits.max - int(zero_point)
+        return np.asarray(np.rint(np.clip(values / scale, low, high)) * scale, np.float32)
+
+    def _dequantised(self, values: NDArray[Any], name: str) -> Floats:
+        shifted = values.astype(np.float32) - self.constant(f"{name}_zero_point").astype(np.float32)
+        return np.asarray(shifted * self.constant(f"{name}_scale"), np.float32)
 
     @property
     def weights(self) -> Floats:

@@ -44,7 +44,7 @@ INPUTS = {
     "CentroidGemm": ["centroids", "counts", "W", "dense_weights"],
     "Gather": ["table", "ids", "X", "bias", "dense_bias"],
     "ReuseConv": ["X", "W", "bias", *HASH_PARAMETERS, "dense_weights", "dense_bias", "centroids"],
-    "QLinearReuseConv": [*QLINEAR_CONV_INPUTS],
+    "QLinearReuseConv": [*QLINEAR_CONV_INPUTS, *HASH_PARAMETERS, "centroids", "fitted_weights", "fitted_bias"],
     "ReuseConvInteger": [*INTEGER_CONV_INPUTS],
     "MaxPool": ["X"],
     "AveragePool": ["X"],
@@ -52,7 +52,7 @@ INPUTS = {
     "Hold": ["X"],
 }
 """The inputs of every operator (docs/operators.md)."""
-ONLY_STATIC = {"Cluster": 1, "ReuseConv": 1}
+ONLY_STATIC = {"Cluster": 1, "ReuseConv": 1, "QLinearReuseConv": len(HASH_PARAMETERS) + 3}
 """How many of the last inputs an operator has with scope static only."""
 AXES_ARE_INPUTS_SINCE_OPSET = 13
 """From this opset on, Squeeze and Unsqueeze take their axes as an input."""
@@ -178,17 +178,32 @@ class _Builder:
 
     def _quantised(self, layer: QuantisedLayer, source: str, target: str) -> None:
         inputs = {name: self._given(name, constant) for name, constant in layer.constants.items()}
-        inputs |= {**layer.fed, "x": source, "w": self._weights(), "B": self._bias()}
+        weights, bias = self._lifted(layer.weight), "" if layer.bias is None else self._given("bias", layer.bias)
+        inputs |= {**layer.fed, "x": source, "w": weights, "B": bias}
         if self._dense_inputs and not inputs["B"]:  # the function has it, and its operators take no absent one
             # Adding -0 changes nothing.
             none = np.full(self._spec.out_channels, -0.0, np.float32 if isinstance(layer, IntegerLayer) else np.int32)
             inputs["B"] = self._constant("bias", to_tensor(none, ""))
         attributes = {**self._cut_attributes(), "scope": self._settings.scope, **self._incremental()}
+        if self._plan.centroids is not None:
+            attributes |= {**self._hash_attributes(), **self._kept_tables()}
+            inputs |= self._static_inputs(self._plan.centroids)
         inputs["x"] = self._pixel_major("input", source, self._spec.in_channels, layer.types[0])
         result = self._pixel_major("result", target, self._spec.out_channels, layer.types[1])
         self._transpose(source, inputs["x"], TO_PIXEL_MAJOR)
-        self._node(layer.operator, "", [inputs[name] for name in INPUTS[layer.operator]], [result], attributes)
+        in_order = [inputs.get(name, "") for name in INPUTS[layer.operator]]
+        self._node(layer.operator, "", in_order, [result], attributes)
         self._transpose(result, target, FROM_PIXEL_MAJOR)
+
+    def _static_inputs(self, centroids: npt.NDArray[np.float32]) -> dict[str, str]:
+        """Adds what scope static has of bytes, too; returns the names by those of the inputs."""
+        names = dict(zip(HASH_PARAMETERS, self._parameters(), strict=False))
+        names["centroids"] = self._constant("centroids", to_tensor(centroids, ""))
+        if self._plan.weights is not None:
+            fitted = Constant(to_tensor(self._plan.weights.weight, ""), in_graph=False)
+            names["fitted_weights"] = self._lifted(fitted, "fitted_weights")
+            names["fitted_bias"] = self._constant("fitted_bias", to_tensor(self._plan.weights.bias, ""))
+        return names
 
     def _pixel_major(self, what: str, tensor: str, channels: int, element: int) -> str:
         """Declares what a tensor becomes in the order NHWC; returns its name."""
@@ -270,16 +285,18 @@ class _Builder:
         return str(own.name)
 
     def _weights(self) -> str:
-        constant = self._layer.weight
-        if self._plan.weights is not None:
-            constant = Constant(to_tensor(self._plan.weights.weight, "weights"), in_graph=False)
-        tensor = constant.tensor
+        if self._plan.weights is None:
+            return self._lifted(self._layer.weight)
+        return self._lifted(Constant(to_tensor(self._plan.weights.weight, "weights"), in_graph=False))
+
+    def _lifted(self, constant: Constant, what: str = "weights") -> str:
+        """Returns the name of weights with the height that a 1-D layer's lack."""
         if self._spec.one_dimensional:
             lifted = onnx.TensorProto()
-            lifted.CopyFrom(tensor)
+            lifted.CopyFrom(constant.tensor)
             lifted.dims.insert(HEIGHT_AXIS, 1)
-            return self._constant("weights", lifted)
-        return self._given("weights", constant)
+            return self._constant(what, lifted)
+        return self._given(what, constant)
 
     def _bias(self) -> str:
         bias = self._layer.bias
@@ -306,7 +323,7 @@ class _Builder:
     def _absent(self, what: str) -> str:
         """Adds the constant that stands for an absent input before a present one (docs/operators.md, Absent inputs)."""
         return self._constant(
-            f"no_{what}", to_tensor(np.zeros(0, np.int32 if what == "coordinates" else np.float32), "")
+            f"no_{what}", to_tensor(np.zeros(0, np.int32 if what in ("coordinates", "B") else np.float32), "")
         )
 
     def _parameters(self) -> list[str]:
@@ -341,10 +358,11 @@ class _Builder:
         return {"scope": settings.scope, "capacity": capacity, "metric": settings.metric, **verify, **memory}
 
     def _table(self) -> dict[str, Any]:
-        table: dict[str, Any] = {"table": "int8"} if self._settings.table == "int8" else {}
-        if not self._plan.keep_tables:
-            table["keep_tables"] = 0
-        return {**table, **self._incremental()}
+        table = {"table": "int8"} if self._settings.table == "int8" else {}
+        return {**table, **self._kept_tables(), **self._incremental()}
+
+    def _kept_tables(self) -> dict[str, Any]:
+        return {} if self._plan.keep_tables else {"keep_tables": 0}
 
     def _incremental(self) -> dict[str, Any]:
         return {"incremental": 1, "memory": STREAM_MEMORY} if self._plan.incremental else {}

@@ -16,7 +16,14 @@ from reuse_compiler.reference.operators import (
     quantise_table,
 )
 from reuse_compiler.reference.pool import Pooling, PoolMode, pool
-from reuse_compiler.reference.quantised import Integers, Quantised, qlinear_reuse_conv, reuse_conv_integer
+from reuse_compiler.reference.quantised import (
+    Given,
+    Integers,
+    Quantised,
+    qlinear_reuse_conv,
+    reuse_conv_integer,
+    static_qlinear_reuse_conv,
+)
 from reuse_compiler.reference.redundancy import redundancy
 from reuse_compiler.reference.session import Kept, cluster_with_kept
 from reuse_compiler.reference.static_tables import static_convolution
@@ -144,15 +151,22 @@ class ReuseConv(Clustering):
 
 
 class QLinearReuseConv(ReuseOp):
-    """y = QLinearReuseConv(x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, B?)"""
+    """y = QLinearReuseConv(x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, B?,
+    projections?, thresholds?, coordinates?, centroids?, fitted_weights?, fitted_bias?)
+    """
 
     def _run(self, *inputs: Any, **_: Any) -> tuple[Any]:
         x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point = inputs[:8]
-        bias = present(inputs[8]) if len(inputs) > 8 else None
+        bias, *others = [*map(present, inputs[8:]), *[None] * 7][:7]
         given = Quantised(x.transpose(FROM_PIXEL_MAJOR), x_zero_point, scale=x_scale)
         weights = Quantised(w, w_zero_point, scale=w_scale)
         blocking, scope = self.blocking(given.values, w.shape[0]), self.attribute("scope", "batch")
-        y = qlinear_reuse_conv(given, weights, y_scale, y_zero_point, bias, blocking, scope)
+        if scope == "static":
+            parameters = HashParameters(*others[: len(HASH_PARAMETERS)])
+            own = Given(self.attribute("family"), parameters, *others[len(HASH_PARAMETERS) :])
+            y = static_qlinear_reuse_conv(given, weights, y_scale, y_zero_point, bias, blocking, own)
+        else:
+            y = qlinear_reuse_conv(given, weights, y_scale, y_zero_point, bias, blocking, scope)
         return (y.transpose(TO_PIXEL_MAJOR),)
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reuse_compiler.reference.operators import cluster_vectors, hash_vectors, summed_rows
+from reuse_compiler.reference.static_tables import static_convolution
 from reuse_compiler.reference.vectors import block_weights
 from reuse_compiler.reuse.config import Scope
-from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.families import FamilyName, HashParameters
 from reuse_compiler.reuse.geometry import Blocking
 
 Array = npt.NDArray[Any]
@@ -38,6 +39,41 @@ class Quantised(Integers):
     """One with its float32 scale."""
 
     scale: Array
+
+    def dequantised(self) -> Array:
+        """Returns what the bytes stand for, float32; several scales are by first axis."""
+        return np.asarray(self.shifted() * self.scale.reshape(-1, *[1] * (self.values.ndim - 1)))
+
+
+@dataclass(frozen=True)
+class Given:
+    """What scope static needs beside: a hash, its centroids [B, 2^H, L], and weights and bias if they were fitted."""
+
+    family: FamilyName
+    parameters: HashParameters
+    centroids: Array
+    weights: Array | None = None
+    bias: Array | None = None
+
+
+def static_qlinear_reuse_conv(
+    x: Quantised,
+    w: Quantised,
+    y_scale: Array,
+    y_zero_point: Array,
+    bias: Array | None,
+    blocking: Blocking,
+    given: Given,
+) -> Array:
+    """Returns y [N, M, Oh, Ow] of scope static: that of ReuseConv for what the bytes stand for."""
+    values, weights = x.dequantised(), given.weights if given.weights is not None else w.dequantised()
+    codes = hash_vectors(values, blocking, given.family, given.parameters)
+    clusters = cluster_vectors(values, codes, blocking, "static", given=given.centroids)
+    biases = given.bias
+    if biases is None and bias is not None:
+        biases = bias.astype(np.float32) * x.scale.reshape(()) * w.scale
+    y = static_convolution(clusters, given.centroids, weights, blocking, "int8", biases)
+    return as_bytes(y * (np.float32(1.0) / y_scale.reshape(())), y_zero_point)
 
 
 def qlinear_reuse_conv(
@@ -79,7 +115,12 @@ def _sums(x: Integers, w: Integers, blocking: Blocking, scope: Scope) -> Array:
 def requantised(sums: Array, x_scale: Array, w_scale: Array, y_scale: Array, y_zero_point: Array) -> Array:
     """Returns the bytes of int32 sums [N, M, Oh, Ow], in units of `x_scale * w_scale`; float32 as it is written."""
     scale = (x_scale.reshape(()) * w_scale / y_scale.reshape(())).reshape(-1, 1, 1)
+    return as_bytes(sums.astype(np.float32) * scale, y_zero_point)
+
+
+def as_bytes(values: Array, y_zero_point: Array) -> Array:
+    """Returns numbers in units of bytes, rounded and shifted to what the zero point's type holds."""
     zero_point, limits = int(y_zero_point.reshape(())), np.iinfo(y_zero_point.dtype)
     low, high = np.float32(limits.min - zero_point), np.float32(limits.max - zero_point)
-    rounded = np.rint(np.clip(sums.astype(np.float32) * scale, low, high))
-    return (rounded.astype(np.int32) + zero_point).astype(y_zero_point.dtype)
+    rounded = np.rint(np.clip(values, low, high))
+    return np.asarray((rounded.astype(np.int32) + zero_point).astype(y_zero_point.dtype))

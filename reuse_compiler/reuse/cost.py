@@ -74,6 +74,8 @@ class Prices:
     """What the dense convolution takes for each element that it writes, beside its multiply-adds."""
     new_cluster: float = 0.0
     """Of a cluster, whatever its size: finding that it is new, and keeping it."""
+    table_byte: float = TABLE_BYTE_COST
+    """Of reading a byte of a kept table."""
 
 
 ARITHMETIC = Prices(1.0, 1.0, 0.0, 0.0)
@@ -83,6 +85,10 @@ QUANTISED = Prices(centroid=1.3, gather=2.0, input_pass=57.0, output_pass=70.0, 
 """Of a convolution of bytes, in multiply-adds of onnxruntime's QLinearConv, 2.3e11 a second on the same core: 0.25 ns
 an element read, 0.3 ns one written, 0.35 ns one that QLinearConv writes, and 85 ns a distinct vector with its windows,
 of which a page has about 1.3. From `python -m tools.goals --quantised`, and first layers of networks on pages."""
+
+STATIC_BYTES = Prices(centroid=1.3, gather=4.0, input_pass=90.0, output_pass=25.0, dense_pass=80.0, table_byte=20.5)
+"""Of static clusters of bytes, likewise: entries and tables cost what they do in a layer of floats (0.95 and 4.9 at a
+quarter of the multiply-adds), 0.4 ns an element read, 0.1 ns one written."""
 
 TIMES_QLINEAR_CONV: dict[ByteOperator, float] = {"QLinearConv": 1.0, "Conv": 3.0, "ConvInteger": 16.0}
 """How many times as long onnxruntime's other operators take: of 256->256, 3x3, on 56x56 pixels, QLinearConv does 2.4e11
@@ -144,7 +150,7 @@ def predicted_cost(
     if static:
         reuse_rate = 1.0
         entries = remaining_ratio * g.rows * blocking.blocks_per_group * blocking.table_width
-        gathering += TABLE_BYTE_COST * ELEMENT_BYTES[table] * entries / outputs
+        gathering += prices.table_byte * ELEMENT_BYTES[table] * entries / outputs
     new_clusters = (1.0 - reuse_rate) * remaining_ratio
     own = prices.new_cluster * blocking.blocks_per_group / g.group_out_channels
     centroids = new_clusters * (prices.centroid * g.columns + own)
@@ -153,6 +159,8 @@ def predicted_cost(
 
 def measured_prices(blocking: Blocking, table: TableType, scope: Scope) -> Prices:
     """Returns the prices of a layer's element type, layout, table and scope."""
+    if blocking.spec.is_quantised and scope == "static":
+        return STATIC_BYTES
     if blocking.spec.is_quantised:
         times = TIMES_QLINEAR_CONV[blocking.spec.bytes_by]
         return Prices(**{name: price / times for name, price in vars(QUANTISED).items()})

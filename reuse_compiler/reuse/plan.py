@@ -55,7 +55,9 @@ class LayerPlan:
     @property
     def can_be_incremental(self) -> bool:
         """Whether what a run computes is of integers, so that the next one can go on from it to the same bits."""
-        return self.spec.gives_bytes or (self.keep_tables and self.settings.keeps_exact_sums)
+        if self.settings.scope == "static":
+            return self.keep_tables and self.settings.keeps_exact_sums
+        return self.spec.gives_bytes
 
     def check(self, layer: str) -> None:
         """Raises ConfigError, naming the layer, unless all arrays fit the settings and the convolution."""

@@ -118,6 +118,10 @@ def _with_advice(message: str) -> str:
     return f"{message}; name the library that has the operators of {unknown['domain']} with --custom-op-library"
 
 
+BYTES = {"tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
+"""The result of a quantised layer may be of another type than its input."""
+
+
 class BoundRun:
     """Runs of a session with one input and one output, both in memory of the provider's device that stays the same.
 
@@ -136,7 +140,8 @@ class BoundRun:
         self._session = opened
         if beside is None:
             self._input = runtime.OrtValue.ortvalue_from_numpy(x, device, 0)
-            self._output = runtime.OrtValue.ortvalue_from_shape_and_type(list(output_shape), x.dtype.type, device, 0)
+            kind = BYTES.get(opened.get_outputs()[0].type, x.dtype.type)
+            self._output = runtime.OrtValue.ortvalue_from_shape_and_type(list(output_shape), kind, device, 0)
         else:
             self._input, self._output = beside._input, beside._output
         self._binding = opened.io_binding()

@@ -65,6 +65,12 @@ std::optional<Grid> find_grid(const std::vector<float>& thresholds) {
   return Grid{exponent, static_cast<int64_t>(first)};
 }
 
+// That of bytes, if none of the thresholds is below all of them.
+std::optional<Grid> byte_grid(const std::vector<float>& thresholds) {
+  if (*std::min_element(thresholds.begin(), thresholds.end()) < 0.0f) return std::nullopt;
+  return Grid{0, 0};
+}
+
 int64_t reversed(int64_t bits, int64_t count) {
   int64_t result = 0;
   for (int64_t i = 0; i < count; ++i) result |= ((bits >> i) & 1) << (count - 1 - i);
@@ -81,8 +87,9 @@ struct Node {
 // Writes one tree.
 class ByteTrees::Writer {
  public:
-  Writer(const int32_t* coordinates, const float* thresholds, int64_t depth)
-      : coordinates_(coordinates), thresholds_(thresholds), depth_(depth) {}
+  // `bytes`: the length of vectors of bytes, all of which have a row; 0 for floats.
+  Writer(const int32_t* coordinates, const float* thresholds, int64_t depth, int64_t bytes)
+      : coordinates_(coordinates), thresholds_(thresholds), depth_(depth), bytes_(bytes) {}
 
   // Returns the tree, which points to what was written from these places on; or one of depth 0 if there is no grid.
   simd::ByteTree write(simd::ByteGrid* grids, uint8_t* tables, uint16_t* words) {
@@ -113,6 +120,7 @@ class ByteTrees::Writer {
   // Gives each coordinate that decides anything a row and a grid, and all nodes their bytes. Returns whether it can.
   bool find_rows(simd::ByteGrid* grids) {
     const int64_t nodes = (int64_t{1} << depth_) - 1;
+    for (int32_t l = 0; l < bytes_; ++l) rows_.push_back(l);
     for (int64_t i = 0; i < nodes; ++i) {
       if (sends_right(thresholds_[i])) rows_.push_back(coordinates_[i]);
     }
@@ -130,7 +138,9 @@ class ByteTrees::Writer {
     }
     std::vector<Grid> found;
     for (size_t row = 0; row < rows_.size(); ++row) {
-      const std::optional<Grid> grid = own[row].empty() ? Grid{0, 0} : find_grid(own[row]);
+      const std::optional<Grid> grid = own[row].empty() ? Grid{0, 0}
+                                       : bytes_ > 0     ? byte_grid(own[row])
+                                                        : find_grid(own[row]);
       if (!grid) return false;
       found.push_back(*grid);
       grids[row].coordinate = rows_[row];
@@ -190,12 +200,12 @@ class ByteTrees::Writer {
 
   const int32_t* coordinates_;
   const float* thresholds_;
-  int64_t depth_;
+  int64_t depth_, bytes_;
   std::vector<int32_t> rows_;  // their coordinates, ascending
   std::vector<Node> nodes_;
 };
 
-ByteTrees::ByteTrees(Allocator& allocator, const HashParameters& parameters, const HashShape& s)
+ByteTrees::ByteTrees(Allocator& allocator, const HashParameters& parameters, const HashShape& s, bool of_bytes)
     : trees_(allocator, static_cast<size_t>(s.num_blocks)),
       grids_(allocator, static_cast<size_t>(s.num_blocks * std::min(s.length, simd::kMostByteRows))),
       tables_(allocator, static_cast<size_t>(s.num_blocks * Sizes(s.num_hashes).tables)),
@@ -209,7 +219,8 @@ ByteTrees::ByteTrees(Allocator& allocator, const HashParameters& parameters, con
   for (int64_t block = 0; block < s.num_blocks; ++block) {
     simd::ByteTree& tree = trees_[static_cast<size_t>(block)];
     simd::ByteGrid* grids = grids_.data() + block * most_rows;
-    tree = Writer(parameters.coordinates + block * nodes, parameters.thresholds + block * nodes, s.num_hashes)
+    tree = Writer(parameters.coordinates + block * nodes, parameters.thresholds + block * nodes, s.num_hashes,
+                  of_bytes ? s.length : 0)
                .write(grids, tables_.data() + block * sizes.tables, words_.data() + block * sizes.words);
     complete_ = complete_ && tree.depth > 0;
     if (tree.depth == 0 || parameters.projections == nullptr) continue;

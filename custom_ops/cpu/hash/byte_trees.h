@@ -1,4 +1,5 @@
-// Trees of family `learned` whose thresholds lie on a grid, prepared for simd::Kernels::byte_leaves.
+// Trees of family `learned` whose thresholds lie on a grid, prepared for simd::Kernels::byte_leaves; or for
+// leaves_of_bytes, where vectors are bytes.
 #pragma once
 
 #include "../simd/kernels.h"
@@ -8,8 +9,9 @@ namespace reuse {
 
 class ByteTrees {
  public:
-  // Coordinates are within a vector's length.
-  ByteTrees(Allocator& allocator, const HashParameters& parameters, const HashShape& shape);
+  // Coordinates are within a vector's length. `of_bytes`: a vector goes right where a byte is above the threshold,
+  // which is a whole number, or infinite for no byte.
+  ByteTrees(Allocator& allocator, const HashParameters& parameters, const HashShape& shape, bool of_bytes = false);
 
   // Null if the block's thresholds lie on no grid.
   const simd::ByteTree* tree(int64_t block) const {

@@ -71,6 +71,44 @@ REUSE_INLINE Bytes steps(const float* row, const ByteGrid& grid, const Sixteens<
   return _mm512_packus_epi16(_mm512_packs_epi32(number[0], number[1]), _mm512_packs_epi32(number[2], number[3]));
 }
 
+// In each part of 128 bits, word i of row j becomes word j of row i.
+REUSE_INLINE void transpose_words(const __m512i* from, __m512i* to) {
+  const __m512i low01 = _mm512_unpacklo_epi32(from[0], from[1]), high01 = _mm512_unpackhi_epi32(from[0], from[1]);
+  const __m512i low23 = _mm512_unpacklo_epi32(from[2], from[3]), high23 = _mm512_unpackhi_epi32(from[2], from[3]);
+  to[0] = _mm512_unpacklo_epi64(low01, low23);
+  to[1] = _mm512_unpackhi_epi64(low01, low23);
+  to[2] = _mm512_unpacklo_epi64(high01, high23);
+  to[3] = _mm512_unpackhi_epi64(high01, high23);
+}
+
+// Elements 0 to 15 of 64 vectors as 16 rows, whose bytes stand where steps() puts them: `groups` of four rows.
+REUSE_INLINE void transpose_bytes(const uint8_t* values, int64_t stride, int64_t groups, Bytes flip, uint8_t* rows) {
+  const Bytes by_element = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+  __m512i fours[4][4];  // by group: in part i and word c of row j, element c of vectors 16 j + 4 i to 16 j + 4 i + 3
+#pragma GCC unroll 4
+  for (int64_t j = 0; j < 4; ++j) {
+    __m512i vectors[4], words[4];
+#pragma GCC unroll 4
+    for (int64_t r = 0; r < 4; ++r) {
+      const auto sixteen = [&](int64_t i) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(values + (16 * j + 4 * i + r) * stride));
+      };
+      const __m512i first = _mm512_inserti32x4(_mm512_castsi128_si512(sixteen(0)), sixteen(1), 1);
+      vectors[r] = _mm512_inserti32x4(_mm512_inserti32x4(first, sixteen(2), 2), sixteen(3), 3);
+    }
+    transpose_words(vectors, words);
+#pragma GCC unroll 4
+    for (int64_t h = 0; h < 4; ++h) fours[h][j] = _mm512_shuffle_epi8(words[h], by_element);
+  }
+#pragma GCC unroll 4
+  for (int64_t h = 0; h < 4; ++h) {
+    if (h >= groups) break;
+    __m512i own[4];
+    transpose_words(fours[h], own);
+    for (int64_t c = 0; c < 4; ++c) _mm512_store_si512(rows + (4 * h + c) * kVectors, _mm512_xor_si512(own[c], flip));
+  }
+}
+
 // One of 2^kPlanes rows for each vector; bit i of its choice is choice[i].
 template <int kPlanes>
 REUSE_INLINE Bytes choose(const uint8_t* rows, const uint16_t* at, const __mmask64* choice) {
@@ -217,37 +255,15 @@ REUSE_INLINE void widen(const From* leaves, int64_t count, int64_t code_bytes, v
   }
 }
 
-// What byte_leaves has of its caller.
+// Where leaves of a tree go.
 struct Leaves {
   const ByteTree& tree;
-  int64_t length;
   int64_t code_bytes;
   void* codes;
-  __m512 notes[4];  // zero as long as all values are finite
 
-  // Reads a row for this alone.
+  // Writes those of `count` vectors from `at` on, whose rows stand where steps() puts them.
   template <bool kWhole>
-  REUSE_INLINE void check(const float* row, const Sixteens<kWhole>& sixteens) {
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < 4; ++i) notes[i] = note_infinite(sixteens.load(row, i), notes[i]);
-  }
-
-  // Codes `count` vectors from the first one on, `at` of the caller's. Elements are checked, or were before.
-  template <bool kWhole, bool kCheck>
-  REUSE_INLINE void find(const float* values, int64_t stride, int64_t count, int64_t at) {
-    static const float kZeros[kVectors] = {};
-    alignas(64) uint8_t rows[kMostByteRows * kVectors];
-    const Sixteens<kWhole> sixteens(count);
-    int64_t next = 0;
-    for (int64_t r = 0; r < tree.num_rows; ++r) {
-      const ByteGrid& grid = tree.grids[r];
-      for (; kCheck && next < grid.coordinate && next < length; ++next) check(values + next * stride, sixteens);
-      next = grid.coordinate + 1;
-      // A short block's vectors count as padded with zeros.
-      const float* row = !kCheck || grid.coordinate < length ? values + grid.coordinate * stride : kZeros;
-      _mm512_store_si512(rows + r * kVectors, steps<kWhole, kCheck>(row, grid, sixteens, notes));
-    }
-    for (; kCheck && next < length; ++next) check(values + next * stride, sixteens);
+  REUSE_INLINE void write(const uint8_t* rows, int64_t count, int64_t at) const {
     Walk down{tree, rows, {}};
     down.descend<0>();
     const Bytes bytes = down.leaves(0);
@@ -273,18 +289,52 @@ struct Leaves {
       widen(ordered, count, code_bytes, codes, at);
     }
   }
+};
+
+// What byte_leaves has of its caller.
+struct FloatLeaves {
+  Leaves leaves;
+  int64_t length;
+  __m512 notes[4];  // zero as long as all values are finite
+
+  // Reads a row for this alone.
+  template <bool kWhole>
+  REUSE_INLINE void check(const float* row, const Sixteens<kWhole>& sixteens) {
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < 4; ++i) notes[i] = note_infinite(sixteens.load(row, i), notes[i]);
+  }
+
+  // Codes `count` vectors from the first one on, `at` of the caller's. Elements are checked, or were before.
+  template <bool kWhole, bool kCheck>
+  REUSE_INLINE void find(const float* values, int64_t stride, int64_t count, int64_t at) {
+    static const float kZeros[kVectors] = {};
+    const ByteTree& tree = leaves.tree;
+    alignas(64) uint8_t rows[kMostByteRows * kVectors];
+    const Sixteens<kWhole> sixteens(count);
+    int64_t next = 0;
+    for (int64_t r = 0; r < tree.num_rows; ++r) {
+      const ByteGrid& grid = tree.grids[r];
+      for (; kCheck && next < grid.coordinate && next < length; ++next) check(values + next * stride, sixteens);
+      next = grid.coordinate + 1;
+      // A short block's vectors count as padded with zeros.
+      const float* row = !kCheck || grid.coordinate < length ? values + grid.coordinate * stride : kZeros;
+      _mm512_store_si512(rows + r * kVectors, steps<kWhole, kCheck>(row, grid, sixteens, notes));
+    }
+    for (; kCheck && next < length; ++next) check(values + next * stride, sixteens);
+    leaves.write<kWhole>(rows, count, at);
+  }
 
   template <bool kWhole>
   REUSE_INLINE void turn_and_find(const float* values, int64_t stride, int64_t count, float* turned, int64_t at) {
     const Sixteens<kWhole> sixteens(count);
     for (int64_t l = 0; l < length; ++l) check(values + l * stride, sixteens);
-    project(values, stride, length, count, tree.rotation, tree.num_rows, turned, kVectors);
+    project(values, stride, length, count, leaves.tree.rotation, leaves.tree.num_rows, turned, kVectors);
     find<kWhole, false>(turned, kVectors, count, at);
   }
 
   template <bool kWhole>
   REUSE_INLINE void add(const float* values, int64_t stride, int64_t count, float* turned, int64_t at) {
-    if (tree.rotation != nullptr) {
+    if (leaves.tree.rotation != nullptr) {
       turn_and_find<kWhole>(values + at, stride, count, turned, at);
     } else {
       find<kWhole, true>(values + at, stride, count, at);
@@ -296,13 +346,72 @@ struct Leaves {
 
 bool byte_leaves(const float* values, int64_t stride, int64_t length, int64_t count, const ByteTree& tree,
                  float* turned, int64_t code_bytes, void* codes) {
-  Leaves leaves{tree, length, code_bytes, codes, {}};
+  FloatLeaves leaves{{tree, code_bytes, codes}, length, {}};
   int64_t p = 0;
   for (; p + kVectors <= count; p += kVectors) leaves.add<true>(values, stride, kVectors, turned, p);
   if (p < count) leaves.add<false>(values, stride, count - p, turned, p);
   const __m512 all =
       _mm512_add_ps(_mm512_add_ps(leaves.notes[0], leaves.notes[1]), _mm512_add_ps(leaves.notes[2], leaves.notes[3]));
   return _mm512_cmp_ps_mask(all, all, _CMP_UNORD_Q) == 0;
+}
+
+namespace {
+
+constexpr int64_t kElements = 16;  // that are read of a vector at once
+
+// Brings `count` vectors from `first` on, elements `from` to `from + kElements` of each, as far as there are, into
+// rows.
+REUSE_INLINE void read_rows(const ByteVectors& vectors, int64_t first, int64_t count, int64_t from, uint8_t* rows) {
+  alignas(64) uint8_t copied[kVectors * kElements];
+  const int64_t own = vectors.length - from, at = first * vectors.stride + from;
+  const uint8_t* values = vectors.values + at;
+  int64_t stride = vectors.stride;
+  if (count < kVectors || at + (kVectors - 1) * stride + kElements > vectors.readable) {
+    for (int64_t p = 0; p < count; ++p) {
+      memcpy(copied + p * kElements, values + p * stride, static_cast<size_t>(own < kElements ? own : kElements));
+    }
+    values = copied;
+    stride = kElements;
+  }
+  transpose_bytes(values, stride, (own + 3) / 4, all_bytes(vectors.flip), rows);
+}
+
+}  // namespace
+
+void leaves_of_bytes(const ByteVectors& vectors, const ByteTree& tree, int64_t code_bytes, void* codes) {
+  alignas(64) uint8_t rows[kMostByteRows * kVectors];
+  const Leaves leaves{tree, code_bytes, codes};
+  for (int64_t first = 0; first < vectors.count; first += kVectors) {
+    const int64_t rest = vectors.count - first, count = rest < kVectors ? rest : kVectors;
+    for (int64_t l = 0; l < vectors.length; l += kElements) read_rows(vectors, first, count, l, rows + l * kVectors);
+    for (int64_t l = vectors.length; l < tree.num_rows; ++l) {
+      _mm512_store_si512(rows + l * kVectors, all_bytes(vectors.padding));
+    }
+    if (count == kVectors) {
+      leaves.write<true>(rows, count, first);
+    } else {
+      leaves.write<false>(rows, count, first);
+    }
+  }
+}
+
+void dequantise(const ByteVectors& vectors, float scale, float* tile) {
+  alignas(64) uint8_t rows[kElements * kVectors];
+  const __m512i zero = _mm512_set1_epi32(vectors.padding);
+  for (int64_t from = 0; from < vectors.length; from += kElements) {
+    read_rows(vectors, 0, vectors.count, from, rows);
+    const int64_t rest = vectors.length - from;
+    for (int64_t l = 0; l < (rest < kElements ? rest : kElements); ++l) {
+      const Bytes ordered = in_order(load_bytes(rows + l * kVectors));
+      alignas(64) uint8_t own[kVectors];
+      _mm512_store_si512(own, ordered);
+      for (int64_t i = 0; i < kVectors; i += 16) {
+        const __m512i numbers = _mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(own + i)));
+        _mm512_storeu_ps(tile + (from + l) * kVectors + i,
+                         _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(numbers, zero)), _mm512_set1_ps(scale)));
+      }
+    }
+  }
 }
 
 }  // namespace REUSE_TARGET

@@ -32,8 +32,12 @@ constexpr bool kWholeSubtrees = false;
 #if defined(__AVX512BW__)
 bool byte_leaves(const float* values, int64_t stride, int64_t length, int64_t count, const ByteTree& tree,
                  float* turned, int64_t code_bytes, void* codes);
+void leaves_of_bytes(const ByteVectors& vectors, const ByteTree& tree, int64_t code_bytes, void* codes);
+void dequantise(const ByteVectors& vectors, float scale, float* tile);
 #else
 constexpr decltype(Kernels::byte_leaves) byte_leaves = nullptr;
+constexpr decltype(Kernels::leaves_of_bytes) leaves_of_bytes = nullptr;
+constexpr decltype(Kernels::dequantise) dequantise = nullptr;
 #endif
 void tile_rows(const float* values, int64_t stride, int64_t length, int64_t count, float* rows, int64_t row_stride);
 void fingerprint(const float* values, int64_t stride, int64_t length, int64_t count, int64_t* codes);

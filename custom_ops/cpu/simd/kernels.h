@@ -133,6 +133,15 @@ struct ByteTree {
   const uint16_t* deep;  // the nodes from level kByteLevels on, level by level: threshold + 256 * row
 };
 
+// Vectors of bytes: element l of vector p is values[p * stride + l], taken as an unsigned number once `flip` is xored
+// to it, or `padding` beyond the length.
+struct ByteVectors {
+  const uint8_t* values;
+  int64_t stride, length, count;
+  int64_t readable;  // bytes that can be read from `values` on
+  uint8_t flip, padding;
+};
+
 // Where a tile of output channels goes, and what is done on the way.
 struct OutputTile {
   float* y;  // first pixel of the tile's first channel
@@ -209,6 +218,11 @@ struct Kernels {
   // elements. Returns whether all elements are finite. Null where it would be no faster than the others.
   bool (*byte_leaves)(const float* values, int64_t stride, int64_t length, int64_t count, const ByteTree& tree,
                       float* turned, int64_t code_bytes, void* codes);
+  // The same of bytes, all of which the tree's rows are, in their order. Null like the other.
+  void (*leaves_of_bytes)(const ByteVectors& vectors, const ByteTree& tree, int64_t code_bytes, void* codes);
+  // tile[l * 64 + p] = (element l of vector p - padding) * scale, for l < length and p < count, at most 64. Null
+  // likewise.
+  void (*dequantise)(const ByteVectors& vectors, float scale, float* tile);
   // rows[p * row_stride + l] = values[l * stride + p] for p < count, l < length; row_stride is a multiple of kLanes,
   // and zeros follow. Rows are writable up to the next multiple of kLanes vectors.
   void (*tile_rows)(const float* values, int64_t stride, int64_t length, int64_t count, float* rows,
@@ -297,7 +311,10 @@ struct Kernels {
   // y[places[w] * y_stride + c] = requantised sums[w * stride + c] for c < channels.
   void (*write_bytes)(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const Requantisation& how,
                       const int32_t* places, uint8_t* y, int64_t y_stride);
-  // The same with float32(sum) * scales[c] + bias[c], each rounded, in place of bytes.
+  // y[p * y_stride + c] = (sums[p * stride + c] + bias[c]) * inverse as a byte, each rounded, for c < channels.
+  void (*write_quantised)(const float* sums, int64_t stride, int64_t pixels, int64_t channels, const float* bias,
+                          float inverse, const ByteLimits& limits, uint8_t* y, int64_t y_stride);
+  // The same as write_bytes with float32(sum) * scales[c] + bias[c], each rounded, in place of bytes.
   void (*write_floats)(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const float* scales,
                        const float* bias, const int32_t* places, float* y, int64_t y_stride);
 };

@@ -148,45 +148,43 @@ void add_windows(const WindowTables& tables, const int32_t* ids, int64_t stride,
 
 namespace {
 
-// 16 sums as bytes. The limits are such that bytes hold the result.
-REUSE_INLINE void requantise(const int32_t* sums, const Lanes& scale, const Requantisation& how, uint8_t* out) {
+// 16 numbers as bytes. The limits are such that bytes hold the result.
+REUSE_INLINE void store_rounded(const Lanes& scaled, const ByteLimits& limits, uint8_t* out) {
 #if defined(__AVX512F__)
   // With masks, as compilers take what the other forms leave undefined for a mistake.
   constexpr __mmask16 kAll = 0xFFFF;
-  const Lanes scaled = to_float(load_bits<int32_t>(sums)) * scale;
-  const __m512 above = _mm512_maskz_max_ps(kAll, scaled.part[0], _mm512_set1_ps(how.low));
-  const __m512 limited = _mm512_maskz_min_ps(kAll, above, _mm512_set1_ps(how.high));
+  const __m512 above = _mm512_maskz_max_ps(kAll, scaled.part[0], _mm512_set1_ps(limits.low));
+  const __m512 limited = _mm512_maskz_min_ps(kAll, above, _mm512_set1_ps(limits.high));
   const IntLanes rounded = {{reinterpret_cast<IntLanes::Part>(_mm512_maskz_cvtps_epi32(kAll, limited))}};
-  const __m512i shifted = reinterpret_cast<__m512i>((rounded + how.zero_point).part[0]);
+  const __m512i shifted = reinterpret_cast<__m512i>((rounded + limits.zero_point).part[0]);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_maskz_cvtepi32_epi8(kAll, shifted));
 #else
   // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, whose last bits are those of the sum.
   constexpr float kRounding = 12582912.0f;
-  const Lanes scaled = to_float(load_bits<int32_t>(sums)) * scale;
-  const Lanes low = Lanes{} + how.low, high = Lanes{} + how.high;
-  const Lanes above = if_below(scaled, how.low, low, scaled), limited = if_above(above, how.high, high, above);
+  const Lanes low = Lanes{} + limits.low, high = Lanes{} + limits.high;
+  const Lanes above = if_below(scaled, limits.low, low, scaled), limited = if_above(above, limits.high, high, above);
   int32_t bits[kLanes];
-  store_bits(bits, bits_as<int32_t>(limited + kRounding) + how.zero_point);
+  store_bits(bits, bits_as<int32_t>(limited + kRounding) + limits.zero_point);
   for (int64_t i = 0; i < kLanes; ++i) out[i] = static_cast<uint8_t>(bits[i]);
 #endif
 }
 
-// Calls write(sums, first channel, target) for each 16 sums of a window; those of part of a vector go to memory of our
-// own first.
-template <typename T, typename Write>
-REUSE_INLINE void write_windows(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels,
-                                const int32_t* places, T* y, int64_t y_stride, const Write& write) {
+// Calls write(first channel)(sums, target) for each 16 sums of a window; those of part of a vector go to memory of our
+// own first. Window w goes to place_of(w).
+template <typename Sum, typename T, typename PlaceOf, typename Write>
+REUSE_INLINE void write_windows(const Sum* sums, int64_t stride, int64_t windows, int64_t channels,
+                                const PlaceOf& place_of, T* y, int64_t y_stride, const Write& write) {
   int64_t c = 0;
   for (; c + kLanes <= channels; c += kLanes) {
     const auto own = write(c);
-    for (int64_t w = 0; w < windows; ++w) own(sums + w * stride + c, y + places[w] * y_stride + c);
+    for (int64_t w = 0; w < windows; ++w) own(sums + w * stride + c, y + place_of(w) * y_stride + c);
   }
   if (c == channels) return;
   const auto own = write(c);
   for (int64_t w = 0; w < windows; ++w) {
     T part[kLanes];
     own(sums + w * stride + c, part);
-    memcpy(y + places[w] * y_stride + c, part, static_cast<size_t>(channels - c) * sizeof(T));
+    memcpy(y + place_of(w) * y_stride + c, part, static_cast<size_t>(channels - c) * sizeof(T));
   }
 }
 
@@ -194,18 +192,35 @@ REUSE_INLINE void write_windows(const int32_t* sums, int64_t stride, int64_t win
 
 void write_bytes(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const Requantisation& how,
                  const int32_t* places, uint8_t* y, int64_t y_stride) {
-  write_windows(sums, stride, windows, channels, places, y, y_stride, [&](int64_t c) {
-    const Lanes scale = load(how.scales + c);
-    return [=](const int32_t* own, uint8_t* out) { requantise(own, scale, how, out); };
-  });
+  write_windows(
+      sums, stride, windows, channels, [=](int64_t w) { return places[w]; }, y, y_stride,
+      [&](int64_t c) {
+        const Lanes scale = load(how.scales + c);
+        return [=](const int32_t* own, uint8_t* out) {
+          store_rounded(to_float(load_bits<int32_t>(own)) * scale, how.limits, out);
+        };
+      });
+}
+
+void write_quantised(const float* sums, int64_t stride, int64_t pixels, int64_t channels, const float* bias,
+                     float inverse, const ByteLimits& limits, uint8_t* y, int64_t y_stride) {
+  write_windows(
+      sums, stride, pixels, channels, [](int64_t p) { return p; }, y, y_stride,
+      [&](int64_t c) {
+        const Lanes own_bias = load(bias + c);
+        return [=](const float* own, uint8_t* out) { store_rounded((load(own) + own_bias) * inverse, limits, out); };
+      });
 }
 
 void write_floats(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const float* scales,
                   const float* bias, const int32_t* places, float* y, int64_t y_stride) {
-  write_windows(sums, stride, windows, channels, places, y, y_stride, [&](int64_t c) {
-    const Lanes scale = load(scales + c), own_bias = load(bias + c);
-    return [=](const int32_t* own, float* out) { store(out, to_float(load_bits<int32_t>(own)) * scale + own_bias); };
-  });
+  write_windows(
+      sums, stride, windows, channels, [=](int64_t w) { return places[w]; }, y, y_stride,
+      [&](int64_t c) {
+        const Lanes scale = load(scales + c), own_bias = load(bias + c);
+        return
+            [=](const int32_t* own, float* out) { store(out, to_float(load_bits<int32_t>(own)) * scale + own_bias); };
+      });
 }
 
 }  // namespace REUSE_TARGET

@@ -26,11 +26,16 @@ struct WindowTables {
   int64_t channels;    // a multiple of kLanes
 };
 
+// What bytes hold: limits before the zero point is added, and that.
+struct ByteLimits {
+  float low, high;
+  int32_t zero_point;
+};
+
 // How sums become bytes.
 struct Requantisation {
   const float* scales;  // by channel
-  float low, high;      // limits before the zero point is added
-  int32_t zero_point;
+  ByteLimits limits;
 };
 
 }  // namespace simd

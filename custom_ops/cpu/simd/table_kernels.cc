@@ -45,6 +45,8 @@ constexpr Kernels make_table() {
   k.subtree_leaves = subtree_leaves;
   k.whole_subtrees = kWholeSubtrees;
   k.byte_leaves = byte_leaves;
+  k.leaves_of_bytes = leaves_of_bytes;
+  k.dequantise = dequantise;
   k.tile_rows = tile_rows;
   k.fingerprint = fingerprint;
   k.all_finite = all_finite;
@@ -74,6 +76,7 @@ constexpr Kernels make_table() {
   k.subtract_zero_points = subtract_zero_points;
   k.add_windows = add_windows;
   k.write_bytes = write_bytes;
+  k.write_quantised = write_quantised;
   k.write_floats = write_floats;
   return k;
 }

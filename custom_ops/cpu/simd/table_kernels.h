@@ -42,6 +42,8 @@ void subtract_zero_points(const ByteProduct& product, const int32_t* zero_points
                           int64_t out_stride);
 void add_windows(const WindowTables& tables, const int32_t* ids, int64_t stride, int64_t windows, const int32_t* start,
                  int32_t* sums);
+void write_quantised(const float* sums, int64_t stride, int64_t pixels, int64_t channels, const float* bias,
+                     float inverse, const ByteLimits& limits, uint8_t* y, int64_t y_stride);
 void write_bytes(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const Requantisation& how,
                  const int32_t* places, uint8_t* y, int64_t y_stride);
 void write_floats(const int32_t* sums, int64_t stride, int64_t windows, int64_t channels, const float* scales,

@@ -6,8 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "reuse/operators.h"
-#include "reuse/state.h"
+#include "reuse/plan.h"
 
 namespace reuse {
 
@@ -79,10 +78,57 @@ class QuantisedPlan {
   std::shared_ptr<const ByteWeights> weights_;
 };
 
+// What scope static needs beside: trees, their centroids, and weights and bias if they were fitted, else null.
+struct StaticByteOperands {
+  ReuseAttributes attributes;
+  HashParameters parameters;
+  HashParameterSizes parameter_sizes;
+  const float* centroids;
+  int64_t centroids_size;
+  const float* fitted_weights;
+  const float* fitted_bias;
+};
+
+class ByteTrees;
+struct TileMemory;
+
+// A QLinearReuseConv of scope static: a ReuseConv of what its bytes stand for.
+class StaticBytePlan {
+ public:
+  // Throws std::invalid_argument for what makes no sense.
+  StaticBytePlan(Allocator& allocator, const QuantisedOperands& operands, const StaticByteOperands& given);
+
+  int64_t in_channels() const { return plan_.in_channels(); }
+  Blocking blocking(int64_t batch, int64_t height, int64_t width) const { return plan_.blocking(batch, height, width); }
+  const ReusePlan& plan() const { return plan_; }
+
+  // Writes the codes of `count` vectors of a block of x, from vector `first` on.
+  template <typename Code>
+  void codes(const Blocking& blocking, const uint8_t* x, int64_t block, int64_t first, int64_t count,
+             const TileMemory& memory, Code* codes) const;
+  // Makes y of sums [pixels, stride] of `count` channels from `channel` on; `y` is the first pixel's.
+  void write(int64_t channel, int64_t count, const float* sums, int64_t stride, int64_t pixels, uint8_t* y) const;
+
+ private:
+  std::shared_ptr<const ByteTrees> byte_trees(Allocator& allocator, const HashParameters& parameters) const;
+
+  ReusePlan plan_;
+  uint8_t x_flip_;   // as in QuantisedPlan
+  uint8_t padding_;  // the byte that stands for zero, once flipped
+  float x_scale_;
+  std::vector<float> values_;               // what bytes stand for, once flipped
+  std::shared_ptr<const ByteTrees> trees_;  // null where bytes are brought to floats first
+  std::vector<float> bias_;                 // padded to whole vectors
+  float low_, high_, inverse_;
+  int32_t y_zero_point_;
+};
+
 // Computes y [N, Oh, Ow, M] of x [N, H, W, Ic]. The stages: vectors to codes (encode), equal vectors to ids (group),
 // distinct ones to tables of int32, or distinct windows of them to sums (multiply), sums to y (assemble). `state` is
 // the node's, of an incremental one; null for others.
 void qlinear_reuse_conv(const QuantisedPlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
+                        const uint8_t* x, uint8_t* y);
+void qlinear_reuse_conv(const StaticBytePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
                         const uint8_t* x, uint8_t* y);
 
 }  // namespace reuse

@@ -1,0 +1,105 @@
+"""Measures static clusters of bytes in the quantised VGG for CIFAR-10, beside onnxruntime's int8 and the float network.
+
+    python -m tools.static_byte_results --json docs/results/static_bytes.json     # some minutes; reads $REUSE_DATA
+
+Reuse stands in five of the six convolutions. Trees, centroids and weights are fitted to training images without their
+labels. Classes are those of test images; times are those of batches of them, on one thread, the forms in turn.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import onnx
+import typer
+from pydantic import BaseModel, Field
+
+import reuse_compiler
+from models import builders, datasets, preprocessing
+from reuse_compiler.calibration.deploy import Deployer
+from reuse_compiler.calibration.effort import EFFORTS
+from reuse_compiler.calibration.layers import examine
+from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.cli.bench import JsonFile, check_json, write_json
+from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.flags import Logging
+from reuse_compiler.cli.from_flags import with_flags
+from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.flags import Flag
+from reuse_compiler.pipeline import apply_plan
+from reuse_compiler.progress import ProgressCallback
+from reuse_compiler.reports.table import Row, numbers, print_table, words
+from reuse_compiler.reuse.config import make_settings
+from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.quantised import quantise
+from tools.pruned_results import BATCH, Form, judge
+from tools.static_results import FIRST_LAYER, NETWORK
+
+CUTS = ((8, 8), (4, 8))
+"""L and H that all five layers have."""
+
+
+class Results(BaseModel):
+    """All that was measured."""
+
+    processor: str
+    versions: dict[str, str]
+    fitted_to: int
+    held_out: int
+    forms: list[Form]
+
+
+def forms_of(float_model: onnx.ModelProto, feeds: list[Feed], progress: ProgressCallback) -> dict[str, onnx.ModelProto]:
+    """Returns the network in all forms, fitted to these inputs."""
+    quantised = quantise(float_model, feeds, "QDQ", "QUInt8")
+    forms: dict[str, onnx.ModelProto] = {"original": float_model, "int8": quantised}
+    shapes = {name: array.shape for name, array in feeds[0].items()}
+    work = examine(quantised, CalibrationOptions(exclude=f"^{FIRST_LAYER}$", shapes=shapes))
+    deployer = Deployer(work, feeds, EFFORTS["default"], seed=0)
+    for length, hashes in CUTS:
+        form = f"static, L={length}, H={hashes}"
+        own = make_settings(family="learned", layout="channel", L=length, H=hashes, scope="static", table="int8")
+        plan = deployer.deploy({layer.name: own for layer in work.layers}, "weights", progress, form).plan
+        forms[form] = apply_plan(work.prepared, plan).model
+    return forms
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(cls=Command)
+@with_flags
+def main(
+    samples: Annotated[int, Field(ge=BATCH), Flag("Training images to fit to.")] = 1408,
+    held_out: Annotated[int, Field(ge=BATCH), Flag("Test images to judge by.")] = 5000,
+    json_file: JsonFile = None,
+    log_level: Logging = "warning",
+) -> None:
+    """Measure a quantised network with static clusters of bytes."""
+    check_json(json_file)
+    console = stderr_console()
+    photos, _ = datasets.images("cifar10_train", samples // BATCH * BATCH)
+    others, labels = datasets.images("cifar10_test", held_out)
+    model = builders.trained(NETWORK)
+    images = preprocessing.CIFAR10(photos)
+    feeds: list[Feed] = [
+        {model.graph.input[0].name: images[start : start + BATCH]} for start in range(0, len(images), BATCH)
+    ]
+    with logging_to(console, log_level), ProgressBars(console) as progress:
+        forms = judge(forms_of(model, feeds, progress), preprocessing.CIFAR10(others), labels, progress)
+    known = reuse_compiler.env()
+    results = Results(
+        processor=known.processor,
+        versions=known.versions,
+        fitted_to=len(photos),
+        held_out=len(others) // BATCH * BATCH,
+        forms=forms,
+    )
+    write_json(results, json_file)
+    (int8,) = (form.median_ms for form in forms if form.name == "int8")
+    rows = [Row([f.name, f"{f.top1:.4f}", f"{f.median_ms:.2f}", f"{int8 / f.median_ms:.2f}"]) for f in forms]
+    print_table([*words("form"), *numbers("top-1", "ms", "over int8")], rows, stdout_console())
+
+
+if __name__ == "__main__":
+    run_program(app, "python -m tools.static_byte_results")

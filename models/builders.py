@@ -129,8 +129,8 @@ def lay_cifar_alexnet(net: Layers) -> None:
         net.conv(f"conv{index}", channels, kernel=3, pad=1)
     net.max_pool("pool5", kernel=3, stride=2)
     net.flatten()
-    net.fully_connected("fc1", 1024)
-    net.fully_connected("fc2", 512)
+    net.fully_connected("fc1", 512)
+    net.fully_connected("fc2", 256)
     net.fully_connected("fc3", 10, relu=False)
 
 

@@ -20,3 +20,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def trying(model: nn.Module) -> Iterator[None]:
+    """Within it the model stays in its mode and nothing is recorded; then buffers, as running means, are as before."""
+    before = [(own, own.clone()) for own in model.buffers()]
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for own, values in before:
+            own.copy_(values)

@@ -22,14 +22,14 @@ def training_cost(
     """Returns the operations of a training step of a layer over those without reuse, as the training paper counts.
 
     Forward by Eq. 5 (Eq. 6 with `reuse_rate`), the weights' gradient by Eq. 12, the input's by Eq. 20 (by Eq. 3, a
-    dense product, if it is `straight_through`; None: it needs none). In layout `channel` a pixel is hashed once for all
+    dense product, unless it is `averaged`; None: it needs none). In layout `channel` a pixel is hashed once for all
     taps.
     """
     blocking = settings.blocking(spec)
     family = FAMILIES[settings.family]
     forward = counted_operations(blocking, family, settings.num_hashes, remaining_ratio, reuse_rate)
     adds = (1.0 - remaining_ratio) * blocking.gathers_per_output / spec.columns
-    for_input = {None: 0.0, "averaged": remaining_ratio, "straight_through": 1.0}[input_gradient]
+    for_input = {None: 0.0, "averaged": remaining_ratio}.get(input_gradient, 1.0)
     return (forward + adds + remaining_ratio + for_input) / (2.0 if input_gradient is None else 3.0)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.reuse.config import LayerSettings
 from reuse_compiler.reuse.plan import LayerPlan
 from reuse_compiler.training.distributed import from_first_rank
-from reuse_compiler.training.evaluation import evaluating
+from reuse_compiler.training.evaluation import evaluating, trying
 from reuse_compiler.training.layer import ReuseConv2d
 from reuse_compiler.training.shapes import spec_of
 
@@ -63,11 +64,16 @@ def fit_to(
     batches = list(batches)
     for name, own in settings.items():
         layer = layers[name]
-        fit_layer(layer, own, inputs_of(model, layer, batches), seed)
+        fit_layer(layer, own, inputs_of(model, layer, batches, trying), seed)
 
 
-def inputs_of(model: nn.Module, layer: nn.Module, batches: Iterable[Tensor]) -> list[Tensor]:
-    """Returns what a layer reads when the model runs on each of the batches, in evaluation mode."""
+def inputs_of(
+    model: nn.Module,
+    layer: nn.Module,
+    batches: Iterable[Tensor],
+    mode: Callable[[nn.Module], AbstractContextManager[None]] = evaluating,
+) -> list[Tensor]:
+    """Returns what a layer reads when the model runs on each of the batches."""
     found: list[Tensor] = []
 
     def take(module: nn.Module, inputs: Any) -> None:
@@ -76,7 +82,7 @@ def inputs_of(model: nn.Module, layer: nn.Module, batches: Iterable[Tensor]) -> 
 
     handle = layer.register_forward_pre_hook(take)
     try:
-        with evaluating(model):
+        with mode(model):
             for batch in batches:
                 try:
                     model(batch)

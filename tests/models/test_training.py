@@ -24,6 +24,7 @@ def test_folded_weights_compute_the_trained_network(
     for _ in range(3):  # moves the running statistics away from their initial zeros and ones
         net(torch.randn(16, 3, 32, 32) * 2 + 1)
     net.eval()
+    assert net(torch.zeros(2, 3, 16, 16)).shape == (2, 10)  # small images, for the beginning of training
     x = torch.randn(4, 3, 32, 32)
     train.store(train.folded_weights(net), tmp_path / "weights.npz")
     logits = run_model(builders.cifar_network(network, builders.load_weights(tmp_path / "weights.npz")), x.numpy())

@@ -196,7 +196,21 @@ def test_straight_through_is_the_dense_input_gradient(convolution: str, options:
     assert relative_error(run(averaged, x)[2].numpy(), wanted.numpy()) > 0.1
 
 
-@pytest.mark.parametrize("gradient", ["averaged", "straight_through"])
+@pytest.mark.parametrize("order", ["contiguous_format", "channels_last"])
+@pytest.mark.parametrize("convolution", CONVOLUTIONS)
+def test_int8_is_nearly_the_dense_input_gradient(convolution: str, order: str) -> None:
+    layer = make_layer(convolution, "channel", 3, gradient="int8")
+    x = smooth_images(3, layer.in_channels, 11).to(memory_format=getattr(torch, order))
+    wanted, found = run(layer.to_conv(), x)[2], run(layer, x)[2]
+    assert relative_error(found.numpy(), wanted.numpy()) < 0.02
+    assert found.isfinite().all() and found.stride() == wanted.stride()
+    zeros = torch.zeros(3, layer.out_channels, *layer(x).shape[2:])
+    own = x.clone().requires_grad_()
+    layer(own).backward(zeros)
+    assert not own.grad.any()
+
+
+@pytest.mark.parametrize("gradient", ["averaged", "straight_through", "int8"])
 def test_frozen_weights_get_no_gradient_and_change_no_other(gradient: str) -> None:
     layer, x = make_layer("plain", "channel", 4, gradient=gradient), smooth_images(3, 8, 11)
     wanted = run(layer, x)[2]

@@ -175,7 +175,7 @@ INFERENCE = (
             "tests/tools/test_calibration_results.py",
         ),
         "python -m tools.calibration_results cifarnet --budget default; "
-        "python -m models.train vgg19 --data DIR --epochs 30",
+        "python -m models.train vgg19 --data DIR --epochs 30 --size 16 --size 24 --size 32",
     ),
     Entry(
         "Fig. 6: scopes, granularities, distances",
@@ -265,7 +265,7 @@ TRAINING = (
         "Eq. 13 to 20, Fig. 6: delta of the input",
         "The mean of a cluster's deltas",
         "The same (`averaged`), which costs CifarNet 3 to 4 points when trained from scratch; and each vector's own "
-        "(`straight_through`), a dense product",
+        "(`straight_through`), a dense product, or nearly so (`int8`) in half of its time",
         (
             "reuse_compiler/training/function.py",
             "tests/training/test_gradients.py::test_gradients_are_those_of_float64_autograd",
@@ -326,7 +326,10 @@ TRAINING = (
         "CifarNet's training takes 38, 63 and 46% less time (AlexNet 49, 69, 58; VGG-19 45, 68, 54)",
         "CifarNet, to the same accuracy within 0.3 points: {drawn[training][s1]:.1f}, {drawn[training][s2]:.1f} and "
         "{drawn[training][s3]:.1f}% less: next to nothing. Half of a step is outside of conv2, and exact input deltas "
-        "are a third of conv2. AlexNet and VGG-19 were not trained: hours on this CPU",
+        "are a third of conv2. A step of the CIFAR VGG takes {drawn[steps][16]:.0f}% less at L=16, H=8 and "
+        "{drawn[steps][8]:.0f}% at L=8, H=11, but learns less: the goal of 38% at the same accuracy is missed "
+        "([time to loss, and what each idea gave](results/training.md)). AlexNet and VGG-19 were not trained: hours "
+        "on this CPU",
         (
             "reuse_compiler/training/strategies.py",
             "tools/training_results/page.py",

@@ -83,7 +83,8 @@ def drawn(values: dict[str, Any], layers: Sequence[LayerSpeeds], curves: Sequenc
     }
     static = [own for own in values["static"]["lines"] if own["scope"] == "static" and own["weights"] == "refitted"]
     found["static"] = static[-1]["top1"] - values["static"]["original"]  # int8 tables
-    found["training"] = training(values["training_strategies"]["runs"])
+    found["training"] = training(values["training_strategies_cifarnet"]["runs"])
+    found["steps"] = steps(values["training_layers"]["steps"])
     found["perforation"] = {
         name: perforation(own["top1"], values[f"calibration_{name}"])
         for name, own in values["papers_perforation"]["networks"].items()
@@ -98,6 +99,17 @@ def training(runs: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
     means = {name: fmean(own["thread_seconds"] for own in each) for name, each in runs.items()}
     saved = {name: 100 * (1 - own / means["none"]) for name, own in means.items()}
     return saved | {"steps": runs["s2"][0]["steps"], "dense steps": runs["none"][0]["steps"]}
+
+
+def steps(times: list[dict[str, Any]]) -> dict[int, float]:
+    """Returns the time that a step of the CIFAR VGG saves with deltas of int8, in percent, by L (at the largest H)."""
+    own = [each for each in times if each["network"] == "cifar_vgg"]
+    return {
+        length: 100 * (1 - each["ms"] / own[0]["ms"])
+        for length in (8, 16)
+        for each in own
+        if f"L={length}," in each["setting"] and each["setting"].endswith("int8 deltas")
+    }
 
 
 def perforation(top1: dict[str, float], calibration: dict[str, Any]) -> dict[str, float]:

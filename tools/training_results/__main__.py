@@ -10,6 +10,7 @@ python -m tools.training_results gpu                       # on a GPU: by layer;
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 import sys
@@ -19,6 +20,7 @@ from typing import Annotated
 import typer
 from pydantic import Field
 
+from models.training_log import CSV_NAME, JSON_NAME
 from reuse_compiler.benchmark.report import describe_machine
 from reuse_compiler.cli.command import Command, CommandGroup, run_program
 from reuse_compiler.cli.from_flags import with_flags
@@ -71,18 +73,24 @@ def _layer_times(device: Device, threads: int) -> LayerTimes:
 @app.command(cls=Command)
 @with_flags
 def strategies(
-    runs: Annotated[Path, Flag("Folder of the runs' logs.", metavar="DIR")], output: Output = FOLDER
+    runs: Annotated[Path, Flag("Folder of the runs' logs.", metavar="DIR")],
+    network: Annotated[str, Flag("What was trained.", metavar="NAME")] = "cifarnet",
+    output: Output = FOLDER,
 ) -> None:
     """Put the logs of models.train together; folders of one strategy (s1, s1-b) are its runs with several seeds."""
     found = {}
     for name in RUNS:
-        logs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob(f"{name}*/training.json"))]
+        logs = [
+            json.loads((own / JSON_NAME).read_text(encoding="utf-8")) | {"curve": curve(own / CSV_NAME)}
+            for own in sorted(runs.glob(f"{name}*"))
+            if own.is_dir()
+        ]
         if logs:
             found[name] = [log | {"command": without_places(log["command"])} for log in logs]
     if "none" not in found:
         sys.exit(f"error: {runs} has no none/training.json: run models.train with --log {runs}/none first")
-    result = Strategies(command=_command(), machine=describe_machine(), network="CifarNet", runs=found)
-    _write(result, output, "strategies")
+    result = Strategies(command=_command(), machine=describe_machine(), network=network, runs=found)
+    _write(result, output, f"strategies_{network}")
 
 
 @app.command(cls=Command)
@@ -128,6 +136,12 @@ def gpu(output: Output = FOLDER, epochs: Epochs = 4) -> None:
         sys.exit(f"error: {reason}")
     _write(_layer_times("cuda", 1), output, "layers_gpu")
     _write(measure_gpu(_command(), epochs), output, "gpu")
+
+
+def curve(path: Path) -> list[tuple[float, float]]:
+    """Returns seconds of training and the loss of the steps before, from a log of models.train."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [(float(row["seconds"]), float(row["loss"])) for row in csv.DictReader(file) if row["loss"]]
 
 
 def without_places(command: str) -> str:

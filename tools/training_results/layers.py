@@ -36,7 +36,8 @@ class Setting(NamedTuple):
 
     def __str__(self) -> str:
         words = [self.family, self.layout, f"L={self.length}", f"H={self.hashes}"]
-        words += ["int8 tables"] * (self.table == "int8") + ["straight through"] * (self.gradient != "averaged")
+        words += ["int8 tables"] * (self.table == "int8")
+        words += {"averaged": [], "straight_through": ["straight through"], "int8": ["int8 deltas"]}[self.gradient]
         return ", ".join(words)
 
 
@@ -50,14 +51,17 @@ LAYERS: dict[str, dict[str, list[Setting]]] = {
             Setting("learned", "channel", 8, 11),
             Setting("learned", "channel", 8, 11, "int8"),
             Setting("learned", "channel", 8, 11, "int8", "straight_through"),
+            Setting("learned", "channel", 8, 11, "int8", "int8"),
             Setting("learned", "channel", 8, 13, "int8"),
             Setting("sign", "patch", 40, 12),
         ],
     },
     "cifar_vgg": {
-        "conv1_2": [Setting("learned", "channel", 16, 11, "int8"), Setting("learned", "channel", 8, 11, "int8")],
-        "conv2_2": [Setting("learned", "channel", 16, 11, "int8"), Setting("learned", "channel", 8, 11, "int8")],
-        "conv3_2": [Setting("learned", "channel", 32, 10, "int8"), Setting("learned", "channel", 16, 10, "int8")],
+        f"conv{layer}": [
+            Setting("learned", "channel", 16, 8, "int8", "int8"),
+            Setting("learned", "channel", 8, 8, "int8", "int8"),
+        ]
+        for layer in ("1_2", "2_1", "2_2", "3_1", "3_2")
     },
 }
 
@@ -88,12 +92,14 @@ def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting, device: De
     x = x.detach().to(device).requires_grad_(not first)
     delta = torch.randn_like(conv(x))
     wanted = [conv.weight] if first else [conv.weight, x]
-    outputs = {"dense": conv(x), "reuse": layer(x)}
+    outputs = {"dense": conv(x), "reuse": layer(x), "dense weights": conv(x.detach()), "weights": layer(x.detach())}
     runs: dict[str, Callable[[], object]] = {
         "dense_forward_ms": lambda: conv(x),
+        "dense_weight_ms": lambda: torch.autograd.grad(outputs["dense weights"], wanted[:1], delta, retain_graph=True),
         "dense_backward_ms": lambda: torch.autograd.grad(outputs["dense"], wanted, delta, retain_graph=True),
         "forward_ms": lambda: layer(x),
         "cluster_ms": lambda: layer.clusters_of(x),
+        "weight_ms": lambda: torch.autograd.grad(outputs["weights"], wanted[:1], delta, retain_graph=True),
         "backward_ms": lambda: torch.autograd.grad(outputs["reuse"], wanted, delta, retain_graph=True),
     }
     times = median_times(runs, ROUNDS[device], WARM_UP[device], device)

@@ -12,8 +12,9 @@ from tools import pages
 from tools.prose import paragraph
 from tools.training_results.results import Export, LayerTimes, Strategies, Tuning, load, result_path
 
-TABLE_IV = {"s1": "38%", "s2": "63%", "s3": "46%"}
-"""The training paper's savings of CifarNet's training time on a GPU, by strategy."""
+TABLE_IV = {"cifarnet": {"s1": "38%", "s2": "63%", "s3": "46%"}}
+"""The training paper's savings of the time of training on a GPU, by network and strategy."""
+STRATEGIES = ("strategies_cifarnet", "strategies_cifar_vgg", "gpu")
 NOTES = "training_notes.md"
 """Beside the page: what the figures mean, written by hand."""
 
@@ -22,7 +23,7 @@ def write_page(folder: Path) -> Path:
     """Writes the page with everything that has been measured; returns its path."""
     notes = folder / NOTES
     layers = [load(LayerTimes, result_path(folder, name)) for name in ("layers", "layers_gpu")]
-    strategies = [load(Strategies, result_path(folder, name)) for name in ("strategies", "gpu")]
+    strategies = [load(Strategies, result_path(folder, name)) for name in STRATEGIES]
     return pages.write_page(
         folder / "training.md",
         Path(__file__).with_name("page.md.j2"),
@@ -34,6 +35,7 @@ def write_page(folder: Path) -> Path:
         layer_rows=_layers,
         step_rows=_steps,
         strategy_rows=_strategies,
+        curve_rows=_curves,
         clock=lambda result: _Means(result.runs["none"]).clock,
         switches=_switches,
         tuning_rows=_tunings,
@@ -47,8 +49,8 @@ def _layers(result: LayerTimes) -> list[Sequence[str]]:
             own.layer,
             own.setting,
             f"{own.r_c:.3f}",
-            f"{own.dense_forward_ms:.1f} + {own.dense_backward_ms:.1f}",
-            f"{own.forward_ms:.1f} ({own.cluster_ms:.1f}) + {own.backward_ms:.1f}",
+            f"{own.dense_forward_ms:.1f} + {own.dense_backward_ms:.1f} ({own.dense_weight_ms:.1f})",
+            f"{own.forward_ms:.1f} ({own.cluster_ms:.1f}) + {own.backward_ms:.1f} ({own.weight_ms:.1f})",
             f"**{own.speedup:.2f}**",
             f"{1.0 / own.counted:.1f}",
         )
@@ -57,8 +59,10 @@ def _layers(result: LayerTimes) -> list[Sequence[str]]:
 
 
 def _steps(result: LayerTimes) -> list[Sequence[str]]:
-    dense = result.steps[0].ms
-    return [(own.setting, f"{own.ms:.0f}", f"{1.0 - own.ms / dense:.0%}") for own in result.steps]
+    dense = {own.network: own.ms for own in reversed(result.steps)}
+    return [
+        (own.network, own.setting, f"{own.ms:.0f}", f"{1.0 - own.ms / dense[own.network]:.0%}") for own in result.steps
+    ]
 
 
 def _strategies(result: Strategies) -> list[Sequence[str]]:
@@ -72,9 +76,18 @@ def _strategies(result: Strategies) -> list[Sequence[str]]:
             saved = f"{1.0 - (1.0 - own.operations_saved) * own.steps / base.steps:.1%}"
             less = f"{1.0 - own.seconds / base.seconds:.1%}"
         accuracy = f"{own.accuracy:.4f}" + (f" ({own.lowest:.4f} to {own.highest:.4f})" if len(runs) > 1 else "")
-        table_iv = TABLE_IV.get(name, "")
+        table_iv = TABLE_IV.get(result.network, {}).get(name, "")
         rows.append((name, f"{own.steps:.0f}", accuracy, points, f"{own.seconds:.0f}", saved, less, table_iv))
     return rows
+
+
+def _curves(result: Strategies) -> list[Sequence[str]]:
+    return [
+        (name, str(run["seed"]), " ".join(f"{loss:.2f} ({seconds:.0f})" for seconds, loss in run["curve"]))
+        for name, runs in result.runs.items()
+        for run in runs
+        if run.get("curve")
+    ]
 
 
 def _switches(result: Strategies) -> list[str]:

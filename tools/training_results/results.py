@@ -30,10 +30,13 @@ class LayerTime(BaseModel):
     setting: str
     r_c: float
     dense_forward_ms: float
+    dense_weight_ms: float
+    """Of the backward pass for the weights alone."""
     dense_backward_ms: float
     forward_ms: float
     cluster_ms: float
     """Part of `forward_ms`."""
+    weight_ms: float
     backward_ms: float
     counted: float
     """Operations over the dense layer's, by the training paper's formulas."""
@@ -49,6 +52,7 @@ class StepTime(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    network: str
     setting: str
     ms: float
 
@@ -61,7 +65,7 @@ class LayerTimes(Result):
     device: Device = "cpu"
     layers: list[LayerTime]
     steps: list[StepTime]
-    """Of CifarNet; the first one is without reuse."""
+    """The first one of each network is without reuse."""
 
 
 class Strategies(Result):

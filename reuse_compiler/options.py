@@ -202,6 +202,16 @@ class CompileOptions(BaseModel):
         FOUND_OUT,
         Flag("So many pixels around others take their new value, too."),
     ] = 8
+    hold_patience: Annotated[
+        int,
+        Field(ge=0, lt=2**31),
+        HOW,
+        FOUND_OUT,
+        Flag(
+            "Every so many frames, pixels that have differed by more than half of the tolerance in all of them take "
+            "their new value, too, however few they are; 0: never."
+        ),
+    ] = 0
     lowering: Annotated[Lowering, HOW, FOUND_OUT, Flag("One operator per layer, or its four stages to look into.")] = (
         "fused"
     )
@@ -246,14 +256,19 @@ class CompileOptions(BaseModel):
         """How inputs are held, if they are."""
         if self.hold is None:
             return None
-        return HoldSettings(tolerances=self.hold, opening=self.hold_opening, dilation=self.hold_dilation)
+        return HoldSettings(
+            tolerances=self.hold,
+            opening=self.hold_opening,
+            dilation=self.hold_dilation,
+            patience=self.hold_patience,
+        )
 
     def with_config(self, config: ReuseConfig) -> CompileOptions:
         """Returns the options with what a configuration has of streams; what is held is as these options say, if so."""
         changed: dict[str, Any] = {"stream": self.stream or bool(config.stream)}
         if self.hold is None and config.hold is not None:
             changed |= {"hold": config.hold.tolerances, "stream": True}
-            changed |= {"hold_opening": config.hold.opening, "hold_dilation": config.hold.dilation}
+            changed |= {f"hold_{name}": getattr(config.hold, name) for name in ("opening", "dilation", "patience")}
         return self.model_copy(update=changed)
 
     @property

@@ -65,6 +65,7 @@ class HoldReport(BaseModel):
     tolerances: tuple[float, ...]
     opening: int
     dilation: int
+    patience: int
     frames: int | None = None
     changed: float | None = None
     """Share of the pixels that took a new value, of all frames; the first takes all as they are."""

@@ -30,8 +30,8 @@ NETWORK, LAYERS = "hed", ("conv1_2", "conv3_3", "conv4_3")
 FRAMES = 12
 """The last one is drawn: what is held needs some to settle."""
 
-HOLD = HoldSettings(tolerances=(0.0,))
-"""For what is opened and dilated by default."""
+HOLD = HoldSettings(tolerances=(0.0,)).model_dump(exclude={"tolerances"})
+"""How inputs are held by default."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -59,9 +59,9 @@ def masks() -> dict[str, Mask]:
     for index, feed in enumerate(network.feeds(images)):
         ((name, x),) = feed.items()
         tolerance = TOLERANCE * float(np.ptp(x))
-        held, changed = hold(x, held, [tolerance], opening=HOLD.opening, dilation=HOLD.dilation)
+        held, changed = hold(x, held, [tolerance], **HOLD)
         if index >= FRAMES - 2:
-            runs.append(dict(zip(tensors, run_session(session, tensors, {name: held}, NETWORK), strict=True)))
+            runs.append(dict(zip(tensors, run_session(session, tensors, {name: held.image}, NETWORK), strict=True)))
     result = {"pixels that changed": changed[0]}
     for layer_name, layer in layers.items():
         last, now = (run[layer.input] for run in runs)

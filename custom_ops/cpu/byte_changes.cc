@@ -5,7 +5,7 @@
 
 #include "byte_products.h"
 #include "byte_weights.h"
-#include "heuristics.h"
+#include "pieces.h"
 #include "stopwatch.h"
 
 namespace reuse {
@@ -131,17 +131,16 @@ ByteChanges take_changes(const Blocking& blocking, Workspace& workspace, const u
   const ConvGeometry& g = blocking.geometry;
   const int64_t in_rows = g.batch * g.in_h, out_rows = g.batch * g.out_h;
   Buffer<uint8_t> marks(workspace, static_cast<size_t>(in_rows * g.in_w));
-  const int64_t in_piece = pieces_per_task(in_rows), out_piece = pieces_per_task(out_rows);
-  workspace.parallel.run((in_rows + in_piece - 1) / in_piece, [&](int64_t task) {
-    for (int64_t r = task * in_piece; r < std::min(in_rows, (task + 1) * in_piece); ++r) {
+  for_pieces(workspace.parallel, in_rows, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
       const int64_t place = r * g.in_w * g.in_channels;
       mark_row(x + place, last + place, g.in_w, g.in_channels, marks.data() + r * g.in_w);
     }
   });
   Buffer<uint8_t> seen(workspace, static_cast<size_t>(g.rows()));
-  workspace.parallel.run((out_rows + out_piece - 1) / out_piece, [&](int64_t task) {
+  for_pieces(workspace.parallel, out_rows, [&](int64_t begin, int64_t end) {
     Buffer<uint8_t> any(workspace, static_cast<size_t>(g.in_w));
-    for (int64_t r = task * out_piece; r < std::min(out_rows, (task + 1) * out_piece); ++r) {
+    for (int64_t r = begin; r < end; ++r) {
       spread_row(g, marks.data() + r / g.out_h * g.in_pixels(), r % g.out_h, any.data(), seen.data() + r * g.out_w);
     }
   });

@@ -4,6 +4,7 @@
 
 #include "byte_weights.h"
 #include "heuristics.h"
+#include "pieces.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
 
@@ -152,10 +153,10 @@ void ByteTables::add(const Step& step, const std::vector<const int32_t*>& tables
   const simd::WindowTables added{tables.data(), static_cast<int64_t>(tables.size()), taps * step.channels,
                                  step.channels};
   const int32_t* start = step.is_first ? plan_.window_start(group_) + step.first : nullptr;
-  const int64_t tiles = (windows.count() + kTileWindows - 1) / kTileWindows, per_task = pieces_per_task(tiles);
-  workspace_.parallel.run((tiles + per_task - 1) / per_task, [&](int64_t task) {
+  const int64_t tiles = (windows.count() + kTileWindows - 1) / kTileWindows;
+  for_pieces(workspace_.parallel, tiles, [&](int64_t begin, int64_t end) {
     alignas(64) int32_t own[kTileWindows * kTileChannels];
-    for (int64_t t = task * per_task; t < std::min(tiles, (task + 1) * per_task); ++t) {
+    for (int64_t t = begin; t < end; ++t) {
       const int64_t first = t * kTileWindows, count = std::min(kTileWindows, windows.count() - first);
       int32_t* const sums = step.is_first && step.is_last ? own : waiting + first * step.channels;
       const int32_t* const ids = windows.ids() + first * windows.stride() + step.blocks.begin * taps;

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "heuristics.h"
+#include "pieces.h"
 #include "pixel_tiles.h"
 #include "stopwatch.h"
 
@@ -185,12 +186,10 @@ void add_tables(Workspace& workspace, const Blocking& blocking, const GatherAttr
   }
   const TileAdder adder(blocking, attributes, tables, memory, output);
   const PixelTiles& tiles = adder.tiles();
-  const int64_t per_task = pieces_per_task(tiles.count());
   const int64_t own_size = memory.sums == nullptr && output != nullptr ? tiles.most_pixels() * memory.stride : 0;
-  workspace.parallel.run((tiles.count() + per_task - 1) / per_task, [&](int64_t task) {
+  for_pieces(workspace.parallel, tiles.count(), [&](int64_t begin, int64_t end) {
     Buffer<float> own(workspace, static_cast<size_t>(own_size));
-    const int64_t end = std::min(tiles.count(), (task + 1) * per_task);
-    for (int64_t index = task * per_task; index < end; ++index) adder.run(tiles[index], own.data());
+    for (int64_t index = begin; index < end; ++index) adder.run(tiles[index], own.data());
   });
 }
 

@@ -118,7 +118,6 @@ constexpr int64_t kTileColumnsPixelMajor = 16;
 // Parallel loops over many small pieces are cut into about this many tasks: enough to share out between the threads of
 // a large machine, few enough that starting them costs nothing.
 constexpr int64_t kTasksPerLoop = 64;
-inline int64_t pieces_per_task(int64_t pieces) { return std::max<int64_t>(1, pieces / kTasksPerLoop); }
 
 // Centroids that one task multiplies, of `total` in the loop: few enough that threads finish together, up to what a
 // strip of weights is worth reading for, and a multiple of the register blocks of all instruction sets.

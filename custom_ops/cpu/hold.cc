@@ -7,8 +7,8 @@
 #include <string>
 #include <utility>
 
-#include "heuristics.h"
 #include "last_run.h"
+#include "pieces.h"
 #include "reuse/checked.h"
 #include "stopwatch.h"
 
@@ -56,12 +56,9 @@ struct Mask {
 // Runs `body(row, line)` for each row, where `line` is memory for one with `margin` pixels on either side of it.
 template <typename Body>
 void for_each_row(Workspace& workspace, const Mask& mask, int64_t margin, const Body& body) {
-  const int64_t per_task = pieces_per_task(mask.rows);
-  workspace.parallel.run((mask.rows + per_task - 1) / per_task, [&](int64_t task) {
+  for_pieces(workspace.parallel, mask.rows, [&](int64_t begin, int64_t end) {
     Buffer<uint8_t> line(workspace, static_cast<size_t>(mask.width + 2 * margin));
-    for (int64_t row = task * per_task; row < std::min(mask.rows, (task + 1) * per_task); ++row) {
-      body(row, line.data() + margin);
-    }
+    for (int64_t row = begin; row < end; ++row) body(row, line.data() + margin);
   });
 }
 
@@ -96,26 +93,37 @@ struct Rows {
   int64_t planes, step, height, row_length;
 };
 
+// Marks of a row's pixels: those that differ, those that do by nothing finite, and those that do by half as much.
+struct RowMarks {
+  uint8_t *differing, *wild, *halfway;
+};
+
 template <typename T>
-void compare_channel(const T* __restrict__ x, const T* __restrict__ held, int64_t step, int64_t width, T most,
-                     uint8_t* __restrict__ differing, uint8_t* __restrict__ wild) {
+void compare_channel(const T* __restrict__ x, const T* __restrict__ held, int64_t step, int64_t width, float tolerance,
+                     const RowMarks& marks) {
+  const T most = limit<T>(tolerance), half = limit<T>(tolerance / 2);
+  uint8_t* __restrict__ const differing = marks.differing, * __restrict__ const wild = marks.wild;
   for (int64_t i = 0; i < width; ++i) {
     differing[i] |= static_cast<uint8_t>(differs(x[i * step], held[i * step], most));
     wild[i] |= static_cast<uint8_t>(is_wild(x[i * step], held[i * step]));
   }
+  uint8_t* __restrict__ const halfway = marks.halfway;
+  for (int64_t i = 0; halfway != nullptr && i < width; ++i) {
+    halfway[i] |= static_cast<uint8_t>(differs(x[i * step], held[i * step], half));
+  }
 }
 
-// Marks the pixels of a row that differ, and those that do by nothing finite.
 template <typename T>
 void compare(const HoldAttributes& attributes, const HeldShape& shape, int64_t row, const T* x, const T* held,
-             uint8_t* differing, uint8_t* wild) {
+             const RowMarks& marks) {
   const Rows rows(attributes, shape);
-  std::fill_n(differing, shape.width, uint8_t{0});
-  std::fill_n(wild, shape.width, uint8_t{0});
+  for (uint8_t* of : {marks.differing, marks.wild, marks.halfway}) {
+    if (of != nullptr) std::fill_n(of, shape.width, uint8_t{0});
+  }
   for (int64_t c = 0; c < shape.channels; ++c) {
     const float tolerance = attributes.tolerances[attributes.tolerances.size() == 1 ? 0 : static_cast<size_t>(c)];
     const int64_t begin = attributes.axis == 1 ? rows.begin(row, c) : rows.begin(row, 0) + c;
-    compare_channel(x + begin, held + begin, rows.step, shape.width, limit<T>(tolerance), differing, wild);
+    compare_channel(x + begin, held + begin, rows.step, shape.width, tolerance, marks);
   }
 }
 
@@ -147,6 +155,7 @@ void HoldAttributes::check() const {
   for (const float tolerance : tolerances) {
     require(tolerance >= 0.0f, "tolerances has " + std::to_string(tolerance) + ", must be at least 0");
   }
+  require(patience >= 0, "patience is " + std::to_string(patience) + ", must be at least 0");
   for (const auto& [pixels, name] : {std::pair{opening, "opening"}, {dilation, "dilation"}}) {
     require(pixels >= 0 && pixels <= kMostPixels,
             std::string(name) + " is " + std::to_string(pixels) + ", must be 0 to " + std::to_string(kMostPixels));
@@ -166,26 +175,38 @@ void hold(Workspace& workspace, ReuseState& state, const HoldAttributes& a, cons
           "X has " + std::to_string(shape.channels) + " channels, but there are " +
               std::to_string(a.tolerances.size()) + " tolerances");
   workspace.statistics.vectors = shape.batch * shape.height * shape.width;
-  const int64_t bytes = size * static_cast<int64_t>(sizeof(T));
-  LastRunHold last(&state, {shape.batch, shape.height, shape.width, 0, 0, bytes, shape.channels});
+  const int64_t bytes = size * static_cast<int64_t>(sizeof(T)),
+                marks = a.patience > 0 ? workspace.statistics.vectors : 0;
+  LastRunHold last(&state, {shape.batch, shape.height, shape.width, marks, 0, bytes, shape.channels});
   T* const held = last.get() == nullptr ? nullptr : reinterpret_cast<T*>(last.get()->result.data());
   if (held == nullptr || last.get()->empty) {
     workspace.statistics.anew = 1;
     std::copy_n(x, size, y);
     if (held == nullptr) return;
     std::copy_n(x, size, held);
+    std::fill_n(last.get()->input.data(), marks, uint8_t{1});
+    last.get()->waited = 0;
     last.leave(true);
     return;
   }
   // What is opened and then dilated is eroded and then dilated by both: an image has no holes.
   const int64_t opening = a.opening, reach = a.opening + a.dilation;
+  uint8_t* const lasting = marks > 0 ? last.get()->input.data() : nullptr;
+  const bool is_due = lasting != nullptr && ++last.get()->waited == a.patience;
+  if (is_due) last.get()->waited = 0;
   Mask eroded(workspace, shape), dilated(workspace, shape), wild(workspace, shape);
   for_each_row(workspace, eroded, opening, [&](int64_t row, uint8_t* line) {
-    compare(a, shape, row, x, held, line, wild.row(row));
+    uint8_t* const halfway = lasting == nullptr ? nullptr : dilated.row(row);  // which nobody needs yet
+    compare(a, shape, row, x, held, {line, wild.row(row), halfway});
+    if (halfway != nullptr) combine(lasting + row * shape.width, halfway, shape.width, true);
     spread_along(line, shape.width, opening, true, eroded.row(row));
   });
   for_each_row(workspace, dilated, reach, [&](int64_t row, uint8_t* line) {
     spread_across(eroded, row, opening, true, line);
+    if (is_due) {
+      combine(line, lasting + row * shape.width, shape.width, false);
+      std::fill_n(lasting + row * shape.width, shape.width, uint8_t{1});
+    }
     spread_along(line, shape.width, reach, false, dilated.row(row));
   });
   const Rows rows(a, shape);

@@ -28,10 +28,12 @@ struct LastRun {
 
   LastRunShape shape;
   bool empty = true;       // nothing has been written yet
-  Buffer<uint8_t> input;   // of a static node: offsets of the rows that are in the sums; of a quantised one: x
+  Buffer<uint8_t> input;   // of a static node: offsets of the rows that are in the sums; of a quantised one: x; of a
+                           // Hold: the pixels that have differed in all runs that it has waited for
   Buffer<uint8_t> next;    // memory for that of the next run
   Buffer<uint8_t> result;  // of a static node: sums as simd::StaticWords has them, by what is summed together and
                            // pixel; of a quantised one: y; of a Hold: what it holds
+  int64_t waited = 0;      // of a Hold: runs since it last took what lasts
 };
 
 // A run's hold on what the last one left.

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "heuristics.h"
+#include "pieces.h"
 #include "reuse/checked.h"
 #include "simd/kernels.h"
 #include "stopwatch.h"
@@ -62,10 +62,9 @@ void pool(Workspace& workspace, const PoolAttributes& a, int64_t batch, const Po
   Stopwatch watch(workspace.statistics.gather_ns);
   // An empty image has no rows to count, however many there are of it.
   if (checked::product({batch, height.out, width.out, channels}, "the output") == 0) return;
-  const int64_t rows = batch * height.out, per_task = pieces_per_task(rows);
   const int64_t divisor = a.count_include_pad ? a.kernel_h * a.kernel_w : 0;
-  workspace.parallel.run((rows + per_task - 1) / per_task, [&](int64_t task) {
-    for (int64_t row = task * per_task; row < std::min(rows, (task + 1) * per_task); ++row) {
+  for_pieces(workspace.parallel, batch * height.out, [&](int64_t from, int64_t to) {
+    for (int64_t row = from; row < to; ++row) {
       const int64_t image = row / height.out, top = row % height.out * a.stride_h - height.begin_pad;
       const int64_t begin = std::max<int64_t>(top, 0), end = std::min(top + a.kernel_h, height.in);
       const float* first = x + (image * height.in + begin) * width.in * channels;

@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "cluster_table.h"
-#include "heuristics.h"
+#include "pieces.h"
 #include "reuse/checked.h"
 #include "stopwatch.h"
 
@@ -216,10 +216,10 @@ std::vector<float> repeated_shares(Workspace& workspace, const RedundancyAttribu
   }
   Buffer<uint64_t> keys(workspace, static_cast<size_t>(num_keys));
   draw_keys(keys);
-  const int64_t taken = std::min(a.samples, batch * height * width), per_task = pieces_per_task(taken);
+  const int64_t taken = std::min(a.samples, batch * height * width);
   Buffer<uint64_t> fingerprints(workspace, static_cast<size_t>(kinds * taken));
-  workspace.parallel.run((taken + per_task - 1) / per_task, [&](int64_t task) {
-    for (int64_t k = task * per_task; k < std::min(taken, (task + 1) * per_task); ++k) {
+  for_pieces(workspace.parallel, taken, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
       // All kinds together: they often have the same centres, and what the first has read is in the cache.
       Place centre{};
       for (int64_t kind = 0; kind < kinds; ++kind) {

@@ -9,6 +9,7 @@
 #include "gather.h"
 #include "heuristics.h"
 #include "last_run.h"
+#include "pieces.h"
 #include "pixel_tiles.h"
 #include "reuse/quantised.h"
 #include "reuse/static_entries.h"
@@ -426,12 +427,12 @@ class StaticConv {
       const std::vector<simd::StaticBlock> blocks = tables_of(step, own_tables);
       Stopwatch watch(workspace_.statistics.gather_ns);
       const Step* next = s + 1 < steps_.size() ? &steps_[s + 1] : nullptr;
-      const int64_t count = end - begin, per_task = pieces_per_task(count);
-      workspace_.parallel.run((count + per_task - 1) / per_task, [&](int64_t task) {
+      const int64_t count = end - begin;
+      for_pieces(workspace_.parallel, count, [&](int64_t from, int64_t to) {
         // On the stack: tasks are many and short.
         alignas(64) float own_sums[kMostStaticPixels * simd::kStaticChannels];
         std::vector<simd::StaticBlock> of_image = blocks;
-        for (int64_t t = task * per_task; t < std::min(count, (task + 1) * per_task); ++t) {
+        for (int64_t t = from; t < to; ++t) {
           const PixelTile tile = pixels_[begin + t];
           for (size_t b = 0; b < blocks.size(); ++b) {
             const int64_t block = step.blocks.begin + static_cast<int64_t>(b);

@@ -230,6 +230,7 @@ HoldAttributes read_hold_attributes(const AttributeSource& source) {
   a.tolerances = required(source.reals("tolerances"), "tolerances");
   a.opening = source.integer("opening").value_or(a.opening);
   a.dilation = source.integer("dilation").value_or(a.dilation);
+  a.patience = source.integer("patience").value_or(a.patience);
   a.axis = source.integer("axis").value_or(a.axis);
   a.memory = source.integer("memory").value_or(a.memory);
   a.check();

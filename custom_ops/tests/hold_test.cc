@@ -36,8 +36,17 @@ bool around(const HeldShape& s, int64_t row, int64_t column, int64_t pixels, boo
   return all;
 }
 
+// What is held, and for how many runs in a row each pixel has differed by more than half of what it may.
 template <typename T>
-std::vector<T> expected(const HoldAttributes& a, const Images<T>& x, const std::vector<T>& held, int64_t* changed) {
+struct Held {
+  std::vector<T> values;
+  int64_t runs = 0;
+  std::vector<int64_t> halfway;
+};
+
+template <typename T>
+std::vector<T> expected(const HoldAttributes& a, const Images<T>& x, Held<T>& last, int64_t* changed) {
+  const std::vector<T>& held = last.values;
   std::vector<T> y = held;
   const HeldShape& s = x.shape;
   for (int64_t n = 0; n < s.batch; ++n) {
@@ -52,9 +61,21 @@ std::vector<T> expected(const HoldAttributes& a, const Images<T>& x, const std::
     const auto differs = [&](int64_t row, int64_t column) {
       return any_channel(row, column, [](float d, float tolerance) { return !(std::fabs(d) <= tolerance); });
     };
+    const auto runs = [&](int64_t row, int64_t column) -> int64_t& {
+      return last.halfway[static_cast<size_t>((n * s.height + row) * s.width + column)];
+    };
+    for (int64_t row = 0; row < s.height; ++row) {
+      for (int64_t column = 0; column < s.width; ++column) {
+        const bool is =
+            any_channel(row, column, [](float d, float tolerance) { return !(std::fabs(d) <= tolerance / 2); });
+        runs(row, column) = is ? runs(row, column) + 1 : 0;
+      }
+    }
+    const bool is_due = a.patience > 0 && (last.runs + 1) % a.patience == 0;
     const auto opened = [&](int64_t row, int64_t column) {
-      return around(s, row, column, a.opening, false,
-                    [&](int64_t r, int64_t c) { return around(s, r, c, a.opening, true, differs); });
+      return around(s, row, column, a.opening, false, [&](int64_t r, int64_t c) {
+        return (is_due && runs(r, c) >= a.patience) || around(s, r, c, a.opening, true, differs);
+      });
     };
     for (int64_t row = 0; row < s.height; ++row) {
       for (int64_t column = 0; column < s.width; ++column) {
@@ -68,6 +89,7 @@ std::vector<T> expected(const HoldAttributes& a, const Images<T>& x, const std::
       }
     }
   }
+  ++last.runs;
   return y;
 }
 
@@ -79,6 +101,7 @@ HoldAttributes random_attributes(std::mt19937& random, int64_t channels) {
   if (random() % 8 == 0) a.tolerances[0] = std::numeric_limits<float>::infinity();
   a.opening = random() % 2 == 0 ? 0 : static_cast<int64_t>(random() % 3);
   a.dilation = random() % 2 == 0 ? 0 : static_cast<int64_t>(random() % 9);
+  a.patience = random() % 3 == 0 ? 0 : static_cast<int64_t>(1 + random() % 4);
   a.axis = random() % 2 == 0 ? 1 : 3;
   return a;
 }
@@ -146,19 +169,20 @@ void check_histories() {
     a.check();
     ReuseState state(kMuch);
     Images<T> x = random_images<T>(random, channels);
-    std::vector<T> held;
-    for (int run = 0; run < 10; ++run) {
+    Held<T> held;
+    for (int run = 0; run < 14; ++run) {
       const unsigned event = static_cast<unsigned>(random() % 12);
       if (event == 0) x = random_images<T>(random, channels);
       if (event == 1) state.reset();
-      if (event <= 1) held.clear();
+      if (event <= 1) held = {};
       if (event > 1) change(x, random);
       RunStatistics statistics;
       const std::vector<T> y = run_hold(a, state, x, 1 + run % 3, &statistics);
       int64_t changed = 0;
-      const bool anew = held.empty();
-      held = anew ? x.values : expected(a, x, held, &changed);
-      EXPECT(same(y, held), << "run " << run << ", seed " << seed);
+      const bool anew = held.values.empty();
+      if (anew) held = {x.values, 0, std::vector<int64_t>(static_cast<size_t>(statistics.vectors))};
+      if (!anew) held.values = expected(a, x, held, &changed);
+      EXPECT(same(y, held.values), << "run " << run << ", seed " << seed);
       EXPECT(statistics.changed == changed && statistics.anew == (anew ? 1 : 0), << run << ", seed " << seed);
       EXPECT(statistics.vectors == x.shape.batch * x.shape.height * x.shape.width);
       held_runs += anew ? 0 : 1;
@@ -192,17 +216,44 @@ TEST(hold_holds_no_more_than_its_memory) {
   HoldAttributes a;
   a.tolerances = {1000.0f};
   Images<float> x{{1, 1, 3, 5}, std::vector<float>(15, 1.0f)}, other{x.shape, std::vector<float>(15, 2.0f)};
-  for (const int64_t less : {0, 1}) {
-    ReuseState state(15 * 4 - less);
-    run_hold(a, state, x);
-    EXPECT(state.counts().bytes == (less == 0 ? 60 : 0));
-    EXPECT(same(run_hold(a, state, other), less == 0 ? x.values : other.values));
+  for (const int64_t patience : {0, 2}) {
+    a.patience = patience;
+    const int64_t bytes = 15 * 4 + (patience > 0 ? 15 : 0);
+    for (const int64_t less : {0, 1}) {
+      ReuseState state(bytes - less);
+      run_hold(a, state, x);
+      EXPECT(state.counts().bytes == (less == 0 ? bytes : 0));
+      EXPECT(same(run_hold(a, state, other), less == 0 ? x.values : other.values));
+    }
   }
+}
+
+// A speck that is smaller than the opening, and a step of more than half of the tolerance.
+TEST(hold_takes_what_lasts) {
+  HoldAttributes a;
+  a.tolerances = {8.0f};
+  a.opening = 1;
+  a.patience = 3;
+  ReuseState state(kMuch);
+  Images<float> x{{1, 1, 9, 9}, std::vector<float>(81, 1.0f)};
+  const std::vector<float> before = x.values;
+  run_hold(a, state, x);
+  x.values[10] = 50.0f;
+  x.values[70] = 6.0f;
+  Images<float> still = x;
+  still.values[10] = 1.0f;  // for a run only, so that nothing lasts there
+  for (const Images<float>& each : {x, still}) EXPECT(same(run_hold(a, state, each), before));
+  std::vector<float> after = before;
+  after[70] = 6.0f;
+  EXPECT(same(run_hold(a, state, x), after));
+  for (int run = 0; run < 2; ++run) EXPECT(same(run_hold(a, state, x), after));
+  EXPECT(same(run_hold(a, state, x), x.values));
 }
 
 TEST(hold_is_right_in_runs_at_the_same_time) {
   HoldAttributes a;
   a.tolerances = {0.25f};
+  a.patience = 2;
   a.opening = a.dilation = 1;
   ReuseState state(kMuch);
   std::atomic<bool> right{true};
@@ -248,6 +299,7 @@ TEST(impossible_holds_are_refused) {
   refused("must be at least 0", [](auto& a) { a.tolerances[0] = std::numeric_limits<float>::quiet_NaN(); });
   refused("opening is 65, must be 0 to 64", [](auto& a) { a.opening = 65; });
   refused("dilation is -1, must be 0 to 64", [](auto& a) { a.dilation = -1; });
+  refused("patience is -1, must be at least 0", [](auto& a) { a.patience = -1; });
   refused("axis is 2, must be 1 or 3", [](auto& a) { a.axis = 2; });
   refused("memory is -1, must be at least 0", [](auto& a) { a.memory = -1; });
   HoldAttributes a;

@@ -230,16 +230,18 @@ class Hold(ReuseOp):
     held: Any = None
 
     def _run(self, x: Any, **_: Any) -> tuple[Any]:
-        y, _changed = hold(
+        held, _changed = hold(
             x,
             self.held,
             self.attribute("tolerances"),
             opening=self.attribute("opening", 0),
             dilation=self.attribute("dilation", 0),
+            patience=self.attribute("patience", 0),
             axis=self.attribute("axis", 1),
         )
-        self.held = y if y.nbytes <= self.attribute("memory", STREAM_MEMORY) else None
-        return (y,)
+        bytes_kept = x.nbytes + (held.halfway.size if self.attribute("patience", 0) else 0)
+        self.held = held if bytes_kept <= self.attribute("memory", STREAM_MEMORY) else None
+        return (held.image,)
 
 
 REFERENCE_OPS = cast(

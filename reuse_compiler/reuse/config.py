@@ -111,6 +111,7 @@ class HoldSettings(BaseModel):
     tolerances: tuple[Annotated[float, Field(ge=0.0)], ...] = Field(min_length=1)
     opening: int = Field(default=1, ge=0, le=MOST_HELD_PIXELS)
     dilation: int = Field(default=8, ge=0, le=MOST_HELD_PIXELS)
+    patience: int = Field(default=0, ge=0, lt=2**31)
 
 
 class ReuseConfig(BaseModel):

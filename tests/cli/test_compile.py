@@ -109,7 +109,7 @@ class TestRewriting:
 
     def test_flags_of_held_inputs_reach_the_compiler(self, run: Run, model: Path) -> None:
         report = model.with_name("r.json")
-        flags = "--hold 1,2,3 --hold-opening 4 --hold-dilation 5 --family exact --force --no-verify"
+        flags = "--hold 1,2,3 --hold-opening 4 --hold-dilation 5 --hold-patience 6 --family exact --force --no-verify"
         result = run(model, *flags.split(), "--report", report)
         assert result.exit_code == 0, result.stderr
         assert "pixels of 'x' that differ by up to 1, 2, 3 keep their value" in result.stdout
@@ -117,7 +117,7 @@ class TestRewriting:
         assert hold is not None and (hold.tolerances, hold.opening, hold.dilation) == ((1, 2, 3), 4, 5)
         (node,) = [node for node in onnx.load(model.with_name("net.reuse.onnx")).graph.node if node.op_type == "Hold"]
         values = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        assert values == {"tolerances": [1, 2, 3], "opening": 4, "dilation": 5, "axis": 1}
+        assert values == {"tolerances": [1, 2, 3], "opening": 4, "dilation": 5, "patience": 6, "axis": 1}
         result = run(model, "--hold", "much", "--overwrite")
         assert result.exit_code == 2 and "--hold" in result.stderr
 

@@ -62,7 +62,8 @@ def valid_node(rng: np.random.Generator, op: str) -> Node:
         redundancy |= {"threshold": 0.3, "samples": 9, "channels": 2}
         return Node(op, redundancy, {"X": rng.integers(0, 2, (2, 5, 7, 6)).astype(np.float32)}, {"X"})
     if op == "Hold":
-        held: dict[str, Any] = {"tolerances": [0.5, 1.0, 0.0], "opening": 1, "dilation": 2, "axis": 3, "memory": 900}
+        held: dict[str, Any] = {"tolerances": [0.5, 1.0, 0.0], "opening": 1, "dilation": 2, "axis": 3, "memory": 910}
+        held |= {"patience": 2}
         return Node(op, held, {"X": rng.standard_normal((2, 7, 5, 3)).astype(np.float32)}, {"X"})
     if op == "QLinearReuseConv":
         return _quantised(rng)

@@ -39,6 +39,7 @@ def histories(draw: st.DrawFn) -> tuple[Attributes, list[Array]]:
         "tolerances": [float(rng.integers(0, 60)) / 2 for _ in range(draw(st.sampled_from([1, channels])))],
         "opening": draw(st.integers(0, 3)),
         "dilation": draw(st.integers(0, 9)),
+        "patience": draw(st.integers(0, 3)),
         "axis": axis,
     }
     if draw(st.booleans()):
@@ -131,6 +132,7 @@ def test_types_and_shapes_are_inferred_at_load(dtype: Any) -> None:
         ({"tolerances": [-1.0]}, "tolerances has -1.0*, must be at least 0"),
         ({"tolerances": [1.0], "opening": 65}, "opening is 65, must be 0 to 64"),
         ({"tolerances": [1.0], "dilation": -1}, "dilation is -1, must be 0 to 64"),
+        ({"tolerances": [1.0], "patience": -1}, "patience is -1, must be at least 0"),
         ({"tolerances": [1.0], "axis": 2}, "axis is 2, must be 1 or 3"),
         ({"tolerances": [1.0], "memory": -1}, "memory is -1, must be at least 0"),
     ],

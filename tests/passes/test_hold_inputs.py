@@ -31,7 +31,8 @@ def test_an_image_is_held_and_all_else_stays() -> None:
     result, held = hold_inputs(lowered, HOLD, {}, fallback=True)
     assert lowered.SerializeToString() == before and held == {"x": "x/held"}
     assert operators(result.graph) == ["Hold", *operators(lowered.graph)]
-    assert attributes_of(result.graph.node[0]) == {"tolerances": [0.5], "opening": 1, "dilation": 8, "axis": 1}
+    defaults = {"opening": 1, "dilation": 8, "patience": 0}
+    assert attributes_of(result.graph.node[0]) == {"tolerances": [0.5], "axis": 1, **defaults}
     assert result.graph.node[1].input[0] == "x/held"
     onnx.checker.check_model(result)
     x, other = random_array(2, 4, 9, 8), random_array(2, 4, 9, 8) + 0.25

@@ -56,7 +56,13 @@ def printed(report: ModelReport, width: int | None = None) -> list[str]:
 
 
 def test_held_inputs_are_told_with_what_they_cost() -> None:
-    hold: dict[str, object] = {"inputs": ["x", "y"], "tolerances": (12, 0.5), "opening": 1, "dilation": 2}
+    hold: dict[str, object] = {
+        "inputs": ["x", "y"],
+        "tolerances": (12, 0.5),
+        "opening": 1,
+        "dilation": 2,
+        "patience": 9,
+    }
     unknown = "\n".join(totals(report(hold=hold)))
     assert "pixels of 'x' and 'y' that differ by up to 12, 0.5 keep their value" in unknown
     assert "give frames in their order with --verify-data" in unknown

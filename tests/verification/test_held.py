@@ -19,7 +19,7 @@ from tests.passes.models import conv_model
 
 MODEL = conv_model(weights=(8, 3, 3, 3), shape=("N", 3, 24, 32))
 EXACT: dict[str, Any] = {"family": "exact", "force": True}
-SETTINGS: dict[str, Any] = {"opening": 0, "dilation": 1}
+SETTINGS: dict[str, Any] = {"opening": 0, "dilation": 1, "patience": 2}
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,12 @@ def frames() -> np.ndarray:
 
 
 def test_frames_are_run_in_order(frames: np.ndarray) -> None:
-    result = reuse_compiler.compile(MODEL, hold=(9.0,), hold_opening=0, hold_dilation=1, verify_data=frames, **EXACT)
+    held_as = {f"hold_{name}": value for name, value in SETTINGS.items()}
+    result = reuse_compiler.compile(MODEL, hold=(9.0,), verify_data=frames, **held_as, **EXACT)
     held, psnr, changed = None, Difference(), 0
     for index, frame in enumerate(frames[:, None]):
         held, new = hold(frame, held, [9.0], **SETTINGS)
-        psnr.add(frame, held)
+        psnr.add(frame, held.image)
         changed += int(new.sum()) if index else 0
     report = result.report.hold
     assert report is not None and report.model_dump(include={"tolerances", *SETTINGS}) == {

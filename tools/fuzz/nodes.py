@@ -210,6 +210,7 @@ def _draw_hold(rng: Rng) -> Node:
         "tolerances": [float(tolerance) for tolerance in rng.random(count).astype(np.float32)],
         "opening": int(rng.integers(0, 4)),
         "dilation": int(rng.integers(0, 4)),
+        "patience": int(rng.integers(0, 3)),
         "axis": axis,
         "memory": int(rng.integers(0, 5000)),
     }

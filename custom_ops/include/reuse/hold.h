@@ -12,7 +12,8 @@ namespace reuse {
 struct HoldAttributes {
   std::vector<float> tolerances;  // of all channels, or of each
   int64_t opening = 0, dilation = 0;
-  int64_t axis = 1;  // of channels: 1 or 3
+  int64_t patience = 0;  // runs after which what has differed in all of them is taken; 0: never
+  int64_t axis = 1;      // of channels: 1 or 3
   int64_t memory = int64_t{1} << 28;
 
   // Throws std::invalid_argument naming the attribute that is wrong.

@@ -1,5 +1,6 @@
-// Runs all tests; with an argument those whose names contain it, with a minus before it those whose names do not. Names
-// are printed beforehand, so that one that hangs or crashes is known.
+// Runs all tests; with arguments those whose names contain each of them, and none that has a minus before it. Names are
+// printed beforehand, so that one that hangs or crashes is known.
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -18,7 +19,8 @@ bool is_wanted(const char* name, const char* part) {
 int main(int argc, char** argv) {
   int passed = 0, failed = 0;
   for (const auto& test : reuse::testing::tests()) {
-    if (argc > 1 && !is_wanted(test.name.c_str(), argv[1])) continue;
+    const auto wants = [&](const char* part) { return is_wanted(test.name.c_str(), part); };
+    if (!std::all_of(argv + 1, argv + argc, wants)) continue;
     std::printf("%s\n", test.name.c_str());
     std::fflush(stdout);
     try {

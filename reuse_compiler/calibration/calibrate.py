@@ -11,11 +11,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from reuse_compiler.calibration.calibration import Calibration, layer_lines
+from reuse_compiler.calibration.calibration import Calibration
 from reuse_compiler.calibration.candidates import check_scope
 from reuse_compiler.calibration.hold import held_inputs
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.ledger import Ledger
+from reuse_compiler.calibration.lines import layer_lines
 from reuse_compiler.calibration.metric_kinds import PYTHON
 from reuse_compiler.calibration.metrics import Metric, check_metric, check_wish, make_metric, model_outputs
 from reuse_compiler.calibration.options import CalibrationOptions

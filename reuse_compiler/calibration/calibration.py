@@ -25,8 +25,6 @@ from reuse_compiler.calibration.report import (
     LEAST_SPEEDUP,
     Check,
     Int8Check,
-    LayerCalibration,
-    Measurement,
     Score,
     Trial,
 )
@@ -37,7 +35,6 @@ from reuse_compiler.calibration.survey import LayerSurvey, Survey
 from reuse_compiler.calibration.tuning import tune_static_layers
 from reuse_compiler.calibration.workers import SERIAL, Workers
 from reuse_compiler.fitting.reconstruct import Reconstruct
-from reuse_compiler.passes.layer import ConvLayer
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reuse.config import HoldSettings, LayerSettings
@@ -458,47 +455,3 @@ def _choice_of(trial: Trial, surveys: Mapping[str, LayerSurvey]) -> Choice:
         name: next(each for each in surveys[name].measurements if each.settings == settings)
         for name, settings in trial.layers.items()
     }
-
-
-def layer_lines(work: Workpiece, outcome: Outcome) -> list[LayerCalibration]:
-    """Returns what became of every Conv-like node, in graph order."""
-    calibrated = {layer.name: layer for layer in work.layers}
-    return [
-        _line(calibrated[layer.name], outcome)
-        if layer.name in calibrated
-        else LayerCalibration(name=layer.name, decision="dense", reason=work.dense[layer.name])
-        for layer in work.prepared.layers
-    ]
-
-
-def _line(layer: ConvLayer, outcome: Outcome) -> LayerCalibration:
-    survey, chosen = outcome.surveys.get(layer.name), outcome.choice.get(layer.name)
-    measurements = survey.measurements if survey else []
-    errors = outcome.deployment.errors.get(layer.name)
-    return LayerCalibration(
-        name=layer.name,
-        decision="reuse" if chosen else "dense",
-        reason=_reason(measurements, chosen, outcome),
-        N=layer.spec.rows,
-        K=layer.spec.columns,
-        M=layer.spec.out_channels,
-        dense_ms=measurements[0].dense_ms if measurements else None,
-        sensitivity=survey.sensitivity if survey else None,
-        measurements=measurements,
-        chosen=chosen,
-        error_as_is=errors[0] if errors else None,
-        error_reconstructed=errors[1] if errors else None,
-    )
-
-
-def _reason(measurements: Sequence[Measurement], chosen: Measurement | None, outcome: Outcome) -> str:
-    if chosen is not None:
-        return f"{chosen.dense_ms / chosen.reuse_ms:.2g} times as fast alone, within the accuracy budget"
-    if not measurements:
-        return "the cost model expects no gain from any settings"
-    best = min(measurements, key=lambda m: m.reuse_ms / m.dense_ms)
-    if best.reuse_ms >= best.dense_ms:
-        return f"no settings are faster: the best are {best.reuse_ms / best.dense_ms:.2f} times as slow"
-    if not outcome.choice and any(trial.accepted for trial in outcome.trials):
-        return "it gains alone, but the whole model hardly becomes faster"
-    return "what it gains is not worth what it costs of the accuracy budget"

@@ -13,7 +13,7 @@ import pickle
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -45,11 +45,25 @@ DEATHS = (
     "worker processes have died over the same tasks again and again, perhaps as memory ran out: use fewer of them, or "
     "machines with more memory"
 )
-CLUSTERS = {"dask": "tcp://10.0.0.1:8786", "ray": "10.0.0.1:6379"}
-"""Backends that have processes of other machines, each with what the address of its scheduler looks like."""
-MODULES = {"dask": ["distributed"], "ray": ["ray"]}
 PATIENCE = 60
 """Seconds for the first worker of a cluster to come."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A backend that has processes of other machines."""
+
+    module: str
+    extra: str
+    """That of this package that has the module."""
+    address: str
+    """What that of a scheduler looks like."""
+
+
+CLUSTERS: Mapping[str, Cluster] = {
+    "dask": Cluster("distributed", "cluster", "tcp://10.0.0.1:8786"),
+    "ray": Cluster("ray", "ray", "10.0.0.1:6379"),
+}
 
 
 class Shared:
@@ -201,21 +215,24 @@ SERIAL = Workers()
 
 def check_workers(options: CalibrationOptions) -> None:
     """Raises ConfigError for a backend without its scheduler, and for what a cluster knows itself."""
-    address = CLUSTERS.get(options.backend)
-    if address is None and options.scheduler is not None:
-        raise ConfigError("--scheduler is the address of a cluster's scheduler: give --backend dask or ray, too")
-    if address is not None and options.scheduler is None:
-        raise ConfigError(f"--backend {options.backend} needs the scheduler's address, as in --scheduler {address}")
-    if address is not None and options.workers != 1:
-        raise ConfigError(f"--backend {options.backend} uses all workers that the cluster has: leave --workers out")
+    cluster, wish = CLUSTERS.get(options.backend), f"--backend {options.backend}"
+    if cluster is None:
+        if options.scheduler is not None:
+            raise ConfigError("--scheduler is the address of a cluster's scheduler: give --backend dask or ray, too")
+        return
+    if options.scheduler is None:
+        raise ConfigError(f"{wish} needs the scheduler's address, as in --scheduler {cluster.address}")
+    if options.workers != 1:
+        raise ConfigError(f"{wish} uses all workers that the cluster has: leave --workers out")
 
 
 def _check_extra(options: CalibrationOptions) -> None:
+    cluster = CLUSTERS.get(options.backend)
     try:
-        for module in ("joblib", "threadpoolctl", *MODULES.get(options.backend, ())):
+        for module in ("joblib", "threadpoolctl", *([cluster.module] if cluster else [])):
             importlib.import_module(module)
     except ImportError as error:
-        extra = "ray" if error.name == "ray" else "cluster"
+        extra = cluster.extra if cluster else "cluster"
         raise LibraryError(
             f"more than one process needs {error.name}, which is missing: `pip install 'reuse-compiler[{extra}]'`, or "
             "leave out --workers and --backend"

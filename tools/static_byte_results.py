@@ -11,20 +11,18 @@ from __future__ import annotations
 from typing import Annotated
 
 import onnx
-import typer
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-import reuse_compiler
 from models import builders, datasets, preprocessing
 from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.cli.bench import JsonFile, check_json, write_json
-from reuse_compiler.cli.command import Command, logging_to, run_program, stderr_console, stdout_console
+from reuse_compiler.cli.command import run_command, stdout_console
 from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
-from reuse_compiler.cli.progress import ProgressBars
+from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback
@@ -32,6 +30,7 @@ from reuse_compiler.reports.table import Row, numbers, print_table, words
 from reuse_compiler.reuse.config import make_settings
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.quantised import quantise
+from tools.measured import Measured
 from tools.pruned_results import BATCH, Form, judge
 from tools.static_results import FIRST_LAYER, NETWORK
 
@@ -39,11 +38,9 @@ CUTS = ((8, 8), (4, 8))
 """L and H that all five layers have."""
 
 
-class Results(BaseModel):
+class Results(Measured):
     """All that was measured."""
 
-    processor: str
-    versions: dict[str, str]
     fitted_to: int
     held_out: int
     forms: list[Form]
@@ -64,10 +61,6 @@ def forms_of(float_model: onnx.ModelProto, feeds: list[Feed], progress: Progress
     return forms
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-
-
-@app.command(cls=Command)
 @with_flags
 def main(
     samples: Annotated[int, Field(ge=BATCH), Flag("Training images to fit to.")] = 1408,
@@ -77,7 +70,6 @@ def main(
 ) -> None:
     """Measure a quantised network with static clusters of bytes."""
     check_json(json_file)
-    console = stderr_console()
     photos, _ = datasets.images("cifar10_train", samples // BATCH * BATCH)
     others, labels = datasets.images("cifar10_test", held_out)
     model = builders.trained(NETWORK)
@@ -85,16 +77,9 @@ def main(
     feeds: list[Feed] = [
         {model.graph.input[0].name: images[start : start + BATCH]} for start in range(0, len(images), BATCH)
     ]
-    with logging_to(console, log_level), ProgressBars(console) as progress:
+    with working(log_level) as progress:
         forms = judge(forms_of(model, feeds, progress), preprocessing.CIFAR10(others), labels, progress)
-    known = reuse_compiler.env()
-    results = Results(
-        processor=known.processor,
-        versions=known.versions,
-        fitted_to=len(photos),
-        held_out=len(others) // BATCH * BATCH,
-        forms=forms,
-    )
+    results = Results.here(fitted_to=len(photos), held_out=len(others) // BATCH * BATCH, forms=forms)
     write_json(results, json_file)
     (int8,) = (form.median_ms for form in forms if form.name == "int8")
     rows = [Row([f.name, f"{f.top1:.4f}", f"{f.median_ms:.2f}", f"{int8 / f.median_ms:.2f}"]) for f in forms]
@@ -102,4 +87,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_program(app, "python -m tools.static_byte_results")
+    run_command(main, "python -m tools.static_byte_results")

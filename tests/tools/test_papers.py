@@ -24,7 +24,7 @@ from tools.papers.layers import LAYERS, PaperLayer, clustered, measure_layer, st
 from tools.papers.page import PAGE, page
 from tools.papers.perforation import MASKS, grid, nearest, perforate
 
-ENTRIES = [entry for _, entries in PAPERS.values() for entry in entries]
+ENTRIES = [entry for paper in PAPERS for entry in paper.entries]
 SMALL = PaperLayer("alexnet", "conv2", 16, 8, 3, 12, (4, 0.2, 1.0), (12, 4, 0.2, 1.0, 1.0), batch=4)
 
 

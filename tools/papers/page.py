@@ -28,10 +28,10 @@ def page() -> str:
     layers = Layers.model_validate_json(path_of("layers").read_text("utf-8"))
     curves = Curves.model_validate_json(path_of("curves").read_text("utf-8")).curves
     values["drawn"] = drawn(values, layers.layers, curves)
-    parts = {title: (words, [row(entry, values) for entry in entries]) for title, (words, entries) in PAPERS.items()}
     return render(
         Path(__file__).with_name("page.md.j2"),
-        parts=parts,
+        papers=PAPERS,
+        rows=lambda entries: [row(entry, values) for entry in entries],
         table=table,
         paragraph=lambda caller: paragraph(caller()),
         layers=layers,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools.cpp_build import ROOT
-from tools.prose import COLUMNS
+from tools.pages import COLUMNS
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 PAGE_NAME = re.compile(r"`([\w./-]+\.md)`")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from reuse_compiler.reports.page import render
-from tools.prose import paragraph
+
+COLUMNS = 110
+"""The last column of a line of prose in this project's documentation."""
+
+
+def page(template: Path, **values: Any) -> str:
+    """Returns a page; its template knows the values, `table` and `row`, and `paragraph` of what a `call` block has."""
+    return render(template, table=table, row=row, paragraph=lambda caller: paragraph(caller()), **values)
 
 
 def write_page(path: Path, template: Path, **values: Any) -> Path:
-    """Writes a page; its template knows the values, `table` and `paragraph`. Returns the path."""
-    path.write_text(render(template, table=table, paragraph=_block, **values), encoding="utf-8")
+    """Writes a page; returns the path."""
+    path.write_text(page(template, **values), encoding="utf-8")
     return path
 
 
@@ -27,6 +35,6 @@ def row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _block(caller: Callable[[], str]) -> str:
-    """Returns what stands in a `call` block of a template as one paragraph."""
-    return paragraph(caller())
+def paragraph(text: str, indent: str = "") -> str:
+    """Returns one paragraph in lines that end by column 110, those after the first one indented."""
+    return textwrap.fill(text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

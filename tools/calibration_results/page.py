@@ -3,47 +3,47 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reuse_compiler.calibration.report import Flips
 from reuse_compiler.reports.calibration_words import metric_value, parameters_words, settings_words
+from reuse_compiler.reports.figures import MUTED, SERIES, SURFACE, svg
 from reuse_compiler.reports.table import number
 from tools import pages
 from tools.calibration_results.measure import INT8
 from tools.calibration_results.networks import NETWORKS
-from tools.calibration_results.picture import write_picture
 from tools.calibration_results.results import NetworkResult, VariantResult, result_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH, HEIGHT = 640, 350
+"""Of the picture, which README.md shows."""
+REUSE, QUANTISED = "o", "s"
+"""Markers of the two."""
+CALIBRATED = "learned"
 
 
 def write_page(folder: Path) -> Path:
     """Writes page and picture from the results in the folder, in the order of NETWORKS; returns the page's path."""
     paths = [path for path in (result_path(folder, network) for network in NETWORKS) if path.is_file()]
     results = [NetworkResult.model_validate_json(path.read_bytes()) for path in paths]
-    write_picture(folder, results)
+    picture = svg(WIDTH, HEIGHT, lambda figure: _paint(figure, results), SURFACE)
+    (folder / "calibration.svg").write_bytes(picture)
     return pages.write_page(
         folder / "calibration.md",
         Path(__file__).with_name("page.md.j2"),
         results=results,
-        variants=_variants,
         layers=_layers,
-        checks=_checks,
+        name=_name,
+        value=metric_value,
+        change=_change,
+        number=number,
         minutes=lambda seconds: "{}:{:02}".format(*divmod(round(seconds), 60)),
         gigabytes=lambda size: f"{size / 1e9:.2g} GB",
     )
-
-
-def _variants(result: NetworkResult) -> list[list[str]]:
-    return [
-        [
-            _name(result, variant),
-            metric_value(variant.metric),
-            _change(variant.change, variant.flips),
-            f"{variant.speedup:.2f}",
-            f"{variant.median_ms:.4g}",
-            number(variant.output_error),
-        ]
-        for variant in result.variants
-    ]
 
 
 def _name(result: NetworkResult, variant: VariantResult) -> str:
@@ -72,17 +72,40 @@ def _layers(result: NetworkResult) -> tuple[list[str], list[list[str]]]:
     return ["layer", "K", "M", *(heading for name in reused for heading in (name, "r_c"))], rows
 
 
-def _checks(result: NetworkResult) -> list[list[str]]:
-    """What reconstruction makes of the same choice, on the part of the calibration data that was held out from it."""
-    return [
-        [run.variant, how, metric_value(c.value), _change(0.0 - c.drop, c.flips), number(c.output_error)]
-        for run in result.calibrations
-        for how, c in run.report.reconstruction.items()
-    ]
-
-
 def _change(value: float, flips: Flips | None) -> str:
     if not math.isfinite(value):
         return "–"
     words = f"{value:+.4f}".replace("-", "−") if value else "0"
     return words if flips is None or flips.standard_error == 0.0 else f"{words} ± {flips.standard_error:.4f}"
+
+
+def _paint(figure: Figure, results: Sequence[NetworkResult]) -> None:
+    """Draws a line for each network, from the model with reuse to the one in int8."""
+    from matplotlib.lines import Line2D
+
+    axes = figure.add_subplot()
+    for result, colour in zip(results, SERIES, strict=False):
+        points = [(_variant(result, name), marker) for name, marker in ((CALIBRATED, REUSE), (INT8, QUANTISED))]
+        errors, speeds = [point.output_error for point, _ in points], [point.speedup for point, _ in points]
+        axes.plot(errors, speeds, color=colour, linewidth=1, alpha=0.5)
+        for (_, marker), error, speed in zip(points, errors, speeds, strict=True):
+            axes.plot(error, speed, marker, color=colour, markerfacecolor=SURFACE if marker == QUANTISED else colour)
+    axes.axhline(1.0, color=MUTED, linewidth=1, linestyle=":")
+    axes.set(xlim=(-0.004, None), ylim=(0.8, None))
+    axes.set_xlabel("relative error of the output")
+    axes.set_ylabel("times as fast as the original, 1 thread")
+    faster = sum(_variant(result, INT8).speedup > _variant(result, CALIBRATED).speedup for result in results)
+    axes.set_title(f"Up and left is better. int8 is faster in {faster} of {len(results)} cases.")
+    kinds = [
+        Line2D([], [], color=MUTED, marker=marker, linestyle="", markerfacecolor=inside, label=words)
+        for marker, inside, words in (
+            (REUSE, MUTED, "reuse, calibrated (float32)"),
+            (QUANTISED, SURFACE, "onnxruntime's static int8"),
+        )
+    ]
+    networks = [Line2D([], [], color=SERIES[index], label=result.title) for index, result in enumerate(results)]
+    figure.legend(handles=[*kinds, *networks], loc="outside right upper")
+
+
+def _variant(result: NetworkResult, name: str) -> VariantResult:
+    return next(variant for variant in result.variants if variant.name == name)

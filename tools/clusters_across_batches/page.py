@@ -32,8 +32,6 @@ def write_page(folder: Path, study: AcrossBatches) -> Path:
         batches=max(len(layer.rates) for network in networks for layer in network.layers),
         rate_rows=_rates,
         layer_rows=_layers,
-        missing=lambda study: [f"{own.network} was left out: {own.missing}" for own in study.networks if own.missing],
-        comparison_rows=_comparisons,
         lost=lambda study: [100.0 * (own.top1[1] - own.top1[2]) for own in study.comparisons],
     )
 
@@ -69,14 +67,6 @@ def _layers(study: AcrossBatches) -> list[str]:
             cells = (f"{network.network} {own.layer}", own.family, str(own.L), str(own.H), f"{own.kept:,}")
             rows.append(pages.row([*cells, ", ".join(map(_rate, shown))]))
     return rows
-
-
-def _comparisons(study: AcrossBatches) -> list[Sequence[str]]:
-    return [
-        (own.layers, own.family, own.L, own.H, *(f"{value:.4f}" for value in own.top1), _rate(own.rate),
-         *(f"{value:.1f}" for value in own.ms))
-        for own in study.comparisons
-    ]  # fmt: skip
 
 
 def _rate(value: float) -> str:

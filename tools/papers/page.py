@@ -9,12 +9,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from reuse_compiler.reports.page import render
-from tools.pages import table
+from tools import pages
 from tools.papers.entries import PAPERS, Entry
 from tools.papers.layers import LAYERS
 from tools.papers.results import FOLDER, Curve, Curves, Layers, LayerSpeeds, path_of
-from tools.prose import paragraph
 
 PAGE = Path("docs/papers.md")
 FORMS = ("cube", "lsh", "session", "trees", "static")
@@ -28,12 +26,10 @@ def page() -> str:
     layers = Layers.model_validate_json(path_of("layers").read_text("utf-8"))
     curves = Curves.model_validate_json(path_of("curves").read_text("utf-8")).curves
     values["drawn"] = drawn(values, layers.layers, curves)
-    return render(
+    return pages.page(
         Path(__file__).with_name("page.md.j2"),
         papers=PAPERS,
         rows=lambda entries: [row(entry, values) for entry in entries],
-        table=table,
-        paragraph=lambda caller: paragraph(caller()),
         layers=layers,
         layer_rows=layer_rows(layers.layers),
         beaten=beaten(layers.layers),
@@ -159,7 +155,7 @@ def curve_tables(curves: Sequence[Curve]) -> list[tuple[str, str]]:
             rows = [[_name(curve), *_cells(curve, efforts)] for curve in own]
             first = own[0]
             words = f"{layer}, {title}: K = {first.K}, {first.images} images, original {first.original:.3f}"
-            found.append((words, table(head, rows)))
+            found.append((words, pages.table(head, rows)))
     return found
 
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from tools import pages
-from tools.prose import paragraph
+from tools.pages import paragraph
 from tools.training_results.results import Export, LayerTimes, Strategies, Tuning, load, result_path
 
 TABLE_IV = {"cifarnet": {"s1": "38%", "s2": "63%", "s3": "46%"}}
@@ -32,37 +32,12 @@ def write_page(folder: Path) -> Path:
         strategies=filter(None, strategies),
         tunings=[load(Tuning, path) for path in sorted(folder.glob("training_tune_*.json"))],
         exports=filter(None, [load(Export, result_path(folder, "export"))]),
-        layer_rows=_layers,
-        step_rows=_steps,
         strategy_rows=_strategies,
         curve_rows=_curves,
         clock=lambda result: _Means(result.runs["none"]).clock,
         switches=_switches,
-        tuning_rows=_tunings,
-        export_rows=_export,
+        number=_number,
     )
-
-
-def _layers(result: LayerTimes) -> list[Sequence[str]]:
-    return [
-        (
-            own.layer,
-            own.setting,
-            f"{own.r_c:.3f}",
-            f"{own.dense_forward_ms:.1f} + {own.dense_backward_ms:.1f} ({own.dense_weight_ms:.1f})",
-            f"{own.forward_ms:.1f} ({own.cluster_ms:.1f}) + {own.backward_ms:.1f} ({own.weight_ms:.1f})",
-            f"**{own.speedup:.2f}**",
-            f"{1.0 / own.counted:.1f}",
-        )
-        for own in result.layers
-    ]
-
-
-def _steps(result: LayerTimes) -> list[Sequence[str]]:
-    dense = {own.network: own.ms for own in reversed(result.steps)}
-    return [
-        (own.network, own.setting, f"{own.ms:.0f}", f"{1.0 - own.ms / dense[own.network]:.0%}") for own in result.steps
-    ]
 
 
 def _strategies(result: Strategies) -> list[Sequence[str]]:
@@ -117,23 +92,7 @@ class _Means:
         self.operations_saved = fmean(run.get("operations_saved", 0.0) for run in runs)
 
 
-def _tunings(results: Sequence[Tuning]) -> list[Sequence[str]]:
-    return [
-        (own.network, own.setting, own.metric, *map(_number, (own.original, own.as_is, own.reconstructed)),
-         f"**{_number(own.tuned)}**", "" if own.compiled is None else _number(own.compiled))
-        for own in results
-    ]  # fmt: skip
-
-
-def _export(result: Export) -> list[Sequence[str]]:
-    return [
-        ("PyTorch, reuse on", f"{result.pytorch_accuracy:.4f}"),
-        ("compiled, onnxruntime", f"{result.compiled_accuracy:.4f}"),
-        ("PyTorch, reuse off", f"{result.dense_accuracy:.4f}"),
-    ]
-
-
-def _number(value: float) -> str:
-    if isinf(value):
-        return "∞"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "∞" if isinf(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

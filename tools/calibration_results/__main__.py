@@ -16,10 +16,9 @@ import typer
 from reuse_compiler.cli.command import run_command
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.flags import Flag
-from tools.calibration_results.network import Request
+from tools.calibration_results.network import Request, measure_apart
 from tools.calibration_results.networks import NETWORKS
 from tools.calibration_results.page import write_page
-from tools.calibration_results.process import measure_apart
 
 
 @with_flags

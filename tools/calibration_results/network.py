@@ -1,10 +1,12 @@
-"""All that is done for one network: data, calibrations, quantisation, comparison, goals."""
+"""All that is done for one network, if need be in a process of its own: data, calibrations, comparison, goals."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import resource
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,21 +14,25 @@ from typing import Annotated
 import onnx
 from pydantic import BaseModel, ConfigDict, Field
 
+from models import packaged
 from reuse_compiler.benchmark.report import describe_machine
 from reuse_compiler.calibration.batch import with_batch
 from reuse_compiler.calibration.int8 import quantise_on, spread
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.options import BudgetName
 from reuse_compiler.calibration.samples import Samples, open_samples
+from reuse_compiler.cli.progress import working
+from reuse_compiler.errors import ReuseError
 from reuse_compiler.flags import Flag
 from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.reports.json_file import write_report
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.verification.inputs import model_inputs
 from tools.calibration_results.calibrations import BYTES_PER_MAXRSS, calibrate, configuration_path, earlier, variants
 from tools.calibration_results.measure import INT8, ORIGINAL, THREADS, compare, rounds_of
-from tools.calibration_results.networks import Goal, Network
+from tools.calibration_results.networks import NETWORKS, Goal, Network
 from tools.calibration_results.prepare import DataFiles, prepare
-from tools.calibration_results.results import CalibrationRun, NetworkResult, Reached, VariantResult
+from tools.calibration_results.results import CalibrationRun, NetworkResult, Reached, VariantResult, result_path
 
 JUDGED = "learned"
 """The variant that should reach the network's goal."""
@@ -133,3 +139,27 @@ def _open(files: DataFiles, model: onnx.ModelProto, batch: int) -> Samples:
     specs = model_inputs(model)
     shapes = with_batch({}, batch, specs) if batch > 1 else {}
     return open_samples(files.inputs, specs, shapes, files.labels)
+
+
+def measure_apart(name: str, request: Request, output: Path | None) -> int | None:
+    """Writes the result of a network into the folder, or only its data if there is none; returns the exit code.
+
+    The network is measured in another process, so that the memory that an earlier one took does not count for it.
+    """
+    process = multiprocessing.get_context("spawn").Process(target=_measure, args=(name, request, output))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _measure(name: str, request: Request, output: Path | None) -> None:
+    network = NETWORKS[name]
+    try:
+        if output is None:
+            prepare(network, request.work / name, request.limit)
+            return
+        with working() as progress:
+            result = measure_network(network, request, progress)
+        write_report(result, result_path(output, name), overwrite=True)
+    except (ReuseError, *packaged.LOAD_ERRORS) as error:
+        sys.exit(f"error: {name}: {error}")

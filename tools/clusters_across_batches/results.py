@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
-from reuse_compiler.benchmark.report import Machine
+from reuse_compiler.benchmark.report import Machine, Report
 
 
-class LayerRates(BaseModel):
+class LayerRates(Report):
     """One convolution whose clusters are kept, on the inputs that the original network gives it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layer: str
     family: str
@@ -23,10 +19,8 @@ class LayerRates(BaseModel):
     """Clusters in the end, over all blocks."""
 
 
-class NetworkRates(BaseModel):
+class NetworkRates(Report):
     """A network's convolutions, or why there are none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: str
     images: str
@@ -36,10 +30,8 @@ class NetworkRates(BaseModel):
     """Why the network or its images are not there."""
 
 
-class Comparison(BaseModel):
+class Comparison(Report):
     """Layers with reuse, without cluster reuse across batches (scope batch, CR = 0) and with it (session, CR = 1)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: str
     family: str
@@ -54,10 +46,8 @@ class Comparison(BaseModel):
     """R over the later half of the runs with CR = 1."""
 
 
-class AcrossBatches(BaseModel):
+class AcrossBatches(Report):
     """The whole study."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     command: str
     machine: Machine

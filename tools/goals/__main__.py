@@ -29,7 +29,7 @@ def goals(
     """Measure all layers that have a goal, on one thread, and how well two threads are used."""
     from reuse_compiler.benchmark.conv import Circumstances
     from tools.goals import table
-    from tools.goals.printing import print_goals
+    from tools.goals.report import print_goals
 
     check_json(json_file)
     how = Circumstances(1, table.QUICK_REPEATS if quick else repeats, staged=False, int8=not quick)

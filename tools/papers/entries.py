@@ -10,16 +10,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
+
+from reuse_compiler.benchmark.report import Report
 
 Text = Annotated[str, AfterValidator(lambda text: " ".join(text.split()))]
 """The file has it in lines of any length."""
 
 
-class Entry(BaseModel):
+class Entry(Report):
     """A table, figure, equation, policy or algorithm."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     item: Text
     says: Text
@@ -29,10 +29,8 @@ class Entry(BaseModel):
     command: Text = ""
 
 
-class Paper(BaseModel):
+class Paper(Report):
     """One of the papers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str
     words: str

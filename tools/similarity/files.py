@@ -1,4 +1,4 @@
-"""The files of a study: similarity.json, and the page similarity.html with its figures inside."""
+"""The files of a study: similarity.json, and the self-contained page similarity.html with its figures inside."""
 
 from __future__ import annotations
 
@@ -7,11 +7,26 @@ from pathlib import Path
 from reuse_compiler.errors import OutputError
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.save import check_output
-from reuse_compiler.reports.page import check_extra
-from tools.similarity.page import study_page
+from reuse_compiler.reports.page import check_extra, render
+from reuse_compiler.reports.table import number
+from tools.similarity.figures import layer_figure
 from tools.similarity.report import SimilarityReport
+from tools.similarity.table import ACCURACIES, granularity
 
 NAME = "similarity"
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def study_page(report: SimilarityReport) -> str:
+    """Returns the page; raises OutputError without the extra `report`."""
+    return render(
+        TEMPLATE,
+        report=report,
+        accuracy=None if report.accuracy is None else ACCURACIES[report.accuracy],
+        layers=[(layer, layer_figure(report, layer) if layer.points else None) for layer in report.layers],
+        granularity=granularity,
+        number=number,
+    )
 
 
 class StudyFiles:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from reuse_compiler.benchmark.report import Report
 from reuse_compiler.reuse.config import Metric
 
 Scope = Literal["image", "batch"]
 """The scopes that are studied: clusters of several batches have a study of their own."""
 
 
-class SimilarityPoint(BaseModel):
+class SimilarityPoint(Report):
     """One layer computed from the centroids of its clusters, the rest of the network as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     method: str
     scope: Scope
@@ -32,10 +29,8 @@ class SimilarityPoint(BaseModel):
     """Relative L2 error of the layer's result, before the activation."""
 
 
-class StudiedLayer(BaseModel):
+class StudiedLayer(Report):
     """The curves of one layer."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     N: int
@@ -47,10 +42,8 @@ class StudiedLayer(BaseModel):
     """What was asked for but not measured, and why."""
 
 
-class SimilarityReport(BaseModel):
+class SimilarityReport(Report):
     """A whole study."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str
     data: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+import time
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -16,8 +18,8 @@ from reuse_compiler.training.onnx_module import OnnxModule
 from reuse_compiler.training.operations import training_cost
 from reuse_compiler.training.refit import fit_layer, inputs_of
 from reuse_compiler.training.shapes import spec_of
+from reuse_compiler.verification.timing import interleave
 from tools.training_results.results import Device, LayerTime
-from tools.training_results.timing import median_times
 
 BATCH = 128
 WARM_UP: dict[Device, int] = {"cpu": 0, "cuda": 3}
@@ -112,3 +114,21 @@ def _measure(name: str, conv: nn.Conv2d, x: Tensor, setting: Setting, device: De
         counted=training_cost(settings, spec_of(conv, x.shape), ratio, input_gradient=needed),
         **times,
     )
+
+
+def median_times(
+    runs: Mapping[str, Callable[[], object]], rounds: int, warm_up: int, device: Device
+) -> dict[str, float]:
+    """Returns the median milliseconds of each run.
+
+    On the CPU that is processor time, which neighbours on the machine hardly change; on a GPU the time until the device
+    has done all.
+    """
+    samples = interleave(runs, warm_up + rounds, clock=time.process_time if device == "cpu" else _device_clock)
+    return {what: statistics.median(own[warm_up:]) for what, own in samples.items()}
+
+
+def _device_clock() -> float:
+    """Seconds, when the device has done everything so far."""
+    torch.cuda.synchronize()
+    return time.perf_counter()

@@ -5,26 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
-from reuse_compiler.benchmark.report import Machine
+from reuse_compiler.benchmark.report import Machine, Report
 
 Device = Literal["cpu", "cuda"]
 
 
-class Result(BaseModel):
+class Result(Report):
     """Base of all of it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")  # a PSNR may be infinite
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # a PSNR may be infinite
 
     command: str
     machine: Machine
 
 
-class LayerTime(BaseModel):
-    """One layer with one setting beside nn.Conv2d; milliseconds (`timing.py`), medians of interleaved runs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class LayerTime(Report):
+    """One layer with one setting beside nn.Conv2d; milliseconds (`median_times`), medians of interleaved runs."""
 
     layer: str
     setting: str
@@ -47,10 +45,8 @@ class LayerTime(BaseModel):
         return (self.dense_forward_ms + self.dense_backward_ms) / (self.forward_ms + self.backward_ms)
 
 
-class StepTime(BaseModel):
-    """A whole training step of a network, milliseconds (`timing.py`), median of interleaved runs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class StepTime(Report):
+    """A whole training step of a network, milliseconds (`median_times`), median of interleaved runs."""
 
     network: str
     setting: str

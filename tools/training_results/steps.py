@@ -10,9 +10,8 @@ from torch import Tensor
 
 from models import datasets, train
 from models.reuse_training import ReuseOptions, ReuseTraining
-from tools.training_results.layers import Setting
+from tools.training_results.layers import Setting, median_times
 from tools.training_results.results import Device, StepTime
-from tools.training_results.timing import median_times
 
 BATCH, BATCHES = 128, 4
 WARM_UP, ROUNDS = 1, 7

@@ -11,6 +11,7 @@ it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -83,8 +84,7 @@ class Results(Measured):
 
 def compress(model: onnx.ModelProto, densities: Mapping[str, float]) -> onnx.ModelProto:
     """Returns the model with that share of each convolution's weights, the largest, rounded to 8 bits by channel."""
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = deepcopy(model)
     weights = {node.input[1]: densities[node.name] for node in result.graph.node if node.name in densities}
     for tensor in result.graph.initializer:
         if tensor.name in weights:

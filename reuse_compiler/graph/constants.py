@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -224,8 +225,7 @@ def _constant_value(node: onnx.NodeProto, name: str) -> onnx.TensorProto:
     """Returns the value of a Constant node, which is a dense tensor of numbers, under the name of its output."""
     attribute = next(attribute for attribute in node.attribute if attribute.name in CONSTANT_VALUES)
     if attribute.name == "value":
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(attribute.t)
+        tensor: onnx.TensorProto = deepcopy(attribute.t)
         tensor.name = name
         return tensor
     value = onnx.helper.get_attribute_value(attribute)

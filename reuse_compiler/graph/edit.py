@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -86,8 +87,7 @@ class ModelEdit:
             edit = self._edits[id(ref.scope)]
             edit.removed.add(ref.index)
             edit.gone_tensors.update({t.name for t in ref.node.outputs} - self._written)
-        copy = onnx.ModelProto()
-        copy.CopyFrom(self._view.model)
+        copy = deepcopy(self._view.model)
         # Bodies first: they lie inside nodes of the graphs around them.
         for scope in reversed(self._view.scopes):
             if id(scope) in self._edits:

@@ -12,7 +12,7 @@ import onnx
 from onnx import shape_inference
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.graph.structure import STANDARD_DOMAINS, subgraphs_of
+from reuse_compiler.graph.structure import STANDARD_DOMAINS, ScopePath, given_inputs, located_graphs, subgraphs_of
 from reuse_compiler.graph.tensors import copy_without_data
 
 logger = logging.getLogger(__name__)
@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Shape = tuple[int | None, ...]
 """Dimensions of a tensor; None for one that is not known before run time."""
-ScopePath = tuple[int, ...]
-"""Where a graph lies: () is the main graph; (7, 1) is the second body of the main graph's node 7, and so on."""
 
 MADE_UP_SYMBOL = "unk__"
 """How the names begin that ONNX's shape inference gives to dimensions it does not know."""
@@ -30,12 +28,6 @@ DEFAULT_SIZE = 224
 """Sizes assumed for dynamic dimensions that the user does not give: one ImageNet image."""
 SMALL_TENSOR_BYTES = 4096
 """Constants up to this size keep their data for shape inference: they may be shapes, axes or sizes."""
-
-
-def model_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """Returns the inputs that a caller must feed: those that no initializer gives a value."""
-    given = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
-    return [value for value in graph.input if value.name not in given]
 
 
 def bind_shapes(
@@ -48,7 +40,7 @@ def bind_shapes(
     equally named dimensions different sizes, as onnxruntime takes them. Raises ConfigError for a shape that fits no
     input.
     """
-    values = {value.name: value for value in model_inputs(model.graph) if value.type.HasField("tensor_type")}
+    values = {value.name: value for value in given_inputs(model.graph) if value.type.HasField("tensor_type")}
     symbols: dict[str, int] = {}
     for name, given in shapes.items():
         if name not in values:
@@ -145,7 +137,16 @@ def infer_shapes(model: onnx.ModelProto, bound: Mapping[str, tuple[int, ...]]) -
     """Returns the shapes of all tensors, those of If/Loop/Scan bodies too, when the inputs have the shapes `bound`."""
     scopes: dict[ScopePath, dict[str, Shape]] = {}
     elements: dict[ScopePath, dict[str, int]] = {}
-    _collect(_inferred(model, bound).graph, (), scopes, elements)
+    for path, graph in located_graphs(_inferred(model, bound).graph):
+        types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+        for value in [*graph.input, *graph.value_info, *graph.output]:
+            if value.type.tensor_type.elem_type:
+                types[value.name] = value.type.tensor_type.elem_type
+            if _has_shape(value):
+                dims = value.type.tensor_type.shape.dim
+                shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+        scopes[path], elements[path] = shapes, types
     return ShapeTable(scopes, elements)
 
 
@@ -156,22 +157,14 @@ def infer_declarations(model: onnx.ModelProto) -> dict[ScopePath, dict[str, onnx
     sizes, so that such dimensions are left open.
     """
     found: dict[ScopePath, dict[str, onnx.ValueInfoProto]] = {}
-    _collect_declarations(_inferred(model, {}, warn=False).graph, (), found)
+    for path, graph in located_graphs(_inferred(model, {}, warn=False).graph):
+        declared = (*graph.input, *graph.value_info, *graph.output)
+        found[path] = {value.name: value for value in declared if value.type.HasField("tensor_type")}
+        for value in found[path].values():
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_param.startswith(MADE_UP_SYMBOL):
+                    dim.ClearField("dim_param")
     return found
-
-
-def _collect_declarations(
-    graph: onnx.GraphProto, path: ScopePath, found: dict[ScopePath, dict[str, onnx.ValueInfoProto]]
-) -> None:
-    values = [value for value in (*graph.input, *graph.value_info, *graph.output) if value.type.HasField("tensor_type")]
-    for value in values:
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param.startswith(MADE_UP_SYMBOL):
-                dim.ClearField("dim_param")
-    found[path] = {value.name: value for value in values}
-    for index, node in enumerate(graph.node):
-        for number, body in enumerate(subgraphs_of(node)):
-            _collect_declarations(body, (*path, index, number), found)
 
 
 def infer_values(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
@@ -233,23 +226,3 @@ def _forget_shapes(graph: onnx.GraphProto, symbols: Mapping[str, int], main: boo
     for node in graph.node:
         for body in subgraphs_of(node):
             _forget_shapes(body, symbols, main=False)
-
-
-def _collect(
-    graph: onnx.GraphProto,
-    path: ScopePath,
-    scopes: dict[ScopePath, dict[str, Shape]],
-    elements: dict[ScopePath, dict[str, int]],
-) -> None:
-    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for value in [*graph.input, *graph.value_info, *graph.output]:
-        if value.type.tensor_type.elem_type:
-            types[value.name] = value.type.tensor_type.elem_type
-        if _has_shape(value):
-            dims = value.type.tensor_type.shape.dim
-            shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
-    scopes[path], elements[path] = shapes, types
-    for index, node in enumerate(graph.node):
-        for number, body in enumerate(subgraphs_of(node)):
-            _collect(body, (*path, index, number), scopes, elements)

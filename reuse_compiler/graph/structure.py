@@ -6,13 +6,15 @@ of nodes is not checked: onnxruntime sorts them itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import onnx
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 """Both names of the domain of ONNX's own operators."""
+ScopePath = tuple[int, ...]
+"""Where a graph lies: () is the main graph; (7, 1) is the second body of the main graph's node 7, and so on."""
 
 
 def subgraphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -24,12 +26,25 @@ def subgraphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
             yield from attribute.graphs
 
 
+def located_graphs(graph: onnx.GraphProto, path: ScopePath = ()) -> Iterator[tuple[ScopePath, onnx.GraphProto]]:
+    """Yields a graph and all bodies inside it, each with its path, of which that of the graph is the beginning."""
+    yield path, graph
+    for index, node in enumerate(graph.node):
+        for number, body in enumerate(subgraphs_of(node)):
+            yield from located_graphs(body, (*path, index, number))
+
+
 def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """Yields a graph and all bodies inside it."""
-    yield graph
-    for node in graph.node:
+    return (each for _, each in located_graphs(graph))
+
+
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yields nodes and those of their bodies."""
+    for node in nodes:
+        yield node
         for body in subgraphs_of(node):
-            yield from graphs_of(body)
+            yield from all_nodes(body.node)
 
 
 def initialized(graph: onnx.GraphProto) -> set[str]:
@@ -59,7 +74,7 @@ def structure_errors(model: onnx.ModelProto) -> list[str]:
     if not model.opset_import:
         errors.append("it imports no operator set")
     elif not any(opset.domain in STANDARD_DOMAINS for opset in model.opset_import):
-        own = (node for graph in graphs_of(model.graph) for node in graph.node if node.domain in STANDARD_DOMAINS)
+        own = (node for node in all_nodes(model.graph.node) if node.domain in STANDARD_DOMAINS)
         errors += [
             f"{_label(node)} is ONNX's own, but no set of ONNX's operators is imported" for node in islice(own, 1)
         ]
@@ -96,8 +111,8 @@ def _label(node: onnx.NodeProto) -> str:
     return f"node '{node.name or next(iter(node.output), '')}' ({node.op_type})"
 
 
-def graph_at(model: onnx.ModelProto, path: Sequence[int]) -> onnx.GraphProto:
-    """Returns the graph at a path of (node, body of the node), each counted from 0; () is the main graph."""
+def graph_at(model: onnx.ModelProto, path: ScopePath) -> onnx.GraphProto:
+    """Returns the graph at a path."""
     graph = model.graph
     for index, number in zip(path[::2], path[1::2], strict=True):
         graph = list(subgraphs_of(graph.node[index]))[number]

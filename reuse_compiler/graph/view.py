@@ -14,8 +14,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from reuse_compiler.graph.shapes import ScopePath
-from reuse_compiler.graph.structure import STANDARD_DOMAINS, subgraphs_of
+from reuse_compiler.graph.structure import STANDARD_DOMAINS, ScopePath, subgraphs_of
 
 COMMUTATIVE = ("Add", "Mul")
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import AttributeProto, TensorProto, helper
 
 from reuse_compiler.graph.edit import raise_ir_version
-from reuse_compiler.graph.structure import STANDARD_DOMAINS, graphs_of
+from reuse_compiler.graph.structure import STANDARD_DOMAINS, all_nodes
 from reuse_compiler.passes.keep_pixel_major import POOLS
 from reuse_compiler.passes.layer import QLINEAR_CONV_INPUTS
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
@@ -50,10 +50,9 @@ def add_function_bodies(model: onnx.ModelProto) -> None:
     attributes of these steps.
     """
     nodes = defaultdict[str, list[onnx.NodeProto]](list)
-    for graph in graphs_of(model.graph):
-        for node in graph.node:
-            if node.domain == DOMAIN and node.op_type in INPUTS:
-                nodes[node.op_type].append(node)
+    for node in all_nodes(model.graph.node):
+        if node.domain == DOMAIN and node.op_type in INPUTS:
+            nodes[node.op_type].append(node)
     others = [function for function in model.functions if function.domain != DOMAIN or function.name not in nodes]
     del model.functions[:]
     model.functions.extend(others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 
 import onnx
 from onnx import TensorProto, helper
@@ -31,8 +32,7 @@ def hold_inputs(
     With `fallback` it runs without the operator library, too, and holds nothing then. Raises what `image_axes` raises.
     """
     axes = image_axes(model, settings, shapes)
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = deepcopy(model)
     names = Names(model)
     held = {name: names.new_tensor(f"{name}/held") for name in axes}
     for place, (name, axis) in enumerate(axes.items()):
@@ -70,8 +70,7 @@ def _hold(name: str, held: str, axis: int, settings: HoldSettings) -> onnx.NodeP
 
 def _named(model: onnx.ModelProto, name: str, other: str) -> onnx.ValueInfoProto:
     """Returns an input's type and shape under another name."""
-    value = onnx.ValueInfoProto()
-    value.CopyFrom(next(each for each in model.graph.input if each.name == name))
+    value: onnx.ValueInfoProto = deepcopy(next(each for each in model.graph.input if each.name == name))
     value.name = other
     return value
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 
 import onnx
 from onnx import defs, inliner
 
 from reuse_compiler.errors import ModelError, PassError
-from reuse_compiler.graph.structure import STANDARD_DOMAINS, subgraphs_of
+from reuse_compiler.graph.structure import STANDARD_DOMAINS, all_nodes
 from reuse_compiler.passes.convolution_operators import is_convolution
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
 
@@ -44,7 +45,7 @@ def functions_with_convolutions(model: onnx.ModelProto) -> set[FunctionId]:
     The bodies of our own operators, which a compiled model has, are none of them: they are not what runs.
     """
     functions = [function for function in model.functions if function.domain != DOMAIN]
-    direct = {_id(f) for f in functions if any(is_convolution(node) for node in _nodes(f.node))}
+    direct = {_id(f) for f in functions if any(is_convolution(node) for node in all_nodes(f.node))}
     callers: dict[FunctionId, set[FunctionId]] = defaultdict(set)
     for function in functions:
         for called in _called(function.node):
@@ -65,7 +66,7 @@ def _reached(start: set[FunctionId], links: Mapping[FunctionId, set[FunctionId]]
 def _check_size(model: onnx.ModelProto, wanted: set[FunctionId]) -> None:
     """Raises ModelError where the wanted functions call themselves, or are too many nodes when inlined."""
     inner = {
-        _id(f): Counter((n.domain, n.op_type) for n in _nodes(f.node)) for f in model.functions if _id(f) in wanted
+        _id(f): Counter((n.domain, n.op_type) for n in all_nodes(f.node)) for f in model.functions if _id(f) in wanted
     }
     sizes: dict[FunctionId, int] = {}
 
@@ -83,7 +84,7 @@ def _check_size(model: onnx.ModelProto, wanted: set[FunctionId]) -> None:
         else:
             entered.add(each)
             waiting.extend(unknown)
-    total = size(Counter((node.domain, node.op_type) for node in _nodes(model.graph.node)))
+    total = size(Counter((node.domain, node.op_type) for node in all_nodes(model.graph.node)))
     if total > MAX_INLINED_NODES:
         raise ModelError(
             f"the model has {total} nodes once its functions with convolutions are inlined, and reuse-compiler takes "
@@ -100,8 +101,7 @@ def _inlinable(model: onnx.ModelProto) -> set[FunctionId]:
 
 def _inline(model: onnx.ModelProto, wanted: set[FunctionId]) -> onnx.ModelProto:
     """Returns the model with the wanted functions inlined; the inliner sees no others, for it checks all opsets."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = deepcopy(model)
     kept = _needed({_id(function) for function in model.functions} - wanted, model)
     del copy.functions[:]
     copy.functions.extend(function for function in model.functions if _id(function) in wanted)
@@ -131,7 +131,7 @@ def _same_operators(function: onnx.FunctionProto, model: onnx.ModelProto) -> boo
     own, outer = _standard_version(function.opset_import), _standard_version(model.opset_import)
     if own is None or outer is None or own == outer:
         return True
-    standard = {node.op_type for node in _nodes(function.node) if node.domain in STANDARD_DOMAINS}
+    standard = {node.op_type for node in all_nodes(function.node) if node.domain in STANDARD_DOMAINS}
     return all(_since_version(op, own) == _since_version(op, outer) is not None for op in standard)
 
 
@@ -150,14 +150,6 @@ def _id(function: onnx.FunctionProto) -> FunctionId:
     return (function.domain, function.name)
 
 
-def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """Yields nodes and those of their bodies."""
-    for node in nodes:
-        yield node
-        for body in subgraphs_of(node):
-            yield from _nodes(body.node)
-
-
 def _called(nodes: Iterable[onnx.NodeProto]) -> set[FunctionId]:
     """Returns (domain, type) of all nodes, which name a function if there is one."""
-    return {(node.domain, node.op_type) for node in _nodes(nodes)}
+    return {(node.domain, node.op_type) for node in all_nodes(nodes)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 import onnx
@@ -167,8 +168,7 @@ def _attribute(node: onnx.NodeProto, name: str) -> Any:
 
 def _rewritten(ref: NodeRef, renamed: dict[int, str]) -> onnx.NodeProto:
     """Returns the node on the renamed tensors; a convolution is told the order of its data, a pool is replaced."""
-    node = onnx.NodeProto()
-    node.CopyFrom(ref.proto)
+    node = deepcopy(ref.proto)
     for index, tensor in enumerate(ref.node.inputs):
         node.input[index] = renamed.get(id(tensor), node.input[index])
     for index, tensor in enumerate(ref.node.outputs):

@@ -13,7 +13,8 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from reuse_compiler.graph.constants import Constant
-from reuse_compiler.graph.shapes import ScopePath, Shape, infer_declarations, tensor_shapes
+from reuse_compiler.graph.shapes import Shape, infer_declarations, tensor_shapes
+from reuse_compiler.graph.structure import ScopePath
 from reuse_compiler.graph.view import GraphView, NodeRef
 from reuse_compiler.reuse.activation import Activation
 from reuse_compiler.reuse.geometry import ConvSpec

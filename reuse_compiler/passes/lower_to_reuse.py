@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -277,8 +278,7 @@ class _Builder:
 
     def _constant(self, what: str, tensor: onnx.TensorProto) -> str:
         """Adds a constant `<layer>/<what>` with the tensor's type, shape and data; returns its name."""
-        own = onnx.TensorProto()
-        own.CopyFrom(tensor)
+        own = deepcopy(tensor)
         own.name = self._names.new_tensor(f"{self._layer.name}/{what}")
         own.ClearField("doc_string")
         self._constants.append(own)
@@ -292,8 +292,7 @@ class _Builder:
     def _lifted(self, constant: Constant, what: str = "weights") -> str:
         """Returns the name of weights with the height that a 1-D layer's lack."""
         if self._spec.one_dimensional:
-            lifted = onnx.TensorProto()
-            lifted.CopyFrom(constant.tensor)
+            lifted = deepcopy(constant.tensor)
             lifted.dims.insert(HEIGHT_AXIS, 1)
             return self._constant(what, lifted)
         return self._given(what, constant)

@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.graph.shapes import bind_shapes, infer_shapes, model_inputs, tensor_shapes
+from reuse_compiler.graph.shapes import bind_shapes, infer_shapes, tensor_shapes
+from reuse_compiler.graph.structure import given_inputs
 from tests.passes.models import conv_model, model_of, random_array, tensor, value
 
 
@@ -89,7 +90,7 @@ def test_initializers_and_sequences_are_not_inputs_to_bind() -> None:
     model = conv_model(ir_version=3)
     model.graph.input.extend([value("w", [6, 4, 3, 3]), value("b", [6])])
     model.graph.input.append(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None))
-    assert [entry.name for entry in model_inputs(model.graph)] == ["x", "s"]
+    assert [entry.name for entry in given_inputs(model.graph)] == ["x", "s"]
     assert bind_shapes(model, {}) == {"x": (1, 4, 8, 8)}
 
 

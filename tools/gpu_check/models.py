@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,8 +77,7 @@ PARAMETERS_AT = {"ReuseConv": slice(3, 6), "Hash": slice(1, 4)}
 
 def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the model with float16 images and weights; hash parameters stay float32."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
+    changed = deepcopy(model)
     kept = {
         name
         for node in changed.graph.node

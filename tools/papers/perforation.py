@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,7 @@ def perforate(model: onnx.ModelProto, saved: Mapping[str, float], mask: str) -> 
     """Returns the network in which layers take pixels of their results from others, `saved` times fewer computed."""
     shape = [own.dim_value or 1 for own in model.graph.input[0].type.tensor_type.shape.dim]
     layers = find_layers(model, {model.graph.input[0].name: tuple(shape)}).convolutions
-    perforated = onnx.ModelProto()
-    perforated.CopyFrom(model)
+    perforated = deepcopy(model)
     nodes = list(perforated.graph.node)
     del perforated.graph.node[:]
     for node in nodes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import prod
 from pathlib import Path
@@ -57,15 +57,34 @@ class Source(ABC):
         return (self[index] for index in range(len(self)))
 
 
+class FeedList(Source):
+    """Feeds that are held in memory."""
+
+    def __init__(self, feeds: Sequence[Feed], description: str) -> None:
+        self._feeds, self.description = feeds, description
+        self._starts = list(accumulate(map(count_rows, feeds), initial=0))
+
+    @property
+    def num_samples(self) -> int:
+        return self._starts[-1]
+
+    def rows(self, index: int) -> range:
+        return range(self._starts[index], self._starts[index + 1])
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def __getitem__(self, index: int) -> Feed:
+        return self._feeds[index]
+
+
 LARGEST_RANDOM = 2**28
 """Values of all inputs that are made at most: they take 2 GiB before they have their type."""
-
-
 REPEATING_SHARE = 4
 """One row of so many is random in an image that repeats; the others are blank."""
 
 
-class RandomSource(Source):
+class RandomSource(FeedList):
     """One feed: normal floats, zeros and ones for integers (which may be indices) and booleans.
 
     If it is `repeating`, most rows of images are blank.
@@ -76,24 +95,11 @@ class RandomSource(Source):
     def __init__(self, specs: list[InputSpec], shapes: Shapes, seed: int, *, repeating: bool = False) -> None:
         _check_size(specs, shapes)
         rng = np.random.default_rng(seed)
-        self._feed = {spec.name: _random_array(rng, spec, shapes.get(spec.name)) for spec in specs}
-        for array in self._feed.values() if repeating else ():
+        feed = {spec.name: _random_array(rng, spec, shapes.get(spec.name)) for spec in specs}
+        for array in feed.values() if repeating else ():
             _make_repeating(array)
-        sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in self._feed.items())
-        self.description = f"random normal input {sizes}, seed {seed}" if sizes else "a model without inputs"
-
-    @property
-    def num_samples(self) -> int:
-        return count_rows(self._feed)
-
-    def rows(self, index: int) -> range:
-        return range(self.num_samples)
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> Feed:
-        return self._feed
+        sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
+        super().__init__([feed], f"random normal input {sizes}, seed {seed}" if sizes else "a model without inputs")
 
 
 def _make_repeating(array: NDArray[Any]) -> None:

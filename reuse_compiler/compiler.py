@@ -26,7 +26,7 @@ from reuse_compiler.passes.take_back import take_all_back, take_back
 from reuse_compiler.paths import AnyPath, are_same
 from reuse_compiler.pipeline import Lowered, carry_out, find_layers
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.regions.choose import Measuring, Regions, carry_out_guarded, find_regions
+from reuse_compiler.regions.choose import Regions, carry_out_guarded, find_regions
 from reuse_compiler.report import HoldReport, ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted, fitted_files, load_fitted
@@ -34,9 +34,8 @@ from reuse_compiler.runtime import with_libraries
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
 from reuse_compiler.verification.held import measure_held
 from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
-from reuse_compiler.verification.layer_shapes import measure_shapes
-from reuse_compiler.verification.ratios import measure_ratios
-from reuse_compiler.verification.sessions import LoadError, RunError
+from reuse_compiler.verification.probes import measure_ratios, measure_shapes
+from reuse_compiler.verification.sessions import LoadError, Measuring, RunError
 from reuse_compiler.verification.sources import Samples, data_files, open_data
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
@@ -131,12 +130,13 @@ def compile_model(
         image_axes(model, options.held, options.shapes)  # before the long work, for what it has to object
     progress("rewriting convolutions", 0, 0)
     prepared, ratios = find_layers(model, options.shapes), dict[str, float]()
+    measuring = Measuring(threads, folder, progress)
     if source is not None and config is None:
         with with_libraries(options.custom_op_libraries):
-            prepared, ratios = _measure(prepared, options, source, threads, folder, progress)
+            prepared, ratios = _measure(prepared, options, source, measuring)
         progress("rewriting convolutions", 0, 0)
     decisions = choose_parameters(prepared.layers, options, config, fitted, ratios)
-    measuring, measured = Measuring(threads, folder, progress), None
+    measured = None
     with with_libraries(options.custom_op_libraries):
         result = _carry_out(prepared, decisions, options, measuring if verify else None, on_data=source is not None)
         if verify and result.lowered.modified:
@@ -176,8 +176,7 @@ def _hold(
         logger.warning("--hold is left out: no convolution uses reuse")
         return lowered.model, None
     result, held = hold_inputs(lowered.model, settings, lowered.bound, fallback=options.fallback)
-    threads, folder, progress = measuring.threads, measuring.folder, measuring.progress
-    return result, measure_held(model, result, held, settings, source, threads, folder, progress)
+    return result, measure_held(model, result, held, settings, source, measuring)
 
 
 def files_read(
@@ -221,23 +220,18 @@ def measure_sizes(prepared: Prepared, feed: Feed, threads: int, folder: Path) ->
 
 
 def _measure(
-    prepared: Prepared,
-    options: CompileOptions,
-    source: Source,
-    threads: int,
-    folder: Path,
-    progress: ProgressCallback,
+    prepared: Prepared, options: CompileOptions, source: Source, measuring: Measuring
 ) -> tuple[Prepared, dict[str, float]]:
     """Returns the layers with the sizes that inference did not find, and r_c by layer with all of them rewritten.
 
     Left out, as running them may take long, are those that would become slower even if all of their vectors were equal.
     """
-    prepared = measure_sizes(prepared, next(iter(source)), threads, folder)
+    prepared = measure_sizes(prepared, next(iter(source)), measuring.threads, measuring.folder)
     all_equal = {layer.name: 0.0 for layer in prepared.layers}
     probe = carry_out(prepared, choose_parameters(prepared.layers, options, None, Fitted(), all_equal), options)
     if not probe.modified:
         return prepared, {}
-    by_node = measure_ratios(probe.model, source, threads, folder, progress)
+    by_node = measure_ratios(probe.model, source, measuring)
     return prepared, {layer: by_node[node] for layer, node in probe.rewritten.clustering.items() if node in by_node}
 
 
@@ -277,14 +271,13 @@ def _verify(
     # fast as the original on them, too.
     on_data = not source.is_random
     binding = options.guarded or not (source.is_random or options.force or options.config)
-    threads, folder, progress = measuring.threads, measuring.folder, measuring.progress
     while result.lowered.modified:
         lowered = result.lowered
         alone = lowered.rewritten.model
-        verifier = Verifier(prepared.original, lowered.model, source, threads, folder, progress, alone)
+        verifier = Verifier(prepared.original, lowered.model, source, measuring, alone)
         measured = verifier.run(layer_tensors(lowered))
         if not (binding and measured.slower):
-            check_lossless(prepared, lowered, measured, source, threads, folder)
+            check_lossless(prepared, lowered, measured, source, measuring)
             return result, measured
         wider = result.regions.widened(prepared) if result.regions else None
         if wider is not None:  # without the border behind the last region, the original nodes are all in one body
@@ -300,9 +293,9 @@ def _measure_repeating(
 ) -> tuple[_Result, Verification | None]:
     """Adds what the model takes on an input of which most repeats; takes it back if it is not faster even there."""
     source = RandomSource(model_inputs(prepared.original), prepared.bound, options.seed, repeating=True)
-    threads, folder, lowered = measuring.threads, measuring.folder, result.lowered
-    found = Verifier(prepared.original, lowered.model, source, threads, folder, measuring.progress).run([])
-    check_lossless(prepared, lowered, found, source, threads, folder)
+    lowered = result.lowered
+    found = Verifier(prepared.original, lowered.model, source, measuring).run([])
+    check_lossless(prepared, lowered, found, source, measuring)
     if found.faster:
         return result, replace(measured, repeating_ms=(found.dense_ms, found.reuse_ms))
     times = f"the model took {found.reuse_ms:.3g} ms, the original {found.dense_ms:.3g} ms"

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,7 @@ from reuse_compiler.reuse.geometry import Blocking
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.data import Source
 from reuse_compiler.verification.runnable import exposed
-from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, Measuring, run_session
 from reuse_compiler.verification.verify import MAX_LAYER_FEEDS, Verification
 
 LOSSLESS_ERROR = 1e-3
@@ -64,7 +63,7 @@ class _Part:
 
 
 def check_lossless(
-    prepared: Prepared, lowered: Lowered, result: Verification, source: Source, threads: int, folder: Path
+    prepared: Prepared, lowered: Lowered, result: Verification, source: Source, measuring: Measuring
 ) -> None:
     """Raises VerificationError if layers that lose nothing have an error beyond rounding.
 
@@ -78,7 +77,7 @@ def check_lossless(
     suspected = {where: error for where, error in errors.items() if error > LOSSLESS_ERROR}
     if not suspected:
         return
-    for name, error in _errors_alone(prepared, lowered, source, threads, folder):
+    for name, error in _errors_alone(prepared, lowered, source, measuring):
         if error > 1.0:
             much = f"is {error:.2g} times as far from the original's result as rounding can be"
             raise VerificationError(
@@ -105,7 +104,7 @@ def are_lossless(lowered: Lowered) -> bool:
 
 
 def _errors_alone(
-    prepared: Prepared, lowered: Lowered, source: Source, threads: int, folder: Path
+    prepared: Prepared, lowered: Lowered, source: Source, measuring: Measuring
 ) -> Iterator[tuple[str, float]]:
     """Yields each part with its error, 1 being the most that rounding explains."""
     pixel_major = lowered.rewritten.pixel_major
@@ -113,12 +112,12 @@ def _errors_alone(
     tensors = {name: pixel_major.get(name, name) for part in parts for name in (*part.read, part.target)}
     inputs = {value.name for value in lowered.rewritten.model.graph.input}
     with exposed(lowered.rewritten.model, dict.fromkeys(name for name in tensors.values() if name not in inputs)):
-        compiled = open_session(lowered.rewritten.model, threads, COMPILED, folder=folder)
+        compiled = measuring.open(lowered.rewritten.model, COMPILED)
     for part in parts:
-        original = _original(part, prepared, threads, folder)
+        original = _original(part, prepared, measuring)
         named = [*part.read, part.target]
         wanted = [tensors[name] for name in named if name not in inputs]
-        squared_magnitude = _magnitudes(part, threads)
+        squared_magnitude = _magnitudes(part, measuring)
         difference, magnitude = Difference(), 0.0
         for feed in islice(source, MAX_LAYER_FEEDS):
             values = {**feed, **dict(zip(wanted, run_session(compiled, wanted, feed, COMPILED), strict=True))}
@@ -145,11 +144,11 @@ def _parts(prepared: Prepared, lowered: Lowered) -> Iterator[_Part]:
             yield _Part(f"the pool '{node.name}'", originals[node.input[0]], originals[node.output[0]], None)
 
 
-def _original(part: _Part, prepared: Prepared, threads: int, folder: Path) -> Callable[..., NDArray[Any]]:
+def _original(part: _Part, prepared: Prepared, measuring: Measuring) -> Callable[..., NDArray[Any]]:
     """Returns what computes a part's result from what it reads as the original means it."""
     if isinstance(part.layer, QuantisedLayer):
         return partial(_exact, part.layer)
-    session = open_session(cut_model(prepared.model, [part.source], [part.target]), threads, ORIGINAL, folder=folder)
+    session = measuring.open(cut_model(prepared.model, [part.source], [part.target]), ORIGINAL)
 
     def of_session(x: NDArray[Any]) -> NDArray[Any]:
         (result,) = run_session(session, [part.target], {part.source: x}, ORIGINAL)
@@ -174,7 +173,7 @@ def _exact(layer: QuantisedLayer, x: NDArray[Any], *fed: NDArray[Any]) -> NDArra
     return y[:, :, 0] if spec.one_dimensional else y
 
 
-def _magnitudes(part: _Part, threads: int) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+def _magnitudes(part: _Part, measuring: Measuring) -> Callable[[NDArray[Any], NDArray[Any]], float]:
     """Returns what tells, of an input and its result, the sum of squares of what is added up for each finite output:
     |weights| times |x|, plus |bias|.
     """
@@ -182,7 +181,7 @@ def _magnitudes(part: _Part, threads: int) -> Callable[[NDArray[Any], NDArray[An
         return lambda x, expected: float(np.abs(x).max(initial=0.0)) ** 2 * expected.size
     if isinstance(part.layer, QuantisedLayer):
         return lambda x, expected: 0.0  # integers are not rounded
-    session = open_session(_magnitude_model(part.layer), threads, ORIGINAL)
+    session = measuring.open(_magnitude_model(part.layer), ORIGINAL)
 
     def of_layer(x: NDArray[Any], expected: NDArray[Any]) -> float:
         feed = {"x": np.abs(x if x.ndim == 4 else x[:, :, None])}

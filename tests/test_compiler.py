@@ -16,7 +16,7 @@ from reuse_compiler.compiler import compile_file, default_output
 from reuse_compiler.errors import ConfigError, DataError, ModelError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.reuse.config import FamilyName
-from reuse_compiler.verification.ratios import measure_ratios
+from reuse_compiler.verification.probes import measure_ratios
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
 

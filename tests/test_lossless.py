@@ -23,6 +23,7 @@ from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.reuse.plan import LayerWeights
 from reuse_compiler.verification.data import Source
 from reuse_compiler.verification.inputs import model_inputs
+from reuse_compiler.verification.sessions import Measuring
 from reuse_compiler.verification.sources import open_data
 from reuse_compiler.verification.verify import Verification, Verifier
 from tests.passes.models import EXACT, model_of, random_array, tensor, value
@@ -98,8 +99,8 @@ def source_of(prepared: Prepared, folder: Path) -> Source:
 def check(prepared: Prepared, lowered: Lowered, data: NDArray[Any], folder: Path) -> Verification:
     np.save(folder / "data.npy", data)
     source = source_of(prepared, folder)
-    result = Verifier(prepared.original, lowered.model, source, 1, folder).run(layer_tensors(lowered))
-    check_lossless(prepared, lowered, result, source, 1, folder)
+    result = Verifier(prepared.original, lowered.model, source, Measuring(1, folder)).run(layer_tensors(lowered))
+    check_lossless(prepared, lowered, result, source, Measuring(1, folder))
     return result
 
 
@@ -129,7 +130,7 @@ def test_a_defect_in_a_layer_of_bytes_is_found(kind: str, tmp_path: Path) -> Non
     shape = [dim.dim_value for dim in prepared.original.graph.input[0].type.tensor_type.shape.dim]
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     assert check(prepared, lowered, images, tmp_path).layer_errors == {"conv": 0.0}
-    ((_, error),) = _errors_alone(prepared, lowered, source_of(prepared, tmp_path), 1, tmp_path)
+    ((_, error),) = _errors_alone(prepared, lowered, source_of(prepared, tmp_path), Measuring(1, tmp_path))
     assert error == 0.0
     wrong = damaged(lowered, "y_s", 1.1)
     with pytest.raises(VerificationError, match="layer 'conv' has other values than the original"):
@@ -149,7 +150,7 @@ def test_a_defect_in_a_layer_whose_scale_a_run_finds_is_found(tmp_path: Path) ->
     prepared, lowered = compiled(model(nodes, 3, w=weights, w_s=np.float32(0.01), b=random_array(1, 4, 1, 1)))
     images = random_array(1, 3, 64, 64)
     assert check(prepared, lowered, images, tmp_path).layer_errors == {"conv": 0.0}
-    ((_, error),) = _errors_alone(prepared, lowered, source_of(prepared, tmp_path), 1, tmp_path)
+    ((_, error),) = _errors_alone(prepared, lowered, source_of(prepared, tmp_path), Measuring(1, tmp_path))
     assert error == 0.0
     with pytest.raises(VerificationError, match="layer 'conv' has other values than the original"):
         check(prepared, damaged(lowered, "conv/bias", 1.1), images, tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from reuse_compiler.graph.save import LARGEST_MODEL_BYTES as MOST_BYTES
 from reuse_compiler.graph.tensors import data_bytes, is_external, tensors_of
@@ -16,13 +15,13 @@ from reuse_compiler.passes.layer import ConvLayer, Prepared
 from reuse_compiler.passes.lower_to_reuse import lower_to_reuse
 from reuse_compiler.passes.record_settings import record_settings
 from reuse_compiler.pipeline import Lowered, carry_out
-from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.regions.guard import Guards, Question, TwoForms, guard
 from reuse_compiler.regions.saving import LEAST_SAVING, Saving, expected_saving, measured_saving
 from reuse_compiler.regions.segments import Flow, Segment, Segments, affordable_samples, cut_into_segments
 from reuse_compiler.regions.windows import Window
 from reuse_compiler.report import RegionReport
 from reuse_compiler.reuse.plan import Plan
+from reuse_compiler.verification.sessions import Measuring
 
 MARGIN = 0.06
 """Of the dense time, that is to be saved at least: a sample may be wrong by about as much."""
@@ -60,15 +59,6 @@ class Region:
         gains = {name: gain for name, gain in self.saving.gains.items() if name in windows}
         samples = affordable_samples([windows[name].side for name in gains], channels, self.segment.work)
         return Question(source, windows, gains, self.saving.loss + margin, samples)
-
-
-@dataclass(frozen=True)
-class Measuring:
-    """How times are measured."""
-
-    threads: int
-    folder: Path
-    progress: ProgressCallback = silent
 
 
 @dataclass(frozen=True)
@@ -143,7 +133,7 @@ def _weigh(
     rewritten, regions = lower_to_reuse(prepared, plan), []
     for number, segment in enumerate(segments):
         measuring.progress("weighing regions", number, len(segments))
-        saving = measured_saving(prepared, rewritten, segment, flow, plan, measuring.threads, measuring.folder)
+        saving = measured_saving(prepared, rewritten, segment, flow, plan, measuring)
         regions.append(Region(segment, saving or expected_saving(prepared, segment, plan)))
     measuring.progress("weighing regions", len(segments), len(segments))
     return regions

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -26,7 +25,7 @@ from reuse_compiler.reuse.plan import LayerPlan, Plan
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
 from reuse_compiler.verification.data import RandomSource
 from reuse_compiler.verification.inputs import Feed, model_inputs
-from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, RunError, open_session, run_session
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, Measuring, RunError, run_session
 from reuse_compiler.verification.timing import Turns
 
 logger = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ def _cost(plan: LayerPlan, distinct: float) -> float:
 
 
 def measured_saving(
-    prepared: Prepared, rewritten: Rewritten, segment: Segment, flow: Flow, plan: Plan, threads: int, folder: Path
+    prepared: Prepared, rewritten: Rewritten, segment: Segment, flow: Flow, plan: Plan, measuring: Measuring
 ) -> Saving | None:
     """Returns the saving as it is on this machine: the segment's two forms are run on inputs that repeat and do not.
 
@@ -96,8 +95,8 @@ def measured_saving(
     try:
         parts = [cut_model(model, names, outputs) for model in (prepared.model, rewritten.model)]
         feeds = [_feed(parts[0], prepared, repeating) for repeating in (False, True)]
-        dense = open_session(parts[0], threads, ORIGINAL, folder=folder)
-        reuse = open_session(keep_pixel_major(parts[1])[0], threads, COMPILED, folder=folder)
+        dense = measuring.open(parts[0], ORIGINAL)
+        reuse = measuring.open(keep_pixel_major(parts[1])[0], COMPILED)
         runs = {
             "dense": lambda: run_session(dense, None, feeds[0], ORIGINAL),
             "distinct": lambda: run_session(reuse, None, feeds[0], COMPILED),

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import onnx
 
-from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.report import HoldReport
 from reuse_compiler.reuse.config import HoldSettings
 from reuse_compiler.runtime import statistics
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.data import Source
 from reuse_compiler.verification.runnable import exposed
-from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, Measuring, run_session
 from reuse_compiler.verification.verify import comparable_outputs
 
 
@@ -24,9 +22,7 @@ def measure_held(
     held: Mapping[str, str],
     settings: HoldSettings,
     source: Source | None,
-    threads: int,
-    folder: Path,
-    progress: ProgressCallback,
+    measuring: Measuring,
 ) -> HoldReport:
     """Runs the feeds of `source` once, in order; `held` has by input the tensor that holds it.
 
@@ -37,19 +33,19 @@ def measure_held(
         return report
     tensors = list(held.values())
     with exposed(compiled, tensors):
-        session = open_session(compiled, threads, COMPILED, folder=folder)
-    dense = open_session(original, threads, ORIGINAL, folder=folder)
+        session = measuring.open(compiled, COMPILED)
+    dense = measuring.open(original, ORIGINAL)
     names = [name for name, is_float in comparable_outputs(dense).items() if is_float]
     inputs, outputs = {name: Difference() for name in held}, {name: Difference() for name in names}
     for index, feed in enumerate(source):
-        progress("running frames in order", index, len(source))
+        measuring.progress("running frames in order", index, len(source))
         expected = run_session(dense, names, feed, ORIGINAL)
         actual = run_session(session, [*names, *tensors], feed, COMPILED)
         for name, wanted, found in zip(names, expected, actual, strict=False):
             outputs[name].add(wanted, found)
         for name, found in zip(held, actual[len(names) :], strict=True):
             inputs[name].add(feed[name], found)
-    progress("running frames in order", len(source), len(source))
+    measuring.progress("running frames in order", len(source), len(source))
     nodes = [node for node in statistics(session) if node.op == "Hold"]
     report.frames = len(source)
     report.changed = sum(node.changed for node in nodes) / max(1, sum(node.vectors for node in nodes))

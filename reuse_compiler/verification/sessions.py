@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import ReuseError, VerificationError
+from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.runtime import current_provider, import_onnxruntime, register_others, session
 from reuse_compiler.runtime.sessions import STAGES_ENTRY
 from reuse_compiler.verification.inputs import Feed
@@ -84,6 +86,20 @@ def open_session(
             raise
         except Exception as error:
             raise LoadError(f"onnxruntime cannot load {label}: {_with_advice(one_line(error))}") from error
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How models are run to be measured."""
+
+    threads: int
+    folder: Path
+    """Where temporary copies of models with external data may lie."""
+    progress: ProgressCallback = silent
+
+    def open(self, model: onnx.ModelProto, label: str) -> onnxruntime.InferenceSession:
+        """Opens a model; raises LoadError, naming it `label`, if onnxruntime cannot load it."""
+        return open_session(model, self.threads, label, folder=self.folder)
 
 
 def run_session(

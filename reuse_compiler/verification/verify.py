@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +13,11 @@ import onnx
 from numpy.typing import NDArray
 
 from reuse_compiler.errors import VerificationError
-from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.runtime import remaining_ratios, reset_statistics
 from reuse_compiler.verification.compare import Difference, largest_error
 from reuse_compiler.verification.data import Source
 from reuse_compiler.verification.runnable import exposed
-from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, run_session, runner
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, Measuring, run_session, runner
 from reuse_compiler.verification.timing import Samples, Turns, is_slower
 
 if TYPE_CHECKING:
@@ -85,10 +83,7 @@ class Verifier:
     original: onnx.ModelProto
     compiled: onnx.ModelProto
     source: Source
-    threads: int
-    folder: Path
-    """Where temporary copies of models with external data may lie."""
-    progress: ProgressCallback = silent
+    measuring: Measuring
     alone: onnx.ModelProto | None = None
     """The compiled model with its layers in the main graph, where the results of layers are compared; None: it is that
     itself."""
@@ -114,16 +109,16 @@ class Verifier:
         turns.forget_times()
         reset_statistics(reuse)
         for index, feed in enumerate(self.source):
-            self.progress(what, index, total)
+            self.measuring.progress(what, index, total)
             outputs_of = turns.round(feed)
             for name, expected, actual in zip(names, outputs_of[ORIGINAL], outputs_of[COMPILED], strict=False):
                 _add(differences, name, expected, actual)
         result.remaining_ratios = remaining_ratios(reuse)
         while _wants_more(turns.samples):
             done = len(turns.samples[ORIGINAL])
-            self.progress(what, min(done, total), total)
+            self.measuring.progress(what, min(done, total), total)
             turns.round(self.source[done % len(self.source)])
-        self.progress(what, total, total)
+        self.measuring.progress(what, total, total)
         result.dense_ms, result.reuse_ms = turns.median_ms(ORIGINAL), turns.median_ms(COMPILED)
         result.slower = is_slower(turns.samples, COMPILED, ORIGINAL)
         result.faster = is_slower(turns.samples, ORIGINAL, COMPILED)
@@ -140,12 +135,12 @@ class Verifier:
         count = min(len(self.source), MAX_LAYER_FEEDS)
         what = f"measuring {layers[0].layer}" + (f" to {layers[-1].layer}" if len(layers) > 1 else "")
         for index, feed in enumerate(islice(self.source, count)):
-            self.progress(what, index, count)
+            self.measuring.progress(what, index, count)
             results = run_session(dense, names, feed, ORIGINAL), run_session(reuse, compiled, feed, COMPILED)
             for (name, item), expected, actual in zip(tensors.items(), *results, strict=True):
                 in_order = np.moveaxis(actual, -1, 1) if item.pixel_major else actual
                 _add(differences, name, expected, in_order)
-        self.progress(what, count, count)
+        self.measuring.progress(what, count, count)
         result.remaining_ratios = remaining_ratios(reuse) | result.remaining_ratios
         result.layer_errors |= {
             item.layer: differences[item.tensor].rel_error for item in layers if item.tensor in differences
@@ -153,7 +148,7 @@ class Verifier:
 
     def _open(self, model: onnx.ModelProto, tensors: Sequence[str], label: str) -> onnxruntime.InferenceSession:
         with exposed(model, tensors):
-            return open_session(model, self.threads, label, folder=self.folder)
+            return self.measuring.open(model, label)
 
 
 def _wants_more(samples: Samples) -> bool:

@@ -17,13 +17,13 @@ from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.choose_parameters import Decision, choose_parameters
 from reuse_compiler.pipeline import find_layers
 from reuse_compiler.regions import choose, saving
-from reuse_compiler.regions.choose import Measuring, Regions, find_regions
+from reuse_compiler.regions.choose import Regions, find_regions
 from reuse_compiler.report import ModelReport
 from reuse_compiler.reports.compilation_table import totals
 from reuse_compiler.reuse.fitted import Fitted
 from reuse_compiler.runtime import session, statistics
 from reuse_compiler.verification.quantised import quantise
-from reuse_compiler.verification.sessions import COMPILED, ORIGINAL
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, Measuring
 from reuse_compiler.verification.verify import Verifier
 from tests.comparison import assert_close
 from tests.passes.models import random_array, value

@@ -18,7 +18,7 @@ from reuse_compiler.pipeline import lower
 from reuse_compiler.verification import verify
 from reuse_compiler.verification.data import RandomSource, Source
 from reuse_compiler.verification.inputs import model_inputs
-from reuse_compiler.verification.sessions import RunError
+from reuse_compiler.verification.sessions import Measuring, RunError
 from reuse_compiler.verification.sources import open_data
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier, in_chunks
 from tests.passes.test_keep_pixel_major import chain
@@ -43,7 +43,7 @@ def measure(
     original: onnx.ModelProto, compiled: onnx.ModelProto, folder: Path, layers: Iterable[str] = (), threads: int = 1
 ) -> Verification:
     tensors = [LayerTensor(name, name.replace("conv", "relu"), None) for name in layers]
-    return Verifier(original, compiled, source_of(original), threads, folder).run(tensors)
+    return Verifier(original, compiled, source_of(original), Measuring(threads, folder)).run(tensors)
 
 
 def unary(
@@ -84,7 +84,7 @@ def test_known_errors_are_found_where_they_are(network: onnx.ModelProto, tmp_pat
 def test_a_compiled_model(network: onnx.ModelProto, tmp_path: Path, lowering: str) -> None:
     options = CompileOptions(force=True, family="sign", num_hashes=5, lowering=lowering)  # type: ignore[arg-type]
     lowered = lower(network, options)
-    result = Verifier(network, lowered.model, source_of(network), 2, tmp_path).run(layer_tensors(lowered))
+    result = Verifier(network, lowered.model, source_of(network), Measuring(2, tmp_path)).run(layer_tensors(lowered))
     suffix = "" if lowering == "fused" else "/Cluster"
     assert set(result.layer_errors) == {"conv1", "conv2"}
     assert set(result.remaining_ratios) == {f"conv1{suffix}", f"conv2{suffix}"}
@@ -101,7 +101,9 @@ def test_external_data_is_verified_too(tmp_path: Path) -> None:
     onnx.save(chain(), path, save_as_external_data=True, location="net.bin", size_threshold=0)
     model = load_model(path)
     lowered = lower(model, CompileOptions(force=True, family="exact"))
-    result = Verifier(model, lowered.model, source_of(model, (2, 4, 12, 12)), 1, tmp_path).run(layer_tensors(lowered))
+    result = Verifier(model, lowered.model, source_of(model, (2, 4, 12, 12)), Measuring(1, tmp_path)).run(
+        layer_tensors(lowered)
+    )
     assert result.rel_error is not None and result.rel_error < 1e-5
     # Or else the next line would not compare tensors of two orders.
     assert lowered.rewritten.pixel_major == {"q": "q/nhwc", "a": "a/nhwc"}
@@ -127,14 +129,17 @@ def test_every_feed_counts(network: onnx.ModelProto, tmp_path: Path) -> None:
     x[6] = 1
     np.save(tmp_path / "x.npy", x)
     source = open_data(tmp_path / "x.npy", model_inputs(network), {})
-    result = Verifier(network, scaled(network, "conv1.weight", 2.0), source, 1, tmp_path).run([])
+    result = Verifier(network, scaled(network, "conv1.weight", 2.0), source, Measuring(1, tmp_path)).run([])
     assert len(source) == 7 and result.rel_error == pytest.approx(1.0, rel=1e-5)
 
 
 def test_progress_reaches_its_end(network: onnx.ModelProto, tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
     Verifier(
-        network, network, source_of(network), 1, tmp_path, lambda what, done, total: calls.append((what, done, total))
+        network,
+        network,
+        source_of(network),
+        Measuring(1, tmp_path, lambda what, done, total: calls.append((what, done, total))),
     ).run([LayerTensor("conv1", "relu1", None), LayerTensor("conv2", "relu2", None)])
     ends = {what: (done, total) for what, done, total in calls}
     assert ends == {"comparing both models": (5, 5), "measuring conv1 to conv2": (1, 1)}
@@ -145,7 +150,7 @@ def test_integers_are_counted_and_not_averaged(tmp_path: Path, caplog: pytest.Lo
     first = unary("ArgMax", out=TensorProto.INT64, axis=1, keepdims=0)
     last = unary("ArgMin", out=TensorProto.INT64, axis=1, keepdims=0)
     with caplog.at_level(logging.WARNING):
-        result = Verifier(first, last, source_of(first, (3, 4)), 1, tmp_path).run([])
+        result = Verifier(first, last, source_of(first, (3, 4)), Measuring(1, tmp_path)).run([])
     assert result.rel_error is None and result.max_abs_error is None
     assert "3 of 3 values of the output 'y' differ" in caplog.text
 
@@ -156,7 +161,7 @@ def test_shapes_that_depend_on_values(tmp_path: Path, caplog: pytest.LogCaptureF
     other.graph.node[0].input[0] = "z"
     other.graph.node.insert(0, helper.make_node("Relu", ["x"], ["z"]))
     with caplog.at_level(logging.WARNING):
-        Verifier(nonzero, other, source_of(nonzero, (3, 4)), 1, tmp_path).run([])
+        Verifier(nonzero, other, source_of(nonzero, (3, 4)), Measuring(1, tmp_path)).run([])
     assert "the output 'y' has shape [2, 12] in the original and" in caplog.text
     assert caplog.text.count("was not compared") == 1
 
@@ -165,19 +170,21 @@ def test_an_output_that_is_no_tensor(tmp_path: Path, caplog: pytest.LogCaptureFi
     model = unary("SequenceConstruct")
     model.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None))
     with caplog.at_level(logging.WARNING):
-        result = Verifier(model, model, source_of(model, (3, 4)), 1, tmp_path).run([])
+        result = Verifier(model, model, source_of(model, (3, 4)), Measuring(1, tmp_path)).run([])
     assert "the output 'y' is a seq(tensor(float)) and was not compared" in caplog.text
     assert result.rel_error is None and result.dense_ms > 0
 
 
 def test_numbers_that_become_undefined_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match=r"output 'y' of the compiled model has \d+ values that are not finite"):
-        Verifier(unary("Abs"), unary("Sqrt"), source_of(unary("Abs"), (3, 4)), 1, tmp_path).run([])
+        Verifier(unary("Abs"), unary("Sqrt"), source_of(unary("Abs"), (3, 4)), Measuring(1, tmp_path)).run([])
 
 
 def test_undefined_in_the_original_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        result = Verifier(unary("Sqrt"), unary("Sqrt"), source_of(unary("Sqrt"), (3, 4)), 1, tmp_path).run([])
+        result = Verifier(unary("Sqrt"), unary("Sqrt"), source_of(unary("Sqrt"), (3, 4)), Measuring(1, tmp_path)).run(
+            []
+        )
     assert "values of the output 'y' are NaN or Inf in the original too" in caplog.text
     assert result.rel_error == 0.0
 
@@ -188,10 +195,10 @@ def test_models_that_do_not_load_or_run(
     unknown = unary("Abs")
     unknown.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(RunError, match=r"onnxruntime cannot load the original model: .*NoSuchOperator"):
-        Verifier(unknown, unary("Abs"), source_of(unknown, (3, 4)), 1, tmp_path).run([])
+        Verifier(unknown, unary("Abs"), source_of(unknown, (3, 4)), Measuring(1, tmp_path)).run([])
     with pytest.raises(RunError, match=r"onnxruntime cannot load the compiled model: .*NoSuchOperator"):
-        Verifier(unary("Abs"), unknown, source_of(unknown, (3, 4)), 1, tmp_path).run([])
+        Verifier(unary("Abs"), unknown, source_of(unknown, (3, 4)), Measuring(1, tmp_path)).run([])
     with pytest.raises(RunError, match=r"the original model does not run: .*[Ii]nvalid dimensions"):
-        Verifier(network, network, source_of(network, (2, 3, 13, 13)), 1, tmp_path).run([])
+        Verifier(network, network, source_of(network, (2, 3, 13, 13)), Measuring(1, tmp_path)).run([])
     captured = capfd.readouterr()
     assert captured.out == captured.err == "", "onnxruntime must not write beside our own sentence"

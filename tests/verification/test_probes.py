@@ -6,7 +6,7 @@ import numpy as np
 from onnx import helper
 
 from reuse_compiler.graph.shapes import tensor_shapes
-from reuse_compiler.verification.layer_shapes import measure_shapes
+from reuse_compiler.verification.probes import measure_shapes
 from tests.passes.models import model_of, random_array, tensor, value
 
 

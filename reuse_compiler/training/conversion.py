@@ -13,7 +13,7 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.reuse.config import FamilyName, LayerSettings, TableType
 from reuse_compiler.reuse.geometry import ConvSpec, Layout
 from reuse_compiler.training.candidates import candidates
-from reuse_compiler.training.evaluation import evaluating
+from reuse_compiler.training.evaluation import evaluating, watching
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.layer import ReuseConv2d, is_fitted, refusal_of, until_fitted
 from reuse_compiler.training.shapes import spec_of
@@ -57,12 +57,10 @@ def convert(
     Raises ConfigError for names that the model does not have and for settings that do not fit.
     """
     found = specs_of(model, example)
-    wanted = _wanted(layers, [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)])
+    wanted = _wanted(layers, list(convolutions(model)))
     result = Conversion({}, {}, {})
     first = next(iter(found), None)
-    for name, module in list(model.named_modules()):
-        if not isinstance(module, nn.Conv2d):
-            continue
+    for name, module in convolutions(model).items():
         reason = _reason(name, module, wanted, found)
         if reason is not None:
             if isinstance(layers, Mapping | Collection) and not isinstance(layers, str) and name in layers:
@@ -115,22 +113,18 @@ def specs_of(model: nn.Module, example: Tensor) -> dict[str, ConvSpec]:
     """
     found: dict[str, ConvSpec] = {}
 
-    def note(name: str, module: nn.Conv2d, x: Tensor) -> None:
+    def note(name: str, module: nn.Conv2d, x: Tensor, y: Tensor) -> None:
         if x.dim() == 4:
             found.setdefault(name, spec_of(module, x.shape))
 
-    handles = [
-        module.register_forward_pre_hook(lambda module, inputs, name=name: note(name, module, inputs[0]))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d)
-    ]
-    try:
-        with evaluating(model):
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watching(convolutions(model), note), evaluating(model):
+        model(example)
     return found
+
+
+def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """Returns a model's convolutions by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
 
 
 def _wanted(layers: LayerChoice, names: list[str]) -> set[str]:

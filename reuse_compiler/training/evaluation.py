@@ -1,9 +1,10 @@
-"""Running a model without changing anything of it."""
+"""Running a model without changing anything of it, and seeing what goes through its modules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,3 +33,17 @@ def trying(model: nn.Module) -> Iterator[None]:
     finally:
         for own, values in before:
             own.copy_(values)
+
+
+@contextmanager
+def watching(modules: Mapping[str, nn.Module], note: Callable[[str, Any, Any, Any], object]) -> Iterator[None]:
+    """Within it, `note` is called with name, module, first input and output whenever one of the modules has run."""
+    handles = [
+        module.register_forward_hook(lambda module, inputs, y, name=name: note(name, module, inputs[0], y))
+        for name, module in modules.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

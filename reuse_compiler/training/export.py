@@ -17,7 +17,8 @@ from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.files import FileTransaction
 from reuse_compiler.graph.save import check_output
 from reuse_compiler.paths import AnyPath
-from reuse_compiler.training.conversion import reuse_layers, revert
+from reuse_compiler.training.conversion import convolutions, reuse_layers, revert
+from reuse_compiler.training.evaluation import watching
 
 OPSET = 17
 
@@ -65,17 +66,8 @@ def _export(
 ) -> list[str]:
     """Exports, and returns the names of the convolutions in the order in which they were executed."""
     executed: list[str] = []
-    handles = [
-        module.register_forward_pre_hook(lambda module, inputs, name=name: executed.append(name))
-        for name, module in plain.named_modules()
-        if isinstance(module, nn.Conv2d)
-    ]
-    try:
-        with torch.no_grad():
-            plain(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watching(convolutions(plain), lambda name, *_: executed.append(name)), torch.no_grad():
+        plain(example)
     axes = {name: {0: "N"} for name in (*input_names, *output_names)}
     with warnings.catch_warnings():
         # The exporter by tracing needs no further package; it announces its successor.

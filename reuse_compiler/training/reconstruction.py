@@ -13,7 +13,7 @@ from reuse_compiler.fitting.vectors import Floats, pixels_at
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.training.conversion import reuse_layers, specs_of
-from reuse_compiler.training.evaluation import evaluating
+from reuse_compiler.training.evaluation import evaluating, watching
 from reuse_compiler.training.layer import ReuseConv2d
 from reuse_compiler.training.refit import array_of, fit_layer, inputs_of
 from reuse_compiler.training.shapes import spec_of
@@ -83,24 +83,13 @@ def _targets(
     """Returns what the teacher's layers compute, rows `[n, M]` of each batch at the places that are looked at."""
     found: dict[str, list[Floats]] = {name: [] for name in layers}
 
-    def take(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
+    def take(name: str, module: nn.Conv2d, x: Tensor, y: Tensor) -> None:
         places = places_of_run(name, spec_of(module, x.shape), len(found[name]), len(batches), seed)
         found[name].append(pixels_at(array_of(y), places))
 
-    handles = [
-        _teacher_layer(teacher, name).register_forward_hook(
-            lambda module, inputs, y, name=name: take(name, module, inputs[0], y)
-        )
-        for name in layers
-    ]
-    try:
-        with evaluating(teacher):
-            for batch in batches:
-                teacher(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watching({name: _teacher_layer(teacher, name) for name in layers}, take), evaluating(teacher):
+        for batch in batches:
+            teacher(batch)
     return found
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -117,12 +116,7 @@ def neuron_vectors(x: Tensor, blocking: Blocking) -> Tensor:
 def joined_input(vectors: list[Tensor], blocking: Blocking) -> Tensor:
     """Returns `[N, Ic, H, W]` to which the vectors `[V, L]` of each block are added where they were read."""
     g = blocking.spec
-    joined = torch.stack(
-        [
-            torch.cat([vectors[block][:, : blocking.block_length(block)] for block in _blocks_of(group, blocking)], 1)
-            for group in range(g.group)
-        ]
-    )
+    joined = _joined(vectors, blocking, 1)
     if blocking.layout == "channel":
         pixels = joined.permute(1, 0, 2).reshape(g.batch, g.in_height, g.in_width, g.in_channels)
         return pixels.permute(0, 3, 1, 2)
@@ -146,12 +140,7 @@ def block_weights(weight: Tensor, blocking: Blocking) -> Tensor:
 def joined_weights(weights: list[Tensor], blocking: Blocking) -> Tensor:
     """The inverse of `block_weights`: `[B]` times `[L, T]` to `[M, Ic/group, kh*kw]`."""
     g = blocking.spec
-    groups = torch.stack(
-        [
-            torch.cat([weights[block][: blocking.block_length(block)] for block in _blocks_of(group, blocking)])
-            for group in range(g.group)
-        ]
-    )
+    groups = _joined(weights, blocking, 0)
     if blocking.layout == "patch":
         kernels = groups.reshape(g.group, g.taps, g.group_in_channels, g.group_out_channels).permute(0, 3, 2, 1)
     else:
@@ -166,8 +155,11 @@ def _cut(columns: Tensor, blocking: Blocking) -> Tensor:
     return padded.reshape(blocking.num_blocks, blocking.sub_vector_length, columns.shape[2])
 
 
-def _blocks_of(group: int, blocking: Blocking) -> range:
-    return range(group * blocking.blocks_per_group, (group + 1) * blocking.blocks_per_group)
+def _joined(blocks: list[Tensor], blocking: Blocking, axis: int) -> Tensor:
+    """Puts the blocks of each group together along an axis, `[group, ...]`, without the zeros at their ends."""
+    cut = [own.narrow(axis, 0, blocking.block_length(block)) for block, own in enumerate(blocks)]
+    count = blocking.blocks_per_group
+    return torch.stack([torch.cat(cut[first : first + count], axis) for first in range(0, len(cut), count)])
 
 
 def _torch_pads(g: ConvSpec) -> tuple[int, int, int, int]:
@@ -185,42 +177,28 @@ def _window(padded: Tensor, g: ConvSpec, tap: int) -> Tensor:
     ]
 
 
-class _Parameters:
-    """A block's hash parameters as tensors like its vectors."""
-
-    def __init__(self, parameters: HashParameters, like: Tensor) -> None:
-        self._parameters, self._like = parameters, like
-
-    def floats(self, array: NDArray[np.float32] | np.float32 | None) -> Tensor:
-        assert array is not None
-        return torch.as_tensor(np.asarray(array), dtype=self._like.dtype, device=self._like.device)
-
-    @property
-    def projections(self) -> Tensor:
-        return self.floats(self._parameters.projections)
-
-    @property
-    def rotated(self) -> bool:
-        return self._parameters.projections is not None
-
-    @property
-    def thresholds(self) -> Tensor:
-        return self.floats(self._parameters.thresholds)
-
-    @property
-    def coordinates(self) -> Tensor:
-        assert self._parameters.coordinates is not None
-        return torch.as_tensor(self._parameters.coordinates, dtype=torch.int64, device=self._like.device)
+Parameters = Mapping[str, Tensor]
+"""A block's hash parameters by name, as far as there are any."""
 
 
-def _sign(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
-    bits = (vectors @ own.projections > own.thresholds).long()
+def _tensors(parameters: HashParameters, like: Tensor) -> Parameters:
+    """Returns a block's parameters as tensors like its vectors."""
+    kinds = {"coordinates": torch.int64}
+    return {
+        name: torch.as_tensor(np.asarray(array), dtype=kinds.get(name, like.dtype), device=like.device)
+        for name, array in parameters.items()
+        if array is not None
+    }
+
+
+def _sign(vectors: Tensor, own: Parameters, length: int) -> Tensor:
+    bits = (vectors @ own["projections"] > own["thresholds"]).long()
     return (bits << torch.arange(bits.shape[1], device=bits.device)).sum(1)
 
 
-def _learned(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
-    values = vectors @ own.projections if own.rotated else vectors
-    coordinates, thresholds = own.coordinates, own.thresholds
+def _learned(vectors: Tensor, own: Parameters, length: int) -> Tensor:
+    values = vectors @ own["projections"] if "projections" in own else vectors
+    coordinates, thresholds = own["coordinates"], own["thresholds"]
     depth = (len(coordinates) + 1).bit_length() - 1
     node = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
     for _ in range(depth):
@@ -229,14 +207,14 @@ def _learned(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
     return node - (2**depth - 1)
 
 
-def _exact(vectors: Tensor, own: _Parameters, length: int) -> Tensor:
+def _exact(vectors: Tensor, own: Parameters, length: int) -> Tensor:
     """Numbers in place of fingerprints: equal vectors, and only those, have equal ones."""
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[vectors.element_size()]
     bits = vectors[:, :length].contiguous().view(integers)
     return torch.unique(bits, dim=0, return_inverse=True)[1]
 
 
-_CODES: Mapping[str, Callable[[Tensor, _Parameters, int], Tensor]] = {
+_CODES: Mapping[str, Callable[[Tensor, Parameters, int], Tensor]] = {
     "sign": _sign,
     "learned": _learned,
     "exact": _exact,
@@ -246,7 +224,7 @@ _CODES: Mapping[str, Callable[[Tensor, _Parameters, int], Tensor]] = {
 
 def _codes(vectors: Tensor, settings: LayerSettings, parameters: HashParameters, length: int) -> Tensor:
     if settings.family in _CODES:
-        return _CODES[settings.family](vectors, _Parameters(parameters, vectors), length)
+        return _CODES[settings.family](vectors, _tensors(parameters, vectors), length)
     codes = FAMILIES[settings.family].codes(vectors.float().cpu().numpy(), parameters, length)
     return torch.from_numpy(codes).to(vectors.device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import onnx
 
@@ -12,7 +13,7 @@ from reuse_compiler.benchmark.floor import centroid_multiply_adds, compute_floor
 from reuse_compiler.benchmark.inputs import LayerInput, build_input
 from reuse_compiler.benchmark.layer import INPUT, dense_model, reuse_model
 from reuse_compiler.benchmark.peaks import measure_peaks
-from reuse_compiler.benchmark.quantised import convolution_ms
+from reuse_compiler.benchmark.profile import profile
 from reuse_compiler.benchmark.report import (
     ConvReport,
     Int8Timing,
@@ -30,7 +31,7 @@ from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import Lowering
 from reuse_compiler.reuse.cost import predicted_cost
 from reuse_compiler.reuse.families import FAMILIES
-from reuse_compiler.runtime import NodeStatistics, Provider, current_provider, reset_statistics, statistics
+from reuse_compiler.runtime import NodeStatistics, current_provider, reset_statistics, statistics
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.quantised import Quantised, fastest_quantised
 from reuse_compiler.verification.sessions import BoundRun, open_session
@@ -42,6 +43,8 @@ LARGEST_TABLE_ERROR = 0.1
 """More than rounding products to 8 bits can cost on the inputs of the benchmark."""
 WARM_UPS = 2
 THREAD_ROUNDS = 3
+CONVERSIONS = ("QuantizeLinear", "DequantizeLinear", "ReorderInput", "ReorderOutput", "Transpose")
+"""Nodes of a quantised layer that do not compute it."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,12 @@ def measure_conv(case: ConvCase, how: Circumstances, progress: ProgressCallback 
     reuse = {lowering: reuse_model(dense, case, data, lowering) for lowering in lowerings}
     runs = {"dense": _bind(case, data, dense, how.threads)}
     runs |= {lowering: _bind(case, data, model, how.threads) for lowering, model in reuse.items()}
-    quantised = _quantised(case, data, dense, how.threads) if how.int8 else None
-    if quantised is not None:
+    quantised = None
+    if how.int8:
+        shape = case.spec.output_shape
+        quantised = fastest_quantised(
+            dense, [{INPUT: data.x}], lambda opened: BoundRun(opened, data.x, shape), how.threads
+        )
         runs["int8"] = quantised.run
     if current_provider().name == "cpu":
         progress("measuring the machine's peaks", 0, 0)
@@ -103,12 +110,6 @@ def measure_threads(case: ConvCase, counts: tuple[int, ...], repeats: int) -> Th
     return ThreadTimes(threads=list(counts), dense_ms=dense_ms, fused_ms=fused_ms)
 
 
-def _quantised(case: ConvCase, data: LayerInput, dense: onnx.ModelProto, threads: int) -> Quantised[BoundRun]:
-    return fastest_quantised(
-        dense, [{INPUT: data.x}], lambda opened: BoundRun(opened, data.x, case.spec.output_shape), threads
-    )
-
-
 def _bind(
     case: ConvCase, data: LayerInput, model: onnx.ModelProto, threads: int, stages_timed: bool = False
 ) -> BoundRun:
@@ -137,14 +138,9 @@ class _Measurement:
         found = self._clusters("fused")
         clusters = (found if case.scope == "batch" else sum(data.clusters)) / case.blocking.num_blocks
         return ConvReport(
-            layer=layer_shape(case),
-            setting=setting_of(case, data),
+            **described(case, data, clusters),
             threads=how.threads,
             repeats=how.repeats,
-            distinct_per_block=list(data.distinct),
-            clusters_per_block=clusters,
-            r_c=clusters / case.spec.rows,
-            cells=data.cells,
             notes=_notes(case, data),
             dense=self._timing("dense"),
             staged=self._reuse("staged") if "staged" in self.runs else None,
@@ -155,8 +151,7 @@ class _Measurement:
             peaks=peaks,
             floor=compute_floor(case, data, peaks) if peaks else None,
             provider=provider.name,
-            tf32=_tf32(provider),
-            machine=describe_machine(),
+            tf32=provider.tf32 if provider.name == "cuda" else None,
         )
 
     def _timing(self, form: str) -> Timing:
@@ -180,8 +175,18 @@ class _Measurement:
             **self._timing("int8").model_dump(),
             form=quantised.form,
             relative_error=self._error("int8"),
-            convolution_ms=convolution_ms(quantised, self.data.x, self.how.threads, self.how.repeats),
+            convolution_ms=self._convolution_ms(quantised.model),
         )
+
+    def _convolution_ms(self, quantised: onnx.ModelProto) -> float:
+        """Returns the time of the nodes that compute, without those that convert from and to float."""
+        nodes = profile(
+            quantised,
+            lambda prefix: open_session(quantised, self.how.threads, "the quantised layer", profile=prefix, plain=True),
+            lambda opened: opened.run(None, {INPUT: self.data.x}),
+            self.how.repeats,
+        )
+        return sum(node.ms for node in nodes if node.op not in CONVERSIONS)
 
     def _error(self, form: str) -> float:
         difference = Difference()
@@ -229,10 +234,6 @@ def _stages_on_cuda(case: ConvCase, data: LayerInput, how: Circumstances) -> Sta
     return stages_of(statistics(run.session))
 
 
-def _tf32(provider: Provider) -> bool | None:
-    return provider.tf32 if provider.name == "cuda" else None
-
-
 def predicted_speedup(case: ConvCase, data: LayerInput, remaining_ratio: float) -> float:
     """Returns what the cost model expects of reuse."""
     cost = predicted_cost(
@@ -247,33 +248,31 @@ def predicted_speedup(case: ConvCase, data: LayerInput, remaining_ratio: float) 
     return 1.0 / cost.total
 
 
-def layer_shape(case: ConvCase) -> LayerShape:
-    """Returns the layer, as the report has it."""
-    g = case.spec
-    return LayerShape(
+def described(case: ConvCase, data: LayerInput, clusters: float) -> dict[str, Any]:
+    """Returns what a report says of the layer, the setting, the input with so many clusters in a block, the machine."""
+    g, blocking = case.spec, case.blocking
+    layer = LayerShape(
         name=str(case),
-        input_shape=list(case.spec.input_shape),
-        weight_shape=list(case.spec.weight_shape),
+        input_shape=list(g.input_shape),
+        weight_shape=list(g.weight_shape),
         strides=list(g.strides),
         pads=list(g.pads),
         dilations=list(g.dilations),
         group=g.group,
     )
-
-
-def setting_of(case: ConvCase, data: LayerInput) -> Setting:
-    """Returns how reuse is set."""
-    return Setting(
+    setting = Setting(
         family=case.family,
-        layout=case.blocking.layout,
-        L=case.blocking.sub_vector_length,
+        layout=blocking.layout,
+        L=blocking.sub_vector_length,
         H=data.num_hashes,
-        table=case.table,
+        table="int32" if g.is_quantised else case.table,
         scope=case.scope,
         order=case.order,
         asked_r_c=case.remaining_ratio,
         seed=case.seed,
     )
+    found = {"distinct_per_block": list(data.distinct), "clusters_per_block": clusters, "r_c": clusters / g.rows}
+    return {"layer": layer, "setting": setting, "cells": data.cells, "machine": describe_machine(), **found}
 
 
 def _notes(case: ConvCase, data: LayerInput) -> list[str]:

@@ -11,10 +11,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from reuse_compiler.benchmark.case import ConvCase
-from reuse_compiler.benchmark.conv import DEFECT, WARM_UPS, layer_shape, predicted_speedup, setting_of, stages_of
+from reuse_compiler.benchmark.conv import DEFECT, WARM_UPS, described, predicted_speedup, stages_of
 from reuse_compiler.benchmark.inputs import build_input
 from reuse_compiler.benchmark.layer import INPUT, NAME, OUTPUT
-from reuse_compiler.benchmark.report import ConvReport, ReuseTiming, describe_machine, summarize
+from reuse_compiler.benchmark.report import ConvReport, ReuseTiming, summarize
 from reuse_compiler.errors import ConfigError, VerificationError
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.layer import QLINEAR_CONV_INPUTS
@@ -62,14 +62,9 @@ def measure_quantised(case: ConvCase, threads: int, repeats: int, progress: Prog
     timings = [summarize(each, median(samples["QLinearConv"]), spec.multiply_adds) for each in samples.values()]
     clusters = node.clusters / node.runs / node.blocks
     return ConvReport(
-        layer=layer_shape(case),
-        setting=setting_of(case, data).model_copy(update={"table": "int32"}),
+        **described(case, data, clusters),
         threads=threads,
         repeats=repeats,
-        distinct_per_block=list(data.distinct),
-        clusters_per_block=clusters,
-        r_c=clusters / spec.rows,
-        cells=data.cells,
         notes=["dense is onnxruntime's QLinearConv, fused QLinearReuseConv, both on pixel-major bytes"],
         dense=timings[0],
         fused=ReuseTiming(
@@ -82,7 +77,6 @@ def measure_quantised(case: ConvCase, threads: int, repeats: int, progress: Prog
         centroid_gflops=None,
         peaks=None,
         floor=None,
-        machine=describe_machine(),
     )
 
 

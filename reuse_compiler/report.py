@@ -7,10 +7,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 
-class LayerReport(BaseModel):
-    """One Conv of the model: what was decided and why, and what verification measured (None where not measured)."""
+class Report(BaseModel):
+    """Base of everything that is written as JSON; unknown fields are an error when it is read again."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class LayerReport(Report):
+    """One Conv of the model: what was decided and why, and what verification measured (None where not measured)."""
 
     name: str
     decision: Literal["reuse", "dense"]
@@ -39,10 +43,8 @@ class LayerReport(BaseModel):
     """Relative L2 error of the layer's output against the original model's, with all earlier layers' reuse on."""
 
 
-class RegionReport(BaseModel):
+class RegionReport(Report):
     """A part of the model in two forms: with reuse, taken where its input repeats enough, and as it was."""
-
-    model_config = ConfigDict(extra="forbid")
 
     source: str
     """The tensor of which a sample tells how much repeats."""
@@ -56,10 +58,8 @@ class RegionReport(BaseModel):
     """Whether the last two were measured on this machine; else they are what the cost model expects."""
 
 
-class HoldReport(BaseModel):
+class HoldReport(Report):
     """How inputs are held (--hold), and what that costs on frames in their order, if some were given."""
-
-    model_config = ConfigDict(extra="forbid")
 
     inputs: list[str]
     tolerances: tuple[float, ...]
@@ -75,10 +75,8 @@ class HoldReport(BaseModel):
     """Of the outputs of the compiled model beside the original's, with its inputs held: the lowest."""
 
 
-class ModelReport(BaseModel):
+class ModelReport(Report):
     """A whole compilation."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str
     output: str | None = None

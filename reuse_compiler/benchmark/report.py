@@ -7,16 +7,10 @@ import statistics
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from reuse_compiler.environment import processor, versions
+from reuse_compiler.report import Report
 from reuse_compiler.runtime import ProviderName
-
-
-class Report(BaseModel):
-    """Base of everything that is written; unknown fields are an error when a report is read again."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class Timing(Report):

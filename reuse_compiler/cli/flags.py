@@ -40,9 +40,12 @@ def _print_environment(wanted: bool) -> None:
     """Prints all that a report of a defect should say of this machine, and ends the program."""
     if wanted:
         from reuse_compiler.environment import env
-        from reuse_compiler.reports.environment_table import print_environment
+        from reuse_compiler.reports.table import print_lines
 
-        print_environment(env(), Console())
+        found = env()
+        rows = {**found.versions, **found.model_dump(exclude={"versions"})}
+        width = max(map(len, rows))
+        print_lines([f"{name.replace('_', ' '):{width}}  {value}" for name, value in rows.items()], Console())
         raise typer.Exit()
 
 

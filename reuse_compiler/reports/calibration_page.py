@@ -8,9 +8,9 @@ from pathlib import Path
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.reports import calibration_figures as figures
 from reuse_compiler.reports import calibration_words
+from reuse_compiler.reports.json_file import write_text
 from reuse_compiler.reports.page import TEMPLATES, check_extra, render
 from reuse_compiler.reports.table import number
-from reuse_compiler.reports.text_file import write_text
 
 
 def write_html(report: CalibrationReport, path: Path, overwrite: bool = False) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reuse_compiler.benchmark.report import Machine, Report
+from reuse_compiler.benchmark.report import Machine
+from reuse_compiler.report import Report
 
 
 class LayerRates(Report):

@@ -7,7 +7,8 @@ from typing import Literal
 from rich.console import Console
 
 from reuse_compiler.benchmark.printing import print_line, print_machine, print_peaks, thread_count
-from reuse_compiler.benchmark.report import Machine, MachinePeaks, Report, StageTimes, ThreadTimes
+from reuse_compiler.benchmark.report import Machine, MachinePeaks, StageTimes, ThreadTimes
+from reuse_compiler.report import Report
 from reuse_compiler.reports.table import Row, numbers, print_table, words
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from reuse_compiler.benchmark.report import Report
+from reuse_compiler.report import Report
 
 Text = Annotated[str, AfterValidator(lambda text: " ".join(text.split()))]
 """The file has it in lines of any length."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from reuse_compiler.benchmark.report import Report
+from reuse_compiler.report import Report
 from reuse_compiler.reuse.config import Metric
 
 Scope = Literal["image", "batch"]

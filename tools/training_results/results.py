@@ -7,7 +7,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict
 
-from reuse_compiler.benchmark.report import Machine, Report
+from reuse_compiler.benchmark.report import Machine
+from reuse_compiler.report import Report
 
 Device = Literal["cpu", "cuda"]
 

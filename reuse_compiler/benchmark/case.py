@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reuse_compiler.errors import ConfigError
-from reuse_compiler.reuse.config import MOST_STATIC_HASHES, FamilyName, LayerSettings, TableType, make_settings
+from reuse_compiler.reuse.config import MOST_STATIC_HASHES, LayerSettings, TableType, make_settings
 from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec, Layout
 
@@ -119,7 +119,9 @@ def make_case(
         raise ConfigError(
             f"--L {sub_vector_length} is larger than the {blocking.group_width} {what}: give a smaller one"
         )
-    _check_family(family, num_hashes)
+    largest = FAMILIES[family].max_hashes
+    if num_hashes is not None and not 1 <= num_hashes <= largest:
+        raise ConfigError(f"--bits {num_hashes}: family {family} takes 1 to {largest}")
     case = ConvCase(blocking, family, num_hashes, remaining_ratio, order, table, seed, scope)
     _check_ratio(case)
     case.settings(case.hashes_for(case.distinct))
@@ -138,12 +140,6 @@ def _check_layer(x: Shape, weight: Shape, sizes: tuple[int, ...], pads: Pads) ->
         )
     if weight[0] % group:
         raise ConfigError(f"{weight[0]} output channels cannot be divided into --group {group}")
-
-
-def _check_family(family: FamilyName, num_hashes: int | None) -> None:
-    largest = FAMILIES[family].max_hashes
-    if num_hashes is not None and not 1 <= num_hashes <= largest:
-        raise ConfigError(f"--bits {num_hashes}: family {family} takes 1 to {largest}")
 
 
 def _check_ratio(case: ConvCase) -> None:

@@ -251,15 +251,8 @@ def predicted_speedup(case: ConvCase, data: LayerInput, remaining_ratio: float) 
 def described(case: ConvCase, data: LayerInput, clusters: float) -> dict[str, Any]:
     """Returns what a report says of the layer, the setting, the input with so many clusters in a block, the machine."""
     g, blocking = case.spec, case.blocking
-    layer = LayerShape(
-        name=str(case),
-        input_shape=list(g.input_shape),
-        weight_shape=list(g.weight_shape),
-        strides=list(g.strides),
-        pads=list(g.pads),
-        dilations=list(g.dilations),
-        group=g.group,
-    )
+    shape: dict[str, Any] = {name: getattr(g, name) for name in LayerShape.model_fields if name != "name"}
+    layer = LayerShape(name=str(case), **shape)
     setting = Setting(
         family=case.family,
         layout=blocking.layout,

@@ -209,15 +209,9 @@ class Redundancy(ReuseOp):
     """enough, shares? = Redundancy(X)"""
 
     def _run(self, x: Any, **_: Any) -> tuple[Any, ...]:
-        results = redundancy(
-            x,
-            self.attribute("windows"),
-            self.attribute("gains"),
-            strides=self.attribute("strides"),
-            threshold=self.attribute("threshold", 0.0),
-            samples=self.attribute("samples", 256),
-            channels=self.attribute("channels", 8),
-        )
+        defaults = {"strides": None, "threshold": 0.0, "samples": 256, "channels": 8}
+        others = {name: self.attribute(name, default) for name, default in defaults.items()}
+        results = redundancy(x, self.attribute("windows"), self.attribute("gains"), **others)
         return results[: len(self.onnx_node.output)]
 
 
@@ -230,15 +224,9 @@ class Hold(ReuseOp):
     held: Any = None
 
     def _run(self, x: Any, **_: Any) -> tuple[Any]:
-        held, _changed = hold(
-            x,
-            self.held,
-            self.attribute("tolerances"),
-            opening=self.attribute("opening", 0),
-            dilation=self.attribute("dilation", 0),
-            patience=self.attribute("patience", 0),
-            axis=self.attribute("axis", 1),
-        )
+        defaults = {"opening": 0, "dilation": 0, "patience": 0, "axis": 1}
+        others = {name: self.attribute(name, default) for name, default in defaults.items()}
+        held, _changed = hold(x, self.held, self.attribute("tolerances"), **others)
         bytes_kept = x.nbytes + (held.halfway.size if self.attribute("patience", 0) else 0)
         self.held = held if bytes_kept <= self.attribute("memory", STREAM_MEMORY) else None
         return (held.image,)

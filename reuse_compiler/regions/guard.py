@@ -16,7 +16,6 @@ from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.graph.edit import INITIALIZERS_ARE_INPUTS_BEFORE_IR, ModelEdit, raise_ir_version
 from reuse_compiler.graph.names import Names
 from reuse_compiler.graph.structure import graphs_of
-from reuse_compiler.graph.view import NodeRef
 from reuse_compiler.passes.keep_pixel_major import keep_pixel_major
 from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, DOMAIN_VERSION
@@ -108,7 +107,9 @@ class _Guard:
         nodes.append(self._if(enough, [reuse, dense], start, guards.stop))
         edit = ModelEdit(self._prepared.view)
         # Constants stay where others read them, and go otherwise.
-        edit.replace([ref for ref in self._main()[start : guards.stop] if self._varies(ref)], nodes, [])
+        main = [ref for ref in self._prepared.view.nodes() if ref.scope.parent is None]
+        varying = [ref for ref in main[start : guards.stop] if self._flow.producer.keys() & set(ref.proto.output)]
+        edit.replace(varying, nodes, [])
         model = edit.result()
         raise_ir_version(model, INITIALIZERS_ARE_INPUTS_BEFORE_IR)  # bodies have no inputs
         if all(opset.domain != DOMAIN for opset in model.opset_import):
@@ -129,12 +130,6 @@ class _Guard:
                 enough = either
             result = enough
         return nodes, result
-
-    def _main(self) -> list[NodeRef]:
-        return [ref for ref in self._prepared.view.nodes() if ref.scope.parent is None]
-
-    def _varies(self, ref: NodeRef) -> bool:
-        return any(name in self._flow.producer for name in ref.proto.output)
 
     def _add(self, body: _Body, model: onnx.ModelProto, start: int, stop: int) -> None:
         """Adds to a body what computes, in `model`, the results of the original nodes from `start` to `stop`."""

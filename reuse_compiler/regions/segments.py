@@ -172,11 +172,9 @@ class _Cutter:
 
     def _stop(self) -> int:
         """Returns the first border behind all candidates that costs next to nothing, or the end of the graph."""
-        cheap = (p for p in range(self._last, len(self._flow.nodes)) if self._allowed(p) and self._is_cheap(p))
-        return next(cheap, len(self._flow.nodes))
-
-    def _is_cheap(self, position: int) -> bool:
-        return self._cost(position) <= CHEAP_SHARE * self._work[position]
+        end = len(self._flow.nodes)
+        allowed = filter(self._allowed, range(self._last, end))
+        return next((p for p in allowed if self._cost(p) <= CHEAP_SHARE * self._work[p]), end)
 
     def _borders(self, stop: int) -> list[int]:
         """Returns where segments begin and end; borders between small tensors are taken first."""

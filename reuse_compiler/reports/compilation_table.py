@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rich.console import Console
 
 from reuse_compiler.report import HoldReport, LayerReport, ModelReport, RegionReport
@@ -19,10 +21,8 @@ NO_CONVOLUTION = "the model has no convolution, so there is nothing to rewrite"
 
 def print_report(report: ModelReport, console: Console) -> None:
     """Prints one row per convolution (a dash stands for what does not apply or was not measured) and totals."""
-    if any(layer.table_bytes is not None for layer in report.layers):
-        print_layers([*COLUMNS, *TABLES], report.layers, _cells_with_tables, console)
-    else:
-        print_layers(COLUMNS, report.layers, _cells, console)
+    tables = any(layer.table_bytes is not None for layer in report.layers)
+    print_layers([*COLUMNS, *TABLES] if tables else COLUMNS, report.layers, partial(_cells, tables=tables), console)
     print_lines(totals(report), console)
 
 
@@ -79,7 +79,9 @@ def _hold(hold: HoldReport | None) -> list[str]:
     """Returns the lines about inputs that are held, if they are."""
     if hold is None:
         return []
-    lines = [f"hold          pixels of {' and '.join(map(repr, hold.inputs))} that differ by {_tolerances(hold)}"]
+    most = ", ".join(f"{tolerance:g}" for tolerance in hold.tolerances)
+    pixels = f"pixels of {' and '.join(map(repr, hold.inputs))}"
+    lines = [f"hold          {pixels} that differ by up to {most} keep their value"]
     if hold.frames is None:
         return [*lines, "              (what that costs is not known: give frames in their order with --verify-data)"]
     named = (("held input", hold.input_psnr), ("outputs", hold.output_psnr))
@@ -87,15 +89,9 @@ def _hold(hold: HoldReport | None) -> list[str]:
     return [*lines, f"              {hold.changed:.1%} of the pixels of {hold.frames} frames change; {psnr}"]
 
 
-def _tolerances(hold: HoldReport) -> str:
-    values = ", ".join(f"{tolerance:g}" for tolerance in hold.tolerances)
-    return f"up to {values} keep their value"
-
-
-def _cells(layer: LayerReport) -> list[str]:
+def _cells(layer: LayerReport, tables: bool) -> list[str]:
     words = [layer.name, layer.decision, layer.layout or "-", layer.family or "-"]
-    return words + [number(n) for n in (layer.L, layer.H, layer.r_c, layer.predicted_cost, layer.output_error)]
-
-
-def _cells_with_tables(layer: LayerReport) -> list[str]:
-    return [*_cells(layer), number(None if layer.table_bytes is None else layer.table_bytes / 2**20)]
+    values = [layer.L, layer.H, layer.r_c, layer.predicted_cost, layer.output_error]
+    if tables:
+        values.append(None if layer.table_bytes is None else layer.table_bytes / 2**20)
+    return words + list(map(number, values))

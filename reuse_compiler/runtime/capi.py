@@ -32,20 +32,19 @@ class TensorLike(Protocol):
     def data_ptr(self) -> int: ...
 
 
+SPEC_FIELDS: tuple[tuple[str, Any], ...] = (
+    *((name, c_int64) for name in ("batch", "in_channels", "in_height", "in_width", "out_channels")),
+    *(("kernel", c_int64 * 2), ("strides", c_int64 * 2), ("pads", c_int64 * 4), ("dilations", c_int64 * 2)),
+    ("group", c_int64),
+)
+"""What the C structure has of a `ConvSpec`, under the same names."""
+
+
 class Convolution(ctypes.Structure):
     """The C structure `reuse_convolution`."""
 
     _fields_ = (
-        ("batch", c_int64),
-        ("in_channels", c_int64),
-        ("in_height", c_int64),
-        ("in_width", c_int64),
-        ("out_channels", c_int64),
-        ("kernel", c_int64 * 2),
-        ("strides", c_int64 * 2),
-        ("pads", c_int64 * 4),
-        ("dilations", c_int64 * 2),
-        ("group", c_int64),
+        *SPEC_FIELDS,
         ("sub_vector_length", c_int64),
         ("patch", c_int32),
         ("pixel_major_input", c_int32),
@@ -157,16 +156,7 @@ def convolution_of(
     """Returns the C structure of a blocking, and of the orders of its tensors."""
     g = blocking.spec
     return Convolution(
-        batch=g.batch,
-        in_channels=g.in_channels,
-        in_height=g.in_height,
-        in_width=g.in_width,
-        out_channels=g.out_channels,
-        kernel=g.kernel,
-        strides=g.strides,
-        pads=g.pads,
-        dilations=g.dilations,
-        group=g.group,
+        **{name: getattr(g, name) for name, _ in SPEC_FIELDS},
         sub_vector_length=blocking.sub_vector_length,
         patch=int(blocking.layout == "patch"),
         pixel_major_input=int(pixel_major_input),

@@ -69,6 +69,36 @@ def _packaged(name: str) -> onnx.ModelProto:
     return onnx.load(packaged.load(name))
 
 
+def _classifier(name: str, title: str) -> Network:
+    """A network for ImageNet."""
+    return Network(
+        name=name,
+        title=title,
+        model=partial(_packaged, name),
+        preprocessing=packaged.REGISTRY[name].preprocessing,
+        calibration=IMAGENET_CALIBRATION,
+        held_out=IMAGENET_TEST,
+        goal=Goal(largest_drop=0.005),
+        metric="top1",
+        max_drop=0.005,
+    )
+
+
+def _edges(name: str, title: str, calibration: ReadPictures, held_out: ReadPictures) -> Network:
+    """HED on some kind of pictures."""
+    return Network(
+        name=name,
+        title=title,
+        model=partial(_packaged, "hed"),
+        preprocessing=preprocessing.HED,
+        calibration=calibration,
+        held_out=held_out,
+        goal=Goal(least_value=35.0),
+        metric="psnr",
+        at_least=35.0,
+    )
+
+
 _NETWORKS = (
     Network(
         name="cifarnet",
@@ -96,28 +126,8 @@ _NETWORKS = (
         exclude="^conv1_1$",
         batch=CIFAR_BATCH,
     ),
-    Network(
-        name="squeezenet",
-        title="SqueezeNet",
-        model=partial(_packaged, "squeezenet"),
-        preprocessing=preprocessing.SQUEEZENET,
-        calibration=IMAGENET_CALIBRATION,
-        held_out=IMAGENET_TEST,
-        goal=Goal(largest_drop=0.005),
-        metric="top1",
-        max_drop=0.005,
-    ),
-    Network(
-        name="efficientnet_lite0",
-        title="EfficientNet-lite0",
-        model=partial(_packaged, "efficientnet_lite0"),
-        preprocessing=preprocessing.EFFICIENTNET_LITE0,
-        calibration=IMAGENET_CALIBRATION,
-        held_out=IMAGENET_TEST,
-        goal=Goal(largest_drop=0.005),
-        metric="top1",
-        max_drop=0.005,
-    ),
+    _classifier("squeezenet", "SqueezeNet"),
+    _classifier("efficientnet_lite0", "EfficientNet-lite0"),
     Network(
         name="craft",
         title="CRAFT on rendered pages",
@@ -129,27 +139,17 @@ _NETWORKS = (
         metric="iou:0.4,0",  # channel 0 is text, channel 1 what links characters
         at_least=0.95,
     ),
-    Network(
-        name="hed_photos",
-        title="HED on photos",
-        model=partial(_packaged, "hed"),
-        preprocessing=preprocessing.HED,
-        calibration=photos(WHOLE_PHOTOS, "imagenet_sample", 24, 0, labelled=False),
-        held_out=photos(WHOLE_PHOTOS, "imagenet_sample", 12, 300, labelled=False),
-        goal=Goal(least_value=35.0),
-        metric="psnr",
-        at_least=35.0,
+    _edges(
+        "hed_photos",
+        "HED on photos",
+        photos(WHOLE_PHOTOS, "imagenet_sample", 24, 0, labelled=False),
+        photos(WHOLE_PHOTOS, "imagenet_sample", 12, 300, labelled=False),
     ),
-    Network(
-        name="hed_frames",
-        title="HED on frames of a film",
-        model=partial(_packaged, "hed"),
-        preprocessing=preprocessing.HED,
-        calibration=frames(first=0, count=24, distance=20),
-        held_out=frames(first=550, count=12, distance=20),
-        goal=Goal(least_value=35.0),
-        metric="psnr",
-        at_least=35.0,
+    _edges(
+        "hed_frames",
+        "HED on frames of a film",
+        frames(first=0, count=24, distance=20),
+        frames(first=550, count=12, distance=20),
     ),
 )
 NETWORKS = {network.name: network for network in _NETWORKS}

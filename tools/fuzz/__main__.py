@@ -99,10 +99,5 @@ def _sanitizers() -> dict[str, str]:
     }
 
 
-def main() -> None:
-    """Entry point of the program."""
-    run_program(app, "python -m tools.fuzz")
-
-
 if __name__ == "__main__":
-    main()
+    run_program(app, "python -m tools.fuzz")

@@ -40,10 +40,5 @@ def goals(
     print_goals(report, stdout_console())
 
 
-def main() -> None:
-    """Entry point of the program."""
-    run_program(app, "python -m tools.goals")
-
-
 if __name__ == "__main__":
-    main()
+    run_program(app, "python -m tools.goals")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from reuse_compiler.benchmark.case import BenchScope, ConvCase, make_case
 from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
 from reuse_compiler.benchmark.peaks import measure_peaks
+from reuse_compiler.benchmark.printing import STAGES
 from reuse_compiler.benchmark.quantised_conv import measure_quantised
-from reuse_compiler.benchmark.report import Floor, StageTimes, describe_machine
+from reuse_compiler.benchmark.report import StageTimes, describe_machine
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reuse.config import TableType
 from tools.goals.report import LayerTimes, TableReport, TableRow
@@ -157,17 +158,13 @@ def _measure(goal: Goal, how: Circumstances) -> TableRow:
             dense_ms=report.dense.median_ms,
             fused_ms=fused.median_ms,
             stages_ms=fused.stages_ms,
-            floor_ms=_floor_ms(floor) if floor else None,
+            floor_ms=StageTimes(**{name: getattr(floor, name).ms for name in STAGES}) if floor else None,
             scratch_bytes=fused.scratch_bytes,
             error=fused.relative_error,
             int8_speedup=int8.speedup if int8 else None,
             int8_error=int8.relative_error if int8 else None,
         ),
     )
-
-
-def _floor_ms(floor: Floor) -> StageTimes:
-    return StageTimes(**{stage: getattr(floor, stage).ms for stage in StageTimes.model_fields})
 
 
 def _measure_scaling(goal: Goal, repeats: int) -> TableRow:

@@ -69,10 +69,5 @@ def similarity(
         print_study(report, stdout_console())
 
 
-def main() -> None:
-    """Entry point of the program."""
-    run_program(app, "python -m tools.similarity")
-
-
 if __name__ == "__main__":
-    main()
+    run_program(app, "python -m tools.similarity")

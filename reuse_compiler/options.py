@@ -56,6 +56,8 @@ TableMemory = Annotated[
     ),
 ]
 DEFAULT_TABLE_MEMORY = 512
+HELD = ("opening", "dilation", "patience")
+"""The fields of `HoldSettings` that are options called hold_..., too."""
 Seed = Annotated[int, Field(ge=0), Flag("Seed of everything random.")]
 Threads = Annotated[int, Field(ge=1), Flag("Threads that each model runs with.")]
 Shapes = Annotated[
@@ -256,19 +258,14 @@ class CompileOptions(BaseModel):
         """How inputs are held, if they are."""
         if self.hold is None:
             return None
-        return HoldSettings(
-            tolerances=self.hold,
-            opening=self.hold_opening,
-            dilation=self.hold_dilation,
-            patience=self.hold_patience,
-        )
+        return HoldSettings(tolerances=self.hold, **{name: getattr(self, f"hold_{name}") for name in HELD})
 
     def with_config(self, config: ReuseConfig) -> CompileOptions:
         """Returns the options with what a configuration has of streams; what is held is as these options say, if so."""
         changed: dict[str, Any] = {"stream": self.stream or bool(config.stream)}
         if self.hold is None and config.hold is not None:
             changed |= {"hold": config.hold.tolerances, "stream": True}
-            changed |= {f"hold_{name}": getattr(config.hold, name) for name in ("opening", "dilation", "patience")}
+            changed |= {f"hold_{name}": getattr(config.hold, name) for name in HELD}
         return self.model_copy(update=changed)
 
     @property

@@ -19,7 +19,6 @@ from reuse_compiler.errors import ConfigError
 from reuse_compiler.flags import Conflict, Flag, Panel, refuse
 from reuse_compiler.options import CHECK, CompileOptions, Threads
 from reuse_compiler.paths import real_path
-from reuse_compiler.report import ModelReport
 from reuse_compiler.reports.calibration_table import print_calibration
 from reuse_compiler.reports.calibration_words import breaks_budget
 from reuse_compiler.reports.compilation_table import print_report
@@ -164,13 +163,7 @@ def compile_model(
                 calibration.calibration_data,
                 output,
                 options,
-                CalibrationOptions(
-                    metric=calibration.metric,
-                    max_drop=calibration.max_drop,
-                    drop_type=calibration.drop_type,
-                    at_least=calibration.at_least,
-                    threads=threads,
-                ),
+                CalibrationOptions(**calibration.model_dump(exclude={"calibration_data", "labels"}), threads=threads),
                 labels=calibration.labels,
                 overwrite=overwrite,
                 verify=verify,
@@ -180,7 +173,13 @@ def compile_model(
             )
     if found is not None:
         print_calibration(found, Console())
-    _finish(result, report, overwrite)
+    if report is not None:
+        from reuse_compiler.reports.json_file import write_report
+
+        write_report(result, report, overwrite)
+    print_report(result, Console())
+    if not any(layer.decision == "reuse" for layer in result.layers):
+        raise typer.Exit(NO_GAIN)
     if found is not None and breaks_budget(found):
         raise typer.Exit(BUDGET_BROKEN)
 
@@ -213,16 +212,6 @@ def _check_unread(
 
         read |= files_calibrated_on(calibration.calibration_data, calibration.labels, calibration.metric)
     refuse_read(report, read)
-
-
-def _finish(result: ModelReport, report: Path | None, overwrite: bool) -> None:
-    if report is not None:
-        from reuse_compiler.reports.json_file import write_report
-
-        write_report(result, report, overwrite)
-    print_report(result, Console())
-    if not any(layer.decision == "reuse" for layer in result.layers):
-        raise typer.Exit(NO_GAIN)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,22 +111,24 @@ def configuration_path(prepared: Prepared, variant: Variant) -> Path:
 def commands(network: Network, prepared: Prepared, variant: Variant) -> tuple[list[str], list[str]]:
     """Returns the command lines that calibrate and that compile, without the flag that replaces earlier files."""
     config = str(configuration_path(prepared, variant))
-    command = [CALIBRATE[0], str(prepared.model), "--data", str(prepared.calibration.inputs)]
-    if prepared.calibration.labels is not None:
-        command += ["--labels", str(prepared.calibration.labels)]
-    if network.batch > 1:
-        command += ["--batch", str(network.batch)]
-    command += ["--metric", network.metric]
-    if network.max_drop is not None:
-        command += ["--max-drop", f"{network.max_drop:g}"]
-    if network.at_least is not None:
-        command += ["--at-least", f"{network.at_least:g}"]
-    if network.exclude is not None:
-        command += ["--exclude", network.exclude]
-    if network.objective != "latency":
-        command += ["--objective", network.objective]
-    command += ["--family", variant.family, "--budget", variant.budget, "--reconstruct", variant.reconstruct]
-    command += ["-o", config, "--report", str(prepared.model.with_name(variant.stem))]
+    flags = {
+        "--data": prepared.calibration.inputs,
+        "--labels": prepared.calibration.labels,
+        "--batch": network.batch if network.batch > 1 else None,
+        "--metric": network.metric,
+        "--max-drop": network.max_drop,
+        "--at-least": network.at_least,
+        "--exclude": network.exclude,
+        "--objective": network.objective if network.objective != "latency" else None,
+        **{"--family": variant.family, "--budget": variant.budget, "--reconstruct": variant.reconstruct},
+        **{"-o": config, "--report": prepared.model.with_name(variant.stem)},
+    }
+    given = [
+        (flag, f"{value:g}" if isinstance(value, float) else str(value))
+        for flag, value in flags.items()
+        if value is not None
+    ]
+    command = [CALIBRATE[0], str(prepared.model), *chain.from_iterable(given)]
     compile_command = ["reuse-compile", str(prepared.model), "--config", config, "--no-verify", "--shape"]
     compile_command += [f"{INPUT}:{','.join(map(str, prepared.calibration.run_shape(network.batch)))}"]
     return command, [*compile_command, "-o", str(compiled_path(prepared, variant))]

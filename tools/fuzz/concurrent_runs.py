@@ -15,7 +15,7 @@ import reuse_compiler
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
 from reuse_compiler.reuse.config import FamilyName
-from tools.fuzz.convolutions import Array, Rng, draw_array, pick
+from tools.fuzz.convolutions import Array, Rng, draw_array, open_quietly, pick
 
 RUNS = 40
 """Runs of a case, on all its sessions and threads."""
@@ -89,7 +89,4 @@ def _session(rng: Rng, path: Path) -> onnxruntime.InferenceSession:
     lowered = lower(model, settings)
     assert all(layer.decision == "reuse" for layer in lowered.layers), lowered.layers
     onnx.save(lowered.model, path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(rng.integers(1, 4))
-    options.log_severity_level = 4
-    return reuse_compiler.session(path, sess_options=options)
+    return open_quietly(rng, path)

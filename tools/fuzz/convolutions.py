@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 from numpy.typing import NDArray
 
+import reuse_compiler
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.geometry import AutoPad, Blocking, ConvSpec, Layout
 
@@ -18,6 +22,14 @@ Rng = np.random.Generator
 def pick(rng: Rng, values: Sequence[Any]) -> Any:
     """Returns one of the values, as it is."""
     return values[int(rng.integers(len(values)))]
+
+
+def open_quietly(rng: Rng, model: onnx.ModelProto | Path) -> onnxruntime.InferenceSession:
+    """Opens a model for one to three threads; what onnxruntime would log is raised, too."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(rng.integers(1, 4))
+    options.log_severity_level = 4
+    return reuse_compiler.session(model if isinstance(model, Path) else model.SerializeToString(), sess_options=options)
 
 
 def draw_spec(rng: Rng, smallest: int = 1, one_dimensional: bool = False) -> ConvSpec:

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-import reuse_compiler
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.pipeline import lower
@@ -33,6 +31,7 @@ from tools.fuzz.convolutions import (
     draw_blocking,
     draw_parameters,
     draw_spec,
+    open_quietly,
     pick,
 )
 
@@ -145,11 +144,7 @@ def _draw_settings(rng: Rng, b: Blocking, lossless: bool) -> LayerSettings:
 
 
 def _run(model: onnx.ModelProto, x: Array, rng: Rng) -> Array:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(rng.integers(1, 4))
-    options.log_severity_level = 4
-    session = reuse_compiler.session(model.SerializeToString(), sess_options=options)
-    return np.asarray(session.run(None, {"x": x})[0])
+    return np.asarray(open_quietly(rng, model).run(None, {"x": x})[0])
 
 
 def _oracle(spec: ConvSpec, x: Array, constants: dict[str, Array], chained: bool) -> tuple[Array, Array]:

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import AttributeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-import reuse_compiler
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.reference import REFERENCE_OPS
 from reuse_compiler.reference.op_run import DOMAIN
@@ -27,6 +25,7 @@ from tools.fuzz.convolutions import (
     draw_blocking,
     draw_parameters,
     draw_spec,
+    open_quietly,
     pick,
 )
 from tools.fuzz.corruption import INTEGERS, REALS, corrupt_array
@@ -287,11 +286,8 @@ def check(rng: Rng, folder: Path) -> None:
     model, feeds = node.model(), node.feeds()
     (folder / "node.onnx").write_bytes(model.SerializeToString())
     np.savez(folder / "feeds.npz", **feeds)  # type: ignore[arg-type]
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(rng.integers(1, 3))
-    options.log_severity_level = 4
     try:
-        session = reuse_compiler.session(model.SerializeToString(), sess_options=options)
+        session = open_quietly(rng, model)
         runs = [session.run(None, feeds) for _ in range(2 if node.attributes.get("scope") == "session" else 1)]
     except Exception as error:
         if not changes or not str(error) or any(word in str(error) for word in LEAKED):

@@ -64,7 +64,7 @@ def test_of_large_outputs_the_first_and_last_images_are_among_those_looked_at() 
 
 def test_the_issues_layer_comes_first() -> None:
     goal, batch = layer_order()[0]
-    case = layer_case(goal, batch).case
+    case = layer_case(goal, batch)
     assert (
         goal is ISSUE_GOAL
         and case.spec.input_shape == (128, 256, 56, 56)
@@ -75,7 +75,7 @@ def test_the_issues_layer_comes_first() -> None:
 
 @pytest.mark.skipif(not has_cuda(), reason="a library built without CUDA kernels knows no float16")
 def test_half_models_keep_their_hash_parameters() -> None:
-    case = layer_case(layer_order()[-1][0], 1).case
+    case = layer_case(layer_order()[-1][0], 1)
     small = case.spec
     assert small.batch == 32
     data = build_input(case)
@@ -115,9 +115,9 @@ def _renamed(model: Any) -> Any:
 
 
 def test_a_layer_is_measured_on_the_cpu_too() -> None:
-    layer = layer_case(layer_order()[-1][0], 1)
-    data, outputs = build_input(layer.case), Outputs()
-    found = measure_layer(layer, data, Mode(), 1, smoke=True, outputs=outputs)
+    case = layer_case(layer_order()[-1][0], 1)
+    data, outputs = build_input(case), Outputs()
+    found = measure_layer(case, data, Mode(), 1, smoke=True, outputs=outputs)
     assert found["error"] < 1e-5 and found["dense_ms"] > 0 and found["guarded"] == 0
     assert found["r_c"] == pytest.approx(0.06, rel=0.05) and set(found["stages_ms"]) == {
         "hash",
@@ -127,9 +127,9 @@ def test_a_layer_is_measured_on_the_cpu_too() -> None:
     }
 
     # A CPU has no TF32, which shall be seen.
-    again = measure_layer(layer, data, Mode(tf32=True), 1, smoke=True, outputs=outputs)
+    again = measure_layer(case, data, Mode(tf32=True), 1, smoke=True, outputs=outputs)
     assert again["differs_from_float32"]["reuse"] is False
-    assert "error" not in measure_layer(layer, data, Mode(), 1, smoke=True, outputs=None)
+    assert "error" not in measure_layer(case, data, Mode(), 1, smoke=True, outputs=None)
 
 
 def test_the_summary_has_a_line_for_everything(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_whole_summary_fits_where_only_the_end_is_kept(tmp_path: Path) -> None
     with (tmp_path / "layers.jsonl").open("w") as stream:
         for index, (goal, batch) in enumerate(layer_order()):
             for mode in ALL_MODES if batch == 1 or index < 3 else FEW_MODES:
-                own = {"layer": layer_case(goal, 1).name, "batch": batch} | line | mode.as_dict()
+                own = {"layer": f"{goal.layer}, {goal.setting}", "batch": batch} | line | mode.as_dict()
                 stream.write(json.dumps(own | (differs if mode.tf32 else {})) + "\n")
     outcomes = {f"part {i}": Outcome("failed with exit code 1", 1.0, "x" * TAIL) for i in range(9)}
     assert len(summary(Report(tmp_path, parts=outcomes | {"layers": Outcome("passed")}))) < 12_000

@@ -22,13 +22,14 @@ import onnx
 from numpy.typing import NDArray
 
 from models import builders, packaged
+from reuse_compiler.benchmark.case import ConvCase
 from reuse_compiler.benchmark.inputs import LayerInput, build_input
 from reuse_compiler.benchmark.layer import dense_model, reuse_model
 from reuse_compiler.runtime import Provider, reset_statistics, running_on, statistics
 from reuse_compiler.runtime.library import has_cuda
 from reuse_compiler.verification.sessions import BoundRun, open_session
 from reuse_compiler.verification.timing import interleave
-from tools.gpu_check.models import LayerCase, compile_layers, convolutions, in_half, layer_case, layer_order
+from tools.gpu_check.models import compile_layers, convolutions, in_half, layer_case, layer_order
 from tools.gpu_check.outputs import ModeName, Outputs
 from tools.gpu_check.results import LOST, GivingUpError, LostError, Results, lines_path, read_arguments
 
@@ -140,11 +141,11 @@ def stages_of(
 
 
 def measure_layer(
-    layer: LayerCase, data: LayerInput, mode: Mode, repeats: int, smoke: bool, outputs: Outputs | None
+    case: ConvCase, data: LayerInput, mode: Mode, repeats: int, smoke: bool, outputs: Outputs | None
 ) -> dict[str, Any]:
     """Measures a layer in one mode, and its error if there are `outputs` to put the results beside."""
-    dense, shape = dense_model(layer.case), layer.case.spec.output_shape
-    fused, x = reuse_model(dense, layer.case, data, "fused"), data.x
+    dense, shape = dense_model(case), case.spec.output_shape
+    fused, x = reuse_model(dense, case, data, "fused"), data.x
     if mode.half:
         dense, fused, x = in_half(dense), in_half(fused), x.astype(np.float16)
     with mode.running(smoke):
@@ -153,7 +154,7 @@ def measure_layer(
         other = bind(fused, x, shape, None if outputs else run)
         found = time_both(run, other, repeats)
         ran = statistics(other.session)[0].tf32  # what the node itself says
-        static = layer.case.scope == "static"  # without products that TF32 could round
+        static = case.scope == "static"  # without products that TF32 could round
         if ran is not (None if smoke or mode.half or static else mode.tf32):
             raise RuntimeError(f"told {mode.as_dict()['told']}, the node says that it ran with TF32: {ran}")
         if outputs:
@@ -171,15 +172,15 @@ def measure_layers(results: Results, smoke: bool) -> None:
     """Measures all layers, the most wanted first."""
     order = [(goal, 1) for goal in dict.fromkeys(goal for goal, _ in layer_order())] if smoke else layer_order()
     for goal, batch in order:
-        layer = layer_case(goal, batch)
-        what = {"layer": layer.name, "batch": batch}
-        size = 4 * (int(np.prod(layer.case.spec.input_shape)) + int(np.prod(layer.case.spec.output_shape)))
+        case = layer_case(goal, batch)
+        what = {"layer": f"{goal.layer}, {goal.setting}", "batch": batch}
+        size = 4 * (int(np.prod(case.spec.input_shape)) + int(np.prod(case.spec.output_shape)))
         if size > MOST_BYTES:
             results.add(**what, skipped=f"{size / 2**30:.0f} GiB of input and output")
             continue
         # A graph saves launches, which cost most where there is least to compute.
         modes = smoke_modes() if smoke else ALL_MODES if batch == 1 or order.index((goal, batch)) < 3 else FEW_MODES
-        if smoke and layer.case.scope == "static":
+        if smoke and case.scope == "static":
             # On a CPU onnxruntime turns float16 to float32 by nodes, whose results are no constants.
             modes = [mode for mode in modes if not mode.half]
         modes = [mode for mode in modes if not results.has(what | mode.as_dict())]
@@ -187,9 +188,9 @@ def measure_layers(results: Results, smoke: bool) -> None:
         if not modes:
             continue
 
-        def build(layer: LayerCase = layer, data: list[LayerInput] = data) -> dict[str, Any]:
-            data.append(build_input(layer.case))
-            return {"clusters": sum(data[0].clusters), "H": data[0].num_hashes, "family": layer.case.family}
+        def build(case: ConvCase = case, data: list[LayerInput] = data) -> dict[str, Any]:
+            data.append(build_input(case))
+            return {"clusters": sum(data[0].clusters), "H": data[0].num_hashes, "family": case.family}
 
         results.attempt(what, build)
         if not data:
@@ -199,7 +200,7 @@ def measure_layers(results: Results, smoke: bool) -> None:
             repeats = 1 if smoke else REPEATS
             results.attempt(
                 what | mode.as_dict(),
-                partial(measure_layer, layer, data[0], mode, repeats, smoke, outputs),
+                partial(measure_layer, case, data[0], mode, repeats, smoke, outputs),
             )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -31,19 +30,7 @@ HASH_PARAMETERS = ("projections", "thresholds", "coordinates")
 REUSE_DOMAIN = "ai.reuse"
 
 
-@dataclass(frozen=True)
-class LayerCase:
-    """A layer at a batch size."""
-
-    goal: Goal
-    case: ConvCase
-
-    @property
-    def name(self) -> str:
-        return f"{self.goal.layer}, {self.goal.setting}"
-
-
-def layer_case(goal: Goal, batch: int) -> LayerCase:
+def layer_case(goal: Goal, batch: int) -> ConvCase:
     """Returns the layer of a goal with that many images for each that it has."""
     images = goal.batch * batch
     rows = images * goal.size**2
@@ -52,7 +39,7 @@ def layer_case(goal: Goal, batch: int) -> LayerCase:
     # So many clusters in a block are told as a number where tables are int8: they do not grow with the batch.
     distinct = round(per_image * rows) if goal.clusters is None else goal.clusters
     family: BenchFamily = "learned" if distinct <= MOST_TREE_LEAVES else "sign"
-    case = make_case(
+    return make_case(
         input_shape=(images, goal.channels[0], goal.size, goal.size),
         weight_shape=(goal.channels[1], goal.channels[0], goal.kernel, goal.kernel),
         sub_vector_length=goal.sub_vector_length,
@@ -61,7 +48,6 @@ def layer_case(goal: Goal, batch: int) -> LayerCase:
         table=goal.table,
         scope=goal.scope,
     )
-    return LayerCase(goal, case)
 
 
 def layer_order() -> list[tuple[Goal, int]]:

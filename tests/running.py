@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import typer
 from onnx.reference import ReferenceEvaluator
+from typer.testing import CliRunner, Result
 
 from reuse_compiler.reference import REFERENCE_OPS
 from reuse_compiler.runtime.library import library_path
@@ -48,3 +53,20 @@ def run_reference(model: onnx.ModelProto, x: Array) -> Array:
     """Returns the output Y for the input X, computed by the reference operators."""
     result = cast("list[Array]", ReferenceEvaluator(model, new_ops=REFERENCE_OPS).run(None, {"X": x}))[0]
     return np.asarray(result)
+
+
+def run_command(app: typer.Typer, *arguments: object) -> Result:
+    """Runs a command in this process; output on stdout and stderr is kept apart."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "error: unexpected" not in result.stderr, result.stderr
+    return result
+
+
+def run_with_isa(module: str, isa: str) -> None:
+    """Runs a module with an instruction set, in a process of its own, as it is chosen once."""
+    environment = {**os.environ, "REUSE_ISA": isa}
+    result = subprocess.run(
+        [sys.executable, "-m", module], capture_output=True, text=True, check=False, env=environment
+    )
+    assert result.returncode == 0, result.stdout + result.stderr

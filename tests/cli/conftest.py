@@ -1,14 +1,16 @@
 """Model files to compile, and the command run in this process."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import onnx
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from models.builders import SequentialBuilder
 from reuse_compiler.cli.compile import app
+from tests.running import run_command
 
 SIZE = 12
 Run = Callable[..., Result]
@@ -42,12 +44,5 @@ def model(network: onnx.ModelProto, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run() -> Run:
-    """Runs `reuse-compile` with the given arguments; output on stdout and stderr is kept apart."""
-
-    def run_with(*arguments: object) -> Result:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        assert "error: unexpected" not in result.stderr, result.stderr
-        return result
-
-    return run_with
+    """Runs `reuse-compile` with the given arguments."""
+    return partial(run_command, app)

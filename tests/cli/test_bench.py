@@ -1,12 +1,13 @@
 """The command `reuse-bench`: what it prints, what it writes, and what it refuses."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from reuse_compiler.benchmark.report import ConvReport, ModelComparison, WorstCase
 from reuse_compiler.cli.bench import app
@@ -14,6 +15,7 @@ from reuse_compiler.options import CompileOptions
 from reuse_compiler.pipeline import lower
 from reuse_compiler.runtime import import_onnxruntime
 from tests.custom_ops.quantised_cases import runtime_saturates
+from tests.running import run_command
 
 Run = Callable[..., Result]
 LAYER = [
@@ -34,13 +36,7 @@ LAYER = [
 @pytest.fixture
 def bench() -> Run:
     """Runs `reuse-bench` with the given arguments."""
-
-    def run_with(*arguments: object) -> Result:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return run_with
+    return partial(run_command, app)
 
 
 class TestConv:

@@ -1,13 +1,15 @@
 """The command `reuse-calibrate` up to where the calibration starts: help, flags, batch sizes."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.cli.calibrate import app
+from tests.running import run_command
 
 Run = Callable[..., Result]
 Calibrate = Callable[..., Result]
@@ -16,14 +18,8 @@ USAGE = 2
 
 @pytest.fixture
 def calibrate() -> Calibrate:
-    """Runs `reuse-calibrate` with the given arguments; output on stdout and stderr is kept apart."""
-
-    def run_with(*arguments: object) -> Result:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return run_with
+    """Runs `reuse-calibrate` with the given arguments."""
+    return partial(run_command, app)
 
 
 def assert_refused(result: Result, message: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import reuse_compiler
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.cli.calibrate import app
 from reuse_compiler.report import ModelReport
 from reuse_compiler.reuse.config import ReuseConfig
+from tests.running import run_command
 
 Run = Callable[..., Result]
 FAILURE, USAGE, NO_GAIN, OVER_BUDGET = 1, 2, 3, 4
@@ -24,14 +26,8 @@ SAMPLES = 12
 
 @pytest.fixture
 def calibrate() -> Run:
-    """Runs `reuse-calibrate` with the given arguments; output on stdout and stderr is kept apart."""
-
-    def run_with(*arguments: object) -> Result:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return run_with
+    """Runs `reuse-calibrate` with the given arguments."""
+    return partial(run_command, app)
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any, cast
 
@@ -22,7 +19,7 @@ from reuse_compiler.passes.lower_to_reuse import DOMAIN
 from reuse_compiler.reference import REFERENCE_OPS
 from reuse_compiler.reuse.geometry import ConvSpec, Layout
 from tests.custom_ops.quantised_cases import Array, Byte, QuantisedCase, quantised_cases, runtime_saturates
-from tests.running import make_session, run_kernels, run_reference
+from tests.running import make_session, run_kernels, run_reference, run_with_isa
 
 SPEC = ConvSpec(2, 6, 7, 9, 20, (3, 3), pads=(1, 1, 1, 1))
 CASE = QuantisedCase(SPEC, "channel", 6, distinct=3, small_weights=runtime_saturates())
@@ -56,11 +53,7 @@ def test_kernel_matches_reference(case: QuantisedCase, scale: float | None) -> N
 
 @pytest.mark.parametrize("name", ["avx512", "avx2", "baseline"])
 def test_every_instruction_set_gives_the_same_bits(name: str) -> None:
-    """In a process of its own, as the instruction set is chosen once."""
-    command = [sys.executable, "-m", "tests.custom_ops.test_integers"]
-    environment = {**os.environ, "REUSE_ISA": name}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert result.returncode == 0, result.stdout + result.stderr
+    run_with_isa("tests.custom_ops.test_integers", name)
 
 
 def check_cases() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +17,7 @@ from reuse_compiler.passes.add_function_bodies import add_function_bodies
 from reuse_compiler.passes.lower_to_reuse import DOMAIN
 from reuse_compiler.reuse.geometry import ConvSpec
 from tests.custom_ops.quantised_cases import Array, QuantisedCase, quantised_cases, runtime_saturates
-from tests.running import make_session, run_kernels, run_reference
+from tests.running import make_session, run_kernels, run_reference, run_with_isa
 
 SPEC = ConvSpec(2, 6, 7, 9, 20, (3, 3), pads=(1, 1, 1, 1))
 CASE = QuantisedCase(SPEC, "channel", 6, distinct=3, small_weights=runtime_saturates())
@@ -57,11 +54,7 @@ def test_many_outputs_are_rounded_as_onnxruntime_does(types: Any, layout: Any) -
 
 @pytest.mark.parametrize("name", ["avx512", "avx2", "baseline"])
 def test_every_instruction_set_gives_the_same_bytes(name: str) -> None:
-    """In a process of its own, as the instruction set is chosen once."""
-    command = [sys.executable, "-m", "tests.custom_ops.test_quantised"]
-    environment = {**os.environ, "REUSE_ISA": name}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert result.returncode == 0, result.stdout + result.stderr
+    run_with_isa("tests.custom_ops.test_quantised", name)
 
 
 def check_cases() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -21,7 +18,7 @@ from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
 from reuse_compiler.reference.quantised import Quantised
 from reuse_compiler.reuse.geometry import Blocking, ConvSpec
 from tests.custom_ops.quantised_cases import Array, QuantisedCase, quantised_cases, runtime_saturates
-from tests.running import make_session, run_kernels, run_reference
+from tests.running import make_session, run_kernels, run_reference, run_with_isa
 
 ABSENT = np.zeros(0, np.float32)
 
@@ -119,11 +116,7 @@ CASE = StaticByteCase(SPEC, "channel", 8, num_hashes=8, small_weights=runtime_sa
 
 @pytest.mark.parametrize("name", ["avx512", "avx2", "baseline"])
 def test_every_instruction_set_gives_the_same_bytes(name: str) -> None:
-    """In a process of its own, as the instruction set is chosen once."""
-    command = [sys.executable, "-m", "tests.custom_ops.test_static_bytes"]
-    environment = {**os.environ, "REUSE_ISA": name}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert result.returncode == 0, result.stdout + result.stderr
+    run_with_isa("tests.custom_ops.test_static_bytes", name)
 
 
 def check_cases() -> None:

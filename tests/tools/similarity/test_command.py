@@ -7,13 +7,15 @@ import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from tests.reports.reading import Page
+from tests.running import run_command
 from tools.similarity.__main__ import app
 from tools.similarity.report import SimilarityReport
 
@@ -25,14 +27,7 @@ SMALL = ("--layer", "conv1", "--batch", "4", "--clusters", "2,0.1", "-H", "6", "
 def study(model: Path) -> Run:
     """Runs the command on eight random images, with the given arguments."""
     np.save(model.parent / "x.npy", np.random.default_rng(0).standard_normal((8, 3, 12, 12)).astype(np.float32))
-
-    def run_with(*arguments: object) -> Result:
-        words = [model, "--data", model.parent / "x.npy", "-o", model.parent / "out", *arguments]
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return run_with
+    return partial(run_command, app, model, "--data", model.parent / "x.npy", "-o", model.parent / "out")
 
 
 def test_prints_what_it_writes_and_the_page_holds_figures_and_all_points(study: Run, model: Path) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import typer
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from typer.testing import CliRunner, Result
 
@@ -47,6 +48,15 @@ def run_kernels(model: onnx.ModelProto, x: Array, threads: int = 1) -> Array:
     binding.bind_output(session.get_outputs()[0].name, "cpu", 0, poisoned.dtype, poisoned.shape, poisoned.ctypes.data)
     session.run_with_iobinding(binding)
     return poisoned
+
+
+def fed(model: onnx.ModelProto, *names: str) -> onnx.ModelProto:
+    """Makes inputs of the model of constants."""
+    for name in names:
+        (tensor,) = (each for each in model.graph.initializer if each.name == name)
+        model.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+        model.graph.initializer.remove(tensor)
+    return model
 
 
 def run_reference(model: onnx.ModelProto, x: Array) -> Array:

@@ -18,7 +18,7 @@ from reuse_compiler.reuse.geometry import ConvSpec
 from reuse_compiler.runtime import Provider
 from tests.cuda.running import DeviceRun, cuda_alone, cuda_session, run_cuda, without_fallback
 from tests.custom_ops.cases import Case
-from tests.running import make_session, run_kernels
+from tests.running import fed, make_session, run_kernels
 from tools.gpu_check.models import in_half
 
 GEOMETRY = ConvSpec(4, 32, 28, 30, 70, (3, 3), (1, 1), (1, 1, 1, 1))
@@ -260,13 +260,9 @@ def test_sizes_may_change_from_run_to_run() -> None:
 
 
 def test_weights_need_not_be_constant() -> None:
-    model = CASE.model("fused")
     x, w, _ = CASE.data()
-    expected = run_cuda(model, x)
-    kept = [t for t in model.graph.initializer if t.name != "W"]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    model.graph.input.append(helper.make_tensor_value_info("W", TensorProto.FLOAT, w.shape))
+    expected = run_cuda(CASE.model("fused"), x)
+    model = fed(CASE.model("fused"), "W")
     np.testing.assert_array_equal(cuda_session(model).run(None, {"X": x, "W": w})[0], expected)
 
 

@@ -225,16 +225,19 @@ def specs(draw: st.DrawFn) -> ConvSpec:
 
 
 @st.composite
-def cases(draw: st.DrawFn, families: Collection[str] = tuple(FAMILIES), table: str = "float") -> Case:
-    """Draws a case; L need not divide K or the channels."""
+def blockings(draw: st.DrawFn) -> Blocking:
+    """Draws a convolution and its blocks; L need not divide K or the channels."""
     spec = draw(specs())
     layout: Layout = draw(st.sampled_from(["patch", "channel"]))
-    width = spec.columns if layout == "patch" else spec.group_in_channels
+    return Blocking(spec, layout, draw(st.integers(1, Blocking(spec, layout, 1).group_width)))
+
+
+@st.composite
+def cases(draw: st.DrawFn, families: Collection[str] = tuple(FAMILIES), table: str = "float") -> Case:
+    """Draws a case."""
     family = draw(st.sampled_from(sorted(families)))
     return Case(
-        spec=spec,
-        layout=layout,
-        sub_vector_length=draw(st.integers(1, width)),
+        **vars(draw(blockings())),
         family=family,
         num_hashes=draw(st.integers(1, 8 if family == "learned" else 40)),
         scope=draw(st.sampled_from(["batch", "image"])),

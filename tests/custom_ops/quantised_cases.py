@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
 from reuse_compiler.reuse.geometry import FROM_PIXEL_MAJOR, TO_PIXEL_MAJOR, ConvSpec, Layout
-from tests.custom_ops.cases import specs
+from tests.custom_ops.cases import blockings
 
 Array = npt.NDArray[Any]
 Byte = Literal["uint8", "int8"]
@@ -109,16 +109,8 @@ class QuantisedCase:
         return self.with_node("QLinearReuseConv", self.constants(), DOMAIN, self.attributes(), dynamic)
 
     def original(self) -> onnx.ModelProto:
-        """Returns the model of ONNX's operator, for the same data.
-
-        Explicit pads: onnxruntime has no auto_pad with dilations.
-        """
-        attributes = attributes_of(self.spec) | {"pads": list(self.spec.pads)}
-        attributes.pop("auto_pad", None)
-        model = self.with_node("QLinearConv", self.constants(), "", attributes, dynamic=True)
-        (node,) = model.graph.node
-        node.input[0], node.output[0] = "x", "y"
-        model.graph.node.insert(0, helper.make_node("Transpose", ["X"], ["x"], perm=FROM_PIXEL_MAJOR))
+        """Returns the model of ONNX's operator, for the same data."""
+        model = self._planar("QLinearConv", self.constants())
         model.graph.node.append(helper.make_node("Transpose", ["y"], ["Y"], perm=TO_PIXEL_MAJOR))
         return model
 
@@ -139,19 +131,24 @@ class QuantisedCase:
         """Returns the model of ConvInteger, Cast, Mul and Add for the same data."""
         constants = self.integer_constants(scale)
         by_channel = {name: constants.pop(name).reshape(-1, 1, 1) for name in ("scale", "B") if name in constants}
-        attributes = attributes_of(self.spec) | {"pads": list(self.spec.pads)}
-        attributes.pop("auto_pad", None)
-        model = self.with_node("ConvInteger", constants, "", attributes, dynamic=True)
-        (node,) = model.graph.node
-        node.input[0], node.output[0] = "x", "sums"
+        model = self._planar("ConvInteger", constants)
         model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in by_channel.items())
-        model.graph.node.insert(0, helper.make_node("Transpose", ["X"], ["x"], perm=FROM_PIXEL_MAJOR))
-        model.graph.node.append(helper.make_node("Cast", ["sums"], ["floats"], to=onnx.TensorProto.FLOAT))
+        model.graph.node.append(helper.make_node("Cast", ["y"], ["floats"], to=onnx.TensorProto.FLOAT))
         model.graph.node.append(helper.make_node("Mul", ["floats", "scale"], ["scaled"]))
         if self.bias:
             model.graph.node.append(helper.make_node("Add", ["scaled", "B"], ["biased"]))
         last = model.graph.node[-1].output[0]
         model.graph.node.append(helper.make_node("Transpose", [last], ["Y"], perm=TO_PIXEL_MAJOR))
+        return model
+
+    def _planar(self, op: str, constants: dict[str, Array]) -> onnx.ModelProto:
+        """Returns a model of X as images and a node of ONNX's, with y; onnxruntime has no auto_pad with dilations."""
+        attributes = attributes_of(self.spec) | {"pads": list(self.spec.pads)}
+        attributes.pop("auto_pad", None)
+        model = self.with_node(op, constants, "", attributes, dynamic=True)
+        (node,) = model.graph.node
+        node.input[0], node.output[0] = "x", "y"
+        model.graph.node.insert(0, helper.make_node("Transpose", ["X"], ["x"], perm=FROM_PIXEL_MAJOR))
         return model
 
     def with_node(
@@ -183,16 +180,11 @@ ZERO_POINTS = st.sampled_from([0, 255, 128, 127, 3])
 
 @st.composite
 def quantised_cases(draw: st.DrawFn, only_runtime_types: bool = False) -> QuantisedCase:
-    """Draws a case; L need not divide K or the channels."""
-    spec = draw(specs())
-    layout: Layout = draw(st.sampled_from(["patch", "channel"]))
-    width = spec.columns if layout == "patch" else spec.group_in_channels
+    """Draws a case."""
     byte: st.SearchStrategy[Byte] = st.sampled_from(["uint8", "int8"])
     types = draw(st.sampled_from(RUNTIME_TYPES) if only_runtime_types else st.tuples(byte, byte, byte))
     return QuantisedCase(
-        spec=spec,
-        layout=layout,
-        sub_vector_length=draw(st.integers(1, width)),
+        **vars(draw(blockings())),
         scope=draw(st.sampled_from(["batch", "image"])),
         types=types,
         zero_points=draw(st.tuples(ZERO_POINTS, ZERO_POINTS, ZERO_POINTS)),

@@ -14,7 +14,7 @@ import reuse_compiler
 from reuse_compiler.reuse.geometry import ConvSpec, Layout
 from tests.comparison import assert_close
 from tests.custom_ops.cases import Case
-from tests.running import make_session, run_kernels
+from tests.running import fed, make_session, run_kernels
 
 GEOMETRY = ConvSpec(2, 6, 9, 8, 10, (3, 3), (2, 1), (1, 0, 1, 2), (1, 2), 2)
 CASE = Case(GEOMETRY, "channel", 2, "sign", 5)
@@ -141,14 +141,9 @@ def test_split_coordinates_outside_the_vector_are_refused() -> None:
 
 def test_weights_need_not_be_constant() -> None:
     """The compiler rewrites constant weights only, but the operator itself takes any."""
-    model = CASE.model("fused")
     x, w, _ = CASE.data()
-    expected = run_kernels(model, x)
-    kept = [t for t in model.graph.initializer if t.name != "W"]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    model.graph.input.append(helper.make_tensor_value_info("W", TensorProto.FLOAT, w.shape))
-    actual = make_session(model).run(None, {"X": x, "W": w})[0]
+    expected = run_kernels(CASE.model("fused"), x)
+    actual = make_session(fed(CASE.model("fused"), "W")).run(None, {"X": x, "W": w})[0]
     assert_close(actual, expected, what="weights as an input")
 
 

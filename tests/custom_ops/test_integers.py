@@ -10,7 +10,7 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 import reuse_compiler
@@ -19,7 +19,7 @@ from reuse_compiler.passes.lower_to_reuse import DOMAIN
 from reuse_compiler.reference import REFERENCE_OPS
 from reuse_compiler.reuse.geometry import ConvSpec, Layout
 from tests.custom_ops.quantised_cases import Array, Byte, QuantisedCase, quantised_cases, runtime_saturates
-from tests.running import make_session, run_kernels, run_reference, run_with_isa
+from tests.running import fed, make_session, run_kernels, run_reference, run_with_isa
 
 SPEC = ConvSpec(2, 6, 7, 9, 20, (3, 3), pads=(1, 1, 1, 1))
 CASE = QuantisedCase(SPEC, "channel", 6, distinct=3, small_weights=runtime_saturates())
@@ -65,15 +65,6 @@ def check_cases() -> None:
         case = QuantisedCase(spec, layout, 20, types=types, zero_points=points, seed=seed)
         model, x = case.integer_model(), case.x()
         assert_same_bits(run_kernels(model, x), run_reference(model, x))
-
-
-def fed(model: onnx.ModelProto, *names: str) -> onnx.ModelProto:
-    """Makes inputs of the model of constants."""
-    for name in names:
-        (tensor,) = (each for each in model.graph.initializer if each.name == name)
-        model.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
-        model.graph.initializer.remove(tensor)
-    return model
 
 
 @pytest.mark.parametrize("types", [("uint8", "int8", "uint8"), ("int8", "uint8", "int8")])

@@ -15,7 +15,7 @@ import reuse_compiler
 from reuse_compiler.reference.op_run import REFERENCE_OPS
 from reuse_compiler.reuse.geometry import ConvSpec
 from tests.custom_ops.cases import Case, session_cases
-from tests.running import make_session
+from tests.running import fed, make_session
 
 SPEC = ConvSpec.of((2, 8, 9, 10), (12, 8, 3, 3), pads=(1, 1, 1, 1))
 CASE = Case(SPEC, "channel", 4, "sign", 6, scope="session", distinct=12)
@@ -85,9 +85,5 @@ def test_sessions_share_nothing_and_forget_when_told(lowering: str) -> None:
 def test_what_scope_session_cannot_be_combined_with_is_said_at_load() -> None:
     with pytest.raises(Exception, match=r"scope session .* table must be float"):
         make_session(replace(CASE, table="int8").model("fused"))
-    model = CASE.model("fused")
-    weights = next(one for one in model.graph.initializer if one.name == "W")
-    model.graph.initializer.remove(weights)
-    model.graph.input.add(name="W").type.tensor_type.elem_type = weights.data_type
     with pytest.raises(Exception, match="scope session needs W, bias and the parameters of the hash that are constant"):
-        make_session(model)
+        make_session(fed(CASE.model("fused"), "W"))

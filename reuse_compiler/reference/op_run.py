@@ -22,7 +22,6 @@ from reuse_compiler.reference.quantised import (
     Quantised,
     qlinear_reuse_conv,
     reuse_conv_integer,
-    static_qlinear_reuse_conv,
 )
 from reuse_compiler.reference.redundancy import redundancy
 from reuse_compiler.reference.session import Kept, cluster_with_kept
@@ -163,10 +162,8 @@ class QLinearReuseConv(ReuseOp):
         blocking, scope = self.blocking(given.values, w.shape[0]), self.attribute("scope", "batch")
         if scope == "static":
             parameters = HashParameters(*others[: len(HASH_PARAMETERS)])
-            own = Given(self.attribute("family"), parameters, *others[len(HASH_PARAMETERS) :])
-            y = static_qlinear_reuse_conv(given, weights, y_scale, y_zero_point, bias, blocking, own)
-        else:
-            y = qlinear_reuse_conv(given, weights, y_scale, y_zero_point, bias, blocking, scope)
+            scope = Given(self.attribute("family"), parameters, *others[len(HASH_PARAMETERS) :])
+        y = qlinear_reuse_conv(given, weights, y_scale, y_zero_point, bias, blocking, scope)
         return (y.transpose(TO_PIXEL_MAJOR),)
 
 

@@ -56,26 +56,6 @@ class Given:
     bias: Array | None = None
 
 
-def static_qlinear_reuse_conv(
-    x: Quantised,
-    w: Quantised,
-    y_scale: Array,
-    y_zero_point: Array,
-    bias: Array | None,
-    blocking: Blocking,
-    given: Given,
-) -> Array:
-    """Returns y [N, M, Oh, Ow] of scope static: that of ReuseConv for what the bytes stand for."""
-    values, weights = x.dequantised(), given.weights if given.weights is not None else w.dequantised()
-    codes = hash_vectors(values, blocking, given.family, given.parameters)
-    clusters = cluster_vectors(values, codes, blocking, "static", given=given.centroids)
-    biases = given.bias
-    if biases is None and bias is not None:
-        biases = bias.astype(np.float32) * x.scale.reshape(()) * w.scale
-    y = static_convolution(clusters, given.centroids, weights, blocking, "int8", biases)
-    return as_bytes(y * (np.float32(1.0) / y_scale.reshape(())), y_zero_point)
-
-
 def qlinear_reuse_conv(
     x: Quantised,
     w: Quantised,
@@ -83,13 +63,26 @@ def qlinear_reuse_conv(
     y_zero_point: Array,
     bias: Array | None,
     blocking: Blocking,
-    scope: Scope = "batch",
+    scope: Scope | Given = "batch",
 ) -> Array:
-    """Returns y [N, M, Oh, Ow] of the type of its zero point; `bias` is int32 [M]."""
+    """Returns y [N, M, Oh, Ow] of the type of its zero point; `bias` is int32 [M], `scope` what is given if static."""
+    if isinstance(scope, Given):
+        return as_bytes(_static(x, w, bias, blocking, scope) * (np.float32(1.0) / y_scale.reshape(())), y_zero_point)
     sums = _sums(x, w, blocking, scope)
     if bias is not None:
         sums += bias[:, None, None]
     return requantised(sums.astype(np.int32), x.scale, w.scale, y_scale, y_zero_point)  # modulo 2^32
+
+
+def _static(x: Quantised, w: Quantised, bias: Array | None, blocking: Blocking, given: Given) -> Array:
+    """Returns the result [N, M, Oh, Ow] of ReuseConv for what the bytes stand for, float32."""
+    values, weights = x.dequantised(), given.weights if given.weights is not None else w.dequantised()
+    codes = hash_vectors(values, blocking, given.family, given.parameters)
+    clusters = cluster_vectors(values, codes, blocking, "static", given=given.centroids)
+    biases = given.bias
+    if biases is None and bias is not None:
+        biases = bias.astype(np.float32) * x.scale.reshape(()) * w.scale
+    return np.asarray(static_convolution(clusters, given.centroids, weights, blocking, "int8", biases))
 
 
 def reuse_conv_integer(

@@ -31,7 +31,7 @@ def page() -> str:
         papers=PAPERS,
         rows=lambda entries: [row(entry, values) for entry in entries],
         layers=layers,
-        layer_rows=layer_rows(layers.layers),
+        table_2={(own.network, own.layer): own for own in LAYERS},
         beaten=beaten(layers.layers),
         behind=behind(layers.layers),
         curve_tables=curve_tables(curves),
@@ -167,28 +167,6 @@ def _name(curve: Curve) -> str:
 def _cells(curve: Curve, efforts: Iterable[float]) -> list[str]:
     known = {effort: f"{top1:.3f} ({r_c:.2g})" for effort, r_c, top1 in curve.points}
     return [known.get(effort, "") for effort in efforts]
-
-
-def layer_rows(layers: Iterable[LayerSpeeds]) -> list[list[str]]:
-    """Returns the rows of Table II, the paper's speed-ups before ours."""
-    papers, rows = {(own.network, own.layer): own for own in LAYERS}, []
-    for own in layers:
-        paper, speeds = papers[own.network, own.layer], own.speeds()
-        (cube_length, cube_ratio, cube), (hashes, length, ratio, lsh, session) = paper.cube, paper.lsh
-        rows.append(
-            [
-                f"{own.network} {own.layer}",
-                f"{own.K}, {own.M}",
-                f"{cube_length}, {cube_ratio} ({own.cube.r_c:.2g})",
-                f"{cube:.2f} / **{speeds['cube']:.2f}**",
-                f"{hashes}, {length}, {ratio} ({own.lsh.r_c:.2g})",
-                f"{lsh:.2f} / **{speeds['lsh']:.2f}**",
-                f"{session:.2f} / **{speeds['session']:.2f}** ({own.session.reuse_rate:.2f})",
-                f"{speeds['trees']:.2f}",
-                f"{speeds['static']:.2f} ({own.static.r_c:.2g})" if own.static else "",
-            ]
-        )
-    return rows
 
 
 def beaten(layers: Iterable[LayerSpeeds]) -> dict[str, int]:

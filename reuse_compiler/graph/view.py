@@ -1,7 +1,7 @@
 """A view of a model through onnx-graphsurgeon: producers and consumers of tensors, across If/Loop/Scan bodies.
 
-graphsurgeon's own export drops doc strings, metadata and more, so it serves for reading and for building new nodes; the
-view ties each of its nodes to the NodeProto it stands for, which stays as it is.
+graphsurgeon's own export drops doc strings, metadata and more, so it serves for reading only; the view ties each of its
+nodes to the NodeProto it stands for, which stays as it is.
 """
 
 from __future__ import annotations

@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
-from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from reuse_compiler.errors import ModelError
 from reuse_compiler.graph.constants import Constant
@@ -188,23 +185,21 @@ class _Builder:
         attributes = {**self._cut_attributes(), "scope": self._settings.scope, **self._incremental()}
         if self._plan.centroids is not None:
             attributes |= {**self._hash_attributes(), **self._kept_tables()}
-            inputs |= self._static_inputs(self._plan.centroids)
-        inputs["x"] = self._pixel_major("input", source, self._spec.in_channels, layer.types[0])
+            inputs |= {**self._parameters(), **self._centroids("centroids"), **self._fitted()}
+        x = inputs["x"] = self._pixel_major("input", source, self._spec.in_channels, layer.types[0])
         result = self._pixel_major("result", target, self._spec.out_channels, layer.types[1])
-        self._transpose(source, inputs["x"], TO_PIXEL_MAJOR)
-        in_order = [inputs.get(name, "") for name in INPUTS[layer.operator]]
-        self._node(layer.operator, "", in_order, [result], attributes)
-        self._transpose(result, target, FROM_PIXEL_MAJOR)
+        self._add("Transpose", f"{x}/transpose", [source], [x], {"perm": TO_PIXEL_MAJOR})
+        self._node(layer.operator, layer.name, inputs, [result], attributes)
+        self._add("Transpose", f"{target}/transpose", [result], [target], {"perm": FROM_PIXEL_MAJOR})
 
-    def _static_inputs(self, centroids: npt.NDArray[np.float32]) -> dict[str, str]:
-        """Adds what scope static has of bytes, too; returns the names by those of the inputs."""
-        names = dict(zip(HASH_PARAMETERS, self._parameters(), strict=False))
-        names["centroids"] = self._constant("centroids", to_tensor(centroids, ""))
-        if self._plan.weights is not None:
-            fitted = Constant(to_tensor(self._plan.weights.weight, ""), in_graph=False)
-            names["fitted_weights"] = self._lifted(fitted, "fitted_weights")
-            names["fitted_bias"] = self._constant("fitted_bias", to_tensor(self._plan.weights.bias, ""))
-        return names
+    def _fitted(self) -> dict[str, str]:
+        """Adds the floats that were fitted to take the place of quantised weights and bias, if they were."""
+        if self._plan.weights is None:
+            return {}
+        fitted = Constant(to_tensor(self._plan.weights.weight, ""), in_graph=False)
+        weights = self._lifted(fitted, "fitted_weights")
+        bias = self._constant("fitted_bias", to_tensor(self._plan.weights.bias, ""))
+        return {"fitted_weights": weights, "fitted_bias": bias}
 
     def _pixel_major(self, what: str, tensor: str, channels: int, element: int) -> str:
         """Declares what a tensor becomes in the order NHWC; returns its name."""
@@ -213,19 +208,14 @@ class _Builder:
         self._declare(name, element, [dims[axis] for axis in TO_PIXEL_MAJOR])
         return name
 
-    def _transpose(self, source: str, target: str, perm: tuple[int, ...]) -> None:
-        node = helper.make_node("Transpose", [source], [target], self._names.new_node(f"{target}/transpose"), perm=perm)
-        self._nodes.append(node)
-
     def _fused(self, source: str, target: str) -> None:
-        attributes = {**self._hash_attributes(), **self._cluster_attributes(), **self._cut_attributes()}
+        attributes = self._hash_attributes() | self._cluster_attributes() | self._cut_attributes()
+        attributes |= self._activation_attributes() | self._table()
         weights, bias = self._weights(), self._bias()
-        inputs = [source, weights, bias, *self._parameters()]
-        if self._dense_inputs:
-            inputs += [""] * (INPUTS["ReuseConv"].index("dense_weights") - len(inputs))
-            inputs += [self._dense_weights(weights), self._dense_bias(bias)]
-        inputs = self._with_centroids("ReuseConv", inputs)
-        self._node("ReuseConv", "", inputs, [target], {**attributes, **self._activation_attributes(), **self._table()})
+        inputs = {"X": source, "W": weights, "bias": bias, **self._parameters()}
+        inputs |= {"dense_weights": self._dense_weights(weights), "dense_bias": self._dense_bias(bias)}
+        inputs |= self._centroids("centroids")
+        self._node("ReuseConv", self._layer.name, inputs, [target], attributes)
 
     def _staged(self, source: str, target: str) -> None:
         name, cut = self._layer.name, self._cut_attributes()
@@ -236,45 +226,47 @@ class _Builder:
         stages = {codes: TensorProto.INT64, ids: TensorProto.INT32, counts: TensorProto.INT32}
         for tensor in (codes, ids, centroids, counts, table):
             self._declare(tensor, stages.get(tensor, TensorProto.FLOAT), None)
-        self._node("Hash", "Hash", [source, *self._parameters()], [codes], {**self._hash_attributes(), **cut})
-        cluster = {**self._cluster_attributes(), **cut}
-        given = self._with_centroids("Cluster", [source, codes])
-        self._node("Cluster", "Cluster", given, [ids, centroids, counts], cluster)
-        gemm = {"layout": self._settings.layout, "group": self._spec.group}
+        hashed = {"X": source, **self._parameters()}
+        self._node("Hash", f"{name}/Hash", hashed, [codes], {**self._hash_attributes(), **cut})
+        clustered = {"X": source, "codes": codes, **self._centroids("given")}
+        cluster = self._cluster_attributes() | cut
+        self._node("Cluster", f"{name}/Cluster", clustered, [ids, centroids, counts], cluster)
         weights, bias = self._weights(), self._bias()
-        dense_weights = [self._dense_weights(weights)] if self._dense_inputs else []
-        self._node("CentroidGemm", "CentroidGemm", [centroids, counts, weights, *dense_weights], [table], gemm)
-        gather = {**cut, **self._activation_attributes()}
-        dense_bias = [self._dense_bias(bias)] if self._dense_inputs else []
-        self._node("Gather", "Gather", [table, ids, source, bias, *dense_bias], [target], gather)
+        multiplied = {"centroids": centroids, "counts": counts, "W": weights}
+        multiplied["dense_weights"] = self._dense_weights(weights)
+        gemm = {"layout": self._settings.layout, "group": self._spec.group}
+        self._node("CentroidGemm", f"{name}/CentroidGemm", multiplied, [table], gemm)
+        added = {"table": table, "ids": ids, "X": source, "bias": bias, "dense_bias": self._dense_bias(bias)}
+        self._node("Gather", f"{name}/Gather", added, [target], {**cut, **self._activation_attributes()})
 
     def _change_height(self, op: str, source: str, target: str) -> None:
         """Adds the Unsqueeze that gives a 1-D input a height of 1, or the Squeeze that takes it away again."""
+        inputs, attributes = [source], {"axes": [HEIGHT_AXIS]}
         if self._opset >= AXES_ARE_INPUTS_SINCE_OPSET:
-            axes = self._constant("axes", to_tensor(np.array([HEIGHT_AXIS], np.int64), ""))
-            self._node(op, op, [source, axes], [target], {}, domain=None)
-        else:
-            self._node(op, op, [source], [target], {"axes": [HEIGHT_AXIS]}, domain=None)
+            inputs.append(self._constant("axes", to_tensor(np.array(attributes.pop("axes"), np.int64), "")))
+        self._add(op, f"{self._layer.name}/{op}", inputs, [target], attributes)
 
-    def _node(
+    def _node(self, op: str, name: str, inputs: dict[str, str], outputs: list[str], attributes: dict[str, Any]) -> None:
+        """Adds a node of ours; absent inputs may be ""."""
+        known = INPUTS[op]
+        count = len(known) - ONLY_STATIC.get(op, 0) if self._dense_inputs else 0  # the function has them all
+        count = max(count, *(index + 1 for index, what in enumerate(known) if inputs.get(what)))
+        given = [inputs.get(what) or self._absent(what) for what in known[:count]]
+        self._add(op, name, given, outputs, attributes, DOMAIN)
+
+    def _add(
         self,
         op: str,
-        suffix: str,
+        name: str,
         inputs: list[str],
         outputs: list[str],
         attributes: dict[str, Any],
-        domain: str | None = DOMAIN,
+        domain: str | None = None,
     ) -> None:
-        """Adds a node `<layer>/<suffix>`, or `<layer>` without a suffix; absent inputs are ""."""
-        while not inputs[-1]:
-            inputs = inputs[:-1]
-        if domain == DOMAIN:
-            if self._dense_inputs:  # the function has them all
-                inputs = inputs + [""] * (len(INPUTS[op]) - ONLY_STATIC.get(op, 0) - len(inputs))
-            inputs = [tensor or self._absent(INPUTS[op][index]) for index, tensor in enumerate(inputs)]
-        name = self._names.new_node(f"{self._layer.name}/{suffix}" if suffix else self._layer.name)
-        variables = [[gs.Variable(tensor) for tensor in tensors] for tensors in (inputs, outputs)]
-        self._nodes.append(OnnxExporter.export_node(gs.Node(op, name, attributes, *variables, domain=domain)))
+        """Adds a node, whose attributes stay in order."""
+        node = helper.make_node(op, inputs, outputs, self._names.new_node(name), domain=domain)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+        self._nodes.append(node)
 
     def _constant(self, what: str, tensor: onnx.TensorProto) -> str:
         """Adds a constant `<layer>/<what>` with the tensor's type, shape and data; returns its name."""
@@ -308,13 +300,17 @@ class _Builder:
         return str(constant.tensor.name) if constant.in_graph else self._constant(what, constant.tensor)
 
     def _dense_weights(self, weights: str) -> str:
-        """Returns the original's weights [M, Ic/group, kh, kw]: the operator's own unless they were fitted."""
+        """Returns the original's weights [M, Ic/group, kh, kw], if wanted: the operator's own unless fitted."""
+        if not self._dense_inputs:
+            return ""
         if self._plan.weights is None:
             return weights
         return self._constant("dense_weights", to_tensor(self._layer.weights, ""))
 
     def _dense_bias(self, bias: str) -> str:
-        """Returns the original's bias [M]; a function's Conv takes no absent one."""
+        """Returns the original's bias [M], if wanted; a function's Conv takes no absent one."""
+        if not self._dense_inputs:
+            return ""
         if bias and self._plan.weights is None:
             return bias
         return self._constant("dense_bias", to_tensor(self._layer.biases, ""))
@@ -325,20 +321,15 @@ class _Builder:
             f"no_{what}", to_tensor(np.zeros(0, np.int32 if what in ("coordinates", "B") else np.float32), "")
         )
 
-    def _parameters(self) -> list[str]:
-        """Adds the family's parameters as constants; returns their names up to the last, "" for absent ones."""
-        arrays: list[tuple[str, npt.NDArray[Any] | None]] = self._plan.parameters.items()
-        while arrays and arrays[-1][1] is None:
-            arrays.pop()
-        return ["" if array is None else self._constant(name, to_tensor(array, "")) for name, array in arrays]
+    def _parameters(self) -> dict[str, str]:
+        """Adds the family's parameters as constants; returns their names by those of the inputs."""
+        given = self._plan.parameters.items()
+        return {name: self._constant(name, to_tensor(array, "")) for name, array in given if array is not None}
 
-    def _with_centroids(self, op: str, inputs: list[str]) -> list[str]:
-        """Returns an operator's inputs with the centroids of scope static, which are the last."""
-        if self._plan.centroids is None:
-            return inputs
-        name = INPUTS[op][-1]
-        gap = [""] * (len(INPUTS[op]) - 1 - len(inputs))
-        return [*inputs, *gap, self._constant(name, to_tensor(self._plan.centroids, ""))]
+    def _centroids(self, name: str) -> dict[str, str]:
+        """Adds the centroids of scope static as a constant, which goes to the input of this name."""
+        centroids = self._plan.centroids
+        return {} if centroids is None else {name: self._constant(name, to_tensor(centroids, ""))}
 
     def _cut_attributes(self) -> dict[str, Any]:
         settings = self._settings

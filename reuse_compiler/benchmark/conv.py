@@ -141,7 +141,7 @@ class _Measurement:
             **described(case, data, clusters),
             threads=how.threads,
             repeats=how.repeats,
-            notes=_notes(case, data),
+            notes=notes_on(case, data),
             dense=self._timing("dense"),
             staged=self._reuse("staged") if "staged" in self.runs else None,
             fused=fused,
@@ -258,7 +258,7 @@ def described(case: ConvCase, data: LayerInput, clusters: float) -> dict[str, An
         layout=blocking.layout,
         L=blocking.sub_vector_length,
         H=data.num_hashes,
-        table="int32" if g.is_quantised else case.table,
+        table="int32" if g.is_quantised and case.scope != "static" else case.table,
         scope=case.scope,
         order=case.order,
         asked_r_c=case.remaining_ratio,
@@ -268,7 +268,7 @@ def described(case: ConvCase, data: LayerInput, clusters: float) -> dict[str, An
     return {"layer": layer, "setting": setting, "cells": data.cells, "machine": describe_machine(), **found}
 
 
-def _notes(case: ConvCase, data: LayerInput) -> list[str]:
+def notes_on(case: ConvCase, data: LayerInput) -> list[str]:
     """Returns a sentence for each thing that is not as it was asked."""
     notes = []
     lost = sum(data.distinct) - sum(data.clusters)

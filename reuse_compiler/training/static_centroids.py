@@ -26,8 +26,13 @@ def give_centroids(clusters: InputClusters, centroids: Tensor) -> None:
 
 def codes_and_centroids(clusters: InputClusters, centroids: Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Returns the code of every vector, `[B, V]`, and the centroids by code; behind them one of NaN, without a code."""
+    nobody = centroids.shape[1]
+    codes = [
+        torch.where(_finite(clusters, block), clusters.codes(block), nobody)[clusters.ids[block].long()]
+        for block in range(clusters.blocking.num_blocks)
+    ]
     own = functional.pad(centroids.detach().float(), (0, 0, 0, 1), value=float("nan"))
-    return _codes(clusters, centroids.shape[1]).int().cpu().numpy(), own.cpu().numpy()
+    return torch.stack(codes).int().cpu().numpy(), own.cpu().numpy()
 
 
 def centroid_gradient(
@@ -44,15 +49,12 @@ def centroid_gradient(
     else:
         deltas = vector_deltas(clusters, weight, grad_y, torch.arange(blocking.vectors, device=grad_y.device))
     nobody = shape[1]
-    index = _codes(clusters, nobody)[:, :, None].expand(-1, -1, shape[2])
+    codes = [
+        torch.where(_finite(clusters, block), clusters.codes(block), nobody)[clusters.ids[block].long()]
+        for block in range(blocking.num_blocks)
+    ]
+    index = torch.stack(codes)[:, :, None].expand(-1, -1, shape[2])
     return functional.pad(deltas.new_zeros(shape), (0, 0, 0, 1)).scatter_add_(1, index, deltas)[:, :nobody]
-
-
-def _codes(clusters: InputClusters, nobody: int) -> Tensor:
-    """Returns the code of every vector, `[B, V]`; `nobody` where it has none."""
-    blocks = range(clusters.blocking.num_blocks)
-    by_cluster = [torch.where(_finite(clusters, block), clusters.codes(block), nobody) for block in blocks]
-    return torch.stack([own[clusters.ids[block].long()] for block, own in enumerate(by_cluster)])
 
 
 def _finite(clusters: InputClusters, block: int) -> Tensor:

@@ -19,6 +19,8 @@ Weights = Mapping[str, NDArray[np.floating]]
 """`conv1.weight` `[M, Ic, kh, kw]`, `conv1.bias` `[M]`, `fc1.weight` `[out, in]`, ... by layer name."""
 
 WEIGHTS = Path(__file__).with_name("weights")
+SCALE = ".scale"
+"""Behind the names of weights that are stored as integers, in NPZ files."""
 VGG19_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 """Output channels and number of 3x3 convolutions per block (Simonyan and Zisserman 2014, configuration E)."""
 
@@ -199,9 +201,14 @@ def weights_path(network: str) -> Path:
 
 
 def load_weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Weights stored in an NPZ file, in float32."""
+    """Weights stored in an NPZ file, in float32; integers `conv1.weight` are in units of `conv1.weight.scale` `[M]`."""
     with np.load(path, allow_pickle=False) as archive:
-        return {key: archive[key].astype(np.float32) for key in archive.files}
+        stored = {key: archive[key].astype(np.float32) for key in archive.files}
+    scales = {key: stored.pop(key) for key in list(stored) if key.endswith(SCALE)}
+    for key, scale in scales.items():
+        weight = stored[key.removesuffix(SCALE)]
+        weight *= scale.reshape(-1, *[1] * (weight.ndim - 1))
+    return stored
 
 
 def _lay_vgg19_convolutions(net: Layers) -> None:

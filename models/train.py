@@ -11,11 +11,11 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -100,6 +100,26 @@ def folded_weights(net: nn.Sequential) -> dict[str, NDArray[np.float16]]:
         if norm is not None:
             weight, bias = fold_batch_norm(weight, bias, state, f"bn_{layer}", norm.eps)
         stored[f"{layer}.weight"], stored[f"{layer}.bias"] = weight.astype(np.float16), bias.astype(np.float16)
+    return stored
+
+
+CLIPS = np.linspace(1.0, 0.4, 13)
+"""Shares of a channel's largest weight that the largest integer may stand for."""
+
+
+def in_integers(weights: dict[str, NDArray[np.float16]], bits: int) -> dict[str, NDArray[Any]]:
+    """Weights (not biases) as integers of so many bits, with scales by output channel that lose least of each."""
+    stored: dict[str, NDArray[Any]] = dict(weights)
+    for key in (name for name in weights if name.endswith(".weight")):
+        weight = weights[key].astype(np.float32).reshape(len(weights[key]), -1)
+        most = 2 ** (bits - 1) - 1
+        largest = np.maximum(np.abs(weight).max(1, keepdims=True), np.finfo(np.float16).tiny)
+        scales = [np.float32(clip) * largest / most for clip in CLIPS]
+        rounded = [np.clip(np.rint(weight / scale), -most, most) for scale in scales]
+        errors = [np.square(own * scale - weight).sum(1) for own, scale in zip(rounded, scales, strict=True)]
+        best, channels = np.argmin(errors, axis=0), np.arange(len(weight))
+        stored[key] = np.stack(rounded)[best, channels].astype(np.int8).reshape(weights[key].shape)
+        stored[key + builders.SCALE] = np.stack(scales)[best, channels, 0].astype(np.float32)
     return stored
 
 
@@ -245,7 +265,7 @@ def progress_bar() -> Progress:
     return Progress(*columns, TimeRemainingColumn(), console=console)
 
 
-def store(weights: dict[str, NDArray[np.float16]], path: Path) -> None:
+def store(weights: Mapping[str, NDArray[Any]], path: Path) -> None:
     """Writes the NPZ file at once: a reader sees the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
@@ -296,6 +316,9 @@ def main(
     ] = "averaged",
     log: Annotated[Path | None, typer.Option(help="Folder for CSV, JSON and plot (needs the extra report).")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Use so many training images only, to try this out.")] = None,
+    bits: Annotated[
+        int | None, typer.Option(min=2, max=8, help="Store weights as integers of so many bits, not as float16.")
+    ] = None,
     device: Annotated[Device, typer.Option(help="Where it is trained.")] = "cpu",
 ) -> None:
     """Train a network, store its weights and report their test top-1."""
@@ -352,7 +375,8 @@ def main(
         console.print(f"{result['switches']!s}\n{result['operations_saved']:.1%} of the operations saved")
         reuse.finish()
     output = output or builders.weights_path(network)
-    store(folded_weights(net), output)
+    weights = folded_weights(net)
+    store(weights if bits is None else in_integers(weights, bits), output)
     top1 = onnx_accuracy(network, output, np.ascontiguousarray(test_images.numpy()), test_labels, threads)
     records.finish(result | {"onnx_accuracy": top1})
     console.print(f"{clock.wall:.1f} s of training, {clock.threads:.1f} s over all threads")

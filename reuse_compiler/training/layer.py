@@ -24,7 +24,7 @@ from reuse_compiler.training.clusters import InputClusters
 from reuse_compiler.training.function import Gradient, ReuseConvolution
 from reuse_compiler.training.shapes import ANY_SIZE, spec_of
 from reuse_compiler.training.soft_hash import SoftHash
-from reuse_compiler.training.static_centroids import give_centroids
+from reuse_compiler.training.static_centroids import ReplacedInput, give_centroids
 from reuse_compiler.training.torch_clusters import neuron_vectors
 
 OWN_PARAMETERS = ("hyperplanes", "centroids")
@@ -219,6 +219,8 @@ class ReuseConv2d(nn.Conv2d):
         known = 0 if self._memory is None else self._memory.recall(clusters)
         if self.training:
             self._count(clusters, known)
+        if self._replaces_input and torch.is_autocast_enabled(x.device.type):
+            return super().forward(ReplacedInput.apply(x, self.centroids, clusters))
         soft = self._soft(x, clusters) if self.soft_hash is not None and torch.is_grad_enabled() else None
         projections = None if soft is None else self.hyperplanes
         centroids = self._parameters.get("centroids")
@@ -226,6 +228,12 @@ class ReuseConv2d(nn.Conv2d):
             x, self.weight, self.bias, projections, centroids, clusters, self.gradient, soft
         )
         return y
+
+    @property
+    def _replaces_input(self) -> bool:
+        """Whether vectors can be replaced where they stand, with their own deltas; in layout `patch` they overlap."""
+        settings = self._settings
+        return settings.scope == "static" and settings.layout == "channel" and self.gradient != "averaged"
 
     def extra_repr(self) -> str:
         s = self._settings

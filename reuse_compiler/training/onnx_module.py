@@ -1,7 +1,8 @@
 """An ONNX model of convolutions as a PyTorch module, so that networks which come as ONNX can be tuned.
 
-Each Conv node becomes a Conv2d with the node's name ('.' replaced by '_'); other nodes are run one after the other by a
-function. Operators that common networks of convolutions have are known; of others the model is refused.
+Each Conv node becomes a Conv2d with the node's name ('.' replaced by '_'), and the constants of Gemm nodes become
+parameters; other nodes are run one after the other by a function. Operators that common networks of convolutions have
+are known; of others the model is refused.
 """
 
 from __future__ import annotations
@@ -50,10 +51,15 @@ class OnnxModule(nn.Module):
                 self.add_module(name, _convolution(_attributes(node), *arrays))
             elif node.op_type not in _FUNCTIONS or node.domain not in ("", "ai.onnx"):
                 raise ConfigError(f"the operator {node.op_type} has no form in PyTorch here")
+        gemms = {name for node in self._nodes if node.op_type == "Gemm" for name in node.input}
+        self._learned = {name: f"matrix_{index}" for index, name in enumerate(sorted(gemms & self._constants.keys()))}
+        for name, own in self._learned.items():
+            self.register_parameter(own, nn.Parameter(self._constants.pop(name)))
 
     def forward(self, x: Tensor) -> Any:
         """Computes the outputs for the only input."""
-        values = self._constants | {self._input: x}
+        learned = {name: self.get_parameter(own) for name, own in self._learned.items()}
+        values = self._constants | learned | {self._input: x}
         for node in self._nodes:
             inputs = [values[name] if name else None for name in node.input if name in values or not name]
             if node.op_type == "Conv":

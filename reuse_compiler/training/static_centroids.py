@@ -2,14 +2,20 @@
 
 Every vector is replaced by the centroid of its code, whatever batch it stands in: the limit of cluster reuse, in which
 every cluster is known. The gradient of a centroid is the sum of its members' deltas (Eq. 8 times W^T).
+
+Under autocast the input itself is replaced, and what follows is PyTorch's own convolution: in bfloat16 that is faster
+than sums in float32, where the processor has instructions for it.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from reuse_compiler.training.clusters import InputClusters
@@ -26,13 +32,8 @@ def give_centroids(clusters: InputClusters, centroids: Tensor) -> None:
 
 def codes_and_centroids(clusters: InputClusters, centroids: Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Returns the code of every vector, `[B, V]`, and the centroids by code; behind them one of NaN, without a code."""
-    nobody = centroids.shape[1]
-    codes = [
-        torch.where(_finite(clusters, block), clusters.codes(block), nobody)[clusters.ids[block].long()]
-        for block in range(clusters.blocking.num_blocks)
-    ]
-    own = functional.pad(centroids.detach().float(), (0, 0, 0, 1), value=float("nan"))
-    return torch.stack(codes).int().cpu().numpy(), own.cpu().numpy()
+    own = _with_nobody(centroids.detach().float())
+    return _codes(clusters, centroids.shape[1]).int().cpu().numpy(), own.cpu().numpy()
 
 
 def centroid_gradient(
@@ -48,13 +49,60 @@ def centroid_gradient(
         deltas = neuron_vectors(grad_x, blocking)
     else:
         deltas = vector_deltas(clusters, weight, grad_y, torch.arange(blocking.vectors, device=grad_y.device))
-    nobody = shape[1]
+    return _sums(deltas.transpose(0, 1), _rows(clusters, shape[1]), shape)
+
+
+class ReplacedInput(torch.autograd.Function):
+    """An input `[N, Ic, H, W]` with every vector of it (layout `channel`) replaced by the centroid of its code."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, centroids: Tensor, clusters: InputClusters) -> Tensor:
+        """Returns it with its channels last in memory."""
+        g = clusters.blocking.spec
+        rows = _rows(clusters, centroids.shape[1])
+        ctx.save_for_backward(rows)
+        ctx.clusters, ctx.shape = clusters, centroids.shape
+        found = _with_nobody(centroids.detach()).flatten(0, 1).index_select(0, rows)
+        groups = found.reshape(clusters.blocking.vectors, g.group, -1)[:, :, : clusters.blocking.group_width]
+        return groups.reshape(g.batch, g.in_height, g.in_width, g.in_channels).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Each vector gets its own delta, as if it stood there itself; a centroid those of its members."""
+        grad_centroids = None
+        if ctx.needs_input_grad[1]:
+            deltas = neuron_vectors(grad, ctx.clusters.blocking).transpose(0, 1)
+            grad_centroids = _sums(deltas, ctx.saved_tensors[0], ctx.shape)
+        return grad, grad_centroids, None
+
+
+def _sums(deltas: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
+    """Returns the sums `shape` [B, C, L] over the members of each centroid, of deltas `[V, B, L]`."""
+    blocks, nobody, length = shape
+    sums = deltas.new_zeros(blocks * (nobody + 1), length).index_add_(0, rows, deltas.reshape(-1, length))
+    return sums.reshape(blocks, nobody + 1, length)[:, :nobody]
+
+
+def _rows(clusters: InputClusters, nobody: int) -> Tensor:
+    """Returns the row that each vector `[V*B]`, block by block of a pixel, has among centroids `[B, nobody + 1]`."""
+    codes = _codes(clusters, nobody)
+    first = torch.arange(len(codes), device=codes.device)[:, None] * (nobody + 1)
+    return (codes + first).T.reshape(-1)
+
+
+def _codes(clusters: InputClusters, nobody: int) -> Tensor:
+    """Returns the code of every vector, `[B, V]`; `nobody` if it has none."""
     codes = [
         torch.where(_finite(clusters, block), clusters.codes(block), nobody)[clusters.ids[block].long()]
-        for block in range(blocking.num_blocks)
+        for block in range(clusters.blocking.num_blocks)
     ]
-    index = torch.stack(codes)[:, :, None].expand(-1, -1, shape[2])
-    return functional.pad(deltas.new_zeros(shape), (0, 0, 0, 1)).scatter_add_(1, index, deltas)[:, :nobody]
+    return torch.stack(codes)
+
+
+def _with_nobody(centroids: Tensor) -> Tensor:
+    """Returns the centroids `[B, C + 1, L]` with one of NaN behind them."""
+    return functional.pad(centroids, (0, 0, 0, 1), value=float("nan"))
 
 
 def _finite(clusters: InputClusters, block: int) -> Tensor:

@@ -1,9 +1,9 @@
 """Tuning an existing model so that it tolerates more reuse: reconstruction, then distillation with reuse switched on.
 
-The teacher is the original model; samples need no labels. What the student is pulled towards are the teacher's
-features, the outputs of all layers that were converted, and its outputs: a layer's gradient does not have to find its
-way through all later layers' clustering. Rates are small, since reconstruction is a good start, and they fall to zero;
-normalisation keeps its statistics.
+The teacher is the original model; samples need no labels, but those they have are used. What the student is pulled
+towards are the teacher's features, the outputs of all layers that were converted, and its outputs: a layer's gradient
+does not have to find its way through all later layers' clustering. Rates are small, since reconstruction is a good
+start, and they fall to zero; normalisation keeps its statistics.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -28,7 +28,10 @@ from reuse_compiler.training.refit import fit_to
 from reuse_compiler.training.state import load_reuse_state, reuse_state
 
 OutputLoss = Literal["relative", "kl"]
+Precision = Literal["float32", "bfloat16"]
 Stage = Literal["as_is", "reconstructed", "tuned"]
+Batch = Tensor | Sequence[Tensor]
+"""An input, or an input and the class of each of its samples, as a DataLoader gives them."""
 
 LEAST_SIZE = 1e-2
 """Root mean square that rates are relative to at least: a bias of zeros is to learn, too."""
@@ -49,6 +52,14 @@ class TuneOptions:
     """Weight of the converted layers' outputs, beside the model's output at 1."""
     output: OutputLoss = "relative"
     """Squared error over the teacher's energy, or for class scores the Kullback-Leibler divergence of their softmax."""
+    labels: float = 1.0
+    """Weight of the cross-entropy of batches with labels."""
+    augment: Callable[[Tensor], Tensor] | None = None
+    """Makes of a batch what a step learns from, such as other crops; it draws by itself, the seed is not told to it."""
+    warm_up: int = 0
+    """Steps in which the rate rises from zero, before it falls."""
+    precision: Precision = "float32"
+    """Of distillation's steps. With bfloat16 convolutions without reuse and of scope static are computed in it."""
     refit_every: int = 0
     """Steps between hashes that are fitted anew; 0: only before reconstruction. New trees throw away some of what was
     learned with the old ones, so they need many steps in between."""
@@ -62,10 +73,10 @@ class TuneOptions:
 
     def __post_init__(self) -> None:
         rate = self.rate if self.relative_rate is None else self.relative_rate
-        if self.steps < 0 or not 0.0 < rate < math.inf or self.refit_every < 0:
+        if min(self.steps, self.refit_every, self.warm_up) < 0 or not 0.0 < rate < math.inf:
             raise ConfigError(f"steps and refit_every must not be below 0, rate must be finite and above it: {self}")
-        if not 0.0 <= self.features < math.inf:
-            raise ConfigError(f"features must be finite and not below 0: {self}")
+        if not all(0.0 <= weight < math.inf for weight in (self.features, self.labels)):
+            raise ConfigError(f"features and labels must be finite and not below 0: {self}")
         if self.reconstruction_batches < 1 or self.held_out < 1:
             raise ConfigError(f"reconstruction_batches and held_out must be at least 1: {self}")
 
@@ -85,26 +96,27 @@ class TuneReport:
 
 def tune(
     model: nn.Module,
-    data: Iterable[Tensor],
+    data: Iterable[Batch],
     teacher: nn.Module,
     options: TuneOptions | None = None,
     progress: ProgressCallback = silent,
     watch: Callable[[Stage], None] = lambda stage: None,
 ) -> TuneReport:
-    """Tunes a converted model in place, towards `teacher`, the original one, on unlabelled batches.
+    """Tunes a converted model in place, towards `teacher`, the original one, and towards labels if there are any.
 
-    `data` are inputs of the same shape; they are kept in memory and gone through in turn, in an order drawn from the
-    seed. The model ends as the best of what it was (with fitted hashes), reconstructed and tuned, in evaluation mode.
+    `data` are inputs of the same shape, or pairs of one and its labels (int64 `[N]`, for the scores that the model
+    returns); they are kept in memory and gone through in turn, in an order drawn from the seed. The model ends as the
+    best of what it was (with fitted hashes), reconstructed and tuned, in evaluation mode.
     `watch` is called after each of these stages, when the model is the best one so far.
     """
     options = options or TuneOptions()
-    batches = list(data)
+    batches = [_Sample.of(batch) for batch in data]
     if len(batches) <= options.held_out:
         raise DataError(f"tuning needs more than {options.held_out} batches, got {len(batches)}")
     if not any(layer.reuse for layer in reuse_layers(model).values()):
         raise ConfigError("the model has no layer with reuse: convert it first")
     held_out, batches = batches[-options.held_out :], batches[: -options.held_out]
-    few = batches[: options.reconstruction_batches]
+    few = [batch.x for batch in batches[: options.reconstruction_batches]]
     model.eval()
     teacher.eval()
     report = TuneReport()
@@ -134,6 +146,18 @@ def tune(
     return report
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """A batch."""
+
+    x: Tensor
+    labels: Tensor | None = None
+
+    @staticmethod
+    def of(batch: Batch) -> _Sample:
+        return _Sample(batch) if isinstance(batch, Tensor) else _Sample(*batch)
+
+
 class _Tuner:
     """Distils one model into another."""
 
@@ -141,13 +165,13 @@ class _Tuner:
         self._model, self._teacher, self._options = model, teacher, options
         self._layers = {name: layer for name, layer in reuse_layers(model).items() if layer.reuse}
 
-    def run(self, batches: Sequence[Tensor], few: Sequence[Tensor], progress: ProgressCallback) -> None:
+    def run(self, batches: Sequence[_Sample], few: Sequence[Tensor], progress: ProgressCallback) -> None:
         """Takes all steps. Hashes are fitted in the order of execution, to the batches `few`."""
         options = self._options
         parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         rates_of = [{"params": [own], "lr": _rate(own, options)} for own in parameters]
         optimizer = torch.optim.Adam(rates_of)
-        rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
+        rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_rate(step, options))
         generator = torch.Generator().manual_seed(options.seed)
         order: list[int] = []
         for step in range(options.steps):
@@ -156,14 +180,18 @@ class _Tuner:
                 self._refit(few, step)
             if not order:
                 order = torch.randperm(len(batches), generator=generator).tolist()
-            loss = self._loss(batches[order.pop()])
+            batch = batches[order.pop()]
+            if options.augment is not None:
+                batch = replace(batch, x=options.augment(batch.x))
+            with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+                loss = self._loss(batch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             rates.step()
         progress("tuning", options.steps, options.steps)
 
-    def loss_on(self, batches: Sequence[Tensor]) -> float:
+    def loss_on(self, batches: Sequence[_Sample]) -> float:
         """Returns the mean loss."""
         with torch.no_grad():
             return sum(float(self._loss(batch)) for batch in batches) / len(batches)
@@ -173,23 +201,33 @@ class _Tuner:
         settings = {name: self._layers[name].settings for name in names}
         fit_to(self._model, self._layers, settings, batches, self._options.seed + step)
 
-    def _loss(self, x: Tensor) -> Tensor:
+    def _loss(self, batch: _Sample) -> Tensor:
+        x, layers = batch.x, self._layers if self._options.features else {}
         with torch.no_grad():
-            wanted, wanted_features = _run(self._teacher, self._layers, x)
-        found, features = _run(self._model, self._layers, x)
+            wanted, wanted_features = _run(self._teacher, layers, x)
+        found, features = _run(self._model, layers, x)
         outputs = zip(_tensors(found), _tensors(wanted), strict=True)
         loss = sum((self._output_loss(a, b) for a, b in outputs), torch.zeros((), device=x.device))
         if self._options.features:
-            pulls = [relative_error(features[name], wanted_features[name]) for name in self._layers if name in features]
+            pulls = [relative_error(features[name], wanted_features[name]) for name in layers if name in features]
             loss = loss + self._options.features * torch.stack(pulls).mean()
+        if batch.labels is not None:
+            loss = loss + self._options.labels * functional.cross_entropy(found.float(), batch.labels)
         return loss
 
     def _output_loss(self, found: Tensor, wanted: Tensor) -> Tensor:
         if self._options.output == "kl":
-            return functional.kl_div(
-                found.log_softmax(1), wanted.log_softmax(1), reduction="batchmean", log_target=True
-            )
+            own, others = found.float().log_softmax(1), wanted.float().log_softmax(1)
+            return functional.kl_div(own, others, reduction="batchmean", log_target=True)
         return relative_error(found, wanted)
+
+
+def _share_of_rate(step: int, options: TuneOptions) -> float:
+    """Returns how much of its rate a step has."""
+    if step < options.warm_up:
+        return (step + 1) / (options.warm_up + 1)
+    done = (step - options.warm_up) / max(1, options.steps - options.warm_up)
+    return 0.5 + 0.5 * math.cos(math.pi * done)
 
 
 def _rate(parameter: nn.Parameter, options: TuneOptions) -> float:
@@ -200,6 +238,7 @@ def _rate(parameter: nn.Parameter, options: TuneOptions) -> float:
 
 def relative_error(found: Tensor, wanted: Tensor) -> Tensor:
     """Returns |found - wanted|^2 / |wanted|^2."""
+    found, wanted = found.float(), wanted.float()
     return (found - wanted).square().sum() / wanted.square().sum().clamp_min(1e-12)
 
 

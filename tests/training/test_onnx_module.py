@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ CONSTANTS = [
     tensor("high", np.float32(0.7)),
     tensor("shape", np.array([0, -1], np.int64)),
     tensor("matrix", random_array(200, 5)),
+    tensor("fc.weight", random_array(6, 200, seed=1)),
+    tensor("fc.bias", random_array(6, seed=2)),
     tensor("scales", np.array([1, 1, 2, 2], np.float32)),
 ]
 NODES: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -68,6 +71,25 @@ def test_clip_with_one_end_and_a_matrix_product() -> None:
         helper.make_node("MatMul", ["r", "matrix"], ["p"]),
     )
     assert_same(model_with(reshape, product, helper.make_node("Clip", ["p", "", "high"], ["y"])))
+
+
+def test_matrices_and_biases_of_gemm_are_parameters() -> None:
+    """The copies of two modules are each its own, and gradients reach them."""
+    flatten = helper.make_node("Flatten", ["x"], ["f"])
+    model = model_with(flatten, helper.make_node("Gemm", ["f", "fc.weight", "fc.bias"], ["y"], transB=1))
+    assert_same(model)
+    module = OnnxModule(model)
+    other, x = copy.deepcopy(module), torch.from_numpy(random_array(2, 8, 5, 5))
+    assert sorted(tuple(own.shape) for own in module.parameters()) == [(6,), (6, 200)]
+    before = other(x).detach()
+    module(x).square().sum().backward()
+    with torch.no_grad():
+        for own in module.parameters():
+            assert own.grad is not None
+            own.sub_(own.grad, alpha=0.1)
+    assert torch.equal(other(x), before) and not torch.equal(module(x), before)
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(other(x), module(x))
 
 
 def test_convolutions_without_names_are_told_apart() -> None:

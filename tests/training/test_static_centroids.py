@@ -93,6 +93,25 @@ def test_averaged_input_gradients_leave_those_of_centroids_as_they_are() -> None
     assert relative_error(found[1][1].numpy(), found[0][1].numpy()) > 0.1
 
 
+@pytest.mark.parametrize("convolution", CONVOLUTIONS)
+def test_under_autocast_the_input_is_replaced(convolution: str) -> None:
+    """The products are those of bfloat16, with 8 bits each; the codes are the same."""
+    x = smooth_images(2, CONVOLUTIONS[convolution]["in_channels"], 11)
+    layer = static_layer(convolution, "channel", 4, x)
+    delta, found = torch.randn(layer(x).shape, generator=torch.Generator().manual_seed(2)), []
+    for enabled in (False, True):
+        layer.zero_grad()
+        own = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = layer(own)
+        assert y.dtype == (torch.bfloat16 if enabled else torch.float32)
+        y.backward(delta.to(y.dtype))
+        found.append([y.detach().float(), own.grad, layer.weight.grad, layer.centroids.grad])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours is not None and theirs is not None
+        assert relative_error(theirs.numpy(), ours.numpy()) < 2e-2
+
+
 def test_a_vector_that_is_not_finite_has_no_centroid() -> None:
     x = smooth_images(2, 8, 11)
     layer = static_layer("plain", "channel", 4, x)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+from dataclasses import replace
 from math import nan
 from typing import Any
 
@@ -16,7 +18,7 @@ from reuse_compiler.errors import ConfigError, DataError  # noqa: E402
 from reuse_compiler.progress import silent  # noqa: E402
 from reuse_compiler.reuse.config import make_settings  # noqa: E402
 from reuse_compiler.training import TuneOptions, convert, reconstruct_model, tune  # noqa: E402
-from reuse_compiler.training.tuning import _Tuner  # noqa: E402
+from reuse_compiler.training.tuning import _Sample, _share_of_rate, _Tuner  # noqa: E402
 from tests.training.networks import small_network, smooth_images  # noqa: E402
 
 SETTINGS = {"3": make_settings(family="learned", layout="channel", L=8, H=5)}
@@ -98,11 +100,47 @@ def test_rates_are_relative_to_the_size_of_a_parameter() -> None:
     student.requires_grad_(False)[3].requires_grad_(True)
     before = copy.deepcopy(student[3])
     options = TuneOptions(steps=1, relative_rate=1e-3, begin_as_given=True)
-    _Tuner(student, teacher, options).run(batches[:1], batches[:1], silent)
+    _Tuner(student, teacher, options).run([_Sample(batches[0])], batches[:1], silent)
     size = float(before.weight.detach().square().mean().sqrt())
     assert size > 1.0
     assert float((student[3].weight - before.weight).detach().abs().max()) == pytest.approx(1e-3 * size, rel=1e-2)
     assert float((student[3].bias - before.bias).detach().abs().max()) == pytest.approx(1e-3 * 1e-2, rel=1e-2)
+
+
+def test_labels_teach_what_the_teacher_does_not_know() -> None:
+    """Which of two channels are positive on average is nothing that the teacher was asked."""
+    found = []
+    for labels in (0.0, 1.0):
+        teacher, student, batches = converted(images=640)
+        classes = [(batch[:, :2].mean((2, 3)) > 0).long() @ torch.tensor([1, 2]) for batch in batches]
+        options = TuneOptions(steps=120, rate=3e-3, output="kl", features=0.0, labels=labels)
+        tune(student, list(zip(batches, classes, strict=True)), teacher, options)
+        with torch.no_grad():
+            hits = [student(batch).argmax(1) == own for batch, own in zip(batches[-2:], classes[-2:], strict=True)]
+        found.append(float(torch.cat(hits).float().mean()))
+    assert found[0] < 0.4 and found[1] > 0.7
+
+
+def test_steps_learn_from_augmented_batches_and_nothing_else_sees_them() -> None:
+    teacher, student, batches = converted()
+    seen: list[Tensor] = []
+
+    def mirrored(x: Tensor) -> Tensor:
+        seen.append(x)
+        return x.flip(3)
+
+    plain, flipped = copy.deepcopy(student), [batch.flip(3) for batch in batches[:-2]] + batches[-2:]
+    options = TuneOptions(steps=3, rate=1e-3, begin_as_given=True)
+    report = tune(student, batches, teacher, replace(options, augment=mirrored))
+    expected = tune(plain, flipped, teacher, options)
+    assert len(seen) == 3 and all(any(x is batch for batch in batches[:-2]) for x in seen)
+    assert report == expected and torch.equal(student[3].weight, plain[3].weight)
+
+
+def test_the_rate_rises_and_falls() -> None:
+    shares = [_share_of_rate(step, TuneOptions(steps=12, warm_up=3)) for step in range(13)]
+    assert shares[:4] == [0.25, 0.5, 0.75, 1.0] and shares[12] == 0.0
+    assert all(later < earlier for earlier, later in itertools.pairwise(shares[3:]))
 
 
 def test_the_teacher_and_labels_are_left_alone() -> None:
@@ -147,7 +185,18 @@ def test_wrong_data_and_teachers_are_refused(
 
 
 @pytest.mark.parametrize(
-    "options", [{"steps": -1}, {"rate": 0.0}, {"rate": nan}, {"features": nan}, {"features": -1.0}, {"held_out": 0}]
+    "options",
+    [
+        {"steps": -1},
+        {"rate": 0.0},
+        {"rate": nan},
+        {"features": nan},
+        {"features": -1.0},
+        {"labels": -1.0},
+        {"labels": nan},
+        {"warm_up": -1},
+        {"held_out": 0},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):

@@ -100,6 +100,7 @@ def tune(
     output: Output = FOLDER,
     threads: Threads = 1,
     steps: Annotated[int | None, Field(ge=1), Flag("Instead of the network's own number.")] = None,
+    models: Annotated[Path | None, Flag("Keep the exported and the compiled model here.", metavar="DIR")] = None,
 ) -> None:
     """Tune a network and measure it on held-out data."""
     from tools.training_results.tuning import TASKS, measure_tuning
@@ -107,7 +108,7 @@ def tune(
     if network not in TASKS:
         sys.exit(f"error: no network {network}; there are {', '.join(TASKS)}")
     with working() as progress:
-        result = measure_tuning(_command(), network, threads, steps, progress)
+        result = measure_tuning(_command(), network, threads, steps, models, progress)
     _write(result, output, f"tune_{network}")
 
 
@@ -149,7 +150,7 @@ def without_places(command: str) -> str:
     words = iter(shlex.split(command))
     kept: list[str] = []
     for word in words:
-        if word in ("-o", "--output", "--log", "--data", "--runs"):
+        if word in ("-o", "--output", "--log", "--data", "--runs", "--models"):
             next(words, None)
         else:
             kept.append(word)

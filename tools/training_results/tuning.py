@@ -14,9 +14,11 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import reuse_compiler
 from models import builders, datasets, packaged, preprocessing
+from models.train import CROP_PADDING, augment
 from reuse_compiler.benchmark.report import describe_machine
 from reuse_compiler.compiler import compile_file
 from reuse_compiler.options import CompileOptions
@@ -26,7 +28,7 @@ from reuse_compiler.training.conversion import convert
 from reuse_compiler.training.export import export_onnx
 from reuse_compiler.training.function import Gradient
 from reuse_compiler.training.onnx_module import OnnxModule
-from reuse_compiler.training.tuning import TuneOptions, tune
+from reuse_compiler.training.tuning import Batch, TuneOptions, tune
 from tools.training_results.results import Tuning
 
 
@@ -35,7 +37,7 @@ class Task:
     """A network with its data and settings."""
 
     model: Callable[[], onnx.ModelProto]
-    samples: Callable[[], list[Tensor]]
+    samples: Callable[[], list[Batch]]
     held_out: Callable[[], tuple[list[Tensor], Tensor | None]]
     """Batches, and labels if there are any."""
     metric: str
@@ -53,6 +55,19 @@ def _cifar(name: str, count: int, start: int = 0) -> tuple[list[Tensor], Tensor]
     return list(torch.from_numpy(preprocessing.CIFAR10(photos)).split(100)), torch.from_numpy(labels)
 
 
+def _labelled(name: str, size: int) -> list[Batch]:
+    """All images of an archive as PyTorch's convolutions of bfloat16 like them best, in batches of `size`."""
+    photos, labels = datasets.images(name)
+    images = torch.from_numpy(preprocessing.CIFAR10(photos)).to(memory_format=torch.channels_last)
+    return list(zip(images.split(size), torch.from_numpy(labels).split(size), strict=True))
+
+
+def _crops(seed: int) -> Callable[[Tensor], Tensor]:
+    """Returns the augmentation of `models.train`."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda x: augment(functional.pad(x, [CROP_PADDING] * 4, mode="reflect"), generator)
+
+
 def _photos(count: int, start: int) -> list[Tensor]:
     photos, _ = datasets.images("imagenet_sample", count, start)
     crops = datasets.centre_crop(photos, 128)
@@ -62,7 +77,7 @@ def _photos(count: int, start: int) -> list[Tensor]:
 TASKS = {
     "cifar_vgg": Task(
         model=lambda: builders.trained("cifar_vgg"),
-        samples=lambda: _cifar("cifar10_train", 4000)[0],
+        samples=lambda: [*_cifar("cifar10_train", 4000)[0]],
         held_out=lambda: _cifar("cifar10_test", 1000),
         metric="top-1 on 1,000 test images",
         dense=frozenset({"conv1_1"}),
@@ -72,18 +87,28 @@ TASKS = {
     ),
     "cifar_vgg_static": Task(
         model=lambda: builders.trained("cifar_vgg"),
-        samples=lambda: _cifar("cifar10_train", 2000)[0],
-        held_out=lambda: _cifar("cifar10_test", 2000),
-        metric="top-1 on 2,000 test images",
+        samples=lambda: _labelled("cifar10_train", 125),
+        held_out=lambda: _cifar("cifar10_test", 5000),
+        metric="top-1 on 5,000 test images",
         dense=frozenset({"conv1_1"}),
         length=8,
         hashes=8,
-        options=TuneOptions(steps=60, output="kl"),
+        options=TuneOptions(
+            steps=2000,
+            relative_rate=4e-3,
+            warm_up=100,
+            features=0.0,
+            output="kl",
+            augment=_crops(0),
+            precision="bfloat16",
+            reconstruction_batches=32,
+            held_out=16,
+        ),
         static=True,
     ),
     "hed": Task(
         model=lambda: onnx.load(packaged.load("hed")),
-        samples=lambda: _photos(40, 0),
+        samples=lambda: [*_photos(40, 0)],
         held_out=lambda: (_photos(12, 300), None),
         metric="PSNR (dB) of the edges of 12 photos, 128x128",
         dense=frozenset({"conv1_1", "dsn1", "dsn2", "dsn3", "dsn4", "dsn5"}),
@@ -94,8 +119,13 @@ TASKS = {
 }
 
 
-def measure_tuning(command: str, name: str, threads: int, steps: int | None, progress: ProgressCallback) -> Tuning:
-    """Tunes a network; raises what reading its weights and data raises."""
+def measure_tuning(
+    command: str, name: str, threads: int, steps: int | None, models: Path | None, progress: ProgressCallback
+) -> Tuning:
+    """Tunes a network; static ones are exported and compiled, and stay in the folder `models`, if there is one.
+
+    Raises what reading its weights and data raises.
+    """
     torch.set_num_threads(threads)
     task, started = TASKS[name], time.monotonic()
     options = task.options if steps is None else replace(task.options, steps=steps)
@@ -106,14 +136,15 @@ def measure_tuning(command: str, name: str, threads: int, steps: int | None, pro
     settings = make_settings(family="learned", layout="channel", L=task.length, H=task.hashes, **kind)
     gradient: Gradient = "straight_through" if task.static else "averaged"
     found, student = {}, copy.deepcopy(teacher)
-    convert(student, batches[0], dict.fromkeys(layers, settings), gradient=gradient)
+    example = batches[0] if isinstance(batches[0], Tensor) else batches[0][0]
+    convert(student, example, dict.fromkeys(layers, settings), gradient=gradient)
 
     def watch(stage: str) -> None:
         found[stage] = score(student, teacher, held_out, labels)
 
     report = tune(student, batches, teacher, options, progress, watch)
     if task.static:
-        found["compiled"] = score(Compiled(student, batches[0]), teacher, held_out, labels)
+        found["compiled"] = score(Compiled(student, example, models), teacher, held_out, labels)
     return Tuning(
         command=command,
         machine=describe_machine(),
@@ -131,12 +162,15 @@ def measure_tuning(command: str, name: str, threads: int, steps: int | None, pro
 class Compiled(nn.Module):
     """A tuned model exported, compiled, and run in onnxruntime."""
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, example: Tensor, models: Path | None) -> None:
         super().__init__()
-        with tempfile.TemporaryDirectory() as folder:
-            plain, compiled = Path(folder) / "net.onnx", Path(folder) / "net.reuse.onnx"
-            config = export_onnx(model, plain, example)
-            compile_file(plain, compiled, CompileOptions(config=config, shapes={"x": example.shape}), verify=False)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = models or Path(temporary)
+            folder.mkdir(parents=True, exist_ok=True)
+            plain, compiled = folder / "net.onnx", folder / "net.reuse.onnx"
+            config = export_onnx(model, plain, example, overwrite=True)
+            options = CompileOptions(config=config, shapes={"x": example.shape})
+            compile_file(plain, compiled, options, overwrite=True, verify=False)
             self._session = reuse_compiler.session(compiled)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ class _Measurement:
             clusters_per_block=clusters,
             r_c=clusters / case.spec.rows,
             cells=data.cells,
-            notes=_notes(case, data),
+            notes=notes_on(case, data),
             dense=self._timing("dense"),
             staged=self._reuse("staged") if "staged" in self.runs else None,
             fused=fused,
@@ -276,7 +276,7 @@ def setting_of(case: ConvCase, data: LayerInput) -> Setting:
     )
 
 
-def _notes(case: ConvCase, data: LayerInput) -> list[str]:
+def notes_on(case: ConvCase, data: LayerInput) -> list[str]:
     """Returns a sentence for each thing that is not as it was asked."""
     notes = []
     lost = sum(data.distinct) - sum(data.clusters)

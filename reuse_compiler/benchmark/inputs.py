@@ -17,6 +17,8 @@ from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.runtime.clustering import cluster_ids
 
 Floats = NDArray[np.float32]
+BYTE_STEP, BYTE_ZERO_POINT = 1 / 32, 128
+"""Of the input of a quantised layer: its scale and its zero point."""
 DRAWS = 64
 """So many times vectors are drawn in search of ones that random hyperplanes tell apart."""
 
@@ -67,7 +69,7 @@ def _patch_input(case: ConvCase, rng: np.random.Generator) -> LayerInput:
     g, blocking = case.spec, case.blocking
     cells = find_cells(blocking, case.distinct, case.order)
     labels = cells.labels(g)
-    colours = rng.standard_normal((int(labels.max()) + 1, g.in_channels)).astype(np.float32)
+    colours = _values(case, rng, (int(labels.max()) + 1, g.in_channels))
     x = np.ascontiguousarray(colours[labels].transpose(0, 3, 1, 2))
     palettes = []
     for vectors in neuron_vectors(x, blocking):
@@ -150,5 +152,13 @@ def _draw_palette(case: ConvCase, rng: np.random.Generator, length: int, paramet
 
 def _draw(case: ConvCase, rng: np.random.Generator, length: int) -> Floats:
     vectors = np.zeros((case.distinct, case.blocking.sub_vector_length), np.float32)
-    vectors[:, :length] = rng.standard_normal((case.distinct, length))
+    vectors[:, :length] = _values(case, rng, (case.distinct, length))
     return vectors
+
+
+def _values(case: ConvCase, rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """Returns random values; of a quantised layer what bytes stand for, all of which are equally likely."""
+    if case.spec.is_quantised:
+        steps = rng.integers(0, 256, shape) - BYTE_ZERO_POINT
+        return steps.astype(np.float32) * np.float32(BYTE_STEP)
+    return rng.standard_normal(shape).astype(np.float32)

@@ -44,6 +44,8 @@ from reuse_compiler.verification.inputs import InputSpec, model_inputs
 from reuse_compiler.verification.sessions import ORIGINAL, open_session, run_session
 from reuse_compiler.verification.sources import data_files
 
+CALIBRATED = ("Conv", "QLinearConv")
+"""The operators that are calibrated."""
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
 
 
@@ -78,7 +80,7 @@ def calibrate_file(
     read = files_of(model, model_path) | files_calibrated_on(data, labels, options.metric)
     for place in _places(output, report):
         refuse_read(place, read | set(options.custom_op_libraries))
-    if not any(node.op_type == "Conv" for node in model.graph.node) and not model.functions:
+    if not any(node.op_type in CALIBRATED for node in model.graph.node) and not model.functions:
         raise ModelError(f"{model_path} has no Conv in its main graph, so there is nothing to calibrate")
     specs, outputs = model_inputs(model), model_outputs(model)
     metric = make_metric(options.metric, outputs, labels is not None)

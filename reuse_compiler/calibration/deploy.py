@@ -9,6 +9,7 @@ from reuse_compiler.calibration.activations import Activations, Start
 from reuse_compiler.calibration.clusters import Clusterer
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.layers import Workpiece
+from reuse_compiler.calibration.linear import with_linear_outputs
 from reuse_compiler.calibration.workers import SERIAL, Shared, Workers
 from reuse_compiler.fitting.hashes import HashFitter, VectorSampler
 from reuse_compiler.fitting.reconstruct import (
@@ -99,14 +100,14 @@ class Deployer:
         self._fitted: dict[Hashable, tuple[LayerPlan, tuple[float, float] | None]] = {}
         """What was fitted, by way of reconstruction, settings of the layer and, but for drafts, of those before it."""
 
-    def collect_targets(self, names: Iterable[str], progress: ProgressCallback = silent) -> None:
+    def collect_targets(self, wanted: Iterable[str], progress: ProgressCallback = silent) -> None:
         """Runs the original model and keeps the layers' outputs at the places that reconstruction looks at."""
-        layers = {layer.name: layer for layer in self._work.layers if layer.name in names}
-        sizes = {name: layer.spec.output_bytes for name, layer in layers.items()}
-        pieces = [LayerTensor(name, layer.linear_output, sizes[name]) for name, layer in layers.items()]
+        layers = {layer.name: layer for layer in self._work.layers if layer.name in wanted}
+        model, names = with_linear_outputs(self._work.model, list(layers.values()))
+        pieces = [LayerTensor(name, names[name], layer.spec.output_bytes) for name, layer in layers.items()]
         done = 0
         for chunk in in_chunks(pieces):
-            run = Activations(self._work.model, [piece.tensor for piece in chunk], self._feeds, ORIGINAL)
+            run = Activations(model, [piece.tensor for piece in chunk], self._feeds, ORIGINAL)
             for index, tensors in enumerate(run):
                 for piece, tensor in zip(chunk, tensors, strict=True):
                     layer = layers[piece.layer]

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import gettempdir
 
 import onnx
+from onnx import helper
 
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.compiler import measure_sizes
@@ -35,7 +36,11 @@ class Workpiece:
 
     def alone(self, layer: ConvLayer, activated: bool = True) -> Prepared:
         """Returns a model of the layer alone with its normalization, and with its activation unless it is to lack."""
-        part = cut_model(self.model, [layer.input], [layer.output if activated else layer.linear_output])
+        types = {}
+        if isinstance(layer, QuantisedLayer):
+            # Shape inference does not know onnxruntime's own operators, which stand between QLinearConvs.
+            types[layer.input] = helper.make_tensor_type_proto(layer.types[0], [None] * len(layer.spec.input_shape))
+        part = cut_model(self.model, [layer.input], [layer.output if activated else layer.linear_output], types)
         # A layer without a node name, or whose name another node has too, would be named otherwise without the others.
         next(node for node in part.graph.node if is_convolution(node)).name = layer.name
         return find_layers(part, {layer.input: layer.spec.input_shape})
@@ -63,9 +68,9 @@ def examine(
 def _refusal(layer: Layer, options: CalibrationOptions) -> str | None:
     if not isinstance(layer, ConvLayer) or layer.refusal is not None:
         return layer.refusal
-    if isinstance(layer, QuantisedLayer) and (layer.proto.op_type != "Conv" or not layer.spec.gives_bytes):
+    if isinstance(layer, QuantisedLayer) and not layer.spec.gives_bytes:
         return (
-            "it is quantised, and calibration covers a Conv between DequantizeLinear and QuantizeLinear; "
+            "it is quantised and gives floats, and calibration covers those that give bytes; "
             "reuse-compile --verify-data chooses lossless reuse by measurement"
         )
     if not layer.in_main:

@@ -149,7 +149,10 @@ def conv(
     int8: Annotated[bool, Flag("Also time onnxruntime's statically quantised Conv.")] = False,
     quantised: Annotated[
         bool,
-        Flag("Measure bytes instead: reuse (family exact) beside onnxruntime's QLinearConv, which it equals."),
+        Flag(
+            "Measure bytes instead, beside onnxruntime's QLinearConv: reuse that equals it (family exact), or with "
+            "--scope static fixed clusters."
+        ),
     ] = False,
     provider: OnProvider = "cpu",
     tf32: Tf32 = True,

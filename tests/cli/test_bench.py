@@ -92,6 +92,11 @@ class TestConv:
         report = ConvReport.model_validate_json((tmp_path / "r.json").read_text())
         assert (report.r_c, report.setting.family, report.setting.table) == (14 / 144, "exact", "int32")
         assert "QLinearConv" in result.stdout and report.fused.stages_ms.gemm > 0.0
+        result = bench(*LAYER, "--quantised", "--scope", "static", "--bits", 5, "--json", tmp_path / "r.json")
+        assert result.exit_code == 0, result.stderr
+        report = ConvReport.model_validate_json((tmp_path / "r.json").read_text())
+        assert (report.r_c, report.setting.family, report.setting.table) == (14 / 144, "learned", "int8")
+        assert "scope static, L=8, H=5, int8 tables" in result.stdout and report.fused.relative_error > 0.0
 
     def test_a_report_is_replaced(self, bench: Run, tmp_path: Path) -> None:
         (tmp_path / "r.json").write_text("old")
@@ -110,7 +115,7 @@ class TestConv:
             ("--pad -1", "Invalid value for '--pad'"),
             ("--int8 --provider cuda", "Invalid value for '--int8': onnxruntime's quantised Conv"),
             ("--quantised --int8", "Invalid value for '--quantised': bytes are measured alone"),
-            ("--quantised --scope static", "leave --scope and --table off"),
+            ("--quantised --scope session", "leave --table off, and --scope session"),
             ("--provider tpu", "Invalid value for '--provider'"),
             ("--weight 8x15x3x3", "the input has 16 channels, but weights 8x15x3x3 in 1 group(s) read 15"),
             ("--remaining-ratio 1.5", "asks for 216 distinct vectors, but a block has only 144: give at most 1"),

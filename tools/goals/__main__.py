@@ -34,7 +34,10 @@ def goals(
     check_json(json_file)
     how = Circumstances(1, table.QUICK_REPEATS if quick else repeats, staged=False, int8=not quick)
     with working(log_level) as progress:
-        rows = table.QUANTISED_GOALS if quantised else table.STATIC_GOALS if static else table.GOALS
+        if quantised:
+            rows = table.STATIC_BYTE_GOALS if static else table.QUANTISED_GOALS
+        else:
+            rows = table.STATIC_GOALS if static else table.GOALS
         report = table.measure_goals(how, rows, None if quantised or static else table.SCALING, progress)
     write_json(report, json_file)
     print_goals(report, stdout_console())

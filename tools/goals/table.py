@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reuse_compiler.benchmark.case import BenchScope, ConvCase, make_case
 from reuse_compiler.benchmark.conv import Circumstances, measure_conv, measure_threads
@@ -119,6 +119,13 @@ QUANTISED_GOALS = tuple(
     for channels, size in ((512, 28), (256, 56), (128, 112), (64, 224))
     for ratio in (0.02, 0.1, 0.3, 0.6)
 )
+
+STATIC_BYTE_GOALS = tuple(
+    replace(goal, least=goal.least_over_int8, least_over_int8=None, quantised=True)
+    for goal in STATIC_GOALS
+    if goal.least_over_int8 is not None
+)
+"""Both at once: what is wanted over onnxruntime's int8 Conv is wanted over QLinearConv."""
 
 
 def measure_goals(

@@ -217,6 +217,7 @@ class Calibration:
             self.progress,
             what,
             self.workers,
+            timed_runs=self.effort.timed_runs,
             in_order=self.options.stream,
         )
 
@@ -260,7 +261,14 @@ class Calibration:
             LayerChoices(name, layers[name].spec.multiply_adds, survey.sensitivity, survey.measurements)
             for name, survey in surveys.items()
         ]
-        return self._worth_it(Search(choices, self.options.objective, self._try, self.effort.trials).run(), surveys)
+        search = Search(
+            choices,
+            self.options.objective,
+            self._try,
+            self.effort.trials,
+            spent=lambda trial: self.target.spent(trial.value),
+        )
+        return self._worth_it(search.run(), surveys)
 
     def _worth_it(self, choice: Choice, surveys: Mapping[str, LayerSurvey]) -> Choice:
         """Returns the choice if the whole model became faster with it; else the best that was tried, or none."""

@@ -34,7 +34,8 @@ from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_sessio
 from reuse_compiler.verification.verify import LayerTensor, in_chunks
 
 DRAFT_ROWS = 32_768
-"""Rows that the weights of a draft are fitted to, at most: few columns would get as many as in full."""
+"""Rows that the weights of a draft are fitted to, at most: few columns would get as many as in full. Many columns get
+one for each."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ class Deployer:
     def _every(self, layer: ConvLayer, draft: bool) -> int:
         """Returns in how many rows one is fitted to."""
         columns, effort = layer.spec.columns, self._effort
-        rows = min(reconstruction_rows(columns, effort.draft_products), DRAFT_ROWS)
+        rows = min(max(int(effort.draft_products / columns**2), columns), DRAFT_ROWS)
         return max(1, reconstruction_rows(columns, effort.products) // rows) if draft else 1
 
     def _judges(self, run: int, inputs: Activations) -> bool:

@@ -22,6 +22,8 @@ class Effort:
     """Those that are tried with scope static, whose tables take twice the memory for one more."""
     repeats: int
     """Timed runs of a layer with each candidate."""
+    timed_runs: int
+    """Runs of the whole model with each choice whose median is its time."""
     fit_runs: int
     """Runs of the model whose activations are fitted to, at most."""
     fit_vectors: int
@@ -43,11 +45,22 @@ def _hashes(budget: BudgetName) -> dict[str, tuple[int, ...]]:
 
 
 EFFORTS: Mapping[BudgetName, Effort] = {
-    "quick": Effort((8, 16, 32), _hashes("quick"), (6, 8, 10), 3, 4, 16_384, 5e10, 5e10, 5),
+    "quick": Effort((8, 16, 32), _hashes("quick"), (6, 8, 10), 3, 3, 4, 16_384, 5e10, 1.25e10, 5),
     "default": Effort(
-        (4, 6, 8, 16, 32, 64), _hashes("default"), (6, 8, 9, 10, 12), 5, 16, 32_768, DEFAULT_PRODUCTS, 2.5e10, 12
+        (4, 6, 8, 16, 32, 64), _hashes("default"), (6, 8, 9, 10, 12), 5, 5, 16, 32_768, DEFAULT_PRODUCTS, 2.5e10, 12
     ),
     "extensive": Effort(
-        (4, 6, 8, 12, 16, 32, 64), _hashes("extensive"), tuple(range(6, 13)), 9, 32, 65_536, 6e11, 2e11, 32, True, 400
+        (4, 6, 8, 12, 16, 32, 64),
+        _hashes("extensive"),
+        tuple(range(6, 13)),
+        9,
+        5,
+        32,
+        65_536,
+        6e11,
+        2e11,
+        32,
+        True,
+        400,
     ),
 }

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 PART = 8
 """Samples that a worker runs at a time."""
-TIMED_RUNS, REFUSED_RUNS = 5, 2
-"""Interleaved runs of each model, and where the outputs are too bad anyway; the reported time is their median."""
+REFUSED_RUNS = 2
+"""Interleaved runs of each model where the outputs are too bad anyway; the reported time is their median."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,13 @@ class Evaluator:
         what: str = "running the original model",
         workers: Workers = SERIAL,
         *,
+        timed_runs: int = 1,
         in_order: bool = False,
     ) -> None:
-        """Samples that are `in_order` are a stream: times are those of frames that follow one another."""
+        """Times are medians of `timed_runs`. Samples that are `in_order` are a stream, timed as frames in a row."""
         self._model, self._samples, self._metric, self._threads = original, samples, metric, threads
         self._workers, self._in_order, self._given = workers, in_order, samples
+        self._timed_runs = timed_runs
         self._feeds: list[dict[str, Shared]] = []
         """The samples' inputs as workers take them, if there are any."""
         session = self._open(original, ORIGINAL)
@@ -119,7 +121,7 @@ class Evaluator:
         if stopped_after is not None and flips is not None:
             value = self.original - flips.drop  # of all rows, as far as these can tell
         refused = accepts is not None and not accepts(value, flips)
-        dense_ms, reuse_ms = self._time(model, REFUSED_RUNS if refused else TIMED_RUNS)
+        dense_ms, reuse_ms = self._time(model, REFUSED_RUNS if refused else self._timed_runs)
         return Score(
             value=value,
             drop=self._metric.drop(self.original, value),

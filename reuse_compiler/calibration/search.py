@@ -8,10 +8,11 @@ found by measurement, end to end, with each choice fitted and reconstructed as a
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from math import isfinite
+from itertools import accumulate, pairwise
+from math import exp, inf, isfinite, log, nan
 
 from reuse_compiler.calibration.options import Objective
 from reuse_compiler.calibration.report import Measurement, Trial
@@ -105,6 +106,12 @@ def choice_after(steps: Sequence[Step]) -> Choice:
     return {step.layer: step.measurement for step in steps}
 
 
+FIRST_SHARE = 4
+"""The first choice that is tried has one in so many of the path's steps: most budgets end before it, and later choices
+take longer to fit."""
+FIRST_POWER, LEAST_POWER, MOST_POWER = 0.5, 0.25, 2.0
+"""What is spent of a budget grows with a power of the harm; what it is before two trials tell, and its bounds."""
+
 TryChoice = Callable[[str, Choice], Trial]
 """Fits and measures a choice end to end; the text says how it came about."""
 
@@ -117,6 +124,8 @@ class Search:
     objective: Objective
     try_choice: TryChoice
     trials: int
+    spent: Callable[[Trial], float] = lambda trial: nan
+    """Which share of the budget a trial has spent, 1 being all of it; NaN: unknown."""
     _closed: dict[str, Measurement] = field(default_factory=dict)
     """By layer: the next step that harms too much."""
 
@@ -128,15 +137,25 @@ class Search:
         return self._refine(self._win_back(*self._bisect()))
 
     def _bisect(self) -> tuple[Choice, list[Step]]:
-        """Returns the furthest accepted choice along the path, and the steps to it; closes the layer after it."""
+        """Returns the furthest accepted choice along the path, and the steps to it; closes the layer after it.
+
+        What a trial has spent of the budget tells where it will be used up: that is tried next.
+        """
         low, high = 0, len(self.path) + 1
         accepted: list[Step] = []
+        harms = list(accumulate(step.harm for step in self.path))
+        known: list[tuple[float, float]] = []
+        next_one = max(1, len(self.path) // FIRST_SHARE)
         while high - low > 1 and self.trials > 0:
-            middle = (low + high) // 2
-            if self._accepted(f"the first {middle} of {len(self.path)} steps", choice_after(self.path[:middle])):
+            middle = min(max(next_one, low + 1), high - 1)
+            trial = self._tried(f"the first {middle} of {len(self.path)} steps", choice_after(self.path[:middle]))
+            if trial.accepted:
                 low, accepted = middle, list(self.path[:middle])
             else:
                 high = middle
+            known.append((harms[middle - 1], self.spent(trial)))
+            harm = harm_allowed(known)
+            next_one = (low + high) // 2 if harm is None else bisect_right(harms, harm)
         if high - low == 1 and high <= len(self.path):
             self._close(self.path[low])  # the choice with that step was refused
         return choice_after(accepted), accepted
@@ -175,8 +194,25 @@ class Search:
         self._closed[step.layer] = step.measurement
 
     def _accepted(self, how: str, choice: Choice) -> bool:
+        return self._tried(how, choice).accepted
+
+    def _tried(self, how: str, choice: Choice) -> Trial:
         self.trials -= 1
-        return self.try_choice(how, choice).accepted
+        return self.try_choice(how, choice)
+
+
+def harm_allowed(known: Sequence[tuple[float, float]]) -> float | None:
+    """Returns the harm that is expected to spend the whole budget, from pairs of harm and share spent.
+
+    The two that are nearest to it give the power of one with which the other grows. None: they tell nothing.
+    """
+    usable = [(log(harm), log(spent)) for harm, spent in known if 0.0 < harm < inf and 0.0 < spent < inf]
+    if not usable:
+        return None
+    (harm, spent), *others = sorted(usable, key=lambda point: abs(point[1]))
+    powers = [(spent - other[1]) / (harm - other[0]) for other in others[:1] if other[0] != harm]
+    power = min(max(powers[0], LEAST_POWER), MOST_POWER) if powers else FIRST_POWER
+    return exp(min(harm - spent / power, 700.0))  # what exp can take
 
 
 def settings_of(choice: Choice) -> dict[str, LayerSettings]:

@@ -65,6 +65,13 @@ class Target:
             return replace(self, value=self.value + 10 * math.log10(2), allowed_drop=math.inf)
         return replace(self, value=(original + self.value) / 2, allowed_drop=self.allowed_drop / 2)
 
+    def spent(self, value: float) -> float:
+        """Returns which share of what may be lost a value has lost, 1 being all of it; of PSNR that of the error."""
+        if math.isinf(self.allowed_drop):
+            return 10 ** ((self.value - value) / 20)
+        lost = self.allowed_drop + self.metric.drop(self.value, value)
+        return lost / self.allowed_drop if self.allowed_drop > 0 else math.nan
+
     def is_below_a_row(self, flips: Flips) -> bool:
         """Whether a single row counts more than may be lost, so that chance decides which model is better."""
         return 1.0 / flips.rows > max(self.allowed_drop, DEFAULT_MAX_DROP)

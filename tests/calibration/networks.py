@@ -25,6 +25,7 @@ EFFORT = Effort(
     hashes={"learned": (4, 6), "sign": (4,), "exact": (1,)},
     static_hashes=(4, 6),
     repeats=1,
+    timed_runs=5,
     fit_runs=4,
     fit_vectors=400,
     products=1e6,

@@ -2,13 +2,23 @@
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise, product
+from math import inf, nan
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reuse_compiler.calibration.report import Measurement, Trial
-from reuse_compiler.calibration.search import Choice, LayerChoices, Search, Step, choice_after, path_of, settings_of
+from reuse_compiler.calibration.search import (
+    Choice,
+    LayerChoices,
+    Search,
+    Step,
+    choice_after,
+    harm_allowed,
+    path_of,
+    settings_of,
+)
 from reuse_compiler.reuse.config import make_settings
 
 DENSE_MS = 32.0
@@ -137,6 +147,34 @@ class TestSearch:
         kept = [choice for n in range(len(path) + 1) if harm_of(choice := choice_after(path[:n]), layers) <= budget]
         assert gain_of(found) >= max(gain_of(choice) for choice in kept) - 1e-9
 
+    @settings(max_examples=200, deadline=None)
+    @given(layers=LAYERS, budget=st.floats(0, 4), power=st.floats(-2, 2))
+    def test_wrong_expectations_do_not_change_what_is_found(
+        self, layers: list[LayerChoices], budget: float, power: float
+    ) -> None:
+        def spent(trial: Trial) -> float:
+            return float(len(trial.layers) ** power)
+
+        def found_by(spent: Callable[[Trial], float]) -> Choice:
+            return Search(layers, "latency", bench, 1000, spent).run()
+
+        bench = Bench(lambda choice: harm_of(choice, layers) <= budget)
+        assert gain_of(found_by(spent)) == pytest.approx(gain_of(found_by(lambda trial: nan)))
+
+    @pytest.mark.parametrize("power", [0.5, 0.6, 1.0])
+    def test_what_trials_have_spent_leads_to_the_end_of_the_budget(self, power: float) -> None:
+        """As a trial's drop grows with a power of the harm, the third one is within two of the 100 steps."""
+        layers = [choices(f"conv{i}", [(9, 0.01 * (i + 1))]) for i in range(100)]
+        path = path_of(layers, "latency")
+        budget = harm_of(choice_after(path[:40]), layers)
+
+        def share(choice: Choice) -> float:
+            return float((harm_of(choice, layers) / budget) ** power)
+
+        bench = Bench(lambda choice: share(choice) <= 1)
+        Search(layers, "latency", bench, 3, lambda trial: share(bench.tried[-1])).run()
+        assert len(bench.tried[0]) == 25 and abs(len(bench.tried[2]) - 40) <= 2
+
     def test_what_fits_after_a_step_that_does_not_is_won_back(self) -> None:
         layers = [choices("a", [(9, 0.5)]), choices("b", [(8, 1.0)]), choices("c", [(1, 0.4)])]
         found = Search(layers, "latency", Bench(lambda choice: "b" not in choice), 10).run()
@@ -165,6 +203,16 @@ class TestSearch:
         bench = Bench(lambda choice: True)
         assert Search(layers, "latency", bench, 8).run() == choice_after(path)
         assert len(bench.tried) <= 7
+
+
+def test_the_harm_that_is_allowed_follows_from_the_trials_that_are_nearest() -> None:
+    assert harm_allowed([]) is None and harm_allowed([(0.0, 0.5), (1.0, 0.0), (1.0, -1.0), (inf, 2.0)]) is None
+    assert harm_allowed([(1.0, nan), (1.0, inf)]) is None
+    assert harm_allowed([(4.0, 2.0)]) == pytest.approx(1.0), "one trial: as with an error"
+    assert harm_allowed([(4.0, 2.0), (2.0, 0.5), (1e6, 1e6)]) == pytest.approx(8**0.5)
+    # Two trials that contradict each other.
+    assert harm_allowed([(4.0, 2.0), (5.0, 0.9)]) == pytest.approx(5 * 0.9**-4)
+    assert harm_allowed([(1e300, 1e-300)]) > 1e300  # type: ignore[operator]
 
 
 def test_a_step_has_what_the_last_one_lacks() -> None:

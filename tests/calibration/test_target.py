@@ -1,6 +1,7 @@
 """The accuracy budget: targets from drops and absolute values, and wishes that cannot be had."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,3 +87,20 @@ def test_what_the_original_does_not_reach() -> None:
     check_wish(metric("top1"), None, 0.9)
     with pytest.raises(ConfigError, match=r"0\.9 cannot be had: the original model itself has top1 0\.85 on"):
         Target.make(metric("top1"), 0.85, at_least=0.9)
+
+
+@pytest.mark.parametrize(
+    ("name", "wish", "value", "spent"),
+    [
+        ("top1", {"max_drop": 0.01}, 0.8, 0.0),
+        ("top1", {"max_drop": 0.01}, 0.795, 0.5),
+        ("top1", {"max_drop": 0.01}, 0.81, -1.0),
+        ("top1", {"max_drop": 0.0}, 0.8, math.nan),
+        ("top1", {"at_least": 0.75}, 0.7, 2.0),
+        ("psnr", {"at_least": 35.0}, 35.0, 1.0),
+        ("psnr", {"at_least": 35.0}, 55.0, 0.1),
+    ],
+)
+def test_how_much_of_the_budget_is_spent(name: str, wish: dict[str, Any], value: float, spent: float) -> None:
+    original = math.inf if name == "psnr" else 0.8
+    assert Target.make(metric(name), original, **wish).spent(value) == pytest.approx(spent, nan_ok=True)

@@ -241,7 +241,7 @@ def cases(draw: st.DrawFn, families: Collection[str] = tuple(FAMILIES), table: s
         family=family,
         num_hashes=draw(st.integers(1, 8 if family == "learned" else 40)),
         scope=draw(st.sampled_from(["batch", "image"])),
-        capacity=draw(st.sampled_from([1.0, 1.0, 0.3])),
+        capacity=draw(st.sampled_from([1.0, 1.0, float(np.float32(0.3))])),  # as the attribute has it
         metric=draw(st.sampled_from(["euclidean", "angular"])),
         activation=draw(st.sampled_from(ACTIVATIONS)),
         bias=draw(st.booleans()),

@@ -51,8 +51,7 @@ class PixelWindows {
         row_bytes_(plan.weights().row_bytes()),
         flip_(plan.x_flip()) {
     const bool patch = blocking.layout() == Layout::kPatch;
-    const int64_t length = blocking.sub_vector_length();
-    in_place_ = !patch && flip_ == 0 && length == row_bytes_ && blocking.group_width % length == 0;
+    in_place_ = are_whole_rows(plan, blocking);
     padding_.assign(static_cast<size_t>(row_bytes_), plan.x_zero_point());
     const ConvGeometry& g = blocking.geometry;
     const ConvAttributes& a = g.attributes;
@@ -81,7 +80,7 @@ class PixelWindows {
         if (patches_.empty()) {
           std::memcpy(row, vector, static_cast<size_t>(length));
         } else {
-          patches_[static_cast<size_t>(index)]->read(pixels[w], 1, row);
+          patches_[static_cast<size_t>(index)]->row(pixels[w], row);
         }
         vector = row;
         if (flip_ == 0) continue;

@@ -10,8 +10,9 @@ namespace {
 constexpr int64_t kTileRows = 64, kRoundTiles = 16, kRoundBytes = int64_t{256} << 10;
 // Rows ahead of the one that is numbered whose place in the table is fetched.
 constexpr int64_t kAhead = 8;
-// Where less than one row of so many was there before, the next rounds are not searched (kWherePaying).
-constexpr int64_t kRareShare = 8, kSkippedRounds = 8;
+// Rounds that are not searched where the last one had too few rows that were there before, of at least so many that
+// were looked for: one, and twice as many each time that this is found again.
+constexpr int64_t kMostSkipped = 8, kFewestSearched = 32;
 
 // The words of 8 bytes at even and those at odd places are folded on their own, then together.
 int64_t fingerprint(const uint8_t* row, int64_t row_bytes) {
@@ -31,63 +32,84 @@ int64_t fingerprint(const uint8_t* row, int64_t row_bytes) {
   return static_cast<int64_t>(mixed ^ (mixed >> 32));
 }
 
-bool is_equal(const uint8_t* a, const uint8_t* b, int64_t row_bytes) {
-  uint64_t different = 0;
-  for (int64_t i = 0; i < row_bytes; i += kRowUnit) {
+}  // namespace
+
+bool are_equal(const uint8_t* a, const uint8_t* b, int64_t row_bytes) {
+  constexpr int64_t kAtOnce = 4 * kRowUnit;
+  const auto differ = [&](int64_t i) {
     uint64_t own[2], other[2];
     std::memcpy(own, a + i, sizeof own);
     std::memcpy(other, b + i, sizeof other);
-    different |= (own[0] ^ other[0]) | (own[1] ^ other[1]);
+    return (own[0] ^ other[0]) | (own[1] ^ other[1]);
+  };
+  int64_t i = 0;
+  for (; i + kAtOnce <= row_bytes; i += kAtOnce) {
+    if ((differ(i) | differ(i + kRowUnit) | differ(i + 2 * kRowUnit) | differ(i + 3 * kRowUnit)) != 0) return false;
   }
+  uint64_t different = 0;
+  for (; i < row_bytes; i += kRowUnit) different |= differ(i);
   return different == 0;
 }
 
-}  // namespace
-
 void DistinctRows::add(Parallel& parallel, const RowSource& source, int64_t first, int64_t count, int32_t* numbers) {
-  const int64_t most = std::clamp<int64_t>(kRoundBytes / (kTileRows * row_bytes_), 1, kRoundTiles);
-  Buffer<uint8_t> room(rows_.allocator(), static_cast<size_t>(most * kTileRows * row_bytes_));
+  const int64_t row_bytes = source.row_bytes(), above = source.above();
+  const int64_t most = std::clamp<int64_t>(kRoundBytes / (kTileRows * row_bytes), 1, kRoundTiles);
+  Buffer<uint8_t> room(firsts_.allocator(), static_cast<size_t>(most * kTileRows * row_bytes));
   std::memset(room.data(), 0, room.size());
-  const uint8_t* rows[kRoundTiles * kTileRows];  // null: equal to the one before
+  const uint8_t* rows[kRoundTiles * kTileRows];
+  Known known[kRoundTiles * kTileRows];
   int64_t codes[kRoundTiles * kTileRows];
-  int64_t skipped = 0;  // rounds that are not to be searched
+  int64_t skipped = 0, next_skipped = 1;  // rounds that are not to be searched
   for (int64_t begin = 0; begin < count; begin += most * kTileRows) {
     const int64_t of_round = std::min(most * kTileRows, count - begin);
     parallel.run((of_round + kTileRows - 1) / kTileRows, [&](int64_t t) {
-      const int64_t start = t * kTileRows, end = std::min(start + kTileRows, of_round);
-      const ByteRows tile = source.read(first + begin + start, end - start, room.data() + start * row_bytes_);
-      const uint8_t* row = tile.first;
-      for (int64_t r = start; r < end; ++r, row += tile.stride) {
-        const bool repeats = r > start && is_equal(row, row - tile.stride, row_bytes_);
-        rows[r] = repeats ? nullptr : row;
-        if (!repeats && skipped == 0) codes[r] = fingerprint(row, row_bytes_);
+      const int64_t start = t * kTileRows, own = std::min(kTileRows, of_round - start);
+      source.read({first + begin + start, own, begin + start, room.data() + start * row_bytes,
+                   skipped > 0 ? nullptr : rows + start, known + start});
+      if (skipped > 0) return;
+      for (int64_t r = start; r < start + own; ++r) {
+        if (known[r] == Known::kNothing) codes[r] = fingerprint(rows[r], row_bytes);
       }
     });
-    const int64_t before = count_;
+    const int64_t before = this->count();
+    int64_t searched = 0;
     for (int64_t r = 0; r < of_round; ++r) {
-      if (rows[r] == nullptr) {
-        numbers[begin + r] = numbers[begin + r - 1];
-      } else if (skipped > 0) {
-        numbers[begin + r] = append(rows[r]);
+      int32_t* const own = numbers + begin + r;
+      if (known[r] != Known::kNothing) {
+        *own = own[known[r] == Known::kAsBefore ? -1 : -above];
+        continue;
+      }
+      ++searched;
+      const auto index = static_cast<int32_t>(first + begin + r);
+      if (skipped > 0) {
+        *own = append(index);
       } else {
-        if (r + kAhead < of_round && rows[r + kAhead] != nullptr) table_.prefetch(codes[r + kAhead]);
-        numbers[begin + r] = number(rows[r], codes[r]);
+        if (r + kAhead < of_round && known[r + kAhead] == Known::kNothing) table_.prefetch(codes[r + kAhead]);
+        *own = number(source, rows[r], codes[r], index);
       }
     }
+    const auto found = static_cast<double>(searched - (this->count() - before));
     if (skipped > 0) {
       --skipped;
-    } else if (search_ == Search::kWherePaying && kRareShare * (of_round - (count_ - before)) < of_round) {
-      skipped = kSkippedRounds;
+    } else if (searched >= kFewestSearched) {
+      const bool pays = found >= least_share_ * static_cast<double>(searched);
+      skipped = pays ? 0 : next_skipped;
+      next_skipped = pays ? 1 : std::min(2 * next_skipped, kMostSkipped);
     }
   }
 }
 
-int32_t DistinctRows::add(const uint8_t* row) { return number(row, fingerprint(row, row_bytes_)); }
+int32_t DistinctRows::add(const RowSource& source, const uint8_t* row) {
+  return number(source, row, fingerprint(row, source.row_bytes()), kOutside);
+}
 
-int32_t DistinctRows::number(const uint8_t* row, int64_t code) {
+int32_t DistinctRows::number(const RowSource& source, const uint8_t* row, int64_t code, int32_t index) {
   const int32_t found = table_.find(code);
-  if (found >= 0 && is_equal(row, rows_.data() + found * row_bytes_, row_bytes_)) return found;
-  const int32_t own = append(row);
+  if (found >= 0 &&
+      are_equal(row, source.row(firsts_[static_cast<size_t>(found)], other_.data()), source.row_bytes())) {
+    return found;
+  }
+  const int32_t own = append(index);
   if (found < 0) {
     table_.insert(code, own);
   } else {
@@ -96,11 +118,10 @@ int32_t DistinctRows::number(const uint8_t* row, int64_t code) {
   return own;
 }
 
-int32_t DistinctRows::append(const uint8_t* row) {
-  const auto own = static_cast<int32_t>(count_++);
-  rows_.resize(static_cast<size_t>(count_ * row_bytes_));
-  std::memcpy(rows_.data() + own * row_bytes_, row, static_cast<size_t>(row_bytes_));
-  return own;
+int32_t DistinctRows::append(int32_t index) {
+  firsts_.resize(firsts_.size() + 1);
+  firsts_[firsts_.size() - 1] = index;
+  return static_cast<int32_t>(firsts_.size() - 1);
 }
 
 }  // namespace reuse

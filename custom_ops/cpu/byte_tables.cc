@@ -31,7 +31,7 @@ class ByteTables {
  private:
   // Of the layer's blocks one of the group's.
   int64_t block_of_group(int64_t index) const { return group_ * blocking_.blocks_per_group + index; }
-  const DistinctRows& rows_of(const ByteVectors& vectors, int64_t index) const {
+  const BlockVectors& rows_of(const ByteVectors& vectors, int64_t index) const {
     return vectors.blocks[static_cast<size_t>(block_of_group(index))];
   }
 
@@ -39,8 +39,8 @@ class ByteTables {
   void cut_blocks(const ByteVectors& vectors, int64_t first, int64_t channels, std::vector<Step>& steps) const;
   // Returns the tables of the step's blocks and taps.
   std::vector<const int32_t*> multiply(const Step& step, const ByteVectors& vectors, int32_t* table) const;
-  void multiply_rows(const Step& step, int64_t block, const uint8_t* rows, int64_t count, int32_t* table) const;
-  void add(const Step& step, const std::vector<const int32_t*>& tables, const ByteWindows& windows,
+  void multiply_rows(const Step& step, int64_t block, const uint8_t* const* rows, int64_t count, int32_t* table) const;
+  void add(const Step& step, const std::vector<const int32_t*>& tables, const ByteWindows& windows, const int32_t* ids,
            int32_t* waiting) const;
 
   const QuantisedPlan& plan_;
@@ -60,7 +60,14 @@ void ByteTables::run(const ByteVectors& vectors, const ByteWindows& windows) con
   }
   Buffer<int32_t> table(workspace_, static_cast<size_t>(most_bytes) / sizeof(int32_t));
   Buffer<int32_t> sums(workspace_, static_cast<size_t>(windows.count() * sum_channels));
-  for (const Step& step : steps) add(step, multiply(step, vectors, table.data()), windows, sums.data());
+  Buffer<int32_t> ids(workspace_, static_cast<size_t>(windows.count() * windows.stride()));
+  {
+    Stopwatch watch(workspace_.statistics.gather_ns);
+    for_pieces(workspace_.parallel, windows.count(), [&](int64_t begin, int64_t end) {
+      windows.ids(begin, end - begin, ids.data() + begin * windows.stride());
+    });
+  }
+  for (const Step& step : steps) add(step, multiply(step, vectors, table.data()), windows, ids.data(), sums.data());
 }
 
 std::vector<Step> ByteTables::cut(const ByteVectors& vectors, int64_t windows) const {
@@ -98,7 +105,7 @@ std::vector<const int32_t*> ByteTables::multiply(const Step& step, const ByteVec
   Stopwatch watch(workspace_.statistics.gemm_ns);
   struct Task {
     int64_t block;
-    const uint8_t* rows;
+    const uint8_t* const* rows;
     int64_t count;
     int32_t* table;
   };
@@ -108,11 +115,11 @@ std::vector<const int32_t*> ByteTables::multiply(const Step& step, const ByteVec
   for (int64_t b = step.blocks.begin; b < step.blocks.end; ++b) total += rows_of(vectors, b).count();
   const int64_t per_task = task_centroids(total), width = blocking_.taps_per_block() * step.channels;
   for (int64_t b = step.blocks.begin; b < step.blocks.end; ++b) {
-    const DistinctRows& own = rows_of(vectors, b);
+    const BlockVectors& own = rows_of(vectors, b);
     for (int64_t tap = 0; tap < blocking_.taps_per_block(); ++tap) tables.push_back(table + tap * step.channels);
     for (int64_t first = 0; first < own.count(); first += per_task) {
-      tasks.push_back({block_of_group(b), own.rows() + first * plan_.weights().row_bytes(),
-                       std::min(per_task, own.count() - first), table + first * width});
+      tasks.push_back(
+          {block_of_group(b), own.rows.data() + first, std::min(per_task, own.count() - first), table + first * width});
     }
     table += own.count() * width;
   }
@@ -123,7 +130,7 @@ std::vector<const int32_t*> ByteTables::multiply(const Step& step, const ByteVec
   return tables;
 }
 
-void ByteTables::multiply_rows(const Step& step, int64_t block, const uint8_t* rows, int64_t count,
+void ByteTables::multiply_rows(const Step& step, int64_t block, const uint8_t* const* rows, int64_t count,
                                int32_t* table) const {
   const ByteWeights& weights = plan_.weights();
   const int64_t taps = blocking_.taps_per_block(), width = taps * step.channels, row_bytes = weights.row_bytes();
@@ -132,13 +139,10 @@ void ByteTables::multiply_rows(const Step& step, int64_t block, const uint8_t* r
   const int64_t taps_at_once = whole || one ? taps : 1;
   const int64_t strips = taps_at_once * step.channels / simd::kLanes;
   const int64_t distance = one ? weights.channels() : simd::kLanes;  // in columns
-  Buffer<const uint8_t*> vectors(workspace_, static_cast<size_t>(count));
-  for (int64_t r = 0; r < count; ++r) vectors[static_cast<size_t>(r)] = rows + r * row_bytes;
   const int32_t* zero_points = weights.zero_points(group_);
   for (int64_t tap = 0; tap < taps; tap += taps_at_once) {
     const simd::ByteProduct product{
-        vectors.data(),       count,  1,        row_bytes, weights.strip(block, tap, step.first), 0,
-        distance * row_bytes, strips, kNoStart, 0};
+        rows, count, 1, row_bytes, weights.strip(block, tap, step.first), 0, distance * row_bytes, strips, kNoStart, 0};
     multiply_bytes_(product, table + tap * step.channels, width);
     if (zero_points == nullptr) continue;
     simd::kernels().subtract_zero_points(product, zero_points + step.first, step.channels, table + tap * step.channels,
@@ -147,7 +151,7 @@ void ByteTables::multiply_rows(const Step& step, int64_t block, const uint8_t* r
 }
 
 void ByteTables::add(const Step& step, const std::vector<const int32_t*>& tables, const ByteWindows& windows,
-                     int32_t* waiting) const {
+                     const int32_t* ids, int32_t* waiting) const {
   Stopwatch watch(workspace_.statistics.gather_ns);
   const int64_t taps = blocking_.taps_per_block();
   const simd::WindowTables added{tables.data(), static_cast<int64_t>(tables.size()), taps * step.channels,
@@ -159,8 +163,8 @@ void ByteTables::add(const Step& step, const std::vector<const int32_t*>& tables
     for (int64_t t = begin; t < end; ++t) {
       const int64_t first = t * kTileWindows, count = std::min(kTileWindows, windows.count() - first);
       int32_t* const sums = step.is_first && step.is_last ? own : waiting + first * step.channels;
-      const int32_t* const ids = windows.ids() + first * windows.stride() + step.blocks.begin * taps;
-      simd::kernels().add_windows(added, ids, windows.stride(), count, start, sums);
+      const int32_t* const of_tile = ids + first * windows.stride() + step.blocks.begin * taps;
+      simd::kernels().add_windows(added, of_tile, windows.stride(), count, start, sums);
       if (!step.is_last) continue;
       plan_.write(group_, step.first, step.channels, sums, step.channels, count, windows.places() + first, y_);
     }

@@ -10,6 +10,13 @@ namespace reuse {
 // Windows of a quantised layer whose sums are formed at once: they and the ids stay in the L1 cache.
 constexpr int64_t kTileWindows = 64;
 
+// Of rows of bytes that are looked for, the least share that must be found for the search to be worth what it costs, as
+// long as a product of so many multiply-adds; what is found saves the `multiply_adds` of an output pixel.
+inline double least_found_share(int64_t multiply_adds) {
+  constexpr double kSearch = 12000.0, kMost = 0.9;
+  return std::min(kMost, kSearch / static_cast<double>(multiply_adds));
+}
+
 // Output channels per tile. Wider tiles spread the gather's address arithmetic over more adds; 64 are four AVX-512
 // registers of sums, and table rows that a cache line divides.
 constexpr int64_t kTileChannels = 64;

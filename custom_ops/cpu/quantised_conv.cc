@@ -25,11 +25,12 @@ bool tables_pay(const QuantisedPlan& plan, const Blocking& blocking, int64_t gro
     distinct += vectors.blocks[static_cast<size_t>(b)].count();
   }
   // In instructions for 16 output channels and a tap, which a processor with VNNI ends one of per cycle. A table row is
-  // written, and is added for each window: from the L2 cache, or from farther away.
-  constexpr int64_t kWrite = 2, kAdd = 2, kAddFar = 12;
+  // written, and is added for each window: from the L2 cache, from farther away, or from where hardly any row is near.
+  constexpr int64_t kWrite = 2, kAdd = 2, kAddFar = 12, kAddFarther = 24, kFarther = int64_t{8} << 20;
   const int64_t product = plan.weights().row_bytes() / 4, seen = windows * blocking.blocks_per_group;
-  const bool far = distinct * table_bytes(blocking) * kNarrowestStrip > kTablesAtOnce;
-  return distinct * (product + kWrite) + seen * (far ? kAddFar : kAdd) < seen * product;
+  const int64_t bytes = distinct * table_bytes(blocking) * kNarrowestStrip;
+  const int64_t add = bytes <= kTablesAtOnce ? kAdd : bytes <= kFarther ? kAddFar : kAddFarther;
+  return distinct * (product + kWrite) + seen * add < seen * product;
 }
 
 // Computes equal vectors and windows of the input once; returns how many windows there are.
@@ -44,8 +45,8 @@ int64_t compute_distinct(const QuantisedPlan& plan, const Blocking& blocking, Wo
     if (tables_pay(plan, blocking, group, vectors, windows.count())) {
       add_byte_tables(plan, blocking, workspace, group, vectors, windows, y);
     } else {
-      const auto read = [&](int64_t first, int64_t count, Buffer<uint8_t>&, const uint8_t** to) {
-        windows.read(vectors, plan.weights().row_bytes(), first, count, to);
+      const auto read = [&](int64_t first, int64_t count, Buffer<uint8_t>& room, const uint8_t** to) {
+        windows.read(first, count, room, to);
       };
       multiply_windows(plan, blocking, workspace, group, windows.count(), windows.places(), read, y);
     }

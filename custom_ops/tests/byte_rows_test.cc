@@ -11,24 +11,41 @@ namespace {
 
 using Rows = std::vector<uint8_t>;
 
-// Rows as they are in memory, some bytes apart.
+// Rows as they are in memory; it tells of those that are equal to the one before or to the one `above`.
 class InPlace final : public RowSource {
  public:
-  InPlace(const Rows& rows, int64_t row_bytes, int64_t stride) : RowSource(row_bytes), rows_(rows), stride_(stride) {}
-  ByteRows read(int64_t first, int64_t, uint8_t*) const override { return {rows_.data() + first * stride_, stride_}; }
+  InPlace(const Rows& rows, int64_t row_bytes, int64_t above = 0) : RowSource(row_bytes), rows_(rows), above_(above) {}
+  int64_t above() const override { return above_; }
+  const uint8_t* row(int64_t index, uint8_t*) const override { return rows_.data() + index * row_bytes_; }
+  void read(const RowTile& tile) const override {
+    for (int64_t r = 0; r < tile.count; ++r) {
+      const uint8_t* const own = rows_.data() + (tile.first + r) * row_bytes_;
+      const auto is_known = [&](int64_t back) {
+        return back > 0 && back <= tile.numbered + r && are_equal(own, own - back * row_bytes_, row_bytes_);
+      };
+      tile.known[r] = is_known(1) ? Known::kAsBefore : is_known(above_) ? Known::kAsAbove : Known::kNothing;
+      if (tile.rows != nullptr) tile.rows[r] = own;
+    }
+  }
 
  private:
   const Rows& rows_;
-  int64_t stride_;
+  int64_t above_;
 };
 
-// The same, copied.
+// The same, copied, of which it tells nothing.
 class Copied final : public RowSource {
  public:
   Copied(const Rows& rows, int64_t row_bytes) : RowSource(row_bytes), rows_(rows) {}
-  ByteRows read(int64_t first, int64_t count, uint8_t* room) const override {
-    std::copy_n(rows_.begin() + first * row_bytes_, count * row_bytes_, room);
-    return {room, row_bytes_};
+  const uint8_t* row(int64_t index, uint8_t* room) const override {
+    std::copy_n(rows_.begin() + index * row_bytes_, row_bytes_, room);
+    return room;
+  }
+  void read(const RowTile& tile) const override {
+    for (int64_t r = 0; r < tile.count; ++r) {
+      tile.known[r] = Known::kNothing;
+      if (tile.rows != nullptr) tile.rows[r] = row(tile.first + r, tile.room + r * row_bytes_);
+    }
   }
 
  private:
@@ -50,15 +67,17 @@ Rows draw_rows(int64_t count, int64_t row_bytes, int64_t per_mille, uint32_t see
   return rows;
 }
 
-// Each row is the one of its number, and numbers are of first appearance.
+// Each row is the first one of its number, and numbers are of first appearance.
 void expect_right(const DistinctRows& distinct, const std::vector<int32_t>& numbers, const Rows& rows,
                   int64_t row_bytes) {
   int32_t largest = -1;
   for (size_t r = 0; r < numbers.size(); ++r) {
     EXPECT(numbers[r] >= 0 && numbers[r] <= largest + 1, << numbers[r] << " in row " << r);
+    const int32_t first = distinct.firsts()[numbers[r]];
+    if (numbers[r] > largest) EXPECT(first == static_cast<int32_t>(r), << first << " for row " << r);
     largest = std::max(largest, numbers[r]);
     const uint8_t* const row = rows.data() + static_cast<int64_t>(r) * row_bytes;
-    EXPECT(std::equal(row, row + row_bytes, distinct.rows() + numbers[r] * row_bytes), << "in row " << r);
+    EXPECT(std::equal(row, row + row_bytes, rows.data() + first * row_bytes), << "in row " << r);
   }
   EXPECT(distinct.count() == largest + 1);
 }
@@ -80,15 +99,18 @@ TEST(byte_rows_have_numbers_of_their_bytes) {
       const Rows rows = draw_rows(kCount, row_bytes, per_mille, 5);
       std::vector<int32_t> first;
       for (const int64_t threads : {1, 3}) {
-        DistinctRows distinct(memory, row_bytes, Search::kEverywhere);
+        DistinctRows distinct(memory, row_bytes, 0.0);
         const std::vector<int32_t> numbers = number(distinct, Copied(rows, row_bytes), kCount, threads);
         expect_right(distinct, numbers, rows, row_bytes);
         if (per_mille == 1000) EXPECT(distinct.count() == 3);
         if (threads == 1) first = numbers;
         EXPECT(numbers == first);
       }
-      DistinctRows distinct(memory, row_bytes, Search::kEverywhere);
-      EXPECT(number(distinct, InPlace(rows, row_bytes, row_bytes), kCount, 2) == first);
+      for (const int64_t above : {0, 7, 1100}) {
+        DistinctRows distinct(memory, row_bytes, 0.0);
+        EXPECT(number(distinct, InPlace(rows, row_bytes, above), kCount, 2) == first);
+        expect_right(distinct, first, rows, row_bytes);
+      }
     }
   }
 }
@@ -98,23 +120,43 @@ TEST(byte_rows_that_hardly_repeat_are_not_looked_for) {
   Rows rows = draw_rows(kCount, kBytes, 20, 6);
   std::fill(rows.end() - 10000 * kBytes, rows.end(), uint8_t{1});  // then they do
   PoisonedAllocator memory;
-  DistinctRows all(memory, kBytes, Search::kEverywhere), some(memory, kBytes, Search::kWherePaying);
+  constexpr double kNever = 0.0, kEighth = 0.125;
+  DistinctRows all(memory, kBytes, kNever), some(memory, kBytes, kEighth), rarer(memory, kBytes, 0.01);
   expect_right(all, number(all, Copied(rows, kBytes), kCount, 1), rows, kBytes);
   expect_right(some, number(some, Copied(rows, kBytes), kCount, 2), rows, kBytes);
   EXPECT(all.count() < some.count(), << all.count() << " of " << some.count());
-  EXPECT(some.count() < kCount - 9000, << some.count());
+  EXPECT(some.count() < kCount - 1000, << some.count());
+  expect_right(rarer, number(rarer, Copied(rows, kBytes), kCount, 1), rows, kBytes);
+  EXPECT(rarer.count() == all.count(), << rarer.count() << " of " << all.count());
+}
+
+TEST(byte_rows_that_are_not_looked_for_are_those_before_or_above) {
+  constexpr int64_t kCount = 30000, kBytes = 16, kAbove = 100;
+  Rows rows = draw_rows(kCount, kBytes, 0, 8);
+  for (int64_t r = 20000; r < kCount; ++r) {  // columns of one row each
+    std::copy_n(rows.begin() + (r - kAbove) * kBytes, kBytes, rows.begin() + r * kBytes);
+  }
+  std::fill(rows.begin() + 10000 * kBytes, rows.begin() + 12000 * kBytes, uint8_t{1});
+  PoisonedAllocator memory;
+  DistinctRows distinct(memory, kBytes, 0.5);
+  expect_right(distinct, number(distinct, InPlace(rows, kBytes, kAbove), kCount, 2), rows, kBytes);
+  EXPECT(distinct.count() == 18001, << distinct.count());
 }
 
 TEST(byte_rows_are_forgotten) {
   constexpr int64_t kCount = 300, kBytes = 32;
   const Rows rows = draw_rows(kCount, kBytes, 1000, 7);
   PoisonedAllocator memory;
-  DistinctRows distinct(memory, kBytes, Search::kEverywhere);
+  DistinctRows distinct(memory, kBytes, 0.0);
   const std::vector<int32_t> first = number(distinct, Copied(rows, kBytes), kCount, 1);
   distinct.forget();
   const std::vector<int32_t> second = number(distinct, Copied(rows, kBytes), kCount, 1);
   EXPECT(distinct.count() == 6);
   for (size_t r = 0; r < first.size(); ++r) EXPECT(second[r] == first[r] + 3, << "in row " << r);
+  const Rows known(rows.begin(), rows.begin() + kBytes), other(kBytes, 77);
+  EXPECT(distinct.add(Copied(rows, kBytes), known.data()) == second[0]);
+  EXPECT(distinct.add(Copied(rows, kBytes), other.data()) == 6);
+  EXPECT(distinct.firsts()[6] == DistinctRows::kOutside);
 }
 
 }  // namespace reuse::testing

@@ -78,13 +78,18 @@ class Regions:
         return replace(self, segments=replace(self.segments, stop=end)) if self.segments.stop < end else None
 
     def guards(self) -> Guards:
-        """Returns how runs choose. Entering costs borders, so that more must be saved for it."""
+        """Returns how runs choose. Entering costs borders, so that more must be saved for it.
+
+        There are none if a single segment is all, as that of a quantised model.
+        """
         first, seen, entry, forms = self.parts[0].segment, self.segments.windows, [], []
+        is_all = len(self.parts) == 1 and self.segments.stop == first.stop and self.parts[0].saving.measured
+        margin = MARGIN if is_all else ENTRY_MARGIN
         for region in self.parts:
             own = region.segment
             windows = own.windows if own is first else seen
             if windows.keys() & region.saving.gains:
-                entry.append(region.question(first.source, first.channels, windows, ENTRY_MARGIN))
+                entry.append(region.question(first.source, first.channels, windows, margin))
             forms.append(TwoForms(own, region.question(own.source, own.channels, own.windows, MARGIN)))
         return Guards(entry, forms, self.segments.stop)
 

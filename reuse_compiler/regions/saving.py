@@ -112,17 +112,19 @@ def measured_saving(
         logger.info("the nodes behind '%s' are weighed by the cost model: %s", segment.source, error)
         return None
     work = {name: prepared.convolutions[name].spec.multiply_adds for name in distinct["distinct"]}
-    difference = sum(work[name] * (distinct["distinct"][name] - distinct["repeated"][name]) for name in work)
+    # Noise repeats nowhere, and runs sample whether their input does. That some of its vectors are equal, as those of
+    # bytes are behind a layer or two, is no reason to expect that it could take longer.
+    shares = {name: distinct["repeated"][name] / distinct["distinct"][name] for name in work}
+    difference = sum(work[name] * (1.0 - shares[name]) for name in work)
     slope = (times["distinct"] - times["repeated"]) / difference if difference > 0 else 0.0
     if slope <= 0:
         return None
     gains = {name: slope * work[name] for name in work}
-    all_distinct = times["distinct"] + sum(gains[name] * (1.0 - distinct["distinct"][name]) for name in work)
     dense_time = times["dense"]
     # Whoever computes all vectors gains nothing by looking for equal ones, whatever disturbed the clock; but some
     # operators of the original are slower than ours.
     is_slow = any(prepared.convolutions[name].spec.bytes_by != "QLinearConv" for name in work)
-    loss = max(LARGEST_HEAD_START if is_slow else 0.0, all_distinct / dense_time - 1.0)
+    loss = max(LARGEST_HEAD_START if is_slow else 0.0, times["distinct"] / dense_time - 1.0)
     most = min(sum(gains.values()) / dense_time, loss + LARGEST_SAVING)
     return Saving({name: most * gain / sum(gains.values()) for name, gain in gains.items()}, loss, measured=True)
 

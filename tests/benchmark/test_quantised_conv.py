@@ -45,8 +45,21 @@ def test_bits_that_are_too_few_are_told(small_case: MakeCase) -> None:
     assert report.notes[1].startswith("3 bits tell at most 8 vectors apart")
 
 
-def test_without_a_scope_it_is_lossless(small_case: MakeCase) -> None:
-    report = measure_quantised(small_case(layout="patch", sub_vector_length=16), 1, 1)
+LARGE = {"input_shape": (1, 16, 80, 80), "weight_shape": (8, 16, 3, 3)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layout": "patch", "sub_vector_length": 16},
+        {**LARGE, "sub_vector_length": 16, "remaining_ratio": 0.95, "order": "random"},
+        {**LARGE, "sub_vector_length": 16, "remaining_ratio": 0.3},
+        {**LARGE, "sub_vector_length": 8, "remaining_ratio": 0.3, "strides": (2, 2)},
+    ],
+)
+def test_without_a_scope_it_is_lossless(small_case: MakeCase, changes: dict[str, Any]) -> None:
+    """Of more than 1,000 vectors, some are not looked for where few were found."""
+    report = measure_quantised(small_case(**changes), 1, 1)
     assert (report.setting.family, report.setting.table, report.setting.scope) == ("exact", "int32", "batch")
     assert report.fused.relative_error == 0.0 and report.fused.stages_ms.gemm > 0.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -147,6 +148,37 @@ def test_measured_times_replace_the_expected(monkeypatch: pytest.MonkeyPatch, tm
         # 6 ms with about a quarter distinct: a twelfth of the way from all to none costs 9/9 ms more than nothing.
         assert 0.55 < measured.most < 0.85
         assert measured.needed(0.0) == pytest.approx(0.5 / sum(measured.gains.values()))
+
+
+def test_noise_takes_the_longest_however_many_of_its_vectors_are_equal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As those of bytes are: a fifth is distinct in noise, half of that where three quarters repeat."""
+    shares = iter([0.2, 0.1] * 2)
+
+    def distinct(*arguments: Any) -> dict[str, float]:
+        share = next(shares)
+        return {name: share for name in arguments[3].windows if name in arguments[4]}
+
+    monkeypatch.setattr(saving, "_times", times(10.0, 12.0, 7.0))
+    monkeypatch.setattr(saving, "_distinct", distinct)
+    _, regions = found(deep(head=False), Measuring(1, tmp_path))
+    assert regions is not None and len(regions.parts) == 2
+    for region in regions.parts:
+        assert region.saving.loss == pytest.approx(0.2)
+        assert sum(region.saving.gains.values()) == pytest.approx(1.0)
+
+
+def test_no_margin_is_asked_for_borders_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((1, 3, SIDE, SIDE), np.float32)
+    model = quantise(deep(), [{"x": x}], "QDQ", "QUInt8")
+    _, by_prices = found(model)
+    monkeypatch.setattr(saving, "_times", times(10.0, 12.0, 5.0))
+    _, measured = found(model, Measuring(1, tmp_path))
+    for regions, margin in ((by_prices, choose.ENTRY_MARGIN), (measured, choose.MARGIN)):
+        assert regions is not None
+        (region,), (entry,) = regions.parts, regions.guards().entry
+        assert entry.threshold == pytest.approx(region.saving.loss + margin)
 
 
 def test_what_saves_little_gets_no_second_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from reuse_compiler.reuse.cost import (
     LONGEST_WINDOW,
     OUTPUT_PASS_COST,
     QUANTISED,
+    ROTATION,
+    STATIC_BYTES,
     STATIC_GATHER_COST,
     TABLE_BYTE_COST,
     WINDOW_PASS_COST,
@@ -41,6 +43,17 @@ def test_bytes_have_prices_of_their_own() -> None:
     assert cost.centroids * dense == pytest.approx(0.1 * (QUANTISED.centroid * 576 + QUANTISED.new_cluster / 128))
     assert cost.gathering * dense == pytest.approx(QUANTISED.gather * 9)
     assert cost.passes * dense == pytest.approx(QUANTISED.input_pass * 64 / 128 + QUANTISED.output_pass)
+
+
+@pytest.mark.parametrize(("length", "turned"), [(8, ROTATION), (16, 0.0)])
+def test_static_clusters_of_bytes_have_prices_of_their_own(length: int, turned: float) -> None:
+    blocking, ratio = Blocking(replace(CONV, element="uint8"), "channel", length), 256 / 56**2
+    cost = predicted_cost(blocking, FAMILIES["learned"], 8, ratio, table="int8", scope="static")
+    dense, prices = 576 + STATIC_BYTES.dense_pass, STATIC_BYTES
+    assert cost.centroids == 0.0
+    assert cost.hashing * dense == pytest.approx(prices.hash * 8 / length * 64 / 128)
+    assert cost.gathering * dense == pytest.approx((prices.gather + prices.table_byte * ratio) * 576 / length)
+    assert cost.passes * dense == pytest.approx((prices.input_pass + turned) * 64 / 128 + prices.output_pass)
 
 
 def test_reuse_of_bytes_gains_more_beside_slower_operators() -> None:

@@ -2,6 +2,7 @@
 // ONNX Runtime (ort/), the C API (capi/) and the tests each implement these their own way.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -79,7 +80,7 @@ class Buffer {
   void reallocate(size_t capacity) {
     if (capacity > SIZE_MAX / sizeof(T)) throw std::bad_alloc();
     T* data = static_cast<T*>(allocator_->allocate(capacity * sizeof(T)));
-    for (size_t i = 0; i < size_; ++i) data[i] = data_[i];
+    std::copy_n(data_, size_, data);
     drop();
     data_ = data;
     capacity_ = capacity;

@@ -60,6 +60,8 @@ PACE = 6, 3
 """Pixels of a frame by which the moving camera moves."""
 TOLERANCE = 11.0
 """Within which the quantised model's inputs are held, in 255ths of their range."""
+CHOSEN_ON = 6
+"""Frames that layers of the quantised model are timed on: of two, only one goes on from another."""
 NETWORKS = ("hed", "craft")
 
 
@@ -207,12 +209,12 @@ def lossless(
     settings: Settings,
     progress: ProgressCallback,
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Yields the quantised network with the layers that are measured to pay on the last two frames."""
+    """Yields the quantised network with the layers that are measured to pay on the last of the frames."""
     (samples,) = map(np.concatenate, zip(*(feed.values() for feed in feeds), strict=True))
     hold = {"hold": (settings.tolerance / 255 * float(np.ptp(samples)),), "hold_patience": settings.patience}
     for form, more in ((BYTES, {}), (BYTES_STREAM, {"stream": True}), (BYTES_HOLD, hold)):
         if form in forms:
-            choose: dict[str, Any] = {"verify_data": samples[-2:], "progress": progress, **more}
+            choose: dict[str, Any] = {"verify_data": samples[-CHOSEN_ON:], "progress": progress, **more}
             yield form, reuse_compiler.compile(quantised, **choose).model
 
 

@@ -58,7 +58,7 @@ def masks() -> dict[str, Mask]:
     runs: list[Mapping[str, Any]] = []
     for index, feed in enumerate(network.feeds(images)):
         ((name, x),) = feed.items()
-        tolerance = TOLERANCE * float(np.ptp(x))
+        tolerance = TOLERANCE / 255 * float(np.ptp(x))
         held, changed = hold(x, held, [tolerance], **HOLD)
         if index >= FRAMES - 2:
             runs.append(dict(zip(tensors, run_session(session, tensors, {name: held.image}, NETWORK), strict=True)))

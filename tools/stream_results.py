@@ -58,8 +58,10 @@ FITTED_FROM, MEASURED_FROM = 400, 550
 FULL_SIZE = 768, 576
 PACE = 6, 3
 """Pixels of a frame by which the moving camera moves."""
-TOLERANCE = 11 / 255
-"""Within which the quantised model's inputs are held, as a share of their range."""
+TOLERANCE = 11.0
+"""Within which the quantised model's inputs are held, in 255ths of their range."""
+CHOSEN_ON = 6
+"""Frames that layers of the quantised model are timed on: of two, only one goes on from another."""
 NETWORKS = ("hed", "craft")
 
 
@@ -80,6 +82,9 @@ class Line(BaseModel):
     """Values of the outputs that are not those of the quantised model."""
     changed: float | None
     """Share of the pixels that took a new value, where inputs are held."""
+    tolerance: float | None = None
+    """Within which they are, in 255ths of the inputs' range."""
+    patience: int | None = None
 
 
 class Results(Measured):
@@ -149,6 +154,16 @@ class Settings:
     budget: BudgetName
     calibrated: bool
     """Whether there are static layers, too."""
+    tolerance: float = TOLERANCE
+    patience: int = 0
+    """How the quantised model's inputs are held."""
+    forms: Sequence[str] = ()
+    """Only these, if there are any."""
+
+    def wanted(self, clip: Clip) -> tuple[str, ...]:
+        """Returns the forms to measure on a clip."""
+        left_out = () if self.calibrated else (STATIC, STREAM, HOLD)
+        return tuple(form for form in clip.forms if form not in left_out and (not self.forms or form in self.forms))
 
 
 @dataclass(frozen=True)
@@ -188,27 +203,30 @@ def calibrated(
 
 
 def lossless(
-    quantised: onnx.ModelProto, feeds: Sequence[Feed], forms: Sequence[str], progress: ProgressCallback
+    quantised: onnx.ModelProto,
+    feeds: Sequence[Feed],
+    forms: Sequence[str],
+    settings: Settings,
+    progress: ProgressCallback,
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Yields the quantised network with the layers that are measured to pay on the last two frames."""
+    """Yields the quantised network with the layers that are measured to pay on the last of the frames."""
     (samples,) = map(np.concatenate, zip(*(feed.values() for feed in feeds), strict=True))
-    hold = {"hold": (TOLERANCE * float(np.ptp(samples)),)}
+    hold = {"hold": (settings.tolerance / 255 * float(np.ptp(samples)),), "hold_patience": settings.patience}
     for form, more in ((BYTES, {}), (BYTES_STREAM, {"stream": True}), (BYTES_HOLD, hold)):
         if form in forms:
-            choose: dict[str, Any] = {"verify_data": samples[-2:], "progress": progress, **more}
+            choose: dict[str, Any] = {"verify_data": samples[-CHOSEN_ON:], "progress": progress, **more}
             yield form, reuse_compiler.compile(quantised, **choose).model
 
 
 def measure(network: Network, clip: str, settings: Settings, progress: ProgressCallback) -> list[Line]:
     """Runs all forms of a network on a clip."""
-    forms, (before, images) = CLIPS[clip].forms, CLIPS[clip].read(settings.fit, settings.frames)
-    if not settings.calibrated:
-        forms = tuple(form for form in forms if form not in (STATIC, STREAM, HOLD))
+    forms, (before, images) = settings.wanted(CLIPS[clip]), CLIPS[clip].read(settings.fit, settings.frames)
     feeds = list(network.feeds(before))
     quantised = quantise(network.original, feeds, "QDQ", "QUInt8")
-    models = dict(lossless(quantised, feeds, forms, progress))
-    if HOLD in forms:
-        models = dict(calibrated(network, feeds, settings, progress)) | models
+    models = dict(lossless(quantised, feeds, forms, settings, progress))
+    if {STATIC, STREAM, HOLD}.intersection(forms):
+        static = calibrated(network, feeds, settings, progress)
+        models = {form: model for form, model in static if form in forms} | models
     ours = {form: open_session(model, 1, form) for form, model in models.items()}
     others = {form: open_session(model, 1, form) for form, model in ((ORIGINAL, network.original), (INT8, quantised))}
     turns, beside = (Turns({form: runner(each, None, form) for form, each in of.items()}) for of in (ours, others))
@@ -239,6 +257,8 @@ def measure(network: Network, clip: str, settings: Settings, progress: ProgressC
             psnr=errors[form].psnr if np.isfinite(errors[form].psnr) else None,
             differing=from_int8[form].differing + from_int8[form].broken,
             changed=next((n.changed / n.vectors for n in statistics(session) if n.op == "Hold"), None),
+            tolerance=settings.tolerance if form == BYTES_HOLD else None,
+            patience=settings.patience if form == BYTES_HOLD else None,
         )
         for form, session in ours.items()
     ]
@@ -273,12 +293,18 @@ def main(
     at_least: Annotated[float, Flag("The PSNR that calibrations keep.")] = 35.0,
     budget: Annotated[BudgetName, Flag("How much calibrations try.")] = "default",
     calibrated: Annotated[bool, Flag("Measure static layers, too, which takes calibrations.")] = True,
+    tolerance: Annotated[
+        float, Field(ge=0), Flag("What the quantised model's inputs are held within, in 255ths of their range.")
+    ] = TOLERANCE,
+    patience: Annotated[int, Field(ge=0), Flag("Frames after which a hold of these takes what lasts; 0: never.")] = 0,
+    forms: Annotated[list[str] | None, Flag("Only this form, as rows call it; repeat it.", name="--form")] = None,
     json_file: JsonFile = None,
     log_level: Logging = "warning",
 ) -> None:
     """Measure networks on streams beside the original and int8, on one thread."""
     check_json(json_file)
-    settings, lines = Settings(measured, fit, every, at_least, budget, calibrated), list[Line]()
+    settings = Settings(measured, fit, every, at_least, budget, calibrated, tolerance, patience, forms or ())
+    lines = list[Line]()
     with working(log_level) as progress:
         for name in names or NETWORKS:
             for clip in clips or CLIPS:

@@ -40,8 +40,9 @@ constexpr double kUpdatedShare = 0.06;
 constexpr int64_t kPartColumns = 8;
 
 // The least share of pixels, those that stay and half of those that are updated, for which keeping sums is worth what
-// it costs: up to 10% of a layer that changes all over. Below it, the node keeps none for some runs, at first for one,
-// and for twice as many and one more each time that it finds the same again, up to kLongestPause.
+// it costs: up to 10% of a layer that changes all over. Where a run finds less and the one after it, too, the node
+// keeps none for some runs, at first for one, and for twice as many and one more each time that it finds the same
+// again, up to kLongestPause.
 constexpr double kLeastGain = 0.3;
 constexpr int64_t kLongestPause = 31;
 

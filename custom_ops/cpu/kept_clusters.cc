@@ -89,9 +89,10 @@ bool Pause::covers_run() {
   return true;
 }
 
-void Pause::found(bool was_useful) {
+bool Pause::found(bool was_useful) {
   if (!was_useful) runs_ = next_;
-  next_ = was_useful ? 1 : std::min(2 * next_ + 1, kLongestPause);
+  next_ = was_useful ? first_ : std::min(2 * next_ + 1, kLongestPause);
+  return runs_ > 0;
 }
 
 bool ReuseState::is_to_search() {

@@ -53,10 +53,9 @@ void LastRunHold::leave(bool was_useful) {
   if (state_ == nullptr) return;
   const std::lock_guard<std::mutex> lock(state_->mutex_);
   if (resets_ == state_->resets_) {
-    // Its memory stays where its contents are of no use: the run after the pause needs it.
+    // Its memory stays where its contents will be too old: the run after the pause needs it.
     const bool found = !own_->empty;
-    own_->empty = !was_useful;
-    if (found) state_->without_last_.found(was_useful);
+    own_->empty = found && state_->without_last_.found(was_useful);
     state_->last_ = std::move(own_);
   }
   state_->last_is_held_ = false;

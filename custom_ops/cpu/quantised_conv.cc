@@ -110,10 +110,8 @@ void qlinear_reuse_conv(const QuantisedPlan& plan, ReuseState* state, const Bloc
   }
   compute(plan, state, blocking, workspace, x, y);
   if (last == nullptr) return;
-  if (!goes_on) {
-    copy(workspace, x, in_bytes, last->input.data());
-    copy(workspace, y, out_bytes, last->result.data());
-  }
+  if (!goes_on) copy(workspace, x, in_bytes, last->input.data());
+  copy(workspace, y, out_bytes, last->result.data());
   hold.leave(!goes_on);
 }
 

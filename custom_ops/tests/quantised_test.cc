@@ -442,6 +442,19 @@ TEST(streams_of_bytes_tell_what_they_did) {
   p.x[0] ^= 1;
   run(p, 1, &statistics, &state);
   EXPECT(statistics.changed == 2 && statistics.recomputed == 4);
+  const auto change_all = [&] {
+    for (uint8_t& byte : p.x) byte ^= 1;
+    run(p, 1, &statistics, &state);
+    EXPECT(statistics.anew == 0 && statistics.recomputed == p.height * p.width);
+  };
+  // What a run computes as a whole is there for the next one, unless it is the second of its kind.
+  change_all();
+  EXPECT(run(p, 1, &statistics, &state) == run(p, 1));
+  EXPECT(statistics.anew == 0 && statistics.recomputed == 0);
+  change_all();
+  change_all();
+  run(p, 1, &statistics, &state);
+  EXPECT(statistics.anew == 1);
   ReuseState small(p.height * p.width * (32 + 24) - 1);
   for (int i = 0; i < 2; ++i) {
     EXPECT(run(p, 1, &statistics, &small) == run(p, 1));

@@ -17,7 +17,18 @@ from reuse_compiler.progress import silent
 from tests.calibration.networks import conv, relu, weight
 from tests.passes.models import model_of, value
 from tools import stream_results
-from tools.stream_results import BYTES_STREAM, CLIPS, HOLD, STATIC, STREAM, Clip, Network, Settings, print_lines
+from tools.stream_results import (
+    BYTES_HOLD,
+    BYTES_STREAM,
+    CLIPS,
+    HOLD,
+    STATIC,
+    STREAM,
+    Clip,
+    Network,
+    Settings,
+    print_lines,
+)
 
 
 def network() -> Network:
@@ -53,6 +64,13 @@ def test_every_form_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) 
     stream = io.StringIO()
     print_lines(lines, Console(file=stream, width=200))
     assert all(form in stream.getvalue() for form in by_form)
+
+
+def test_one_form_with_its_own_hold_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CLIPS, "squares", Clip(squares))
+    how = Settings(6, 6, 2, 15.0, "quick", calibrated=True, tolerance=6.0, patience=3, forms=(BYTES_HOLD,))
+    (line,) = stream_results.measure(network(), "squares", how, silent)
+    assert (line.form, line.tolerance, line.patience) == (BYTES_HOLD, 6.0, 3)
 
 
 def test_a_page_changes_where_it_is_typed_on() -> None:

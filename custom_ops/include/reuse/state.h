@@ -12,17 +12,19 @@ struct KeptClusters;
 struct LastRun;
 class RowPool;
 
-// Runs that go without what has been of no use: at first one, and twice as many and one more each time that it was of
-// none again.
+// Runs that go without what has been of no use: at first `first` of them, and twice as many and one more each time that
+// it was of none again.
 class Pause {
  public:
+  explicit Pause(int64_t first) : first_(first), next_(first) {}
   // Whether a run that begins now goes without.
   bool covers_run();
-  void found(bool was_useful);
-  void reset() { *this = {}; }
+  // Returns whether runs go without from here on.
+  bool found(bool was_useful);
+  void reset() { *this = Pause(first_); }
 
  private:
-  int64_t runs_ = 0, next_ = 1;
+  int64_t first_, runs_ = 0, next_;
 };
 
 // Made with the node's kernel, and used by its runs from several threads at once. Of clusters, which come with their
@@ -58,7 +60,8 @@ class ReuseState {
   std::shared_ptr<RowPool> pool_;  // of the rows of all blocks; null before the first
   std::unique_ptr<LastRun> last_;  // null while a run has it
   bool last_is_held_ = false;
-  Pause without_last_, without_search_;
+  // One run that changes all over says little of the next one: a scene may have changed, or a Hold taken what lasts.
+  Pause without_last_{0}, without_search_{1};
   int64_t resets_ = 0;
 };
 

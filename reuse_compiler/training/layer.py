@@ -120,6 +120,9 @@ class ReuseConv2d(nn.Conv2d):
         self.counts = ReuseCounts()
         self.spec: ConvSpec | None = None
         """Of the last input in training."""
+        self.distances: list[Tensor] | None = None
+        """Takes those of inputs from their fixed centroids, squared and relative, with a gradient for the input: what
+        keeps it near to them (the commitment loss of VQ-VAE). Only where the input itself is replaced."""
         self._memory: ClusterMemory | None = None
         self.set_settings(settings)
 
@@ -220,7 +223,10 @@ class ReuseConv2d(nn.Conv2d):
         if self.training:
             self._count(clusters, known)
         if self._replaces_input and torch.is_autocast_enabled(x.device.type):
-            return super().forward(ReplacedInput.apply(x, self.centroids, clusters))
+            replaced = ReplacedInput.apply(x, self.centroids, clusters)
+            if self.distances is not None:
+                self.distances.append((x - replaced.detach()).square().sum() / x.square().sum())
+            return super().forward(replaced)
         soft = self._soft(x, clusters) if self.soft_hash is not None and torch.is_grad_enabled() else None
         projections = None if soft is None else self.hyperplanes
         centroids = self._parameters.get("centroids")

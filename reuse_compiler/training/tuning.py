@@ -54,6 +54,9 @@ class TuneOptions:
     """Squared error over the teacher's energy, or for class scores the Kullback-Leibler divergence of their softmax."""
     labels: float = 1.0
     """Weight of the cross-entropy of batches with labels."""
+    commitment: float = 0.0
+    """Weight of the distances of static layers' inputs from their centroids, with precision bfloat16 only. Nothing else
+    tells the layers before that only what a tree and its centroids can tell apart is of use."""
     augment: Callable[[Tensor], Tensor] | None = None
     """Makes of a batch what a step learns from, such as other crops; it draws by itself, the seed is not told to it."""
     warm_up: int = 0
@@ -75,8 +78,10 @@ class TuneOptions:
         rate = self.rate if self.relative_rate is None else self.relative_rate
         if min(self.steps, self.refit_every, self.warm_up) < 0 or not 0.0 < rate < math.inf:
             raise ConfigError(f"steps and refit_every must not be below 0, rate must be finite and above it: {self}")
-        if not all(0.0 <= weight < math.inf for weight in (self.features, self.labels)):
-            raise ConfigError(f"features and labels must be finite and not below 0: {self}")
+        if not all(0.0 <= weight < math.inf for weight in (self.features, self.labels, self.commitment)):
+            raise ConfigError(f"features, labels and commitment must be finite and not below 0: {self}")
+        if self.commitment and self.precision != "bfloat16":
+            raise ConfigError("commitment needs precision bfloat16: distances are known where inputs are replaced")
         if self.reconstruction_batches < 1 or self.held_out < 1:
             raise ConfigError(f"reconstruction_batches and held_out must be at least 1: {self}")
 
@@ -205,12 +210,19 @@ class _Tuner:
         x, layers = batch.x, self._layers if self._options.features else {}
         with torch.no_grad():
             wanted, wanted_features = _run(self._teacher, layers, x)
+        distances: list[Tensor] = []
+        for layer in self._layers.values():
+            layer.distances = distances
         found, features = _run(self._model, layers, x)
+        for layer in self._layers.values():
+            layer.distances = None
         outputs = zip(_tensors(found), _tensors(wanted), strict=True)
         loss = sum((self._output_loss(a, b) for a, b in outputs), torch.zeros((), device=x.device))
         if self._options.features:
             pulls = [relative_error(features[name], wanted_features[name]) for name in layers if name in features]
             loss = loss + self._options.features * torch.stack(pulls).mean()
+        if distances:
+            loss = loss + self._options.commitment * torch.stack(distances).mean()
         if batch.labels is not None:
             loss = loss + self._options.labels * functional.cross_entropy(found.float(), batch.labels)
         return loss

@@ -121,6 +121,26 @@ def test_labels_teach_what_the_teacher_does_not_know() -> None:
     assert found[0] < 0.4 and found[1] > 0.7
 
 
+def test_commitment_keeps_inputs_near_to_their_centroids() -> None:
+    """With it the layer before moves its outputs to where the next one's centroids are."""
+    found = []
+    for commitment in (0.0, 3.0):
+        teacher, student, batches = converted(images=640)
+        settings = {"3": make_settings(family="learned", layout="channel", L=8, H=5, scope="static")}
+        student = copy.deepcopy(teacher)
+        convert(student, batches[0], settings, gradient="straight_through")
+        options = TuneOptions(
+            steps=100, rate=1e-3, features=0.0, output="kl", precision="bfloat16", commitment=commitment
+        )
+        _Tuner(student, teacher, options).run([_Sample(batch) for batch in batches[:-2]], batches[:1], silent)
+        assert student[3].distances is None  # of the last step, it would stand in the way of a copy
+        student[3].distances = []
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            student(batches[-1])
+        found += [float(distance) for distance in student[3].distances]
+    assert found[1] < 0.9 * found[0]
+
+
 def test_steps_learn_from_augmented_batches_and_nothing_else_sees_them() -> None:
     teacher, student, batches = converted()
     seen: list[Tensor] = []
@@ -194,6 +214,8 @@ def test_wrong_data_and_teachers_are_refused(
         {"features": -1.0},
         {"labels": -1.0},
         {"labels": nan},
+        {"commitment": -1.0, "precision": "bfloat16"},
+        {"commitment": 1.0},
         {"warm_up": -1},
         {"held_out": 0},
     ],

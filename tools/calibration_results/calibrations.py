@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from reuse_compiler.calibration.options import BudgetName, FamilyChoice
+from reuse_compiler.calibration.options import BudgetName, FamilyChoice, ScopeChoice
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.cli.command import BUDGET_BROKEN, NO_GAIN
 from reuse_compiler.compiler import compile_file
@@ -54,6 +54,7 @@ class Variant:
     family: FamilyChoice
     budget: BudgetName
     reconstruct: Reconstruct = "weights"
+    scope: ScopeChoice = "both"
 
     @property
     def stem(self) -> str:
@@ -61,11 +62,16 @@ class Variant:
         return self.name.replace(" ", "_")
 
 
-def variants(budget: BudgetName, reconstruct: bool) -> list[Variant]:
-    """Returns the calibrations of a network; with `reconstruct`, those without or with less of it too."""
+def variants(budget: BudgetName, reconstruct: bool, scopes: bool = False) -> list[Variant]:
+    """Returns the calibrations of a network; with `reconstruct`, those without or with less of it too.
+
+    With `scopes`, those with one kind of clusters only.
+    """
     found = [Variant("learned", "learned", budget), Variant("sign", "sign", COMPARED)]
     ways: tuple[Reconstruct, ...] = ("statistics", "none") if reconstruct else ()
-    return found + [Variant(f"learned {way}", "learned", COMPARED, way) for way in ways]
+    kinds: tuple[ScopeChoice, ...] = ("batch", "static") if scopes else ()
+    found += [Variant(f"learned {way}", "learned", COMPARED, way) for way in ways]
+    return found + [Variant(f"learned {kind}", "learned", COMPARED, scope=kind) for kind in kinds]
 
 
 def calibrate(network: Network, prepared: Prepared, variant: Variant) -> tuple[CalibrationRun, Path]:
@@ -125,6 +131,7 @@ def commands(network: Network, prepared: Prepared, variant: Variant) -> tuple[li
     if network.objective != "latency":
         command += ["--objective", network.objective]
     command += ["--family", variant.family, "--budget", variant.budget, "--reconstruct", variant.reconstruct]
+    command += [] if variant.scope == "both" else ["--scope", variant.scope]
     command += ["-o", config, "--report", str(prepared.model.with_name(variant.stem))]
     compile_command = ["reuse-compile", str(prepared.model), "--config", config, "--no-verify", "--shape"]
     compile_command += [f"{INPUT}:{','.join(map(str, prepared.calibration.run_shape(network.batch)))}"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID, SURFACE, REST = "#14181f", "#5b6573", "#d3d8de", "#ffffff", "#c3c9d1"
 REUSE, GOOD, BAD = "#1f63d6", "#0b7a43", "#c2331f"
-SERIES = ("#2a78d6", "#eb6834", "#1baf7a", "#eda100", "#d9679a", "#4a3aa7", "#4f7a1e")
+SERIES = ("#2a78d6", "#eb6834", "#1baf7a", "#eda100", "#d9679a", "#4a3aa7", "#4f7a1e", "#9c2f2f", "#3fa7b5")
 """What is told apart, such as layers."""
 ORDERED = ("#d9820a", "#b95a8f", "#8250c4", "#2a78d6", "#12919a", "#2f8a3c")
 """What has an order, such as lengths, from the first to the last."""

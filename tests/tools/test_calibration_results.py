@@ -19,7 +19,7 @@ from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.samples import open_samples
 from reuse_compiler.verification.inputs import model_inputs
 from tests.conftest import ReadImages
-from tools.calibration_results.calibrations import CommandError, Variant, earlier
+from tools.calibration_results.calibrations import CommandError, Variant, commands, earlier, variants
 from tools.calibration_results.measure import LEAST_ROUNDS, compare, rounds_of
 from tools.calibration_results.network import Request, measure_network, reached
 from tools.calibration_results.networks import NETWORKS, Goal, Network
@@ -115,6 +115,20 @@ def test_the_calibration_is_that_of_the_printed_command(measured: tuple[NetworkR
     assert not learned.report.pictures and not learned.report.trials
     assert all(not layer.measurements for layer in learned.report.layers)
     assert set(learned.report.reconstruction) == {"weights"}  # the budget is quick
+
+
+def test_one_kind_of_clusters_is_asked_for_by_scope(tmp_path: Path) -> None:
+    network = small_network(count=BATCH)
+    files = prepare(network, tmp_path)
+    asked = variants("quick", reconstruct=False, scopes=True)
+    assert [variant.name for variant in asked] == ["learned", "sign", "learned batch", "learned static"]
+    scopes = [commands(network, files, variant)[0] for variant in asked]
+    assert [words[words.index("--scope") + 1] if "--scope" in words else None for words in scopes] == [
+        None,
+        None,
+        "batch",
+        "static",
+    ]
 
 
 def test_the_page_shows_what_the_json_says(measured: tuple[NetworkResult, Path], tmp_path: Path) -> None:

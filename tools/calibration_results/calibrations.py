@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from reuse_compiler.calibration.options import BudgetName, FamilyChoice
+from reuse_compiler.calibration.options import BudgetName, FamilyChoice, ScopeChoice
 from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.cli.command import BUDGET_BROKEN, NO_GAIN
 from reuse_compiler.compiler import compile_file
@@ -55,6 +55,7 @@ class Variant:
     family: FamilyChoice
     budget: BudgetName
     reconstruct: Reconstruct = "weights"
+    scope: ScopeChoice = "both"
 
     @property
     def stem(self) -> str:
@@ -62,11 +63,16 @@ class Variant:
         return self.name.replace(" ", "_")
 
 
-def variants(budget: BudgetName, reconstruct: bool) -> list[Variant]:
-    """Returns the calibrations of a network; with `reconstruct`, those without or with less of it too."""
+def variants(budget: BudgetName, reconstruct: bool, scopes: bool = False) -> list[Variant]:
+    """Returns the calibrations of a network; with `reconstruct`, those without or with less of it too.
+
+    With `scopes`, those with one kind of clusters only.
+    """
     found = [Variant("learned", "learned", budget), Variant("sign", "sign", COMPARED)]
     ways: tuple[Reconstruct, ...] = ("statistics", "none") if reconstruct else ()
-    return found + [Variant(f"learned {way}", "learned", COMPARED, way) for way in ways]
+    kinds: tuple[ScopeChoice, ...] = ("batch", "static") if scopes else ()
+    found += [Variant(f"learned {way}", "learned", COMPARED, way) for way in ways]
+    return found + [Variant(f"learned {kind}", "learned", COMPARED, scope=kind) for kind in kinds]
 
 
 def calibrate(network: Network, prepared: Prepared, variant: Variant) -> tuple[CalibrationRun, Path]:
@@ -121,6 +127,7 @@ def commands(network: Network, prepared: Prepared, variant: Variant) -> tuple[li
         "--exclude": network.exclude,
         "--objective": network.objective if network.objective != "latency" else None,
         **{"--family": variant.family, "--budget": variant.budget, "--reconstruct": variant.reconstruct},
+        "--scope": variant.scope if variant.scope != "both" else None,
         **{"-o": config, "--report": prepared.model.with_name(variant.stem)},
     }
     given = [

@@ -45,6 +45,7 @@ class Request(BaseModel):
 
     budget: Annotated[BudgetName, Flag("Budget of the calibration `learned`.")] = "default"
     reconstruct: Annotated[bool, Flag("Also calibrate with --reconstruct statistics and none.")] = False
+    scopes: Annotated[bool, Flag("Also calibrate with --scope batch and static, each apart.")] = False
     work: Annotated[
         Path, Flag("Folder of models, data and configurations, one folder for each network.", metavar="DIR")
     ] = Path("build/calibration")
@@ -57,6 +58,7 @@ class Request(BaseModel):
         """Returns the command line."""
         words = ["python", "-m", "tools.calibration_results", network, "--budget", self.budget]
         words += ["--reconstruct"] if self.reconstruct else []
+        words += ["--scopes"] if self.scopes else []
         words += [] if self.limit is None else ["--limit", str(self.limit)]
         return shlex.join(words)
 
@@ -65,7 +67,7 @@ def measure_network(network: Network, request: Request, progress: ProgressCallba
     """Does all of it. Raises a ReuseError, or one of LOAD_ERRORS of `models.packaged`, that says what is missing."""
     progress(f"writing the data of {network.name}", 0, 0)
     files = prepare(network, request.work / network.name, request.limit)
-    asked = variants(request.budget, request.reconstruct)
+    asked = variants(request.budget, request.reconstruct, request.scopes)
     runs: list[CalibrationRun] = []
     models: dict[str, onnx.ModelProto | Path] = {ORIGINAL: files.model}
     settings = {}

@@ -379,13 +379,17 @@ def _refitted(moments: Moments, weight: Doubles, ridge: float, exact: bool = Tru
         return _with_bias(moments, weight)
     covariance[np.diag_indices_from(covariance)] += strength
     kind = np.float64 if exact and len(covariance) <= FEW_COLUMNS else np.float32
-    return _with_bias(moments, weight + _solved(covariance.astype(kind, copy=False), missing.astype(kind, copy=False)))
+    try:
+        change = _solved(covariance.astype(kind), missing.astype(kind))
+    except np.linalg.LinAlgError:  # what is rounded off can be more than a weak pull
+        change = np.linalg.solve(covariance, missing)
+    return _with_bias(moments, weight + change)
 
 
 def _solved(matrix: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
     """Returns the solution of a positive definite system, in whose memory it works: Cholesky's, by blocks of columns.
 
-    LAPACK's takes two to three times as long for thousands of columns.
+    LAPACK's takes two to three times as long for thousands of columns. Raises LinAlgError if it is not definite.
     """
     size, inverses = len(matrix), list[NDArray[Any]]()
     blocks = [slice(start, min(start + SOLVED_COLUMNS, size)) for start in range(0, size, SOLVED_COLUMNS)]
@@ -395,11 +399,9 @@ def _solved(matrix: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
         right[own] = inverse @ right[own]
         below = matrix[own.stop :, own] = matrix[own.stop :, own] @ inverse.T
         right[own.stop :] -= below @ right[own]
-        for row in range(own.stop, size, ROWS):  # of the rest, what is below the diagonal
-            rows = slice(row, row + ROWS)
-            matrix[rows, own.stop : row + ROWS] -= (
-                below[rows.start - own.stop :][:ROWS] @ below[: row + ROWS - own.stop].T
-            )
+        rest = matrix[own.stop :, own.stop :]
+        for row in range(0, len(rest), ROWS):  # what is below the diagonal
+            rest[row : row + ROWS, : row + ROWS] -= below[row : row + ROWS] @ below[: row + ROWS].T
     for own, inverse in zip(reversed(blocks), reversed(inverses), strict=True):
         right[own] = inverse.T @ (right[own] - matrix[own.stop :, own].T @ right[own.stop :])
     return right

@@ -14,6 +14,8 @@ from reuse_compiler.fitting.reconstruct import (
     ROWS,
     Moments,
     Reconstruction,
+    _refitted,
+    _solved,
     affordable,
     folded_weight,
     overall_errors,
@@ -207,3 +209,25 @@ def test_unfolded_weights_make_a_convolution_a_product(case: Case) -> None:
     expected = products.reshape(g.batch, g.out_height, g.out_width, g.out_channels).transpose(0, 3, 1, 2)
     assert_close(run(plain.model("dense"), {"X": x})[0], expected, rtol=1e-4)
     np.testing.assert_array_equal(folded_weight(np.stack(columns), g), weight)
+
+
+@pytest.mark.parametrize("columns", [1, 383, 1000])
+def test_systems_are_solved_block_by_block(columns: int) -> None:
+    rows = random_array(2 * columns, columns).astype(np.float64)
+    matrix, right = rows.T @ rows + np.eye(columns), random_array(columns, 3).astype(np.float64)
+    np.testing.assert_allclose(
+        _solved(matrix.copy(), right.copy()), np.linalg.solve(matrix, right), rtol=1e-9, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_pull_that_is_less_than_what_is_rounded_off(exact: bool) -> None:
+    x = random_array(2000, 1) + np.float32(1e-5) * random_array(2000, 600)
+    moments, weight = moments_of(x, random_array(2000, 4)), random_array(600, 4).astype(np.float64)
+    ridge = 1e-8
+    covariance = moments.covariance()
+    pulled = covariance + ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    with pytest.raises(np.linalg.LinAlgError):
+        _solved(pulled.astype(np.float32), np.zeros((600, 4), np.float32))
+    expected = weight + np.linalg.solve(pulled, moments.cross_covariance() - covariance @ weight)
+    assert_close(_refitted(moments, weight, ridge, exact)[0], expected, rtol=1e-6)

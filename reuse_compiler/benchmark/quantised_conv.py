@@ -139,7 +139,10 @@ def _model(case: ConvCase, op: str, data: LayerInput) -> onnx.ModelProto:
         attributes |= {"layout": case.blocking.layout, "sub_vector_length": case.blocking.sub_vector_length}
         if data.centroids is not None:
             attributes |= {"scope": case.scope, "family": case.family, "num_hashes": data.num_hashes}
-            values += [_absent(name) if array is None else array for name, array in data.parameters.items()]
+            values += [
+                np.zeros(0, data.parameters.element(name)) if array is None else array
+                for name, array in data.parameters.items()
+            ]
             values.append(data.centroids)
         inputs = INPUTS[op]
     else:
@@ -157,8 +160,3 @@ def _model(case: ConvCase, op: str, data: LayerInput) -> onnx.ModelProto:
     )
     opsets = [helper.make_opsetid(each, version) for each, version in {"": 17, DOMAIN: 1, CONTRIB: 1}.items()]
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
-
-
-def _absent(name: str) -> NDArray[Any]:
-    """Returns what stands for a parameter that the family does not have."""
-    return np.zeros(0, np.int32 if name == "coordinates" else np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 
 import onnx
 from onnx import helper
@@ -22,8 +23,7 @@ def with_linear_outputs(model: onnx.ModelProto, layers: Iterable[ConvLayer]) -> 
     tensors = {layer.name: layer.linear_output for layer in layers}
     if not whole:
         return model, tensors
-    result, names = onnx.ModelProto(), Names(model)
-    result.CopyFrom(model)
+    result, names = deepcopy(model), Names(model)
     for name, layer in whole.items():
         assert isinstance(layer, QuantisedLayer)
         tensors[name] = names.new_tensor(f"{name}/linear")

@@ -210,8 +210,10 @@ def harm_allowed(known: Sequence[tuple[float, float]]) -> float | None:
     if not usable:
         return None
     (harm, spent), *others = sorted(usable, key=lambda point: abs(point[1]))
-    powers = [(spent - other[1]) / (harm - other[0]) for other in others[:1] if other[0] != harm]
-    power = min(max(powers[0], LEAST_POWER), MOST_POWER) if powers else FIRST_POWER
+    power = FIRST_POWER
+    if others and others[0][0] != harm:
+        slope = (spent - others[0][1]) / (harm - others[0][0])
+        power = min(max(slope, LEAST_POWER), MOST_POWER)
     return exp(min(harm - spent / power, 700.0))  # what exp can take
 
 

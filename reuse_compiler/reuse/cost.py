@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from reuse_compiler.reuse.config import Scope, TableType
 from reuse_compiler.reuse.families import HashFamily
-from reuse_compiler.reuse.families.trees import LONGEST_ROTATED
+from reuse_compiler.reuse.families.trees import is_rotated
 from reuse_compiler.reuse.geometry import Blocking, ByteOperator
 from reuse_compiler.reuse.static_tables import ELEMENT_BYTES
 
@@ -170,8 +170,8 @@ def predicted_cost(
 def measured_prices(blocking: Blocking, table: TableType, scope: Scope) -> Prices:
     """Returns the prices of a layer's element type, layout, table and scope."""
     if blocking.spec.is_quantised and scope == "static":
-        turned = 1 < blocking.sub_vector_length <= LONGEST_ROTATED
-        return replace(STATIC_BYTES, input_pass=STATIC_BYTES.input_pass + ROTATION * turned)
+        rotation = ROTATION if is_rotated(blocking.sub_vector_length) else 0.0
+        return replace(STATIC_BYTES, input_pass=STATIC_BYTES.input_pass + rotation)
     if blocking.spec.is_quantised:
         times = TIMES_QLINEAR_CONV[blocking.spec.bytes_by]
         return Prices(**{name: price / times for name, price in vars(QUANTISED).items()})

@@ -100,7 +100,7 @@ def _read(file: Path, config: AnyPath) -> dict[str, npt.NDArray[Any]]:
 
 def _as_numbers(array: npt.NDArray[Any], name: str, where: str) -> npt.NDArray[Any]:
     """Returns the array in the type of its kind; raises ConfigError for what is no number, or none of that type."""
-    wanted = np.dtype(np.int32 if name == "coordinates" else np.float32)
+    wanted = np.dtype(HashParameters.element(name))
     if array.dtype.kind not in "iuf":
         raise ConfigError(f"{where} holds {array.dtype}, and must hold {wanted}")
     with np.errstate(over="ignore", invalid="ignore"):

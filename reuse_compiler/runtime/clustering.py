@@ -41,9 +41,7 @@ class ClusteringPlan:
         self.blocking, self.keep_codes = blocking, keep_codes
         self.pixel_major_input, self.pixel_major_output = pixel_major_input, pixel_major_output
         own = {
-            name: None
-            if array is None
-            else np.ascontiguousarray(array, np.int32 if name == "coordinates" else np.float32)
+            name: None if array is None else np.ascontiguousarray(array, HashParameters.element(name))
             for name, array in [*parameters.items(), (CENTROIDS, centroids)]
         }
         convolution = capi.convolution_of(blocking, pixel_major_input, pixel_major_output)

@@ -118,7 +118,7 @@ class Case:
         while values and values[-1][1] is None:
             values.pop()
         for name, value in values:
-            empty = np.zeros(0, np.int32 if name == "coordinates" else np.float32)
+            empty = np.zeros(0, HashParameters.element(name))
             constants[name] = empty if value is None else value
             names.append(name)
         if self.scope == "static":

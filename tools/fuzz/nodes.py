@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.reference import REFERENCE_OPS
 from reuse_compiler.reference.op_run import DOMAIN
-from reuse_compiler.reuse.families import FAMILIES
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.int8_tables import LARGEST_INT8_ENTRY
 from tools.fuzz.convolutions import (
     Array,
@@ -80,7 +80,7 @@ class Node:
     def add(self, rng: Rng, **arrays: Array | None) -> None:
         """Appends inputs; an optional one that is None is left off, or has no elements."""
         for name, value in arrays.items():
-            array = np.zeros(0, np.int32 if name == "coordinates" else np.float32) if value is None else value
+            array = np.zeros(0, HashParameters.element(name)) if value is None else value
             constant = name not in ("X", "codes", "centroids", "counts", "table", "ids")
             declared = [f"{name}{axis}" if rng.random() < 0.5 else size for axis, size in enumerate(array.shape)]
             self.inputs.append(Input(name, array, constant, declared))

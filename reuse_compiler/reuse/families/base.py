@@ -31,6 +31,11 @@ class HashParameters:
         """Returns (name, array or None) in the operators' input order."""
         return [(f.name, getattr(self, f.name)) for f in fields(self)]
 
+    @staticmethod
+    def element(name: str) -> type[np.int32 | np.float32]:
+        """Returns the type of a parameter's elements."""
+        return np.int32 if name == "coordinates" else np.float32
+
     def block(self, index: int) -> HashParameters:
         """Returns the parameters of one block (leading dimension dropped)."""
         return HashParameters(**{name: None if value is None else value[index] for name, value in self.items()})

@@ -36,6 +36,11 @@ def num_leaves(depth: int) -> int:
     return int(2 ** max(1, depth - SPARE_DEPTH))
 
 
+def is_rotated(length: int) -> bool:
+    """Whether vectors of L = `length` are turned before their tree."""
+    return 1 < length <= LONGEST_ROTATED
+
+
 def fit_trees(
     vectors: Floats, weights: Floats, depths: Sequence[int], all_leaves: Sequence[bool] = ()
 ) -> list[HashParameters]:
@@ -48,7 +53,7 @@ def fit_trees(
     shapes = [(depth, 2**depth if full else num_leaves(depth)) for depth, full in filled]
     rotations = None
     importance = np.square(weights).sum(axis=2)
-    if 1 < vectors.shape[2] <= LONGEST_ROTATED:
+    if is_rotated(vectors.shape[2]):
         rotations = np.stack([rotation(*block) for block in zip(vectors, weights, strict=True)])
         vectors, importance = np.matmul(vectors, rotations), np.ones_like(importance)
     with ThreadPoolExecutor(processors()) as threads:

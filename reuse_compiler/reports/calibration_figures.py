@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 WIDTH = 360
 """Of a drawing: it fits a phone, and its text is still not large where a screen shows it half as large again."""
+PIECES = 7
+"""So many layers have their own place in the bars of time, the others share one: more cannot be told apart."""
 FAR = 6.0
 """A trial further below the target than so many times the allowed drop is left out of the figure."""
 MARKERS = dict(zip(FAMILIES, cycle([("^", "▲"), ("o", "●"), ("s", "■"), ("D", "◆"), ("v", "▼")])))
@@ -67,7 +69,7 @@ def shares(layers: Sequence[LayerCalibration]) -> list[Share]:
         before = layer.chosen.dense_ms if layer.chosen else layer.dense_ms
         if before is not None:
             known.append((layer.name, before, layer.chosen.reuse_ms if layer.chosen else before))
-    longest = set(sorted(range(len(known)), key=lambda index: -known[index][1])[: len(SERIES)])
+    longest = set(sorted(range(len(known)), key=lambda index: -known[index][1])[:PIECES])
     colours = iter(SERIES)
     found = [Share(name, next(colours), *times) for index, (name, *times) in enumerate(known) if index in longest]
     rest = [item for index, item in enumerate(known) if index not in longest]

@@ -20,7 +20,7 @@ from reuse_compiler.graph.tensors import data_bytes, tensors_of
 from reuse_compiler.lossless import are_lossless, check_lossless
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.passes.choose_parameters import Decision, choose_parameters, plan_of
-from reuse_compiler.passes.hold_inputs import hold_inputs, image_axes
+from reuse_compiler.passes.hold_inputs import hold_inputs, holds_alone, image_axes
 from reuse_compiler.passes.layer import Prepared
 from reuse_compiler.passes.take_back import take_all_back, take_back
 from reuse_compiler.paths import AnyPath, are_same
@@ -32,11 +32,12 @@ from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.reuse.fitted import Fitted, fitted_files, load_fitted
 from reuse_compiler.runtime import with_libraries
 from reuse_compiler.verification.data import RandomSource, Shapes, Source
-from reuse_compiler.verification.held import measure_held
+from reuse_compiler.verification.held import HELD, held_feeds, measure_held
 from reuse_compiler.verification.inputs import Feed, InputSpec, model_inputs
 from reuse_compiler.verification.probes import measure_ratios, measure_shapes
 from reuse_compiler.verification.sessions import LoadError, Measuring, RunError
 from reuse_compiler.verification.sources import Samples, data_files, open_data
+from reuse_compiler.verification.spooled import SpooledSource
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
 logger = logging.getLogger(__name__)
@@ -126,8 +127,13 @@ def compile_model(
     config, fitted = _read_config(options)
     if config is not None:
         options = options.with_config(config)
+    given = source
     if options.held is not None:
         image_axes(model, options.held, options.shapes)  # before the long work, for what it has to object
+        if source is not None and len(source) > 1:
+            # What a camera's noise changes is not what is computed: layers are chosen and timed on what is.
+            held = held_feeds(*holds_alone(model, options.held, options.shapes), source)
+            source = SpooledSource(held, model_inputs(model), HELD)
     progress("rewriting convolutions", 0, 0)
     prepared, ratios = find_layers(model, options.shapes), dict[str, float]()
     measuring = Measuring(threads, folder, progress)
@@ -147,7 +153,7 @@ def compile_model(
                 result, measured = _verify(prepared, result, options, source, measuring)
             if measured is not None and result.regions and source.is_random:
                 result, measured = _measure_repeating(prepared, result, options, measuring, measured)
-        final, hold = _hold(model, result.lowered, options, source if verify else None, measuring)
+        final, hold = _hold(model, result.lowered, options, given if verify else None, measuring)
     lowered = result.lowered
     report = ModelReport(
         model=name,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import chain, islice
 
 import onnx
 
 from reuse_compiler.calibration.samples import Samples, Split
 from reuse_compiler.passes.hold_inputs import holds_alone
-from reuse_compiler.processors import processors
 from reuse_compiler.reuse.config import HoldSettings
 from reuse_compiler.verification.data import Shapes
-from reuse_compiler.verification.inputs import Feed, model_inputs
-from reuse_compiler.verification.sessions import open_session, run_session
+from reuse_compiler.verification.held import HELD, held_feeds
+from reuse_compiler.verification.inputs import model_inputs
+from reuse_compiler.verification.spooled import SpooledSource
 
 STEPS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 """The tolerances, in 255ths of the range of the inputs' values: steps of a byte where they are pixels."""
-HOLDING = "the gate at the inputs"
 
 
 def held_inputs(model: onnx.ModelProto, shapes: Shapes) -> list[str]:
@@ -34,13 +32,6 @@ def tolerances(samples: Samples, inputs: list[str]) -> list[float]:
 
 def hold_samples(parts: Split, model: onnx.ModelProto, settings: HoldSettings, shapes: Shapes) -> Split:
     """Returns the parts of a stream with their inputs held, one frame after the other; only the first is as it was."""
-    alone, held = holds_alone(model, settings, shapes)
-    session = open_session(alone, processors(), HOLDING)
-
-    def feeds() -> Iterator[Feed]:
-        for feed, _ in chain.from_iterable(parts):
-            images = run_session(session, list(held.values()), {name: feed[name] for name in held}, HOLDING)
-            yield {**feed, **dict(zip(held, images, strict=True))}
-
-    stream, specs = feeds(), model_inputs(model)
-    return Split(*(part.with_feeds(islice(stream, len(part)), specs) for part in parts))
+    stream = held_feeds(*holds_alone(model, settings, shapes), (feed for feed, _ in chain.from_iterable(parts)))
+    specs = model_inputs(model)
+    return Split(*(part.with_source(SpooledSource(islice(stream, len(part)), specs, HELD)) for part in parts))

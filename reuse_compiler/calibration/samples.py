@@ -5,12 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +17,10 @@ from reuse_compiler.calibration.labels import Labels, as_labels, check_count, re
 from reuse_compiler.calibration.user_code import USER_ERRORS, describe_exception, load_function, split_name
 from reuse_compiler.errors import DataError, ReuseError
 from reuse_compiler.paths import AnyPath
-from reuse_compiler.verification.data import Shapes, Source, count_rows, describe_runs
-from reuse_compiler.verification.inputs import Feed, InputSpec, check_names
+from reuse_compiler.verification.data import Shapes, Source
+from reuse_compiler.verification.inputs import Feed, InputSpec
 from reuse_compiler.verification.sources import open_data
+from reuse_compiler.verification.spooled import SpooledSource
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +76,10 @@ class Samples:
         """Returns some of the runs, by their numbers here, in the order given; reads nothing."""
         return Samples(self._source, self._labels, [self._runs[index] for index in indices])
 
-    def with_feeds(self, feeds: Iterable[Feed], specs: list[InputSpec]) -> Samples:
-        """Returns the same runs with other inputs, which are kept in a temporary folder."""
+    def with_source(self, source: Source) -> Samples:
+        """Returns the same runs with other inputs, those of `source`."""
         labels = [sample.labels for sample in self if sample.labels is not None]
-        return Samples(SpooledSource(feeds, specs), np.concatenate(labels) if labels else None)
+        return Samples(source, np.concatenate(labels) if labels else None)
 
     def digest(self) -> str:
         """Returns the SHA-256 of all inputs and labels, in order."""
@@ -172,7 +169,7 @@ def from_reader(reader: Any, specs: list[InputSpec], labels: AnyPath | NDArray[A
     `labels` is a file of labels or an array of them. Raises DataError if the inputs do not fit, are none, or if the
     reader raises.
     """
-    source = SpooledSource(_feeds_of(reader), specs)
+    source = SpooledSource(_feeds_of(reader), specs, "from a Python reader")
     if labels is None:
         return Samples(source)
     if isinstance(labels, str | os.PathLike):
@@ -180,59 +177,6 @@ def from_reader(reader: Any, specs: list[InputSpec], labels: AnyPath | NDArray[A
     checked = as_labels(np.asarray(labels), "labels")
     check_count(checked, source.num_samples, "labels")
     return Samples(source, checked)
-
-
-class SpooledSource(Source):
-    """Feeds that can be had only once, written to a temporary folder that goes with this object."""
-
-    def __init__(self, feeds: Iterable[Any], specs: list[InputSpec]) -> None:
-        self._specs = {spec.name: spec for spec in specs}
-        self._folder = Path(tempfile.mkdtemp(prefix="reuse-samples-"))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        rows = [self._write(index, feed) for index, feed in enumerate(feeds)]
-        if not rows:
-            raise DataError("the reader gives no inputs: its first get_next() is None, or what it returns is empty")
-        self._first_rows = list(accumulate(rows, initial=0))
-        self.description = f"{describe_runs(len(self), self[0])} from a Python reader"
-
-    @property
-    def num_samples(self) -> int:
-        return self._first_rows[-1]
-
-    def rows(self, index: int) -> range:
-        return range(self._first_rows[index], self._first_rows[index + 1])
-
-    def __len__(self) -> int:
-        return len(self._first_rows) - 1
-
-    def __getitem__(self, index: int) -> Feed:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        feed = {}
-        for number, (name, spec) in enumerate(self._specs.items()):
-            array = np.load(self._file(index, number))
-            feed[name] = array.astype(object) if spec.dtype.kind == "O" else array.view(spec.dtype)
-        return feed
-
-    def _write(self, index: int, feed: Any) -> int:
-        """Checks and writes one feed; returns its samples."""
-        where = f"run {index + 1} of the reader"
-        if not isinstance(feed, dict):
-            raise DataError(f"{where} is a {type(feed).__name__}, not a dict of arrays by input name")
-        check_names(feed, list(self._specs.values()), where)
-        accepted = {name: spec.accept(np.asarray(feed[name]), where) for name, spec in self._specs.items()}
-        try:
-            for number, array in enumerate(accepted.values()):
-                np.save(self._file(index, number), array.astype(str) if array.dtype.kind == "O" else array)
-        except OSError as error:
-            raise DataError(
-                f"{where} cannot be kept in {self._folder}: {error.strerror or error}; "
-                "set TMPDIR to a folder with more space"
-            ) from error
-        return count_rows(accepted)
-
-    def _file(self, index: int, number: int) -> Path:
-        return self._folder / f"{index}-{number}.npy"
 
 
 def _call_reader(name: str) -> Any:

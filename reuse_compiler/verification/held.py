@@ -1,19 +1,36 @@
-"""Measures what holding inputs costs: runs frames in their order through the original and a model with Holds."""
+"""Frames as a model sees them whose inputs are held, and what holding costs: both run them in their order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx
 
+from reuse_compiler.processors import processors
 from reuse_compiler.report import HoldReport
 from reuse_compiler.reuse.config import HoldSettings
 from reuse_compiler.runtime import statistics
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.data import Source
+from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.runnable import exposed
-from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, Measuring, run_session
+from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, Measuring, open_session, run_session
 from reuse_compiler.verification.verify import comparable_outputs
+
+HOLDING = "the gate at the inputs"
+HELD = "that are held"
+"""What runs with held inputs are called."""
+
+
+def held_feeds(alone: onnx.ModelProto, held: Mapping[str, str], feeds: Iterable[Feed]) -> Iterator[Feed]:
+    """Yields the feeds of a stream with their inputs held, one frame after the other; only the first is as it was.
+
+    `alone` and `held` are what `holds_alone` returns: a model of nothing but Holds, and its outputs by input.
+    """
+    session = open_session(alone, processors(), HOLDING)
+    for feed in feeds:
+        images = run_session(session, list(held.values()), {name: feed[name] for name in held}, HOLDING)
+        yield {**feed, **dict(zip(held, images, strict=True))}
 
 
 def measure_held(

@@ -51,6 +51,19 @@ def test_frames_are_run_in_order(frames: np.ndarray) -> None:
     assert result.report.rel_error is not None and result.report.rel_error < 1e-5
 
 
+def test_layers_are_chosen_on_held_frames() -> None:
+    noise = np.random.default_rng(0).uniform(-4, 4, (3, 3, 24, 32))
+    frames = (100 + noise * np.array([0, 1, 1])[:, None, None, None]).astype(np.float32)
+    noisy = reuse_compiler.compile(MODEL, verify_data=frames, **EXACT).report
+    still = reuse_compiler.compile(MODEL, verify_data=frames, hold=(9.0,), **EXACT).report
+    of_noise, of_none = noisy.layers[0].r_c, still.layers[0].r_c
+    assert of_noise is not None and of_none is not None and of_none < 0.01 < 0.5 < of_noise
+    assert still.verified_on == "3 runs of x [1, 3, 24, 32] that are held"
+    # What the noise costs is told of the frames as they are.
+    assert still.hold is not None and still.hold.changed == 0
+    assert still.hold.input_psnr is not None and still.hold.input_psnr < math.inf
+
+
 def test_without_frames_nothing_is_known(frames: np.ndarray) -> None:
     cases: tuple[dict[str, Any], ...] = ({}, {"verify_data": frames[:1]}, {"verify_data": frames, "verify": False})
     for given in cases:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from models.graph_writer import GraphWriter
 from models.preprocessing import Preprocessing
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.samples import open_samples
+from reuse_compiler.reports.figures import SERIES
 from reuse_compiler.verification.inputs import model_inputs
 from tests.conftest import ReadImages
 from tools.calibration_results.calibrations import CommandError, Variant, commands, earlier, variants
@@ -151,6 +153,21 @@ def test_the_page_shows_what_the_json_says(measured: tuple[NetworkResult, Path],
     trial = result.model_copy(update={"limit": 3})
     result_path(tmp_path, "craft").write_text(trial.model_dump_json(), encoding="utf-8")
     assert "Only a trial of the tool, with 3 pictures" in write_page(tmp_path).read_text(encoding="utf-8")
+
+
+def test_the_picture_has_a_line_of_its_own_for_every_network(
+    measured: tuple[NetworkResult, Path], tmp_path: Path
+) -> None:
+    """There are fewer colours than networks."""
+    for name in NETWORKS:
+        other = measured[0].model_copy(update={"title": f"Network {name}"})
+        result_path(tmp_path, name).write_text(other.model_dump_json(), encoding="utf-8")
+    write_page(tmp_path)
+    picture = (tmp_path / "calibration.svg").read_text(encoding="utf-8")
+    assert all(f">Network {name}</text>" in picture for name in NETWORKS)
+    legend = picture.partition('<g id="legend_1">')[2]
+    strokes = re.findall(r'<path d="M [^"]*L [^"]*"[^>]*style="fill: none;([^"]*)"', legend)
+    assert len(set(strokes)) == len(strokes) == len(NETWORKS) > len(SERIES)
 
 
 def test_earlier_calibrations_are_taken_up(measured: tuple[NetworkResult, Path]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from models import builders, preprocessing
 from models.datasets import DataMissingError
@@ -263,6 +264,29 @@ def test_pages_of_both_parts_are_enough_and_apart() -> None:
     assert len(different) == len(calibration.images) + len(held_out.images)
     assert preprocessing.CRAFT(calibration.images[:1]).shape == (1, 3, 640, 480)
     assert len(pages(["README.md"])(limit=2).images) == 2
+
+
+def test_lines_of_both_parts_are_enough_and_have_text() -> None:
+    network = NETWORKS["easyocr_english"]
+    parts = network.calibration(), network.held_out()
+    assert [len(part.images) for part in parts] == [160, 90]
+    assert {image.shape for part in parts for image in part.images} == {(64, 320, 3)}
+    assert all(np.ptp(image) > 64 for part in parts for image in part.images)
+    assert not {image.tobytes() for image in parts[0].images} & {image.tobytes() for image in parts[1].images}
+    assert [image.tobytes() for image in network.calibration(3).images] == [
+        image.tobytes() for image in parts[0].images[:3]
+    ]
+
+
+def test_photos_of_the_detector_are_wide_and_undistorted(read_images: ReadImages) -> None:
+    (photo,), _ = read_images("imagenet_sample", 1)
+    (image,) = NETWORKS["yolov3_tiny"].calibration(1).images
+    assert image.shape == (416, 416, 3)
+    assert not image[:91].any() and not image[-91:].any()
+    middle = np.asarray(Image.fromarray(photo[56:200]).resize((416, 234)))
+    np.testing.assert_array_equal(image[91:-91], middle)
+    (other,) = NETWORKS["yolov3_tiny"].held_out(1).images
+    assert not np.array_equal(image, other)
 
 
 def test_weights_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

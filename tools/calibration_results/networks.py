@@ -9,10 +9,11 @@ from functools import partial
 import onnx
 
 from models import builders, packaged, preprocessing
+from models.conversion import YOLO_SIZE
 from models.datasets import DataMissingError
 from models.preprocessing import Preprocessing
 from reuse_compiler.calibration.options import Objective
-from tools.calibration_results.pictures import ReadPictures, frames, pages, photos
+from tools.calibration_results.pictures import ReadPictures, frames, letterboxed_photos, pages, photos, text_lines
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ WHOLE_PHOTOS = "photos of imagenet_sample, 256x256"
 CENTRES = "photos of imagenet_sample, centre 224x224"
 CALIBRATION_DOCUMENTS = "docs/operators.md", "docs/performance.md", "docs/configuration.md", "docs/calibration.md"
 HELD_OUT_DOCUMENTS = "README.md", "CONTRIBUTING.md", "models/README.md"
+SMALL_CENTRES = "photos of imagenet_sample, centre 128x128"
+LINE = 64, 320
+"""Height and width of a line of text."""
 
 
 def _trained(name: str) -> onnx.ModelProto:
@@ -177,6 +181,30 @@ _NETWORKS = (
         photos(CENTRES, "imagenet_sample", 150, 0, 224, labelled=False),
         photos(CENTRES, "imagenet_sample", 150, 300, 224, labelled=False),
         metric="psnr",  # its two probabilities: 40 dB is a hundredth
+        at_least=40.0,
+    ),
+    _faithful(
+        "easyocr_english",
+        "EasyOCR's recogniser on rendered lines",
+        text_lines(CALIBRATION_DOCUMENTS, 160, LINE),
+        text_lines(HELD_OUT_DOCUMENTS, 90, LINE),
+        metric="iou:0.5",  # what is recognised at each place: the characters that are likelier than all others together
+        at_least=0.98,
+    ),
+    _faithful(
+        "yolov3_tiny",
+        "YOLOv3-tiny on 16:9 photos",
+        letterboxed_photos(120, 0, YOLO_SIZE),
+        letterboxed_photos(120, 300, YOLO_SIZE),
+        metric="iou:0.1,output=scores",  # which anchors have found an object, and of which class
+        at_least=0.9,
+    ),
+    _faithful(
+        "waifu2x_photo",
+        "waifu2x doubling photos",
+        photos(SMALL_CENTRES, "imagenet_sample", 24, 0, 128, labelled=False),
+        photos(SMALL_CENTRES, "imagenet_sample", 24, 300, 128, labelled=False),
+        metric="psnr",
         at_least=40.0,
     ),
 )

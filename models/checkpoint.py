@@ -1,15 +1,15 @@
 """Reads the tensors of a PyTorch checkpoint without PyTorch, and without executing anything that the file holds.
 
-Of PyTorch's two formats this is the older one, a stream of pickles (the default before version 1.6): the packaged
-networks come in it.
+Both of PyTorch's formats are known: a stream of pickles (the default before version 1.6), and a zip archive.
 """
 
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -27,7 +27,7 @@ STORAGE_TYPES = {
 
 def read_checkpoint(path: Path) -> dict[str, Array]:
     """Returns the tensors of a state dictionary by name; raises UnpicklingError if the file holds anything else."""
-    state = _read_stream(path)
+    state = _read_archive(path) if zipfile.is_zipfile(path) else _read_stream(path)
     if not isinstance(state, dict):
         raise pickle.UnpicklingError(f"{path} holds a {type(state).__name__}, not a state dictionary")
     return {str(name): tensor for name, tensor in state.items() if isinstance(tensor, np.ndarray)}
@@ -65,6 +65,24 @@ def _rebuild_tensor(storage: Array, offset: int, size: tuple[int, ...], stride: 
     steps = tuple(step * storage.itemsize for step in stride)
     view = np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
     return np.ascontiguousarray(view).reshape(size)
+
+
+def _read_archive(path: Path) -> Any:
+    """Reads the state from `data.pkl`, and each storage that it refers to from a file beside that in `data`."""
+    with zipfile.ZipFile(path) as archive:
+        found = [name for name in archive.namelist() if PurePosixPath(name).name == "data.pkl"]
+        if len(found) != 1:
+            raise pickle.UnpicklingError(f"{path} is not a PyTorch checkpoint")
+        folder = PurePosixPath(found[0]).parent / "data"
+
+        def storage(dtype: np.dtype[Any], key: str, elements: int) -> Array:
+            name = str(folder / key)
+            if name not in archive.namelist() or archive.getinfo(name).file_size != elements * dtype.itemsize:
+                raise pickle.UnpicklingError(f"the checkpoint has no {elements} elements of storage {key}")
+            return np.frombuffer(archive.read(name), dtype)
+
+        with archive.open(found[0]) as file:
+            return _TensorUnpickler(file, storage).load()
 
 
 def _read_stream(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Turns weights found in third-party packages into ONNX models: SqueezeNet, EfficientNet-lite0, HED and CRAFT.
+"""Turns weights found in third-party packages into ONNX models.
 
 Each function takes the path of the weights file and returns a model with float32 input `x` `[N, 3, H, W]`. Convs carry
 the names of their layers in the weights file. Batch normalisation is folded into them. Heavy packages are imported
@@ -7,7 +7,7 @@ where they are needed.
 
 import importlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,23 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from models.bare_weights import DarknetWeights, NcnnWeights
 from models.checkpoint import read_checkpoint
 from models.graph_writer import GraphWriter
 
 Array = NDArray[Any]
 LITE0_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
 """Stride of the depthwise convolution of each of EfficientNet-lite0's sixteen blocks."""
-EFFICIENTNET_EPSILON, TORCH_EPSILON = 1e-3, 1e-5
-"""Batch-normalisation epsilons of the two PyTorch networks."""
+GREY = np.array([0.299, 0.587, 0.114])
+"""Shares of red, green and blue in grey."""
+UPCONV7_WIDTHS = 16, 32, 64, 128, 128, 256
+"""Channels of the six 3x3 convolutions of waifu2x's UpConv-7."""
+YOLO_SIZE, YOLO_VALUES = 416, 85
+"""Height and width of the input; what is said of each box: its place, whether there is one, and of which class."""
+YOLO_ANCHORS = (10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319)
+"""Widths and heights that the sizes of boxes are multiples of, in pixels."""
+EFFICIENTNET_EPSILON, TORCH_EPSILON, DARKNET_EPSILON = 1e-3, 1e-5, 1e-6
+"""Of batch normalisation."""
 
 
 class MissingExtraError(ImportError):
@@ -144,6 +153,134 @@ def craft(path: Path) -> onnx.ModelProto:
         x = conv(x, f"conv_cls.{layer}")
     conv(x, "conv_cls.8", relu=False)
     return graph.build("heat_maps", ("N", 2, "H_half", "W_half"))
+
+
+def easyocr_english(path: Path) -> onnx.ModelProto:
+    """EasyOCR's recogniser of English text, lines of 64 pixels; probabilities `[N, W / 4 - 1, 97]`, 0 is no character.
+
+    Its own input is grey: here that is part of the first layer.
+    """
+    state = torch_state(path)
+    graph = GraphWriter("easyocr_english", ("N", 3, "H", "W"))
+
+    def conv(x: str, layer: int, norm: int | None = None, pad: int = 1) -> str:
+        name = f"FeatureExtraction.ConvNet.{layer}"
+        weight, bias = state[f"{name}.weight"], state.get(f"{name}.bias")
+        if layer == 0:
+            weight = weight * GREY.reshape(1, 3, 1, 1)
+        if norm is not None:
+            weight, bias = fold_batch_norm(weight, 0.0, state, f"FeatureExtraction.ConvNet.{norm}", TORCH_EPSILON)
+        return graph.relu(graph.conv(x, weight, bias, name, pad=pad))
+
+    def flat_pool(x: str) -> str:
+        return graph.node("MaxPool", [x], kernel_shape=[2, 1], strides=[2, 1])
+
+    def linear(x: str, name: str) -> str:
+        product = graph.node("MatMul", [x, graph.constant(state[f"{name}.weight"].T)])
+        return graph.node("Add", [product, graph.constant(state[f"{name}.bias"])])
+
+    x = graph.max_pool(conv(graph.max_pool(conv("x", 0), 2, 2), 3), 2, 2)
+    x = flat_pool(conv(conv(x, 6), 8))
+    x = conv(flat_pool(conv(conv(x, 11, norm=12), 14, norm=15)), 18, pad=0)
+    x = graph.node("Transpose", [graph.node("ReduceMean", [x], axes=[2], keepdims=0)], perm=[2, 0, 1])
+    for index in (0, 1):
+        x = linear(
+            _both_directions(graph, x, state, f"SequenceModeling.{index}.rnn"), f"SequenceModeling.{index}.linear"
+        )
+    x = graph.node("Transpose", [linear(x, "Prediction")], perm=[1, 0, 2])
+    graph.node("Softmax", [x], axis=2)
+    return graph.build("characters", ("N", "T", 97))
+
+
+def _both_directions(graph: GraphWriter, x: str, state: Mapping[str, Array], name: str) -> str:
+    """PyTorch's bidirectional LSTM on `[T, N, features]`; its two outputs beside each other."""
+
+    def parameters(kind: str) -> Array:
+        """In ONNX's order of gates: PyTorch has the cell's before the output's."""
+        ends = ("_l0", "_l0_reverse")
+        gates = [np.split(state[f"{name}.{kind}{end}"], 4) for end in ends]
+        return np.stack([np.concatenate([i, o, f, c]) for i, f, c, o in gates])
+
+    weight, recurrent = (graph.constant(parameters(f"weight_{side}")) for side in ("ih", "hh"))
+    bias = graph.constant(np.concatenate([parameters(f"bias_{side}") for side in ("ih", "hh")], axis=1))
+    hidden = state[f"{name}.weight_hh_l0"].shape[1]
+    y = graph.node("LSTM", [x, weight, recurrent, bias], direction="bidirectional", hidden_size=hidden)
+    side_by_side = graph.node("Transpose", [y], perm=[0, 2, 1, 3])
+    return graph.node("Reshape", [side_by_side, graph.constant(np.array([0, 0, -1], np.int64))])
+
+
+def waifu2x_photo(path: Path) -> onnx.ModelProto:
+    """waifu2x's UpConv-7 for photos, any size, from ncnn weights; twice as large, less 14 pixels at every side."""
+    weights = NcnnWeights(path)
+    graph = GraphWriter("waifu2x_photo", ("N", 3, "H", "W"))
+    x, channels = "x", 3
+    for index, width in enumerate(UPCONV7_WIDTHS, 1):
+        x = graph.conv(x, weights.weight(width, channels, 3, 3), weights.array(width), f"conv{index}")
+        x = graph.node("LeakyRelu", [x], alpha=0.1)
+        channels = width
+    # ncnn's weights have the outputs first, ONNX's the inputs.
+    weight = graph.constant(weights.weight(3, channels, 4, 4).transpose(1, 0, 2, 3), "conv7.weight")
+    bias = graph.constant(weights.array(3), "conv7.bias")
+    weights.end()
+    graph.node("ConvTranspose", [x, weight, bias], "conv7", kernel_shape=[4, 4], strides=[2, 2], pads=[3] * 4)
+    return graph.build("doubled", ("N", 3, "H_doubled", "W_doubled"))
+
+
+def yolov3_tiny(path: Path) -> onnx.ModelProto:
+    """YOLOv3-tiny, detector of COCO's 80 classes, 416x416, from darknet weights; scores `[N, 80, 2535]` and boxes.
+
+    A score is the probability of an object of that class, a box its centre, width and height as shares of the image.
+    """
+    weights = DarknetWeights(path)
+    graph = GraphWriter("yolov3_tiny", ("N", 3, YOLO_SIZE, YOLO_SIZE))
+
+    def conv(x: str, inputs: int, outputs: int, name: str, kernel: int = 3) -> str:
+        state = {f"norm.{part}": weights.array(outputs) for part in ("bias", "weight", "running_mean", "running_var")}
+        weight = weights.array(outputs, inputs, kernel, kernel)
+        weight, bias = fold_batch_norm(weight, 0.0, state, "norm", DARKNET_EPSILON)
+        return graph.node("LeakyRelu", [graph.conv(x, weight, bias, name, pad=kernel // 2)], alpha=0.1)
+
+    def head(x: str, inputs: int, name: str, anchors: Sequence[tuple[int, int]], cells: int) -> tuple[str, str]:
+        """Scores and boxes of one scale: of each class and anchor in every cell."""
+        bias = weights.array(len(anchors) * YOLO_VALUES)
+        x = graph.conv(x, weights.array(len(bias), inputs, 1, 1), bias, name)
+        shape = (0, len(anchors), YOLO_VALUES, cells**2)
+        x = graph.node("Transpose", [graph.node("Reshape", [x, graph.constant(np.array(shape))])], perm=[0, 2, 1, 3])
+        x = graph.node("Reshape", [x, graph.constant(np.array([0, YOLO_VALUES, -1]))])
+        across, down = np.tile(np.arange(cells), cells), np.repeat(np.arange(cells), cells)
+        corners = np.tile([across, down], len(anchors)) / cells
+        sizes = np.repeat(np.array(anchors).T, cells**2, axis=1) / YOLO_SIZE
+        centres = graph.node("Mul", [graph.node("Sigmoid", [rows(x, 0, 2)]), number(1 / cells)])
+        centres = graph.node("Add", [centres, graph.constant(corners.astype(np.float32))])
+        extents = graph.node("Exp", [rows(x, 2, 4)])
+        extents = graph.node("Mul", [extents, graph.constant(sizes.astype(np.float32))])
+        known = [graph.node("Sigmoid", [rows(x, *ends)]) for ends in ((4, 5), (5, YOLO_VALUES))]
+        return graph.node("Mul", known), graph.node("Concat", [centres, extents], axis=1)
+
+    def rows(x: str, start: int, stop: int) -> str:
+        return graph.node("Slice", [x, *(graph.constant(np.array([bound])) for bound in (start, stop, 1))])
+
+    def number(value: float) -> str:
+        return graph.constant(np.array(value, np.float32))
+
+    x, channels = "x", 3
+    for index, width in enumerate((16, 32, 64, 128), 1):
+        x, channels = graph.max_pool(conv(x, channels, width, f"conv{index}"), 2, 2), width
+    skip = conv(x, 128, 256, "conv5")
+    x = conv(graph.max_pool(skip, 2, 2), 256, 512, "conv6")
+    x = conv(graph.max_pool(x, 2, 1, auto_pad="SAME_UPPER"), 512, 1024, "conv7")
+    x = conv(x, 1024, 256, "conv8", kernel=1)
+    heads = [head(conv(x, 256, 512, "conv9"), 512, "conv10", YOLO_ANCHORS[3:], YOLO_SIZE // 32)]
+    x = conv(x, 256, 128, "conv11", kernel=1)
+    scales = graph.constant(np.array([1, 1, 2, 2], np.float32))
+    floor = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    x = graph.node("Concat", [graph.node("Resize", [x, "", scales], mode="nearest", **floor), skip], axis=1)
+    heads.append(head(conv(x, 384, 256, "conv12"), 256, "conv13", YOLO_ANCHORS[:3], YOLO_SIZE // 16))
+    weights.end()
+    scores, boxes = zip(*heads, strict=True)
+    graph.node("Concat", boxes, "boxes", axis=2)
+    graph.node("Concat", scores, axis=2)
+    return graph.build("scores", ("N", 80, 2535), {"boxes": ("N", 4, 2535)})
 
 
 def fold_batch_norm(

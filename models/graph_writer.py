@@ -1,6 +1,6 @@
 """Writes an ONNX graph node by node. Knows operators, not networks; those are in `builders` and `conversion`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,11 +81,17 @@ class GraphWriter:
         mode = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
         return self.node("Resize", [x, "", "", size], **mode)
 
-    def build(self, output: str, shape: Sequence[Extent]) -> onnx.ModelProto:
-        """The checked model with inferred shapes; the last node's output takes the name `output`."""
+    def build(
+        self, output: str, shape: Sequence[Extent], further: Mapping[str, Sequence[Extent]] | None = None
+    ) -> onnx.ModelProto:
+        """The checked model with inferred shapes; the last node's output takes the name `output`.
+
+        `further` has the shapes of more outputs by the names of their nodes.
+        """
         self._nodes[-1].output[0] = output
         inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, self._input_shape)]
-        outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape))]
+        shapes = {output: shape, **(further or {})}
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(own)) for name, own in shapes.items()]
         graph = helper.make_graph(self._nodes, self._name, inputs, outputs, self._initializers)
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="reuse-compiler")

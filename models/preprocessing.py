@@ -57,6 +57,9 @@ SQUEEZENET = Preprocessing(mean=(103.939, 116.779, 123.68), order="BGR", size=(2
 EFFICIENTNET_LITE0 = Preprocessing(mean=(127.0,) * 3, scale=(128.0,) * 3, size=(224, 224))
 HED = Preprocessing(mean=(104.00699, 116.66877, 122.67892), order="BGR")
 CRAFT = Preprocessing(mean=IMAGENET.mean, scale=IMAGENET.scale, multiple_of=32)
+EASYOCR_ENGLISH = Preprocessing(mean=(127.5,) * 3, scale=(127.5,) * 3, multiple_of=32)
+YOLOV3_TINY = Preprocessing(mean=(0.0,) * 3, scale=(255.0,) * 3, size=(416, 416))
+WAIFU2X_PHOTO = Preprocessing(mean=(0.0,) * 3, scale=(255.0,) * 3)
 PPOCR_DETECTION = Preprocessing(mean=(127.5,) * 3, scale=(127.5,) * 3, order="BGR", multiple_of=32)
 OPEN_NSFW = Preprocessing(mean=(104.0, 117.0, 123.0), order="BGR", layout="NHWC", size=(224, 224))
 """The packaged file is a TensorFlow export: its input is NHWC and begins with a Transpose."""

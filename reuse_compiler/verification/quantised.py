@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import onnx
+from onnx import version_converter
 
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.verification.inputs import Feed
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 FORMS = (("QDQ", "QUInt8"), ("QOperator", "QUInt8"), ("QDQ", "QInt8"), ("QOperator", "QInt8"))
 """Format and type of the activations; weights are signed, one scale per output channel."""
 TRIALS = 3
+SCALES_PER_CHANNEL_SINCE_OPSET = 13
+"""From this opset on, DequantizeLinear takes a scale for each channel."""
 
 Run = TypeVar("Run", bound=Callable[[], object])
 
@@ -82,7 +85,7 @@ def quantise(dense: onnx.ModelProto, feeds: Iterable[Feed], form: str, activatio
 
     with TemporaryDirectory(prefix="reuse-int8-") as folder, _without_advice():
         source, target = Path(folder) / "dense.onnx", Path(folder) / "int8.onnx"
-        onnx.save(dense, source)
+        onnx.save(_with_scales_per_channel(dense), source)
         quantization.quantize_static(
             source,
             target,
@@ -94,6 +97,14 @@ def quantise(dense: onnx.ModelProto, feeds: Iterable[Feed], form: str, activatio
             calibrate_method=quantization.CalibrationMethod.MinMax,
         )
         return onnx.load(target)
+
+
+def _with_scales_per_channel(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Returns the model itself, or what it is in the opset that int8 weights need; the quantizer does not see to it."""
+    versions = {opset.domain: opset.version for opset in model.opset_import}
+    if versions.get("", SCALES_PER_CHANNEL_SINCE_OPSET) >= SCALES_PER_CHANNEL_SINCE_OPSET:
+        return model
+    return version_converter.convert_version(model, SCALES_PER_CHANNEL_SINCE_OPSET)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import io
 import pickle
 import sys
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from types import ModuleType
@@ -73,6 +74,41 @@ def test_tensors_are_views_of_their_storages(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tensors["a"], [[0, 1, 2], [3, 4, 5]])
     np.testing.assert_array_equal(tensors["transposed"], [[1, 3], [2, 4]])
     assert tensors["b"].shape == () and tensors["b"] == 7
+
+
+def write_archive(path: Path, state: Any, storages: dict[str, list[float]]) -> Path:
+    pickled = io.BytesIO()
+    Writer(pickled, 2).dump(state)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("c/data.pkl", pickled.getvalue())
+        archive.writestr("c/version", "3\n")
+        for key, values in storages.items():
+            archive.writestr(f"c/data/{key}", np.array(values, "<f4").tobytes())
+    return path
+
+
+def test_archives_are_read_as_streams_are(tmp_path: Path) -> None:
+    state = OrderedDict(a=Tensor("0", 6, 0, (2, 3), (3, 1)), transposed=Tensor("0", 6, 1, (2, 2), (1, 2)))
+    tensors = read_checkpoint(write_archive(tmp_path / "c.pth", state, {"0": [0, 1, 2, 3, 4, 5]}))
+    np.testing.assert_array_equal(tensors["a"], [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(tensors["transposed"], [[1, 3], [2, 4]])
+
+
+@pytest.mark.parametrize("storages", [{}, {"0": [0.0] * 5}, {"1": [0.0] * 6}])
+def test_an_archive_without_what_it_refers_to_is_refused(tmp_path: Path, storages: dict[str, list[float]]) -> None:
+    path = write_archive(tmp_path / "c.pth", {"a": Tensor("0", 6, 0, (6,), (1,))}, storages)
+    with pytest.raises(pickle.UnpicklingError, match="no 6 elements of storage 0"):
+        read_checkpoint(path)
+
+
+def test_an_archive_of_anything_but_tensors_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(pickle.UnpicklingError, match=r"refused: the checkpoint refers to .*print"):
+        read_checkpoint(write_archive(tmp_path / "c.pth", {"a": print}, {}))
+    other = tmp_path / "other.pth"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("readme", "")
+    with pytest.raises(pickle.UnpicklingError, match="not a PyTorch checkpoint"):
+        read_checkpoint(other)
 
 
 @pytest.mark.parametrize(

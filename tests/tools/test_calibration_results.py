@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from models import builders, preprocessing
 from models.datasets import DataMissingError
@@ -17,6 +19,7 @@ from models.graph_writer import GraphWriter
 from models.preprocessing import Preprocessing
 from reuse_compiler.calibration.metrics import make_metric, model_outputs
 from reuse_compiler.calibration.samples import open_samples
+from reuse_compiler.reports.figures import SERIES
 from reuse_compiler.verification.inputs import model_inputs
 from tests.conftest import ReadImages
 from tools.calibration_results.calibrations import CommandError, Variant, commands, earlier, variants
@@ -153,6 +156,21 @@ def test_the_page_shows_what_the_json_says(measured: tuple[NetworkResult, Path],
     assert "Only a trial of the tool, with 3 pictures" in write_page(tmp_path).read_text(encoding="utf-8")
 
 
+def test_the_picture_has_a_line_of_its_own_for_every_network(
+    measured: tuple[NetworkResult, Path], tmp_path: Path
+) -> None:
+    """There are fewer colours than networks."""
+    for name in NETWORKS:
+        other = measured[0].model_copy(update={"title": f"Network {name}"})
+        result_path(tmp_path, name).write_text(other.model_dump_json(), encoding="utf-8")
+    write_page(tmp_path)
+    picture = (tmp_path / "calibration.svg").read_text(encoding="utf-8")
+    assert all(f">Network {name}</text>" in picture for name in NETWORKS)
+    legend = picture.partition('<g id="legend_1">')[2]
+    strokes = re.findall(r'<path d="M [^"]*L [^"]*"[^>]*style="fill: none;([^"]*)"', legend)
+    assert len(set(strokes)) == len(strokes) == len(NETWORKS) > len(SERIES)
+
+
 def test_earlier_calibrations_are_taken_up(measured: tuple[NetworkResult, Path]) -> None:
     result, folder = measured
     files = prepare(small_network(), folder / "cifarnet")
@@ -246,6 +264,29 @@ def test_pages_of_both_parts_are_enough_and_apart() -> None:
     assert len(different) == len(calibration.images) + len(held_out.images)
     assert preprocessing.CRAFT(calibration.images[:1]).shape == (1, 3, 640, 480)
     assert len(pages(["README.md"])(limit=2).images) == 2
+
+
+def test_lines_of_both_parts_are_enough_and_have_text() -> None:
+    network = NETWORKS["easyocr_english"]
+    parts = network.calibration(), network.held_out()
+    assert [len(part.images) for part in parts] == [160, 90]
+    assert {image.shape for part in parts for image in part.images} == {(64, 320, 3)}
+    assert all(np.ptp(image) > 64 for part in parts for image in part.images)
+    assert not {image.tobytes() for image in parts[0].images} & {image.tobytes() for image in parts[1].images}
+    assert [image.tobytes() for image in network.calibration(3).images] == [
+        image.tobytes() for image in parts[0].images[:3]
+    ]
+
+
+def test_photos_of_the_detector_are_wide_and_undistorted(read_images: ReadImages) -> None:
+    (photo,), _ = read_images("imagenet_sample", 1)
+    (image,) = NETWORKS["yolov3_tiny"].calibration(1).images
+    assert image.shape == (416, 416, 3)
+    assert not image[:91].any() and not image[-91:].any()
+    middle = np.asarray(Image.fromarray(photo[56:200]).resize((416, 234)))
+    np.testing.assert_array_equal(image[91:-91], middle)
+    (other,) = NETWORKS["yolov3_tiny"].held_out(1).images
+    assert not np.array_equal(image, other)
 
 
 def test_weights_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -41,6 +41,19 @@ def test_ranges_come_from_all_feeds(model: onnx.ModelProto) -> None:
     assert error(model, narrow, feed(8.0)) > 0.2
 
 
+@pytest.mark.parametrize("opset", [9, 12])
+def test_models_of_old_opsets_are_quantised_in_every_form(model: onnx.ModelProto, opset: int) -> None:
+    """Per channel, as others are: before opset 13 DequantizeLinear cannot do that."""
+    old, inputs = onnx.ModelProto(), feed(1.0)
+    old.CopyFrom(model)
+    old.opset_import[0].version = opset  # its operators were the same then
+    for form in FORMS:
+        quantised = quantise(old, [inputs], *form)
+        scales = [tensor for tensor in quantised.graph.initializer if tensor.name == "conv1.weight_scale"]
+        assert [list(scale.dims) for scale in scales] == [[8]]
+        assert 0.0 < error(old, quantised, inputs) < 0.05
+
+
 def test_the_fastest_of_all_forms_is_taken(model: onnx.ModelProto) -> None:
     inputs = feed(1.0)
     found = fastest_quantised(model, [inputs], lambda opened: lambda: opened.run(None, inputs), threads=1)

@@ -30,8 +30,6 @@ CALIBRATE = "reuse-calibrate", "reuse_compiler.cli.calibrate"
 RESULTS = 0, NO_GAIN, BUDGET_BROKEN
 """Exit codes that are results and no failures: a configuration was written."""
 BYTES_PER_MAXRSS = 1 if sys.platform == "darwin" else 1024
-INPUT = "x"
-"""Of all the networks."""
 COMPARED: BudgetName = "quick"
 """Budget of the calibrations that are there to be compared with."""
 
@@ -80,7 +78,7 @@ def calibrate(network: Network, prepared: Prepared, variant: Variant) -> tuple[C
     command, compile_command = commands(network, prepared, variant)
     usage = _run(command)
     shape = prepared.calibration.run_shape(network.batch)
-    options = CompileOptions(config=configuration_path(prepared, variant), shapes={INPUT: shape})
+    options = CompileOptions(config=configuration_path(prepared, variant), shapes={prepared.input_name: shape})
     compile_file(prepared.model, compiled_path(prepared, variant), options, overwrite=True, verify=False)
     folder = prepared.model.parent
     report = CalibrationReport.model_validate_json((folder / variant.stem / "report.json").read_bytes())
@@ -136,8 +134,9 @@ def commands(network: Network, prepared: Prepared, variant: Variant) -> tuple[li
         if value is not None
     ]
     command = [CALIBRATE[0], str(prepared.model), *chain.from_iterable(given)]
-    compile_command = ["reuse-compile", str(prepared.model), "--config", config, "--no-verify", "--shape"]
-    compile_command += [f"{INPUT}:{','.join(map(str, prepared.calibration.run_shape(network.batch)))}"]
+    sizes = ",".join(map(str, prepared.calibration.run_shape(network.batch)))
+    compile_command = ["reuse-compile", str(prepared.model), "--config", config, "--no-verify"]
+    compile_command += ["--shape", f"{prepared.input_name}:{sizes}"]
     return command, [*compile_command, "-o", str(compiled_path(prepared, variant))]
 
 

@@ -9,10 +9,11 @@ from functools import partial
 import onnx
 
 from models import builders, packaged, preprocessing
+from models.conversion import YOLO_SIZE
 from models.datasets import DataMissingError
 from models.preprocessing import Preprocessing
 from reuse_compiler.calibration.options import Objective
-from tools.calibration_results.pictures import ReadPictures, frames, pages, photos
+from tools.calibration_results.pictures import ReadPictures, frames, letterboxed_photos, pages, photos, text_lines
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ IMAGENET_CALIBRATION = photos(
 )
 IMAGENET_TEST = photos("photos of imagenet_sample, the second half, centre 224x224", "imagenet_sample", 300, 300, 224)
 WHOLE_PHOTOS = "photos of imagenet_sample, 256x256"
+CENTRES = "photos of imagenet_sample, centre 224x224"
+CALIBRATION_DOCUMENTS = "docs/operators.md", "docs/performance.md", "docs/configuration.md", "docs/calibration.md"
+HELD_OUT_DOCUMENTS = "README.md", "CONTRIBUTING.md", "models/README.md"
+SMALL_CENTRES = "photos of imagenet_sample, centre 128x128"
+LINE = 64, 320
+"""Height and width of a line of text."""
 
 
 def _trained(name: str) -> onnx.ModelProto:
@@ -84,18 +91,28 @@ def _classifier(name: str, title: str) -> Network:
     )
 
 
-def _edges(name: str, title: str, calibration: ReadPictures, held_out: ReadPictures) -> Network:
-    """HED on some kind of pictures."""
+def _faithful(
+    package: str,
+    title: str,
+    calibration: ReadPictures,
+    held_out: ReadPictures,
+    *,
+    metric: str,
+    at_least: float,
+    least_speedup: float | None = None,
+    name: str | None = None,
+) -> Network:
+    """A packaged network whose outputs are to stay near the original's, as `metric` says."""
     return Network(
-        name=name,
+        name=name or package,
         title=title,
-        model=partial(_packaged, "hed"),
-        preprocessing=preprocessing.HED,
+        model=partial(_packaged, package),
+        preprocessing=packaged.REGISTRY[package].preprocessing,
         calibration=calibration,
         held_out=held_out,
-        goal=Goal(least_value=35.0),
-        metric="psnr",
-        at_least=35.0,
+        goal=Goal(least_value=at_least, least_speedup=least_speedup),
+        metric=metric,
+        at_least=at_least,
     )
 
 
@@ -131,28 +148,64 @@ _NETWORKS = (
     _cifar("vgg19", "VGG-19 for CIFAR-10", 0.0005, 1.89),
     _classifier("squeezenet", "SqueezeNet"),
     _classifier("efficientnet_lite0", "EfficientNet-lite0"),
-    Network(
-        name="craft",
-        title="CRAFT on rendered pages",
-        model=partial(_packaged, "craft"),
-        preprocessing=preprocessing.CRAFT,
-        calibration=pages(("docs/operators.md", "docs/performance.md", "docs/configuration.md", "docs/calibration.md")),
-        held_out=pages(("README.md", "CONTRIBUTING.md", "models/README.md")),
-        goal=Goal(least_value=0.95, least_speedup=1.8),
+    _faithful(
+        "craft",
+        "CRAFT on rendered pages",
+        pages(CALIBRATION_DOCUMENTS),
+        pages(HELD_OUT_DOCUMENTS),
         metric="iou:0.4,0",  # channel 0 is text, channel 1 what links characters
         at_least=0.95,
+        least_speedup=1.8,
     ),
-    _edges(
-        "hed_photos",
+    _faithful(
+        "hed",
         "HED on photos",
         photos(WHOLE_PHOTOS, "imagenet_sample", 24, 0, labelled=False),
         photos(WHOLE_PHOTOS, "imagenet_sample", 12, 300, labelled=False),
+        metric="psnr",
+        at_least=35.0,
+        name="hed_photos",
     ),
-    _edges(
-        "hed_frames",
+    _faithful(
+        "hed",
         "HED on frames of a film",
         frames(first=0, count=24, distance=20),
         frames(first=550, count=12, distance=20),
+        metric="psnr",
+        at_least=35.0,
+        name="hed_frames",
+    ),
+    _faithful(
+        "open_nsfw",
+        "OpenNSFW (ResNet-50)",
+        photos(CENTRES, "imagenet_sample", 150, 0, 224, labelled=False),
+        photos(CENTRES, "imagenet_sample", 150, 300, 224, labelled=False),
+        metric="psnr",  # its two probabilities: 40 dB is a hundredth
+        at_least=40.0,
+    ),
+    _faithful(
+        "easyocr_english",
+        "EasyOCR's recogniser on rendered lines",
+        text_lines(CALIBRATION_DOCUMENTS, 160, LINE),
+        text_lines(HELD_OUT_DOCUMENTS, 90, LINE),
+        metric="iou:0.5",  # what is recognised at each place: the characters that are likelier than all others together
+        at_least=0.98,
+    ),
+    _faithful(
+        "yolov3_tiny",
+        "YOLOv3-tiny on 16:9 photos",
+        letterboxed_photos(120, 0, YOLO_SIZE),
+        letterboxed_photos(120, 300, YOLO_SIZE),
+        metric="iou:0.1,output=scores",  # which anchors have found an object, and of which class
+        at_least=0.9,
+    ),
+    _faithful(
+        "waifu2x_photo",
+        "waifu2x doubling photos",
+        photos(SMALL_CENTRES, "imagenet_sample", 24, 0, 128, labelled=False),
+        photos(SMALL_CENTRES, "imagenet_sample", 24, 300, 128, labelled=False),
+        metric="psnr",
+        at_least=40.0,
     ),
 )
 NETWORKS = {network.name: network for network in _NETWORKS}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from reuse_compiler.calibration.report import Flips
 from reuse_compiler.reports.calibration_words import metric_value, parameters_words, settings_words
@@ -23,6 +23,9 @@ WIDTH, HEIGHT = 640, 350
 """Of the picture, which README.md shows."""
 REUSE, QUANTISED = "o", "s"
 """Markers of the two."""
+LineStyle = Literal["-", "--", ":"]
+LINES: tuple[LineStyle, ...] = ("-", "--", ":")
+"""A network's line: the colours come again in the next of these once all have been used."""
 CALIBRATED = "learned"
 
 
@@ -84,10 +87,10 @@ def _paint(figure: Figure, results: Sequence[NetworkResult]) -> None:
     from matplotlib.lines import Line2D
 
     axes = figure.add_subplot()
-    for result, colour in zip(results, SERIES, strict=False):
+    for result, (colour, line) in zip(results, _lines(), strict=False):
         points = [(_variant(result, name), marker) for name, marker in ((CALIBRATED, REUSE), (INT8, QUANTISED))]
         errors, speeds = [point.output_error for point, _ in points], [point.speedup for point, _ in points]
-        axes.plot(errors, speeds, color=colour, linewidth=1, alpha=0.5)
+        axes.plot(errors, speeds, color=colour, linestyle=line, linewidth=1, alpha=0.5)
         for (_, marker), error, speed in zip(points, errors, speeds, strict=True):
             axes.plot(error, speed, marker, color=colour, markerfacecolor=SURFACE if marker == QUANTISED else colour)
     axes.axhline(1.0, color=MUTED, linewidth=1, linestyle=":")
@@ -103,8 +106,16 @@ def _paint(figure: Figure, results: Sequence[NetworkResult]) -> None:
             (QUANTISED, SURFACE, "onnxruntime's static int8"),
         )
     ]
-    networks = [Line2D([], [], color=SERIES[index], label=result.title) for index, result in enumerate(results)]
+    networks = [
+        Line2D([], [], color=colour, linestyle=line, label=result.title)
+        for result, (colour, line) in zip(results, _lines(), strict=False)
+    ]
     figure.legend(handles=[*kinds, *networks], loc="outside right upper")
+
+
+def _lines() -> Iterator[tuple[str, LineStyle]]:
+    """Yields colours and styles of lines, no two of them alike; they are more than the networks."""
+    return ((colour, line) for line in LINES for colour in SERIES)
 
 
 def _variant(result: NetworkResult, name: str) -> VariantResult:

@@ -1,10 +1,10 @@
-"""The pictures that networks are calibrated and judged on: photos, rendered pages, frames of a film."""
+"""The pictures that networks are calibrated and judged on: photos, rendered pages and lines, frames of a film."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from models import datasets
 from models.conversion import MissingExtraError
 from models.datasets import DataMissingError, RgbImage
-from tools.sample_inputs import STYLES, render_pages
+from tools.region_results import letterboxed, resized
+from tools.sample_inputs import MARGIN, ROOT, STYLES, TOP, Style, render_pages
 
 FILM_VARIABLE = "REUSE_VTEST"
 FILM = Path("/usr/share/doc/opencv-doc/examples/data/vtest.avi")
 """Where Debian's package opencv-doc puts it."""
+BEGINNING = 8
+"""Characters that a line of text always shows."""
 FRAME_SIZE = 384, 288
 """Width and height of the frames: half of the film's."""
 
@@ -52,6 +55,56 @@ def photos(
         return Pictures(images, labels if labelled else None, f"{len(images)} {words}")
 
     return read
+
+
+def letterboxed_photos(count: int, start: int, size: int) -> ReadPictures:
+    """The middles of photos of imagenet_sample, in 16:9, between black bars in a square of `size` pixels."""
+
+    def read(limit: int | None = None) -> Pictures:
+        found, _ = datasets.images("imagenet_sample", _limited(count, limit), start)
+        images = [letterboxed(_wide(photo), (size, size)) for photo in found]
+        return Pictures(images, None, f"{len(images)} photos of imagenet_sample, in 16:9 between bars in {size}x{size}")
+
+    return read
+
+
+def _wide(photo: RgbImage) -> RgbImage:
+    """The middle of a photo that is at least as high as wide, in 16:9."""
+    height, width = photo.shape[:2]
+    inner = width * 9 // 16
+    top = (height - inner) // 2
+    return photo[top : top + inner]
+
+
+def text_lines(documents: Sequence[str], count: int, size: tuple[int, int]) -> ReadPictures:
+    """The beginnings of lines of documents of this project, rendered in changing letters and colours.
+
+    `size` is height and width; the documents have equal shares of the `count` lines.
+    """
+
+    def read(limit: int | None = None) -> Pictures:
+        share = count // len(documents)
+        shares = [
+            islice(_lines_of(document, STYLES[index % len(STYLES)], size), share)
+            for index, document in enumerate(documents)
+        ]
+        images = list(islice((line for lines in zip(*shares, strict=True) for line in lines), limit))
+        words = f"{len(images)} rendered lines of text ({size[1]}x{size[0]}) of {', '.join(documents)}"
+        return Pictures(images, None, words)
+
+    return read
+
+
+def _lines_of(document: str, style: Style, size: tuple[int, int]) -> Iterator[RgbImage]:
+    """Yields the beginnings of all lines of a document that begin with words or numbers."""
+    height, width = size
+    end = MARGIN + style.line_height * width // height
+    rows = (ROOT / document).read_text(encoding="utf-8").splitlines()
+    for number, page in enumerate(render_pages([document], [style])):
+        for index, row in enumerate(rows[number * style.lines :][: style.lines]):
+            top = TOP + index * style.line_height
+            if any(character.isalnum() for character in row[:BEGINNING]):
+                yield resized(page[top : top + style.line_height, MARGIN:end], size)
 
 
 def pages(documents: Sequence[str]) -> ReadPictures:

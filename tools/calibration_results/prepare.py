@@ -11,6 +11,7 @@ import onnx
 
 from models.datasets import RgbImage
 from models.preprocessing import Preprocessing
+from reuse_compiler.verification.inputs import model_inputs
 from tools.calibration_results.networks import Network
 from tools.calibration_results.pictures import Pictures
 
@@ -37,6 +38,7 @@ class Prepared:
     """All files of a network."""
 
     model: Path
+    input_name: str
     calibration: DataFiles
     held_out: DataFiles
 
@@ -44,10 +46,12 @@ class Prepared:
 def prepare(network: Network, folder: Path, limit: int | None = None) -> Prepared:
     """Writes the model and its data, or the first `limit` pictures of each part of that, into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = folder / "model.onnx"
-    onnx.save(network.model(), model)
+    model, path = network.model(), folder / "model.onnx"
+    onnx.save(model, path)
+    (single,) = model_inputs(model)
     return Prepared(
-        model,
+        path,
+        single.name,
         _write(network.calibration(limit), network.preprocessing, folder / "calibration.npy"),
         _write(network.held_out(limit), network.preprocessing, folder / "held_out.npy"),
     )

@@ -212,7 +212,7 @@ class _Tuner:
             wanted, wanted_features = _run(self._teacher, layers, x)
         distances: list[Tensor] = []
         for layer in self._layers.values():
-            layer.distances = distances
+            layer.distances = distances if self._options.commitment else None
         found, features = _run(self._model, layers, x)
         for layer in self._layers.values():
             layer.distances = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from dataclasses import replace
-from math import nan
+from math import isfinite, nan
 from typing import Any
 
 import pytest
@@ -139,6 +139,22 @@ def test_commitment_keeps_inputs_near_to_their_centroids() -> None:
             student(batches[-1])
         found += [float(distance) for distance in student[3].distances]
     assert found[1] < 0.9 * found[0]
+
+
+def test_distances_that_nobody_asked_for_are_not_measured() -> None:
+    """An input of zeros has none that could be told relative to its size."""
+    teacher, student, batches = converted()
+    settings = {"3": make_settings(family="learned", layout="channel", L=8, H=5, scope="static")}
+    student = copy.deepcopy(teacher)
+    convert(student, batches[0], settings, gradient="straight_through")
+    student[0].weight.data.zero_()
+    student[0].bias.data.fill_(-10.0)
+    losses = []
+    for commitment in (0.0, 1.0):
+        options = TuneOptions(precision="bfloat16", commitment=commitment)
+        with torch.autocast("cpu", torch.bfloat16):
+            losses.append(_Tuner(student, teacher, options).loss_on([_Sample(batches[0])]))
+    assert isfinite(losses[0]) and not isfinite(losses[1])
 
 
 def test_steps_learn_from_augmented_batches_and_nothing_else_sees_them() -> None:

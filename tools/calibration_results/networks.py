@@ -194,8 +194,8 @@ _NETWORKS = (
     _faithful(
         "yolov3_tiny",
         "YOLOv3-tiny on 16:9 photos",
-        letterboxed_photos(120, 0, YOLO_SIZE),
-        letterboxed_photos(120, 300, YOLO_SIZE),
+        letterboxed_photos(0, 5, YOLO_SIZE),
+        letterboxed_photos(2, 5, YOLO_SIZE),
         metric="cosine:output=scores",
         at_least=0.97,  # what is left where the photos are saved as JPEG of quality 75 before
     ),

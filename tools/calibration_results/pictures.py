@@ -57,13 +57,17 @@ def photos(
     return read
 
 
-def letterboxed_photos(count: int, start: int, size: int) -> ReadPictures:
-    """The middles of photos of imagenet_sample, in 16:9, between black bars in a square of `size` pixels."""
+def letterboxed_photos(first: int, distance: int, size: int) -> ReadPictures:
+    """The middles of photos of imagenet_sample, in 16:9, between black bars in a square of `size` pixels.
+
+    They are apart, as photos that follow one another are of similar things: first animals, then what people make.
+    """
 
     def read(limit: int | None = None) -> Pictures:
-        found, _ = datasets.images("imagenet_sample", _limited(count, limit), start)
+        found = datasets.images("imagenet_sample")[0][first::distance][:limit]
         images = [letterboxed(_wide(photo), (size, size)) for photo in found]
-        return Pictures(images, None, f"{len(images)} photos of imagenet_sample, in 16:9 between bars in {size}x{size}")
+        words = f"photos of imagenet_sample, every {distance}th from {first} on, in 16:9 between bars in {size}x{size}"
+        return Pictures(images, None, f"{len(images)} {words}")
 
     return read
 

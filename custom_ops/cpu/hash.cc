@@ -47,7 +47,7 @@ void hash_pixels(Allocator& allocator, const Blocking& blocking, const Encoder& 
 int64_t HashAttributes::given_clusters() const {
   constexpr int64_t kMostHashes = 16;
   if (!family->is_lossless() && num_hashes >= 0 && num_hashes <= kMostHashes) return int64_t{1} << num_hashes;
-  throw std::invalid_argument("scope static needs a family of codes and at most " + std::to_string(kMostHashes) +
+  throw std::invalid_argument("clusters by code need a family of codes and at most " + std::to_string(kMostHashes) +
                               " hashes, not " + family->name() + " and " + std::to_string(num_hashes));
 }
 

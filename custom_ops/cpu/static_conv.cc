@@ -56,15 +56,15 @@ enum class Sums : uint8_t { kStay, kAreUpdated, kAreMadeAnew };
 template <typename Ends>
 class StaticConv {
  public:
-  StaticConv(const Ends& ends, const Blocking& blocking, Workspace& workspace, ReuseState* state)
+  StaticConv(Ends& ends, const Blocking& blocking, Workspace& workspace, ReuseState* state)
       : ends_(ends),
-        tables_(*ends.plan().static_tables()),
+        tables_(ends.tables()),
         blocking_(blocking),
         workspace_(workspace),
         planes_(blocking),
         pixels_(blocking.geometry, kStaticRows, kStaticColumns),
         wide_(tables_.block_bytes() / simd::kOffsetUnit > UINT16_MAX),
-        is_int8_(tables_.operands().table == TableType::kInt8),
+        is_int8_(tables_.are_int8()),
         row_words_((planes_.width + simd::kMarkedPlaces - 1) / simd::kMarkedPlaces),
         changed_(workspace),
         parts_per_tile_((pixels_.most_columns() + kPartColumns - 1) / kPartColumns),
@@ -91,15 +91,15 @@ class StaticConv {
       Stopwatch watch(workspace_.statistics.hash_ns);
       fill_borders(offsets);
       constexpr int64_t kMostBytes = 256;
-      all_finite =
-          tables_.operands().clusters <= kMostBytes ? hash_vectors<uint8_t>(offsets) : hash_vectors<uint16_t>(offsets);
+      all_finite = tables_.rows() <= kMostBytes ? hash_vectors<uint8_t>(offsets) : hash_vectors<uint16_t>(offsets);
       if (last_ != nullptr) compare_with_last();
     }
+    ends_.represent(workspace_);
     // Tables that are not kept are made once for all pixels. A part has all tiles that are side by side, so that its
     // pixels follow one another.
     const int64_t across = pixels_.across(), bands = pixels_.count() / across;
     const int64_t fitting = std::max<int64_t>(1, kWaitingPixels / (pixels_.most_pixels() * across));
-    const int64_t at_once = tables_.operands().keep ? fitting : bands;
+    const int64_t at_once = tables_.are_kept() ? fitting : bands;
     const int64_t parts = (bands + at_once - 1) / at_once;
     for (int64_t part = 0; part < parts; ++part) {
       add_pixels(bands * part / parts * across, bands * (part + 1) / parts * across, offsets);
@@ -112,7 +112,7 @@ class StaticConv {
 
   template <typename Offset>
   void fill_borders(Offset* offsets) const {
-    const Offset zeros = offset_of<Offset>(tables_.operands().clusters);
+    const Offset zeros = offset_of<Offset>(tables_.rows());
     workspace_.parallel.run(num_planes(), [&](int64_t plane) {
       Offset* row = offsets + plane * planes_.size();
       for (int64_t r = 0; r < planes_.height; ++r, row += planes_.width) {
@@ -138,23 +138,15 @@ class StaticConv {
       if (!ends_.encode(block, first, count, memory, codes)) all_finite = false;
       place(block, first, count, codes, offsets);
     };
-    const int64_t length = blocking_.sub_vector_length(), blocks = blocking_.num_blocks();
-    const Encoder& encoder = ends_.plan().encoder();
-    if (!Ends::kBlocksShareLines) {
-      for_stretches(workspace_.parallel, blocking_, [&](int64_t block, int64_t begin, int64_t end) {
-        const Placed<TileMemory> memory(workspace_, length, encoder);
-        for_tiles(begin, end, [&](int64_t first, int64_t count) { hash(*memory, block, first, count); });
-      });
+    const int64_t length = blocking_.sub_vector_length();
+    const Encoder& encoder = ends_.encoder();
+    if (Ends::kBlocksShareLines) {
+      for_pixel_tiles(workspace_, blocking_, encoder, hash);
       return all_finite;
     }
-    // Tiles outside, blocks inside, so that lines are read once.
-    const int64_t stretch = task_vectors(blocking_.vectors);
-    workspace_.parallel.run((blocking_.vectors + stretch - 1) / stretch, [&](int64_t task) {
+    for_stretches(workspace_.parallel, blocking_, [&](int64_t block, int64_t begin, int64_t end) {
       const Placed<TileMemory> memory(workspace_, length, encoder);
-      const int64_t begin = task * stretch, end = std::min(begin + stretch, blocking_.vectors);
-      for_tiles(begin, end, [&](int64_t first, int64_t count) {
-        for (int64_t block = 0; block < blocks; ++block) hash(*memory, block, first, count);
-      });
+      for_tiles(begin, end, [&](int64_t first, int64_t count) { hash(*memory, block, first, count); });
     });
     return all_finite;
   }
@@ -511,8 +503,8 @@ class StaticConv {
             tile.columns};
   }
 
-  const Ends& ends_;
-  const StaticTables& tables_;
+  Ends& ends_;
+  const typename Ends::Tables& tables_;
   const Blocking& blocking_;
   Workspace& workspace_;
   const Planes planes_;
@@ -529,15 +521,15 @@ class StaticConv {
 };
 
 template <typename Ends>
-void run(const Ends& ends, ReuseState* state, const Blocking& blocking, Workspace& workspace) {
-  const StaticTables& tables = *ends.plan().static_tables();
+void run(Ends ends, ReuseState* state, const Blocking& blocking, Workspace& workspace) {
   RunStatistics& statistics = workspace.statistics;
   count_vectors(statistics, blocking);
-  statistics.clusters = blocking.num_blocks() * tables.operands().clusters;
-  if (tables.operands().keep) statistics.table_bytes = tables.bytes();
+  if (ends.tables().are_kept()) statistics.table_bytes = ends.tables().bytes();
   statistics.anew = state == nullptr ? 0 : 1;  // unless sums are found that were kept
-  if (blocking.geometry.rows() == 0 || blocking.geometry.out_channels == 0) return;
-  StaticConv<Ends>(ends, blocking, workspace, state).run();
+  if (blocking.geometry.rows() > 0 && blocking.geometry.out_channels > 0) {
+    StaticConv<Ends>(ends, blocking, workspace, state).run();
+  }
+  statistics.clusters += ends.clusters();
 }
 
 }  // namespace
@@ -549,7 +541,20 @@ void static_conv(const ReusePlan& plan, ReuseState* state, const Blocking& block
 
 void qlinear_reuse_conv(const StaticBytePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
                         const uint8_t* x, uint8_t* y) {
-  run(ByteEnds(plan, blocking, x, y), state, blocking, workspace);
+  run(StaticByteEnds(plan, blocking, x, y), state, blocking, workspace);
+}
+
+void qlinear_reuse_conv(const CodedBytePlan& plan, ReuseState*, const Blocking& blocking, Workspace& workspace,
+                        const uint8_t* x, uint8_t* y) {
+  const ConvGeometry& g = blocking.geometry;
+  const bool one_unit = plan.scope() == Scope::kBatch;
+  const Blocking unit = one_unit ? blocking : plan.blocking(1, g.in_h, g.in_w);
+  for (int64_t n = 0; n < (one_unit ? 1 : g.batch); ++n) {
+    run(CodedByteEnds(plan, unit, workspace, x + n * g.in_pixels() * g.in_channels,
+                      y + n * g.out_pixels() * g.out_channels),
+        nullptr, unit, workspace);
+  }
+  count_vectors(workspace.statistics, blocking);
 }
 
 }  // namespace reuse

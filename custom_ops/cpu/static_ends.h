@@ -1,13 +1,17 @@
-// The ends of a static layer, of floats or of bytes: vectors to codes, and sums to the output.
+// The ends of a layer whose tables have a row for each code, of floats or of bytes: vectors to codes, and sums to the
+// output. Tables are static, or those of a run's clusters (CodedByteEnds).
 #pragma once
 
 #include <cstdint>
 
+#include "byte_hash.h"
+#include "coded_bytes.h"
 #include "gather.h"
 #include "pixel_tiles.h"
 #include "reuse/plan.h"
 #include "reuse/quantised.h"
 #include "static_mend.h"
+#include "static_tables.h"
 #include "tile_hasher.h"
 
 namespace reuse {
@@ -16,11 +20,16 @@ constexpr int64_t kLineBytes = 64;
 
 class FloatEnds {
  public:
+  using Tables = StaticTables;
   static constexpr bool kBlocksShareLines = false;
   FloatEnds(const ReusePlan& plan, const Blocking& blocking, const float* x, float* y)
       : plan_(plan), blocking_(blocking), x_(x), y_(y) {}
 
-  const ReusePlan& plan() const { return plan_; }
+  const Encoder& encoder() const { return plan_.encoder(); }
+  const StaticTables& tables() const { return *plan_.static_tables(); }
+  int64_t clusters() const { return blocking_.num_blocks() * tables().rows(); }
+  // Called once all vectors are encoded, before tables are read.
+  void represent(Workspace&) const {}
 
   // Returns whether all vectors of the tile are finite.
   template <typename Code>
@@ -67,37 +76,76 @@ class FloatEnds {
 };
 
 // Of bytes, which has no vectors that are not finite.
+template <typename BytePlan>
 class ByteEnds {
  public:
   static constexpr bool kBlocksShareLines = true;
-  ByteEnds(const StaticBytePlan& plan, const Blocking& blocking, const uint8_t* x, uint8_t* y)
+  ByteEnds(const BytePlan& plan, const Blocking& blocking, const uint8_t* x, uint8_t* y)
       : plan_(plan), blocking_(blocking), x_(x), y_(y) {}
 
-  const ReusePlan& plan() const { return plan_.plan(); }
-
-  template <typename Code>
-  bool encode(int64_t block, int64_t first, int64_t count, const TileMemory& memory, Code* codes) const {
-    plan_.codes(blocking_, x_, block, first, count, memory, codes);
-    return true;
-  }
+  const Encoder& encoder() const { return plan_.hash().encoder(); }
 
   void write(int64_t channel, int64_t count, const PixelTile& tile, bool, const simd::Sums& sums,
              int64_t row_sums) const {
     const ConvGeometry& g = blocking_.geometry;
     for (int64_t row = 0; row < tile.rows; ++row) {
       const int64_t pixel = (tile.image * g.out_h + tile.row + row) * g.out_w + tile.column;
-      plan_.write(channel, count, sums.values + row * row_sums, sums.stride, tile.columns, y_ + pixel * g.out_channels);
+      plan_.output().write(channel, count, sums.values + row * row_sums, sums.stride, tile.columns,
+                           y_ + pixel * g.out_channels);
     }
   }
 
   simd::FetchedPlanes lines(int64_t, int64_t, const PixelTile&, bool) const { return {}; }
   void mend(Workspace&) const {}
 
- private:
-  const StaticBytePlan& plan_;
+ protected:
+  template <typename Code>
+  void hash(int64_t block, int64_t first, int64_t count, const TileMemory& memory, Code* codes) const {
+    const ByteHash& own = plan_.hash();
+    own.codes(own.vectors(blocking_, x_, block, first, count), block, memory, codes);
+  }
+
+  const BytePlan& plan_;
   const Blocking& blocking_;
   const uint8_t* x_;
   uint8_t* y_;
+};
+
+class StaticByteEnds : public ByteEnds<StaticBytePlan> {
+ public:
+  using Tables = StaticTables;
+  using ByteEnds::ByteEnds;
+
+  const StaticTables& tables() const { return plan_.tables(); }
+  int64_t clusters() const { return blocking_.num_blocks() * tables().rows(); }
+  void represent(Workspace&) const {}
+
+  template <typename Code>
+  bool encode(int64_t block, int64_t first, int64_t count, const TileMemory& memory, Code* codes) const {
+    hash(block, first, count, memory, codes);
+    return true;
+  }
+};
+
+class CodedByteEnds : public ByteEnds<CodedBytePlan> {
+ public:
+  using Tables = CodedByteTables;
+  CodedByteEnds(const CodedBytePlan& plan, const Blocking& blocking, Workspace& workspace, const uint8_t* x, uint8_t* y)
+      : ByteEnds(plan, blocking, x, y), tables_(plan, blocking, workspace) {}
+
+  const CodedByteTables& tables() const { return tables_; }
+  int64_t clusters() const { return tables_.clusters(); }
+  void represent(Workspace& workspace) { tables_.represent(workspace, x_); }
+
+  template <typename Code>
+  bool encode(int64_t block, int64_t first, int64_t count, const TileMemory& memory, Code* codes) {
+    hash(block, first, count, memory, codes);
+    std::copy_n(codes, count, tables_.codes(block) + first);
+    return true;
+  }
+
+ private:
+  CodedByteTables tables_;
 };
 
 }  // namespace reuse

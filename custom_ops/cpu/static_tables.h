@@ -34,6 +34,9 @@ class StaticTables {
   explicit StaticTables(StaticOperands operands);
 
   const StaticOperands& operands() const { return operands_; }
+  int64_t rows() const { return operands_.clusters; }  // of a table, but the last one
+  bool are_int8() const { return operands_.table == TableType::kInt8; }
+  bool are_kept() const { return operands_.keep; }
   int64_t num_tiles() const { return num_tiles_; }
   int64_t tile_channels() const { return tile_channels_; }
   int64_t tile_size(int64_t tile) const;  // channels of the layer

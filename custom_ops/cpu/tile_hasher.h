@@ -43,6 +43,20 @@ void for_stretches(Parallel& parallel, const Blocking& blocking, const Body& bod
   });
 }
 
+// Calls `body(memory, block, first, count)` in parallel for tiles of all blocks' vectors: tiles outside and blocks
+// inside, so that lines of a pixel-major input are read once.
+template <typename Body>
+void for_pixel_tiles(Workspace& workspace, const Blocking& blocking, const Encoder& encoder, const Body& body) {
+  const int64_t stretch = task_vectors(blocking.vectors);
+  workspace.parallel.run((blocking.vectors + stretch - 1) / stretch, [&](int64_t task) {
+    const Placed<TileMemory> memory(workspace, blocking.sub_vector_length(), encoder);
+    const int64_t begin = task * stretch, end = std::min(begin + stretch, blocking.vectors);
+    for_tiles(begin, end, [&](int64_t first, int64_t count) {
+      for (int64_t block = 0; block < blocking.num_blocks(); ++block) body(*memory, block, first, count);
+    });
+  });
+}
+
 // Hashes all vectors, shared out by stretches of them: codes [B, V] and, unless `finite` is null, finite [B, V].
 void hash_by_stretches(Workspace& workspace, const Blocking& blocking, const Encoder& encoder, const float* x,
                        int64_t* codes, uint8_t* finite);

@@ -302,6 +302,11 @@ class QLinearReuseConvKernel final : public Kernel {
     const QuantisedOperands operands = read_operands(inputs);
     if (inputs.scope() == Scope::kStatic) {
       static_plan_ = std::make_unique<const StaticBytePlan>(memory_, operands, read_static(inputs, operands));
+    } else if (attributes.text("family").value_or("exact") != "exact") {
+      checked::require(!read_incremental(attributes),
+                       "incremental is 1, and centroids of a run change with all that is in it: family must be exact, "
+                       "or scope static");
+      coded_plan_ = std::make_unique<const CodedBytePlan>(memory_, operands, read_coded(inputs));
     } else {
       plan_ = std::make_unique<const QuantisedPlan>(memory_, inputs.conv(), inputs.scope(), operands);
     }
@@ -325,6 +330,18 @@ class QLinearReuseConvKernel final : public Kernel {
             static_cast<const int32_t*>(bias_data(bias, channels, "B"))};
   }
 
+  static CodedByteOperands read_coded(const QuantisedInputs& inputs) {
+    const HashInputs hash = read_hash(inputs);
+    return {inputs.conv(), inputs.scope(), read_hash_attributes(KernelAttributes(inputs.info())), hash.parameters,
+            hash.sizes};
+  }
+
+  static HashInputs read_hash(const QuantisedInputs& inputs) {
+    const char* const what = "a parameter of the hash";
+    return HashInputs({inputs.constant(kByteParameters, what), inputs.constant(kByteParameters + 1, what),
+                       inputs.constant(kByteParameters + 2, what)});
+  }
+
   static StaticByteOperands read_static(const QuantisedInputs& inputs, const QuantisedOperands& operands) {
     const TensorView centroids = inputs.constant(kByteParameters + 3, "centroids");
     const TensorView weights = inputs.constant(kByteParameters + 4, "fitted_weights");
@@ -341,9 +358,7 @@ class QLinearReuseConvKernel final : public Kernel {
                               centroids.size(),
                               has_elements(weights) ? weights.as<float>() : nullptr,
                               static_cast<const float*>(bias_data(bias, operands.out_channels, "fitted_bias"))};
-    const char* const what = "a parameter of the hash";
-    const HashInputs hash({inputs.constant(kByteParameters, what), inputs.constant(kByteParameters + 1, what),
-                           inputs.constant(kByteParameters + 2, what)});
+    const HashInputs hash = read_hash(inputs);
     result.parameters = hash.parameters;
     result.parameter_sizes = hash.sizes;
     return result;
@@ -351,6 +366,7 @@ class QLinearReuseConvKernel final : public Kernel {
 
   void run(KernelContext* tensors, Workspace& workspace) const override {
     if (plan_ != nullptr) return run_bytes(*plan_, state_.get(), tensors, workspace);
+    if (coded_plan_ != nullptr) return run_bytes(*coded_plan_, state_.get(), tensors, workspace);
     run_bytes(*static_plan_, state_.get(), tensors, workspace);
   }
 
@@ -358,8 +374,9 @@ class QLinearReuseConvKernel final : public Kernel {
 
   ScratchAllocator memory_;  // of the plan
   std::unique_ptr<const QuantisedPlan> plan_;
-  std::unique_ptr<const StaticBytePlan> static_plan_;  // in its place
-  std::shared_ptr<ReuseState> state_;                  // of an incremental one
+  std::unique_ptr<const StaticBytePlan> static_plan_;  // in its place, as is the next
+  std::unique_ptr<const CodedBytePlan> coded_plan_;
+  std::shared_ptr<ReuseState> state_;  // of an incremental one
 };
 
 class ReuseConvIntegerKernel final : public Kernel {

@@ -258,7 +258,7 @@ def described(case: ConvCase, data: LayerInput, clusters: float) -> dict[str, An
         layout=blocking.layout,
         L=blocking.sub_vector_length,
         H=data.num_hashes,
-        table="int32" if g.is_quantised and case.scope != "static" else case.table,
+        table="int32" if g.is_quantised and FAMILIES[case.family].lossless else case.table,
         scope=case.scope,
         order=case.order,
         asked_r_c=case.remaining_ratio,

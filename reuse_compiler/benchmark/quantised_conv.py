@@ -29,6 +29,7 @@ from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.layer import QLINEAR_CONV_INPUTS
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
 from reuse_compiler.progress import ProgressCallback, silent
+from reuse_compiler.reuse.families import FAMILIES
 from reuse_compiler.reuse.geometry import TO_PIXEL_MAJOR
 from reuse_compiler.runtime import reset_statistics, statistics
 from reuse_compiler.verification.compare import Difference
@@ -45,8 +46,9 @@ def measure_quantised(case: ConvCase, threads: int, repeats: int, progress: Prog
     """Measures both on the bytes of the case's input; the dense form is QLinearConv, the fused one QLinearReuseConv.
 
     Data are pixel-major, as onnxruntime has them in quantised networks. With scope static the layer has trees and
-    centroids that are fitted to the input, without them the family exact. Raises VerificationError for results that
-    differ by a byte, or with scope static by more than int8 tables explain.
+    centroids that are fitted to the input; with a number of hashes it has a hash of that many and centroids of the
+    batch; else the family exact. Raises VerificationError for results that differ by a byte, or with tables of int8 by
+    more than these explain.
     """
     case = _of_bytes(case)
     progress("building the input", 0, 0)
@@ -71,7 +73,7 @@ def measure_quantised(case: ConvCase, threads: int, repeats: int, progress: Prog
         threads=threads,
         repeats=repeats,
         notes=["dense is onnxruntime's QLinearConv, fused QLinearReuseConv, both on pixel-major bytes"]
-        + (notes_on(case, data) if static else []),
+        + ([] if FAMILIES[case.family].lossless else notes_on(case, data)),
         dense=timings[0],
         fused=ReuseTiming(
             **timings[1].model_dump(),
@@ -89,16 +91,18 @@ def measure_quantised(case: ConvCase, threads: int, repeats: int, progress: Prog
 def _of_bytes(case: ConvCase) -> ConvCase:
     """Returns the case with bytes for an input; raises ConfigError for settings that bytes do not have."""
     blocking = replace(case.blocking, spec=replace(case.spec, element="uint8"))
-    if case.scope == "static":
-        if case.blocking.layout != "channel":
-            raise ConfigError("--quantised --scope static measures vectors of channels: give an L that divides them")
-        return replace(case, blocking=blocking, table="int8")
-    if (case.scope, case.table) != ("batch", "float"):
+    if case.scope == "session" or (case.scope, case.table) == ("batch", "int8"):
         raise ConfigError(
-            "--quantised measures int32 tables of the batch's clusters, or with --scope static those of int8: leave "
+            "--quantised measures int32 tables of equal vectors, or with --bits or --scope static those of int8: leave "
             "--table off, and --scope session"
         )
-    return replace(case, blocking=blocking, family="exact")
+    if case.scope == "batch" and case.num_hashes is None:
+        return replace(case, blocking=blocking, family="exact")
+    if case.blocking.layout != "channel":
+        raise ConfigError(
+            "--quantised with --bits or --scope static measures vectors of channels: give an L that divides them"
+        )
+    return replace(case, blocking=blocking, table="int8")
 
 
 def _error(case: ConvCase, data: LayerInput, dense: NDArray[np.uint8], reuse: NDArray[np.uint8]) -> float:
@@ -106,7 +110,7 @@ def _error(case: ConvCase, data: LayerInput, dense: NDArray[np.uint8], reuse: ND
     difference = Difference()
     difference.add(*(each.astype(np.float32) - BYTE_ZERO_POINT for each in (dense, reuse)))
     error = difference.rel_error
-    if case.scope != "static" and error > 0.0:
+    if FAMILIES[case.family].lossless and error > 0.0:
         raise VerificationError(
             "QLinearReuseConv has other bytes than QLinearConv: on an x86-64 processor without VNNI, onnxruntime's may "
             f"be cut off; on another, {DEFECT}"
@@ -137,12 +141,13 @@ def _model(case: ConvCase, op: str, data: LayerInput) -> onnx.ModelProto:
     attributes: dict[str, Any] = attributes_of(g)
     if op in INPUTS:
         attributes |= {"layout": case.blocking.layout, "sub_vector_length": case.blocking.sub_vector_length}
-        if data.centroids is not None:
+        if not FAMILIES[case.family].lossless:
             attributes |= {"scope": case.scope, "family": case.family, "num_hashes": data.num_hashes}
             values += [
                 np.zeros(0, data.parameters.element(name)) if array is None else array
                 for name, array in data.parameters.items()
             ]
+        if data.centroids is not None:
             values.append(data.centroids)
         inputs = INPUTS[op]
     else:

@@ -38,7 +38,8 @@ MOST_REMAINING = 0.5
 def candidates(spec: ConvSpec, options: CalibrationOptions, effort: Effort) -> list[LayerSettings]:
     """Returns settings for the layer, least detailed first; none where the cost model expects no gain from any.
 
-    A layer of bytes has those of static clusters: others are lossless, and need no calibration.
+    A layer of bytes has those of static clusters. Equal vectors are lossless, and need no calibration; clusters of a
+    batch by code have no fitted weights, and lose more in more time (docs/performance.md, Clusters of bytes by code).
     """
     family, scope = options.family, options.scope
     families: Iterable[FamilyName] = get_args(FamilyName) if family == "all" else (family,)

@@ -150,8 +150,8 @@ def conv(
     quantised: Annotated[
         bool,
         Flag(
-            "Measure bytes instead, beside onnxruntime's QLinearConv: reuse that equals it (family exact), or with "
-            "--scope static fixed clusters."
+            "Measure bytes instead, beside onnxruntime's QLinearConv: reuse that equals it (family exact), with --bits "
+            "clusters of the batch, or with --scope static fixed ones."
         ),
     ] = False,
     provider: OnProvider = "cpu",

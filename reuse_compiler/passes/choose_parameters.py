@@ -13,7 +13,14 @@ from reuse_compiler.flags import refuse
 from reuse_compiler.options import PER_LAYER, CompileOptions
 from reuse_compiler.passes.layer import ConvLayer, Layer, QuantisedLayer, Refusal
 from reuse_compiler.report import LayerReport
-from reuse_compiler.reuse.config import DEFAULT_MEMORY, FamilyName, LayerSettings, ReuseConfig, make_settings
+from reuse_compiler.reuse.config import (
+    DEFAULT_MEMORY,
+    MOST_STATIC_HASHES,
+    FamilyName,
+    LayerSettings,
+    ReuseConfig,
+    make_settings,
+)
 from reuse_compiler.reuse.cost import CHANGED_SHARE, STREAM, Cost, Prices, expected_remaining_ratio, predicted_cost
 from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import Fitted
@@ -54,8 +61,8 @@ class Decision:
         if self.settings is not None:
             line.layout, line.family, line.scope = self.settings.layout, self.settings.family, self.settings.scope
             line.L, line.H = self.settings.sub_vector_length, self.settings.num_hashes
-            integers = isinstance(self.layer, QuantisedLayer) and self.settings.scope != "static"
-            line.table = "int32" if integers else self.settings.table
+            lossless = FAMILIES[self.settings.family].lossless
+            line.table = "int32" if isinstance(self.layer, QuantisedLayer) and lossless else self.settings.table
         if self.plan is not None and self.plan.settings.scope == "static":
             line.table_bytes, line.keeps_tables = self.plan.table_bytes, self.plan.keep_tables
         if self.plan is not None:
@@ -140,7 +147,7 @@ def _decide(
             _check_quantised(layer, settings, options)
     except Refusal as refused:
         return Decision(layer, str(refused))
-    streams = options.stream and layer.spec.gives_bytes
+    streams = options.stream and layer.spec.gives_bytes and not settings.averages_runs
     at_best = ratio is None and (options.guarded or options.single) and FAMILIES[settings.family].lossless
     at_best &= not streams
     if streams:
@@ -169,26 +176,34 @@ def _check_quantised(layer: QuantisedLayer, settings: LayerSettings, options: Co
     """Raises Refusal for settings that the operators of bytes do not have."""
     if options.lowering == "staged":
         raise Refusal("it is quantised, and reuse of bytes needs --lowering fused")
-    if settings.scope == "static":
-        problem = static_of_bytes(layer.spec, settings)
-        if problem is not None:
-            raise Refusal(problem)
-        return
     covers = "it is quantised, and without static clusters reuse of bytes covers"
-    if not FAMILIES[settings.family].lossless:
-        raise Refusal(f"{covers} --family exact, not '{settings.family}'")
-    if settings.scope not in ("batch", "image"):
-        raise Refusal(f"{covers} the scopes batch and image, not '{settings.scope}'")
-    if settings.table != "float" or settings.capacity != 1.0:
-        raise Refusal("it is quantised, and reuse of bytes has integer tables of its own: leave table and capacity off")
+    if settings.scope == "session":
+        raise Refusal(
+            f"{covers} the scopes batch and image, not 'session', whose tables grow: the scale of their int8 entries "
+            "would have to be known before the clusters are"
+        )
+    if FAMILIES[settings.family].lossless:
+        if settings.table != "float" or settings.capacity != 1.0:
+            raise Refusal(
+                "it is quantised, and lossless reuse of bytes has integer tables of its own: leave table and capacity "
+                "off"
+            )
+        return
+    problem = problem_with_codes(layer.spec, settings)
+    if problem is not None:
+        raise Refusal(f"it is quantised, and clusters of bytes by code {problem}")
 
 
-def static_of_bytes(spec: ConvSpec, settings: LayerSettings) -> str | None:
-    """Returns why a quantised layer cannot have static clusters with these settings, or None."""
+def problem_with_codes(spec: ConvSpec, settings: LayerSettings) -> str | None:
+    """Returns what a quantised layer that is hashed needs and these settings do not have, or None."""
     if not spec.gives_bytes:
-        return "it is quantised, and static clusters of bytes need a result that is quantised, too"
+        return "need a result that is quantised, too"
     if settings.layout != "channel" or settings.table != "int8":
-        return "it is quantised, and static clusters of bytes cover layout channel and table int8"
+        return "cover layout channel and table int8"
+    if settings.num_hashes > MOST_STATIC_HASHES:
+        return f"cover codes of at most {MOST_STATIC_HASHES} bits, not {settings.num_hashes}: give another -H"
+    if settings.metric != "euclidean" or settings.capacity != 1.0:
+        return "are all of them shared, with their members' means: leave metric and capacity off"
     return None
 
 

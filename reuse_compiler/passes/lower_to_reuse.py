@@ -50,8 +50,8 @@ INPUTS = {
     "Hold": ["X"],
 }
 """The inputs of every operator (docs/operators.md)."""
-ONLY_STATIC = {"Cluster": 1, "ReuseConv": 1, "QLinearReuseConv": len(HASH_PARAMETERS) + 3}
-"""How many of the last inputs an operator has with scope static only."""
+ONLY_SOME = {"Cluster": 1, "ReuseConv": 1, "QLinearReuseConv": len(HASH_PARAMETERS) + 3}
+"""How many of the last inputs an operator has with scope static only, or with a hash."""
 AXES_ARE_INPUTS_SINCE_OPSET = 13
 """From this opset on, Squeeze and Unsqueeze take their axes as an input."""
 HEIGHT_AXIS = 2
@@ -113,7 +113,7 @@ def _is_ours(function: onnx.FunctionProto) -> bool:
     given, ours = list(function.input), INPUTS.get(function.name)
     if ours is None:
         return True
-    return len(given) >= len(ours) - ONLY_STATIC.get(function.name, 0) and given == ours[: len(given)]
+    return len(given) >= len(ours) - ONLY_SOME.get(function.name, 0) and given == ours[: len(given)]
 
 
 class _Builder:
@@ -183,9 +183,12 @@ class _Builder:
             none = np.full(self._spec.out_channels, -0.0, np.float32 if isinstance(layer, IntegerLayer) else np.int32)
             inputs["B"] = self._constant("bias", to_tensor(none, ""))
         attributes = {**self._cut_attributes(), "scope": self._settings.scope, **self._incremental()}
+        if not FAMILIES[self._settings.family].lossless:
+            attributes |= self._hash_attributes()
+            inputs |= self._parameters()
         if self._plan.centroids is not None:
-            attributes |= {**self._hash_attributes(), **self._kept_tables()}
-            inputs |= {**self._parameters(), **self._centroids("centroids"), **self._fitted()}
+            attributes |= self._kept_tables()
+            inputs |= {**self._centroids("centroids"), **self._fitted()}
         x = inputs["x"] = self._pixel_major("input", source, self._spec.in_channels, layer.types[0])
         result = self._pixel_major("result", target, self._spec.out_channels, layer.types[1])
         self._add("Transpose", f"{x}/transpose", [source], [x], {"perm": TO_PIXEL_MAJOR})
@@ -249,7 +252,7 @@ class _Builder:
     def _node(self, op: str, name: str, inputs: dict[str, str], outputs: list[str], attributes: dict[str, Any]) -> None:
         """Adds a node of ours; absent inputs may be ""."""
         known = INPUTS[op]
-        count = len(known) - ONLY_STATIC.get(op, 0) if self._dense_inputs else 0  # the function has them all
+        count = len(known) - ONLY_SOME.get(op, 0) if self._dense_inputs else 0  # the function has them all
         count = max(count, *(index + 1 for index, what in enumerate(known) if inputs.get(what)))
         given = [inputs.get(what) or self._absent(what) for what in known[:count]]
         self._add(op, name, given, outputs, attributes, DOMAIN)

@@ -18,6 +18,7 @@ from reuse_compiler.reference.operators import (
 from reuse_compiler.reference.pool import Pooling, PoolMode, pool
 from reuse_compiler.reference.quantised import (
     Given,
+    Hashing,
     Integers,
     Quantised,
     qlinear_reuse_conv,
@@ -28,7 +29,7 @@ from reuse_compiler.reference.session import Kept, cluster_with_kept
 from reuse_compiler.reference.static_tables import static_convolution
 from reuse_compiler.reuse.activation import NO_ACTIVATION, Activation
 from reuse_compiler.reuse.config import DEFAULT_MEMORY, STREAM_MEMORY
-from reuse_compiler.reuse.families import HashParameters
+from reuse_compiler.reuse.families import FAMILIES, HashParameters
 from reuse_compiler.reuse.fitted import HASH_PARAMETERS
 from reuse_compiler.reuse.geometry import FROM_PIXEL_MAJOR, TO_PIXEL_MAJOR, Blocking, ConvSpec
 
@@ -160,10 +161,12 @@ class QLinearReuseConv(ReuseOp):
         given = Quantised(x.transpose(FROM_PIXEL_MAJOR), x_zero_point, scale=x_scale)
         weights = Quantised(w, w_zero_point, scale=w_scale)
         blocking, scope = self.blocking(given.values, w.shape[0]), self.attribute("scope", "batch")
+        family, hashing = self.attribute("family", "exact"), None
+        if not FAMILIES[family].lossless:
+            hashing = Hashing(family, HashParameters(*others[: len(HASH_PARAMETERS)]))
         if scope == "static":
-            parameters = HashParameters(*others[: len(HASH_PARAMETERS)])
-            scope = Given(self.attribute("family"), parameters, *others[len(HASH_PARAMETERS) :])
-        y = qlinear_reuse_conv(given, weights, y_scale, y_zero_point, bias, blocking, scope)
+            scope = Given(*others[len(HASH_PARAMETERS) :])
+        y = qlinear_reuse_conv(given, weights, y_scale, y_zero_point, bias, blocking, scope, hashing)
         return (y.transpose(TO_PIXEL_MAJOR),)
 
 

@@ -253,7 +253,7 @@ def summed_rows(table: Array, ids: Array, blocking: Blocking) -> Array:
     return xp.concatenate(outputs, axis=1)
 
 
-def finish(y: Array, bias: Array | None, activation: Activation) -> Array:
+def finish(y: Array, bias: Array | None, activation: Activation = NO_ACTIVATION) -> Array:
     """Adds the bias [M] to sums [N, M, Oh, Ow], and applies the activation."""
     if bias is not None:
         y = y + bias[None, :, None, None]

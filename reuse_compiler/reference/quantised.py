@@ -1,19 +1,20 @@
-"""Operators QLinearReuseConv and ReuseConvInteger: convolutions of bytes whose equal vectors are multiplied once.
+"""Operators QLinearReuseConv and ReuseConvInteger: convolutions of bytes whose equal vectors, or those with equal
+codes, are multiplied once.
 
 docs/operators.md has their contract.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reuse_compiler.reference.operators import cluster_vectors, hash_vectors, summed_rows
-from reuse_compiler.reference.static_tables import static_convolution
-from reuse_compiler.reference.vectors import block_weights
+from reuse_compiler.reference.operators import cluster_vectors, finish, hash_vectors, summed_rows
+from reuse_compiler.reference.static_tables import int8_entries, static_convolution
+from reuse_compiler.reference.vectors import block_weights, neuron_vectors
 from reuse_compiler.reuse.config import Scope
 from reuse_compiler.reuse.families import FamilyName, HashParameters
 from reuse_compiler.reuse.geometry import Blocking
@@ -46,11 +47,17 @@ class Quantised(Integers):
 
 
 @dataclass(frozen=True)
-class Given:
-    """What scope static needs beside: a hash, its centroids [B, 2^H, L], and weights and bias if they were fitted."""
+class Hashing:
+    """What a vector's code is."""
 
     family: FamilyName
     parameters: HashParameters
+
+
+@dataclass(frozen=True)
+class Given:
+    """What scope static needs beside: centroids [B, 2^H, L], and weights and bias if they were fitted."""
+
     centroids: Array
     weights: Array | None = None
     bias: Array | None = None
@@ -64,25 +71,61 @@ def qlinear_reuse_conv(
     bias: Array | None,
     blocking: Blocking,
     scope: Scope | Given = "batch",
+    hashing: Hashing | None = None,
 ) -> Array:
-    """Returns y [N, M, Oh, Ow] of the type of its zero point; `bias` is int32 [M], `scope` what is given if static."""
+    """Returns y [N, M, Oh, Ow] of the type of its zero point; `bias` is int32 [M], `scope` what is given if static.
+
+    Without `hashing`, which scope static needs, equal vectors share a cluster, and no others.
+    """
     if isinstance(scope, Given):
-        return as_bytes(_static(x, w, bias, blocking, scope) * (np.float32(1.0) / y_scale.reshape(())), y_zero_point)
-    sums = _sums(x, w, blocking, scope)
-    if bias is not None:
-        sums += bias[:, None, None]
-    return requantised(sums.astype(np.int32), x.scale, w.scale, y_scale, y_zero_point)  # modulo 2^32
+        assert hashing is not None
+        values = _static(x, w, bias, blocking, scope, hashing)
+    elif hashing is not None:
+        values = _by_code(x, w, bias, blocking, scope, hashing)
+    else:
+        sums = _sums(x, w, blocking, scope)
+        if bias is not None:
+            sums += bias[:, None, None]
+        return requantised(sums.astype(np.int32), x.scale, w.scale, y_scale, y_zero_point)  # modulo 2^32
+    return as_bytes(values * (np.float32(1.0) / y_scale.reshape(())), y_zero_point)
 
 
-def _static(x: Quantised, w: Quantised, bias: Array | None, blocking: Blocking, given: Given) -> Array:
+def _static(
+    x: Quantised, w: Quantised, bias: Array | None, blocking: Blocking, given: Given, hashing: Hashing
+) -> Array:
     """Returns the result [N, M, Oh, Ow] of ReuseConv for what the bytes stand for, float32."""
     values, weights = x.dequantised(), given.weights if given.weights is not None else w.dequantised()
-    codes = hash_vectors(values, blocking, given.family, given.parameters)
+    codes = hash_vectors(values, blocking, hashing.family, hashing.parameters)
     clusters = cluster_vectors(values, codes, blocking, "static", given=given.centroids)
-    biases = given.bias
-    if biases is None and bias is not None:
-        biases = bias.astype(np.float32) * x.scale.reshape(()) * w.scale
+    biases = _float_bias(x, w, bias) if given.bias is None else given.bias
     return np.asarray(static_convolution(clusters, given.centroids, weights, blocking, "int8", biases))
+
+
+def _float_bias(x: Quantised, w: Quantised, bias: Array | None) -> Array | None:
+    return None if bias is None else np.asarray(bias.astype(np.float32) * x.scale.reshape(()) * w.scale)
+
+
+def _by_code(
+    x: Quantised, w: Quantised, bias: Array | None, blocking: Blocking, scope: Scope, hashing: Hashing
+) -> Array:
+    """Returns the result [N, M, Oh, Ow], float32, of clusters of the batch or an image, whose centroids are bytes."""
+    if scope == "image" and blocking.spec.batch > 1:  # each has scales of its own
+        alone = replace(blocking, spec=replace(blocking.spec, batch=1))
+        images = [replace(x, values=x.values[i : i + 1]) for i in range(blocking.spec.batch)]
+        return np.concatenate([_by_code(image, w, bias, alone, scope, hashing) for image in images])
+    codes = hash_vectors(x.dequantised(), blocking, hashing.family, hashing.parameters)
+    clusters = cluster_vectors(x.shifted(), codes, blocking)
+    zero_point = float(x.zero_point.reshape(()))
+    vectors = neuron_vectors(x.shifted(), blocking).astype(np.float64) + zero_point
+    centroids = np.zeros(clusters.centroids.shape, np.float64)
+    for block, ids in enumerate(clusters.ids):
+        np.add.at(centroids[block], ids, vectors[block])
+        means = centroids[block, : ids.max(initial=-1) + 1]
+        means[:] = np.rint(means / np.bincount(ids, minlength=len(means))[:, None]) - zero_point
+    entries, scales = int8_entries(_products(centroids, w, blocking).astype(np.float32), blocking)
+    sums = summed_rows(entries, clusters.ids, blocking).astype(np.float32)
+    by_channel = (scales * (x.scale.reshape(()) * w.scale)).reshape(-1, 1, 1)
+    return np.asarray(finish(sums * by_channel, _float_bias(x, w, bias)))
 
 
 def reuse_conv_integer(
@@ -100,9 +143,14 @@ def _sums(x: Integers, w: Integers, blocking: Blocking, scope: Scope) -> Array:
     shifted = x.shifted()
     codes = hash_vectors(shifted, blocking, "exact", HashParameters())
     clusters = cluster_vectors(shifted, codes, blocking, scope, verify=True)
+    return np.asarray(summed_rows(_products(clusters.centroids, w, blocking), clusters.ids, blocking))
+
+
+def _products(centroids: Array, w: Integers, blocking: Blocking) -> Array:
+    """Returns the table [B, C, T] of int64."""
     # Products of up to K integers below 2^16 are exact in float64.
-    table = clusters.centroids.astype(np.float64) @ block_weights(w.shifted(), blocking).astype(np.float64)
-    return np.asarray(summed_rows(table.astype(np.int64), clusters.ids, blocking))
+    table = centroids.astype(np.float64) @ block_weights(w.shifted(), blocking).astype(np.float64)
+    return np.asarray(table.astype(np.int64))
 
 
 def requantised(sums: Array, x_scale: Array, w_scale: Array, y_scale: Array, y_zero_point: Array) -> Array:

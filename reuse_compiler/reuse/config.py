@@ -37,7 +37,7 @@ DEFAULT_MEMORY = 2**26
 STREAM_MEMORY = 2**28
 """The most bytes that an incremental layer may keep: its ids and sums for an image of 1024 x 1024 with 64 channels."""
 MOST_STATIC_HASHES = 16
-"""Scope static has a centroid for every code."""
+"""Scope static has a centroid for every code, and clusters of bytes have a place for each."""
 
 
 class LayerSettings(BaseModel):
@@ -94,6 +94,11 @@ class LayerSettings(BaseModel):
     def keeps_exact_sums(self) -> bool:
         """Whether outputs are sums of integers that are the same in all runs: what an incremental layer updates."""
         return self.scope == "static" and self.table == "int8"
+
+    @property
+    def averages_runs(self) -> bool:
+        """Whether centroids are means of what a run has, so that each vector may change the results of others."""
+        return self.scope != "static" and not FAMILIES[self.family].lossless
 
     def blocking(self, spec: ConvSpec) -> Blocking:
         """Returns how these settings cut a convolution into blocks."""

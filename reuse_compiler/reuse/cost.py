@@ -97,6 +97,13 @@ STATIC_BYTES = Prices(
 a level of a vector's tree, 0.09 ns an element written. Fitted to what `reuse-bench conv --quantised --scope static`
 says of 44 layers, of 64 to 512 channels in vectors of 4 to 32."""
 
+CODED_BYTES = replace(STATIC_BYTES, centroid=2.4, table_byte=60.0)
+"""Of a run's own clusters of bytes, likewise: a product is computed twice, once for the scale, and 0.1 ns an entry that
+is looked at and written come on top of what static clusters take."""
+
+MEMBER = 2000.0
+"""Of adding a vector to the sums of its cluster, likewise: 4 ns."""
+
 ROTATION = 100.0
 """Of turning an element of such a vector before its tree, likewise: 0.2 ns. Short vectors are turned."""
 
@@ -147,8 +154,9 @@ def predicted_cost(
     is 1.
     """
     static, g = scope == "static", blocking.spec
+    coded = g.is_quantised and not family.lossless
     if prices is None:
-        prices = measured_prices(blocking, table, scope)
+        prices = measured_prices(blocking, table, scope, coded)
     dense = g.columns + prices.dense_pass  # for each output
     outputs = g.rows * g.group_out_channels
     if outputs * g.columns == 0:
@@ -159,6 +167,7 @@ def predicted_cost(
     passes = prices.input_pass * hashed_elements + prices.output_pass
     if static:
         reuse_rate = 1.0
+    if static or coded:
         entries = remaining_ratio * g.rows * blocking.blocks_per_group * blocking.table_width
         gathering += prices.table_byte * ELEMENT_BYTES[table] * entries / outputs
     new_clusters = (1.0 - reuse_rate) * remaining_ratio
@@ -167,11 +176,13 @@ def predicted_cost(
     return Cost(hashing / dense, centroids / dense, gathering / dense, passes / dense)
 
 
-def measured_prices(blocking: Blocking, table: TableType, scope: Scope) -> Prices:
-    """Returns the prices of a layer's element type, layout, table and scope."""
-    if blocking.spec.is_quantised and scope == "static":
-        rotation = ROTATION if is_rotated(blocking.sub_vector_length) else 0.0
-        return replace(STATIC_BYTES, input_pass=STATIC_BYTES.input_pass + rotation)
+def measured_prices(blocking: Blocking, table: TableType, scope: Scope, coded: bool = False) -> Prices:
+    """Returns the prices of a layer's element type, layout, table and scope; `coded`: bytes that are hashed."""
+    length = blocking.sub_vector_length
+    if coded:
+        own = STATIC_BYTES if scope == "static" else CODED_BYTES
+        member = 0.0 if scope == "static" else MEMBER / length
+        return replace(own, input_pass=own.input_pass + member + (ROTATION if is_rotated(length) else 0.0))
     if blocking.spec.is_quantised:
         times = TIMES_QLINEAR_CONV[blocking.spec.bytes_by]
         return Prices(**{name: price / times for name, price in vars(QUANTISED).items()})

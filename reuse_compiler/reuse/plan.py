@@ -57,7 +57,7 @@ class LayerPlan:
         """Whether what a run computes is of integers, so that the next one can go on from it to the same bits."""
         if self.settings.scope == "static":
             return self.keep_tables and self.settings.keeps_exact_sums
-        return self.spec.gives_bytes
+        return self.spec.gives_bytes and not self.settings.averages_runs
 
     def check(self, layer: str) -> None:
         """Raises ConfigError, naming the layer, unless all arrays fit the settings and the convolution."""

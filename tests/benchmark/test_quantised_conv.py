@@ -64,12 +64,24 @@ def test_without_a_scope_it_is_lossless(small_case: MakeCase, changes: dict[str,
     assert report.fused.relative_error == 0.0 and report.fused.stages_ms.gemm > 0.0
 
 
+@pytest.mark.parametrize("family", ["learned", "sign"])
+def test_with_bits_clusters_are_of_the_batch(small_case: MakeCase, family: Any) -> None:
+    report = measure_quantised(small_case(family=family, num_hashes=12), 1, 1)
+    assert (report.setting.family, report.setting.table, report.setting.scope) == (family, "int8", "batch")
+    assert 0.001 < report.fused.relative_error < 0.04 and len(report.notes) == 1, "each vector is a centroid"
+    assert report.fused.stages_ms.cluster > 0.0 and report.fused.stages_ms.gemm > 0.0
+    few = measure_quantised(small_case(family=family, num_hashes=3), 1, 1)
+    assert few.clusters_per_block is not None and few.clusters_per_block <= 8 and few.fused.relative_error > 0.1
+    assert few.notes[1].startswith("3 bits tell at most 8 vectors apart")
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"scope": "session"}, "leave --table off, and --scope session"),
         ({"table": "int8"}, "leave --table off, and --scope session"),
         ({"scope": "static", "layout": "patch", "sub_vector_length": 16}, "give an L that divides them"),
+        ({"num_hashes": 5, "layout": "patch", "sub_vector_length": 16}, "give an L that divides them"),
     ],
 )
 def test_what_bytes_do_not_have_is_refused(small_case: MakeCase, changes: dict[str, Any], sentence: str) -> None:

@@ -15,7 +15,8 @@ from onnx import helper, numpy_helper
 
 from reuse_compiler.passes.conv_node import attributes_of
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
-from reuse_compiler.reuse.geometry import FROM_PIXEL_MAJOR, TO_PIXEL_MAJOR, ConvSpec, Layout
+from reuse_compiler.reference.quantised import Quantised
+from reuse_compiler.reuse.geometry import FROM_PIXEL_MAJOR, TO_PIXEL_MAJOR, Blocking, ConvSpec, Layout
 from tests.custom_ops.cases import blockings
 
 Array = npt.NDArray[Any]
@@ -168,6 +169,56 @@ class QuantisedCase:
         )
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+ABSENT = np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True)
+class HashedCase(QuantisedCase):
+    """One whose vectors have codes."""
+
+    family: str = "learned"
+    num_hashes: int = 5
+    rotated: bool = False
+
+    def hash_parameters(self) -> dict[str, Array]:
+        """Returns a random hash of vectors of this input's bytes."""
+        rng, values = np.random.default_rng(self.seed + 5), self.byte_values()
+        blocks, length, hashes = self.blocks, self.sub_vector_length, self.num_hashes
+        if self.family == "sign":
+            projections = rng.standard_normal((blocks, length, hashes)).astype(np.float32)
+            thresholds = (values.mean() * projections.sum(axis=1)).astype(np.float32)
+            return {"projections": projections, "thresholds": thresholds, "coordinates": np.zeros(0, np.int32)}
+        nodes = (blocks, 2**hashes - 1)
+        thresholds = rng.choice(values, nodes) + rng.choice(np.array([0.0, 0.0, 0.001], np.float32), nodes)
+        thresholds[rng.random(nodes) < 0.02] = np.inf
+        if self.seed % 4 == 0:  # below all that bytes stand for
+            thresholds[rng.random(nodes) < 0.05] = values.min() - 1.0
+        rotation = rng.standard_normal((blocks, length, length)).astype(np.float32)
+        return {
+            "projections": rotation if self.rotated else ABSENT,
+            "thresholds": thresholds.astype(np.float32),
+            "coordinates": rng.integers(0, length, nodes).astype(np.int32),
+        }
+
+    def byte_values(self) -> Array:
+        """Returns all that bytes of the input stand for."""
+        own, limits = super().constants(), np.iinfo(self.types[0])
+        every = np.arange(limits.min, limits.max + 1).astype(self.types[0])
+        return Quantised(every, own["x_zero_point"], scale=own["x_scale"]).dequantised()
+
+    @property
+    def blocks(self) -> int:
+        return Blocking(self.spec, self.layout, self.sub_vector_length).num_blocks
+
+    def constants(self) -> dict[str, Array]:
+        own = super().constants()
+        own.setdefault("B", np.zeros(0, np.int32))
+        return {**own, **self.hash_parameters()}
+
+    def attributes(self) -> dict[str, Any]:
+        return super().attributes() | {"family": self.family, "num_hashes": self.num_hashes}
 
 
 def _bytes(rng: np.random.Generator, shape: tuple[int, ...], kind: Byte) -> Array:

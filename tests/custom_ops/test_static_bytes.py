@@ -16,67 +16,40 @@ import reuse_compiler
 from reuse_compiler.passes.add_function_bodies import add_function_bodies
 from reuse_compiler.passes.lower_to_reuse import DOMAIN, INPUTS
 from reuse_compiler.reference.quantised import Quantised
-from reuse_compiler.reuse.geometry import Blocking, ConvSpec
-from tests.custom_ops.quantised_cases import Array, QuantisedCase, quantised_cases, runtime_saturates
+from reuse_compiler.reuse.geometry import ConvSpec
+from tests.custom_ops.quantised_cases import (
+    ABSENT,
+    Array,
+    HashedCase,
+    QuantisedCase,
+    quantised_cases,
+    runtime_saturates,
+)
 from tests.running import make_session, run_kernels, run_reference, run_with_isa
-
-ABSENT = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
-class StaticByteCase(QuantisedCase):
+class StaticByteCase(HashedCase):
     """One of static clusters of layout channel."""
 
     scope: str = "static"
-    family: str = "learned"
-    num_hashes: int = 5
-    rotated: bool = False
     fitted: bool = False
     """Whether weights and bias are given that were fitted."""
     keep_tables: bool = True
 
-    def hash_parameters(self, values: Array) -> dict[str, Array]:
-        """Returns a random hash of vectors with these elements."""
-        rng = np.random.default_rng(self.seed + 5)
-        blocks, length, hashes = self.blocks, self.sub_vector_length, self.num_hashes
-        if self.family == "sign":
-            projections = rng.standard_normal((blocks, length, hashes)).astype(np.float32)
-            thresholds = (values.mean() * projections.sum(axis=1)).astype(np.float32)
-            return {"projections": projections, "thresholds": thresholds, "coordinates": np.zeros(0, np.int32)}
-        nodes = (blocks, 2**hashes - 1)
-        thresholds = rng.choice(values, nodes) + rng.choice(np.array([0.0, 0.0, 0.001], np.float32), nodes)
-        thresholds[rng.random(nodes) < 0.02] = np.inf
-        if self.seed % 4 == 0:  # below all that bytes stand for
-            thresholds[rng.random(nodes) < 0.05] = values.min() - 1.0
-        rotation = rng.standard_normal((blocks, length, length)).astype(np.float32)
-        return {
-            "projections": rotation if self.rotated else ABSENT,
-            "thresholds": thresholds.astype(np.float32),
-            "coordinates": rng.integers(0, length, nodes).astype(np.int32),
-        }
-
-    @property
-    def blocks(self) -> int:
-        return Blocking(self.spec, self.layout, self.sub_vector_length).num_blocks
-
     def constants(self) -> dict[str, Array]:
         """Returns all inputs but x, in order."""
         own, rng = super().constants(), np.random.default_rng(self.seed + 6)
-        limits = np.iinfo(self.types[0])
-        every = np.arange(limits.min, limits.max + 1).astype(self.types[0])
-        values = Quantised(every, own["x_zero_point"], scale=own["x_scale"]).dequantised()
-        centroids = rng.choice(values, (self.blocks, 2**self.num_hashes, self.sub_vector_length))
+        centroids = rng.choice(self.byte_values(), (self.blocks, 2**self.num_hashes, self.sub_vector_length))
         weights, g = Quantised(own["w"], own["w_zero_point"], scale=own["w_scale"]).dequantised(), self.spec
         fitted = {
             "fitted_weights": weights * np.float32(0.9) if self.fitted else ABSENT,
             "fitted_bias": rng.standard_normal(g.out_channels).astype(np.float32) if self.fitted else ABSENT,
         }
-        own.setdefault("B", np.zeros(0, np.int32))
-        return {**own, **self.hash_parameters(values), "centroids": centroids, **fitted}
+        return {**own, "centroids": centroids, **fitted}
 
     def attributes(self) -> dict[str, Any]:
-        own = super().attributes() | {"family": self.family, "num_hashes": self.num_hashes}
-        return own if self.keep_tables else own | {"keep_tables": 0}
+        return super().attributes() | ({} if self.keep_tables else {"keep_tables": 0})
 
 
 @st.composite

@@ -264,8 +264,14 @@ def test_refusals(sentence: str, model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("sentence", "options"),
     [
-        ("covers --family exact, not 'sign'", CompileOptions(family="sign", force=True)),
+        ("codes of at most 16 bits, not 17", CompileOptions(family="sign", num_hashes=17, table="int8", force=True)),
+        ("channel and table int8", CompileOptions(family="sign", num_hashes=5, force=True)),
+        (
+            "leave metric and capacity off",
+            CompileOptions(family="sign", num_hashes=5, table="int8", distance="angular", force=True),
+        ),
         ("scopes batch and image, not 'session'", CompileOptions(family="exact", scope="session", force=True)),
+        ("int8 entries would have to be known before", CompileOptions(family="exact", scope="session", force=True)),
         ("integer tables of its own", CompileOptions(family="exact", table="int8", force=True)),
         ("needs --lowering fused", CompileOptions(family="exact", lowering="staged", force=True)),
     ],

@@ -56,6 +56,21 @@ def test_static_clusters_of_bytes_have_prices_of_their_own(length: int, turned: 
     assert cost.passes * dense == pytest.approx((prices.input_pass + turned) * 64 / 128 + prices.output_pass)
 
 
+def test_a_run_s_clusters_of_bytes_pay_for_their_tables() -> None:
+    spec = ConvSpec(1, 256, 56, 56, 256, (3, 3), pads=(1, 1, 1, 1), element="uint8")
+    costs = {}
+    for length in (8, 16, 32):
+        of = [
+            predicted_cost(
+                Blocking(spec, "channel", length), FAMILIES["learned"], 8, 256 / 56**2, table="int8", scope=scope
+            )
+            for scope in ("batch", "static")
+        ]
+        assert of[0].centroids > of[1].centroids == 0.0 and of[0].gathering > of[1].gathering
+        costs[length] = of[0].total
+    assert costs[8] > 1.3 > 0.9 > costs[16] > 0.6 > costs[32]
+
+
 def test_reuse_of_bytes_gains_more_beside_slower_operators() -> None:
     by: tuple[ByteOperator, ...] = ("QLinearConv", "Conv", "ConvInteger")
     specs = [replace(CONV, element="uint8", bytes_by=operator) for operator in by]

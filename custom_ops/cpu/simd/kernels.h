@@ -304,6 +304,11 @@ struct Kernels {
   // modulo 2^32; `channels` is a multiple of kLanes.
   void (*subtract_zero_points)(const ByteProduct& product, const int32_t* zero_points, int64_t channels, int32_t* out,
                                int64_t out_stride);
+  // largest[n] = the largest of largest[n] and |products[r * width + n]|; width is a multiple of kStaticChannels.
+  void (*keep_largest)(const int32_t* products, int64_t count, int64_t width, float* largest);
+  // Makes products [taps, kStaticChannels] entries of a static table's row: each times inverse[channel], rounded to the
+  // nearest integer (ties to even). Kernel rows have `columns` taps.
+  void (*write_entries)(const int32_t* products, int64_t taps, int64_t columns, const float* inverse, uint8_t* row);
   // sums[w * channels + c] = start[c] (that of sums, if start is null) + the table rows of window w's ids [w * stride],
   // modulo 2^32.
   void (*add_windows)(const WindowTables& tables, const int32_t* ids, int64_t stride, int64_t windows,

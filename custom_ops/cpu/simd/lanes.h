@@ -114,6 +114,13 @@ REUSE_INLINE Lanes rectify(const Lanes& a) {
 #endif
 }
 
+// The greater of both, none of which is NaN.
+REUSE_INLINE Lanes greater(const Lanes& a, const Lanes& b) {
+  Lanes result;
+  for (int64_t i = 0; i < kParts; ++i) result.part[i] = a.part[i] > b.part[i] ? a.part[i] : b.part[i];
+  return result;
+}
+
 // All bits set where a >= b.
 REUSE_INLINE IntLanes at_least(const IntLanes& a, int32_t b) {
   IntLanes result;

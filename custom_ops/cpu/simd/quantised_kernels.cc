@@ -110,6 +110,41 @@ void subtract_zero_points(const ByteProduct& product, const int32_t* zero_points
   }
 }
 
+void keep_largest(const int32_t* products, int64_t count, int64_t width, float* largest) {
+  constexpr int64_t kVectors = kStaticChannels / kLanes;
+  for (int64_t n = 0; n < width; n += kStaticChannels) {
+    Lanes own[kVectors];
+    for (int64_t v = 0; v < kVectors; ++v) own[v] = load(largest + n + v * kLanes);
+    for (int64_t r = 0; r < count; ++r) {
+      for (int64_t v = 0; v < kVectors; ++v) {
+        const Lanes product = to_float(load_bits<int32_t>(products + r * width + n + v * kLanes));
+        own[v] = greater(own[v], bits_as<float>(bits_as<int32_t>(product) & 0x7FFFFFFF));
+      }
+    }
+    for (int64_t v = 0; v < kVectors; ++v) store(largest + n + v * kLanes, own[v]);
+  }
+}
+
+// Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, whose last byte is that of the sum's bits. Four
+// vectors of channels become one of bytes; adding kStaticBias to a byte changes its first bit.
+void write_entries(const int32_t* products, int64_t taps, int64_t columns, const float* inverse, uint8_t* row) {
+  constexpr float kRounding = 12582912.0f;
+  constexpr uint32_t kByte = 0xFF, kBiases = kStaticBias | kStaticBias << 16;
+  constexpr int64_t kVectors = kStaticChannels / kLanes, kTapsAtOnce = 3;
+  Lanes scales[kVectors];
+  for (int64_t v = 0; v < kVectors; ++v) scales[v] = load(inverse + v * kLanes);
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    Vector<uint32_t> words{};
+    words = words ^ (tap % columns % kTapsAtOnce == 0 ? kBiases : 0u);
+    for (int64_t v = 0; v < kVectors; ++v) {
+      const Lanes product = to_float(load_bits<int32_t>(products + tap * kStaticChannels + v * kLanes));
+      const Vector<uint32_t> entry = bits_as<uint32_t>(product * scales[v] + kRounding) & kByte;
+      words = words ^ (entry << static_cast<int>(8 * v));
+    }
+    store_bits(row + tap * kStaticChannels, words);
+  }
+}
+
 namespace {
 
 // kVectors of each window's sums, from `channel` on, in registers.

@@ -74,6 +74,8 @@ constexpr Kernels make_table() {
   k.fold_rows = fold_rows;
   k.multiply_bytes = multiply_bytes;
   k.subtract_zero_points = subtract_zero_points;
+  k.keep_largest = keep_largest;
+  k.write_entries = write_entries;
   k.add_windows = add_windows;
   k.write_bytes = write_bytes;
   k.write_quantised = write_quantised;

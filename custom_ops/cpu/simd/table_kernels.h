@@ -38,6 +38,8 @@ void pack_pixels(const float* planes, int64_t plane, int64_t channels, int64_t p
 void fold_rows(const float* rows, int64_t stride, const int32_t* ids, int64_t count, const FoldPiece* pieces,
                int64_t num_pieces, float* windows, int64_t step);
 void multiply_bytes(const ByteProduct& product, int32_t* out, int64_t out_stride);
+void keep_largest(const int32_t* products, int64_t count, int64_t width, float* largest);
+void write_entries(const int32_t* products, int64_t taps, int64_t columns, const float* inverse, uint8_t* row);
 void subtract_zero_points(const ByteProduct& product, const int32_t* zero_points, int64_t channels, int32_t* out,
                           int64_t out_stride);
 void add_windows(const WindowTables& tables, const int32_t* ids, int64_t stride, int64_t windows, const int32_t* start,

@@ -27,7 +27,8 @@ struct HashAttributes {
   const HashFamily* family = nullptr;
   int64_t num_hashes = 1;
 
-  // C: clusters per block of scope static. Throws std::invalid_argument unless there is a code for each.
+  // How many codes there are: clusters per block of scope static. Throws std::invalid_argument where codes are no
+  // small numbers.
   int64_t given_clusters() const;
 };
 

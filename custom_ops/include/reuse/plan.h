@@ -60,6 +60,7 @@ class ReusePlan {
   Blocking blocking(int64_t batch, int64_t height, int64_t width) const;
 
   const Encoder& encoder() const { return *encoder_; }
+  std::shared_ptr<const Encoder> shared_encoder() const { return encoder_; }
   const PackedWeights& weights() const { return *weights_; }
   // Null unless the scope is static.
   const StaticTables* static_tables() const { return static_tables_.get(); }

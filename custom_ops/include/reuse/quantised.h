@@ -1,5 +1,5 @@
-// Operators QLinearReuseConv and ReuseConvInteger (docs/operators.md): convolutions of bytes whose equal vectors are
-// multiplied once. The result of the one is bytes, that of the other floats.
+// Operators QLinearReuseConv and ReuseConvInteger (docs/operators.md): convolutions of bytes whose equal vectors, or
+// those with equal codes, are multiplied once. The result of the one is bytes, that of the other floats.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +32,7 @@ struct QuantisedOperands : IntegerOperands {
   const int32_t* bias;  // [M], or null
 };
 
+class ByteHash;
 class ByteWeights;
 
 // A layer for inputs of any size: all but x checked and brought into the order that runs need.
@@ -78,6 +79,23 @@ class QuantisedPlan {
   std::shared_ptr<const ByteWeights> weights_;
 };
 
+// How sums become bytes where they are floats.
+class ByteOutput {
+ public:
+  // `fitted_bias` [M] takes the place of the operands' bias, unless it is null. Throws std::invalid_argument for scales
+  // and biases that make no sense.
+  ByteOutput(const QuantisedOperands& operands, const float* fitted_bias);
+
+  // Makes y of sums [pixels, stride] of `count` channels from `channel` on; `y` is the first pixel's.
+  void write(int64_t channel, int64_t count, const float* sums, int64_t stride, int64_t pixels, uint8_t* y) const;
+
+ private:
+  int64_t channels_;
+  std::vector<float> bias_;  // padded to whole vectors
+  float low_, high_, inverse_;
+  int32_t y_zero_point_;
+};
+
 // What scope static needs beside: trees, their centroids, and weights and bias if they were fitted, else null.
 struct StaticByteOperands {
   ReuseAttributes attributes;
@@ -89,9 +107,6 @@ struct StaticByteOperands {
   const float* fitted_bias;
 };
 
-class ByteTrees;
-struct TileMemory;
-
 // A QLinearReuseConv of scope static: a ReuseConv of what its bytes stand for.
 class StaticBytePlan {
  public:
@@ -100,35 +115,68 @@ class StaticBytePlan {
 
   int64_t in_channels() const { return plan_.in_channels(); }
   Blocking blocking(int64_t batch, int64_t height, int64_t width) const { return plan_.blocking(batch, height, width); }
-  const ReusePlan& plan() const { return plan_; }
-
-  // Writes the codes of `count` vectors of a block of x, from vector `first` on.
-  template <typename Code>
-  void codes(const Blocking& blocking, const uint8_t* x, int64_t block, int64_t first, int64_t count,
-             const TileMemory& memory, Code* codes) const;
-  // Makes y of sums [pixels, stride] of `count` channels from `channel` on; `y` is the first pixel's.
-  void write(int64_t channel, int64_t count, const float* sums, int64_t stride, int64_t pixels, uint8_t* y) const;
+  const StaticTables& tables() const { return *plan_.static_tables(); }
+  const ByteHash& hash() const { return *hash_; }
+  const ByteOutput& output() const { return *output_; }
 
  private:
-  std::shared_ptr<const ByteTrees> byte_trees(Allocator& allocator, const HashParameters& parameters) const;
-
   ReusePlan plan_;
-  uint8_t x_flip_;   // as in QuantisedPlan
-  uint8_t padding_;  // the byte that stands for zero, once flipped
-  float x_scale_;
-  std::vector<float> values_;               // what bytes stand for, once flipped
-  std::shared_ptr<const ByteTrees> trees_;  // null where bytes are brought to floats first
-  std::vector<float> bias_;                 // padded to whole vectors
-  float low_, high_, inverse_;
-  int32_t y_zero_point_;
+  std::shared_ptr<const ByteHash> hash_;
+  std::shared_ptr<const ByteOutput> output_;
 };
 
-// Computes y [N, Oh, Ow, M] of x [N, H, W, Ic]. The stages: vectors to codes (encode), equal vectors to ids (group),
+// What a hash and clusters of a run need beside.
+struct CodedByteOperands {
+  ConvAttributes conv;
+  Scope scope;
+  HashAttributes hash;
+  HashParameters parameters;
+  HashParameterSizes parameter_sizes;
+};
+
+// A QLinearReuseConv whose vectors share a cluster of the batch or of the image if their codes are equal.
+class CodedBytePlan {
+ public:
+  // Throws std::invalid_argument for what makes no sense.
+  CodedBytePlan(Allocator& allocator, const QuantisedOperands& operands, const CodedByteOperands& given);
+
+  int64_t in_channels() const { return any_size_.geometry.in_channels; }
+  int64_t out_channels() const { return any_size_.geometry.out_channels; }
+  Blocking blocking(int64_t batch, int64_t height, int64_t width) const;
+
+  Scope scope() const { return scope_; }
+  int64_t num_codes() const { return num_codes_; }
+  const ByteHash& hash() const { return *hash_; }
+  const ByteWeights& weights() const { return *weights_; }
+  const ByteOutput& output() const { return *output_; }
+  // What products of a block, a tap and channels from `channel` on begin with, so that bytes count from the zero point.
+  const int32_t* start(int64_t block, int64_t tap, int64_t channel) const;
+  // What a product's unit stands for.
+  float product_scale(int64_t channel) const { return product_scales_[static_cast<size_t>(channel)]; }
+
+ private:
+  void find_starts(uint8_t zero_point);
+
+  ConvAttributes attributes_;
+  Scope scope_;
+  Blocking any_size_;
+  int64_t num_codes_;
+  std::shared_ptr<const ByteWeights> weights_;
+  std::shared_ptr<const ByteHash> hash_;
+  std::shared_ptr<const ByteOutput> output_;
+  std::vector<int32_t> starts_;  // by block, tap and channel, padded
+  std::vector<float> product_scales_;
+};
+
+// Computes y [N, Oh, Ow, M] of x [N, H, W, Ic]. The stages: vectors to codes (encode), equal ones to ids (group),
 // distinct ones to tables of int32, or distinct windows of them to sums (multiply), sums to y (assemble). `state` is
 // the node's, of an incremental one; null for others.
 void qlinear_reuse_conv(const QuantisedPlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
                         const uint8_t* x, uint8_t* y);
 void qlinear_reuse_conv(const StaticBytePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
+                        const uint8_t* x, uint8_t* y);
+// Of clusters of a run, which has no state.
+void qlinear_reuse_conv(const CodedBytePlan& plan, ReuseState* state, const Blocking& blocking, Workspace& workspace,
                         const uint8_t* x, uint8_t* y);
 
 }  // namespace reuse

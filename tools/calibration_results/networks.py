@@ -185,7 +185,7 @@ _NETWORKS = (
     ),
     _faithful(
         "easyocr_english",
-        "EasyOCR's recogniser on rendered lines",
+        "EasyOCR on rendered lines",
         text_lines(CALIBRATION_DOCUMENTS, 160, LINE),
         text_lines(HELD_OUT_DOCUMENTS, 90, LINE),
         metric="iou:0.5",  # what is recognised at each place: the characters that are likelier than all others together
@@ -194,8 +194,8 @@ _NETWORKS = (
     _faithful(
         "yolov3_tiny",
         "YOLOv3-tiny on 16:9 photos",
-        letterboxed_photos(0, 5, YOLO_SIZE),
-        letterboxed_photos(2, 5, YOLO_SIZE),
+        letterboxed_photos(0, 4, YOLO_SIZE),
+        letterboxed_photos(2, 4, YOLO_SIZE),
         metric="cosine:output=scores",
         at_least=0.97,  # what is left where the photos are saved as JPEG of quality 75 before
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import prod
 from pathlib import Path
@@ -57,12 +57,11 @@ class Source(ABC):
         return (self[index] for index in range(len(self)))
 
 
-class FeedList(Source):
-    """Feeds that are held in memory."""
+class CountedSource(Source):
+    """Feeds of which it is known how many samples each has."""
 
-    def __init__(self, feeds: Sequence[Feed], description: str) -> None:
-        self._feeds, self.description = feeds, description
-        self._starts = list(accumulate(map(count_rows, feeds), initial=0))
+    def __init__(self, counts: Iterable[int]) -> None:
+        self._starts = list(accumulate(counts, initial=0))
 
     @property
     def num_samples(self) -> int:
@@ -72,7 +71,15 @@ class FeedList(Source):
         return range(self._starts[index], self._starts[index + 1])
 
     def __len__(self) -> int:
-        return len(self._feeds)
+        return len(self._starts) - 1
+
+
+class FeedList(CountedSource):
+    """Feeds that are held in memory."""
+
+    def __init__(self, feeds: Sequence[Feed], description: str) -> None:
+        super().__init__(map(count_rows, feeds))
+        self._feeds, self.description = feeds, description
 
     def __getitem__(self, index: int) -> Feed:
         return self._feeds[index]

@@ -6,18 +6,17 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reuse_compiler.errors import DataError
-from reuse_compiler.verification.data import Source, count_rows, describe_runs
+from reuse_compiler.verification.data import CountedSource, count_rows, describe_runs
 from reuse_compiler.verification.inputs import Feed, InputSpec, check_names
 
 
-class SpooledSource(Source):
+class SpooledSource(CountedSource):
     """Feeds that can be had only once, written to a temporary folder that goes with this object."""
 
     def __init__(self, feeds: Iterable[Any], specs: list[InputSpec], origin: str) -> None:
@@ -30,18 +29,8 @@ class SpooledSource(Source):
         rows = [self._write(index, feed) for index, feed in enumerate(feeds)]
         if not rows:
             raise DataError("the reader gives no inputs: its first get_next() is None, or what it returns is empty")
-        self._first_rows = list(accumulate(rows, initial=0))
+        super().__init__(rows)
         self.description = f"{describe_runs(len(self), self[0])} {origin}"
-
-    @property
-    def num_samples(self) -> int:
-        return self._first_rows[-1]
-
-    def rows(self, index: int) -> range:
-        return range(self._first_rows[index], self._first_rows[index + 1])
-
-    def __len__(self) -> int:
-        return len(self._first_rows) - 1
 
     def __getitem__(self, index: int) -> Feed:
         if not 0 <= index < len(self):

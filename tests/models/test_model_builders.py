@@ -80,7 +80,9 @@ def test_wrong_weights_are_refused_by_key() -> None:
         builders.cifarnet(weights)
 
 
-@pytest.mark.parametrize(("network", "least"), [("cifarnet", 0.84), ("cifar_vgg", 0.86), ("alexnet", 0.82), ("vgg19", 0.82)])
+@pytest.mark.parametrize(
+    ("network", "least"), [("cifarnet", 0.84), ("cifar_vgg", 0.86), ("alexnet", 0.82), ("vgg19", 0.82)]
+)
 def test_trained_networks_recognise_the_test_images(
     network: str, least: float, read_images: ReadImages, run_model: RunModel
 ) -> None:

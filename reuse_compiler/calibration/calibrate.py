@@ -56,6 +56,7 @@ def calibrate_file(
     options: CalibrationOptions | None = None,
     *,
     labels: AnyPath | NDArray[np.int64] | None = None,
+    reference: AnyPath | None = None,
     report: AnyPath | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -64,9 +65,10 @@ def calibrate_file(
 ) -> CalibrationReport:
     """Calibrates a model file and writes the configuration that `reuse-compile --config` takes.
 
-    `data` is what `open_samples` takes, or a reader with onnxruntime's CalibrationDataReader protocol. `report` is a
-    folder for report.json and report.html; `command` is the command line that they name. With `resume` the work of an
-    earlier run on the same model, data and options is taken up. Raises a ReuseError that says what to do, for all that
+    `data` is what `open_samples` takes, or a reader with onnxruntime's CalibrationDataReader protocol. The accuracy
+    budget is kept beside the `reference`, if there is one: the model that this one was made of. `report` is a folder
+    for report.json and report.html; `command` is the command line that they name. With `resume` the work of an earlier
+    run on the same models, data and options is taken up. Raises a ReuseError that says what to do, for all that
     can be known before the work before it; where no layer gains, a configuration without layers is written.
     """
     started = time.monotonic()
@@ -77,7 +79,10 @@ def calibrate_file(
     _check_places(model_path, output, report, overwrite)
     progress("reading the model", 0, 0)
     model = load_model(model_path)
+    compared = None if reference is None else _reference(reference, model)
     read = files_of(model, model_path) | files_calibrated_on(data, labels, options.metric)
+    if reference is not None and compared is not None:
+        read |= files_of(compared, reference)
     for place in _places(output, report):
         refuse_read(place, read | set(options.custom_op_libraries))
     if not any(node.op_type in CALIBRATED for node in model.graph.node) and not model.functions:
@@ -98,14 +103,16 @@ def calibrate_file(
     with running_on(Provider(options.provider)), with_libraries(options.custom_op_libraries):
         _try_metric(model, samples, metric)
         work = examine(model, options, samples[0].feed, output.parent)
-        state = State(state_path(model, samples.digest(), options), resume)
-        outcome = Calibration(model, work, parts, metric, options, state, progress, workers).run()
+        models = [model] if compared is None else [model, compared]
+        state = State(state_path(models, samples.digest(), options), resume)
+        outcome = Calibration(model, work, parts, metric, options, state, progress, workers, compared).run()
     progress("writing the result", 0, 0)
     streams = {"stream": True, "hold": outcome.hold} if options.stream else {}
     write_configuration(outcome.deployment.plan, options.seed, output, overwrite, **streams)
     pictures = cluster_pictures(work, outcome.deployment.plan, parts.holdout.first_feed) if report is not None else []
     found = CalibrationReport(
         model=os.fspath(model_path),
+        reference=None if reference is None else os.fspath(reference),
         output=str(output),
         data=samples.description,
         metric=metric.name,
@@ -165,6 +172,22 @@ def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise OutputError(f"the report's folder cannot be made: {folder} is a file")
     FileTransaction.check_folder(folder)
+
+
+def _reference(path: AnyPath, model: onnx.ModelProto) -> onnx.ModelProto:
+    """Reads the model to compare with; raises ModelError unless it takes and gives tensors of the same names."""
+    reference = load_model(path)
+    names = [
+        ([spec.name for spec in model_inputs(own)], [output.name for output in model_outputs(own)])
+        for own in (reference, model)
+    ]
+    for what, theirs, own in zip(("inputs", "outputs"), *names, strict=True):
+        if theirs != own:
+            raise ModelError(
+                f"the reference {path} has the {what} {theirs}, and the model {own}: give the model that this one was "
+                "made of, whose inputs and outputs have the same names"
+            )
+    return reference
 
 
 def files_calibrated_on(data: AnyPath | Any, labels: AnyPath | Any, metric: str | None) -> set[Path]:

@@ -34,6 +34,7 @@ from reuse_compiler.calibration.state import State
 from reuse_compiler.calibration.survey import LayerSurvey, Survey
 from reuse_compiler.calibration.tuning import tune_static_layers
 from reuse_compiler.calibration.workers import SERIAL, Workers
+from reuse_compiler.errors import ConfigError
 from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback
@@ -98,6 +99,8 @@ class Calibration:
     state: State
     progress: ProgressCallback
     workers: Workers = SERIAL
+    reference: onnx.ModelProto | None = None
+    """The model beside which the accuracy budget is kept, in place of the original."""
 
     def __post_init__(self) -> None:
         self.effort = EFFORTS[self.options.budget]
@@ -117,6 +120,7 @@ class Calibration:
             "%s %.6g of the original, %.6g to be kept", self.metric.name, self.evaluator.original, self.target.value
         )
         self._warn_of_few_rows()
+        self._check_itself()
         tolerances = self._hold_first() if self.options.stream else []
         if self.options.strategy == "papers":
             surveys = self.survey.measure(papers_candidates(self.work.layers, self.options))
@@ -200,6 +204,13 @@ class Calibration:
         return evaluator
 
     @cached_property
+    def _held_out_value(self) -> float:
+        """The original's metric on the held-out data."""
+        if self.reference is None:
+            return self.held_out.original
+        return self.held_out.score(self.original, self.progress, "comparing with the reference").value
+
+    @cached_property
     def held_out_target(self) -> Target:
         """The value to be kept on the held-out data."""
         # On this data even the original may have less than `at_least`, which is no reason to throw the result away.
@@ -217,6 +228,7 @@ class Calibration:
             self.progress,
             what,
             self.workers,
+            reference=self.reference,
             timed_runs=self.effort.timed_runs,
             in_order=self.options.stream,
         )
@@ -296,6 +308,17 @@ class Calibration:
             if trial.dense_ms > LEAST_SPEEDUP * trial.reuse_ms and self._tried(IN_FULL, trial.layers, False).accepted:
                 return _choice_of(trial, surveys)
         return choice
+
+    def _check_itself(self) -> None:
+        """Refuses a budget that even the model as it is does not keep beside the reference."""
+        if self.reference is None:
+            return
+        score = self.evaluator.score(self.original, self.progress, "comparing with the reference")
+        if not self.target.accepts(score.value, score.flips):
+            raise ConfigError(
+                f"the model as it is has {self.metric.name} {score.value:.6g} beside the reference, where "
+                f"{self.target.value:.6g} is to be kept: give a looser --max-drop or --at-least, or quantise less"
+            )
 
     def _warn_of_few_rows(self) -> None:
         rows = self.evaluator.rows
@@ -441,7 +464,8 @@ class Calibration:
         return {
             **score.model_dump(),
             "samples": len(self.parts.holdout),
-            "original": self.held_out.original,
+            "original": self._held_out_value,
+            "reference": None if self.reference is None else self.held_out.original,
             "target": self.held_out_target.value,
             "within_budget": self.held_out_target.accepts(score.value),
         }

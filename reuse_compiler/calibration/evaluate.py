@@ -66,16 +66,23 @@ class Evaluator:
         what: str = "running the original model",
         workers: Workers = SERIAL,
         *,
+        reference: onnx.ModelProto | None = None,
         timed_runs: int = 1,
         in_order: bool = False,
     ) -> None:
-        """Times are medians of `timed_runs`. Samples that are `in_order` are a stream, timed as frames in a row."""
+        """Times are medians of `timed_runs`. Samples that are `in_order` are a stream, timed as frames in a row.
+
+        If there is a `reference`, outputs are compared with its, in place of the original's.
+        """
         self._model, self._samples, self._metric, self._threads = original, samples, metric, threads
+        self._reference = reference
+        self._own: list[Outputs] = []
+        """Outputs of the original on the first samples, where those that are held are the reference's."""
         self._workers, self._in_order, self._given = workers, in_order, samples
         self._timed_runs = timed_runs
         self._feeds: list[dict[str, Shared]] = []
         """The samples' inputs as workers take them, if there are any."""
-        session = self._open(original, ORIGINAL)
+        session = self._open(reference or original, ORIGINAL)
         self._names = [output.name for output in session.get_outputs()]
         self._held: list[Outputs] = []
         accumulator = metric.start()
@@ -84,7 +91,7 @@ class Evaluator:
             accumulator.add(outputs, outputs, sample.labels)
         progress(what, len(samples), len(samples))
         self.original = accumulator.value()
-        """The metric of the original model."""
+        """The metric of the original model, or of the reference."""
         self.rows = accumulator.flips()
         """How many rows the metric counts, if it does."""
 
@@ -133,12 +140,25 @@ class Evaluator:
         )
 
     def output_error(self, model: onnx.ModelProto, runs: int) -> float:
-        """Returns the relative L2 error of the model's outputs on the first runs, the largest of them."""
+        """Returns the relative L2 error of the model's outputs on the first runs, the largest of them.
+
+        It is the error beside the original's own outputs, whatever the reference: of what the model itself changes.
+        """
         compiled = self._open(model, COMPILED, keeps_memory=False)
         differences = {name: Difference() for name in self._names}
-        for sample, expected in islice(self._originals(), runs):
+        for sample, expected in self._own_outputs(runs):
             _add(differences, expected, self._run(compiled, sample, COMPILED))
         return largest_error(differences)
+
+    def _own_outputs(self, runs: int) -> Iterator[tuple[Sample, Outputs]]:
+        """Yields the first samples with what the original itself gives."""
+        if self._reference is None:
+            yield from islice(self._originals(), runs)
+            return
+        if len(self._own) < runs:
+            session = self._open(self._model, ORIGINAL, keeps_memory=False)
+            self._own = [self._run(session, sample, ORIGINAL) for sample in islice(self._samples, runs)]
+        yield from zip(islice(self._samples, runs), self._own, strict=False)
 
     def _outputs(self, model: onnx.ModelProto) -> Generator[Outputs]:
         """Yields the model's outputs for each sample; a worker runs some samples at a time, and opens a session."""
@@ -184,12 +204,12 @@ class Evaluator:
         return dict(zip(self._names, run_session(session, self._names, sample.feed, label), strict=True))
 
     def _originals(self, session: onnxruntime.InferenceSession | None = None) -> Iterator[tuple[Sample, Outputs]]:
-        """Yields the samples with the original's outputs; without a `session` one is opened for those not held."""
+        """Yields the samples with the outputs to be kept; without a `session` one is opened for those not held."""
         for index, sample in enumerate(self._samples):
             if index < len(self._held):
                 yield sample, self._held[index]
                 continue
-            session = session or self._open(self._model, ORIGINAL)
+            session = session or self._open(self._reference or self._model, ORIGINAL)
             outputs = self._run(session, sample, ORIGINAL)
             size = sum(array.nbytes for array in outputs.values())
             if index == len(self._held) and size * len(self._samples) <= HELD_BYTES:

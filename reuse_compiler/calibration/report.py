@@ -88,6 +88,7 @@ class Score(BaseModel):
     value: float
     """The metric."""
     drop: float
+    """From the original's, or the reference's if there is one."""
     output_error: float
     """Relative L2 error of the model's outputs, the largest of them."""
     dense_ms: Measured
@@ -124,6 +125,8 @@ class Check(Score):
     """Runs of the model."""
     original: float
     """The metric of the original model."""
+    reference: float | None = None
+    """That of the reference, if there is one: where the original's differs from it, something was lost before."""
     target: float | None = None
     """What the value had to come up to here: the original may be better or worse on these samples than on those that
     settings were chosen on. None in reports of versions that did not write it."""
@@ -155,6 +158,8 @@ class CalibrationReport(BaseModel):
     model_config = CONFIG
 
     model: str
+    reference: str | None = None
+    """The model beside which the accuracy budget is kept, if it is another one."""
     output: str | None = None
     """The configuration file."""
     data: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,12 +45,14 @@ INDEPENDENT = {
 T = TypeVar("T")
 
 
-def state_path(model: onnx.ModelProto, data_digest: str, options: CalibrationOptions) -> Path:
-    """Returns the state file of a model, its data and the options."""
-    state = hashlib.sha256(model.SerializeToString(deterministic=True))
-    for tensor in tensors_of(model):
-        if is_external(tensor):
-            state.update(raw_bytes(tensor))
+def state_path(models: Sequence[onnx.ModelProto], data_digest: str, options: CalibrationOptions) -> Path:
+    """Returns the state file of a model (and its reference, if it has one), its data and the options."""
+    state = hashlib.sha256()
+    for model in models:
+        state.update(model.SerializeToString(deterministic=True))
+        for tensor in tensors_of(model):
+            if is_external(tensor):
+                state.update(raw_bytes(tensor))
     state.update(data_digest.encode())
     state.update(json.dumps([VERSION, options.model_dump(mode="json", exclude=INDEPENDENT)], sort_keys=True).encode())
     return cache_folder() / "calibration" / f"{state.hexdigest()[:32]}.json"

@@ -9,7 +9,7 @@ import typer
 from pydantic import Field
 from rich.console import Console
 
-from reuse_compiler.calibration.options import DATA, CalibrationOptions
+from reuse_compiler.calibration.options import BUDGET, DATA, CalibrationOptions
 from reuse_compiler.cli.command import (
     BUDGET_BROKEN,
     INTERRUPTED,
@@ -52,6 +52,9 @@ EXAMPLES = """
   reuse-calibrate edges.onnx --data frames.npz --metric psnr --at-least 35 --budget quick
       an image for an image, and a shorter search
 
+  reuse-calibrate net.int8.onnx --reference net.onnx --data photos/
+      a quantised model; what quantising has lost counts towards the budget, too
+
   reuse-calibrate net.onnx --data reader.py:load_data --metric python:score.py:f1
       your own data reader (onnxruntime's CalibrationDataReader) and your own metric
 
@@ -78,6 +81,15 @@ def calibrate(
     options: CalibrationOptions,
     output: Annotated[Path | None, Flag("The configuration.", "-o", metavar="OUT", default="MODEL.reuse.json")] = None,
     labels: Annotated[Labels, DATA] = None,
+    reference: Annotated[
+        Path | None,
+        BUDGET,
+        Flag(
+            "The model that this one was made of, such as the float model of a quantised one: the budget is kept "
+            "beside its outputs and its accuracy, in place of this model's own.",
+            metavar="MODEL",
+        ),
+    ] = None,
     batch: Annotated[
         int | None, Field(ge=1), DATA, Flag("Samples per run, for models that leave it open: as used later.")
     ] = None,
@@ -108,6 +120,7 @@ def calibrate(
                 output,
                 options,
                 labels=labels,
+                reference=reference,
                 report=report,
                 resume=resume,
                 overwrite=overwrite,

@@ -62,7 +62,8 @@ def _check_lines(report: CalibrationReport, check: Check) -> list[str]:
     verdict = "within the budget" if check.within_budget else f"MORE THAN THE BUDGET ALLOWS{limit}"
     # Only where rows are counted it is known how far the figure depends on which ones were drawn.
     spread = f" (± {number(check.flips.standard_error)})" if check.flips is not None else ""
-    values = f"{_value(check.original)} before, {_value(check.value)} after{spread}"
+    reference = "" if check.reference is None else f"{_value(check.reference)} of the reference, "
+    values = f"{reference}{_value(check.original)} before, {_value(check.value)} after{spread}"
     slower = "" if check.is_faster else ": NOT FASTER THAN THE ORIGINAL"
     return [
         f"accuracy      {report.metric} {values}, on {runs} held out: {verdict}",

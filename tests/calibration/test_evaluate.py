@@ -54,6 +54,23 @@ def test_the_original_is_as_good_as_itself(
     assert evaluator.score(model).output_error == 0.0
 
 
+def test_outputs_are_compared_with_the_references() -> None:
+    """But for the error by which a layer is judged, which is that of what the layer itself changes."""
+    model, reference = network(), changed(network())
+    samples = samples_of(model, feeds_of(model, 3))
+    metric = make_metric("cosine", model_outputs(model), False)
+    evaluator = Evaluator(model, samples, metric, 1, reference=reference)
+    assert evaluator.original == pytest.approx(1.0)
+    same, own = evaluator.score(reference), evaluator.score(model)
+    assert same.value == pytest.approx(1.0) and same.output_error == 0.0
+    assert own.drop > 1e-4 and own.output_error > 0.1
+    assert own.drop == pytest.approx(evaluator.original - own.value)
+    assert evaluator.output_error(model, 2) == 0.0
+    assert evaluator.output_error(reference, 2) == pytest.approx(
+        Evaluator(model, samples, metric, 1).output_error(reference, 2)
+    )
+
+
 def test_errors_are_over_the_first_runs() -> None:
     model = network()
     feeds = feeds_of(model, 3)

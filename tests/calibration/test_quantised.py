@@ -18,9 +18,12 @@ from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.layers import examine
 from reuse_compiler.calibration.linear import with_linear_outputs
 from reuse_compiler.calibration.options import CalibrationOptions
+from reuse_compiler.calibration.report import CalibrationReport
 from reuse_compiler.compiler import compile_file
+from reuse_compiler.errors import ConfigError, ModelError
 from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.options import CompileOptions
+from reuse_compiler.reports.calibration_table import totals
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.quantised import quantise
 from reuse_compiler.verification.sessions import open_session, run_session
@@ -87,6 +90,40 @@ def test_a_quantised_layer_is_fitted_to_what_its_bytes_stand_for(tmp_path: Path,
     assert len(node.input) == 15
     x = inputs()[:BATCH]
     assert relative_error(run(onnx.load(compiled), {"x": x})[0], run(model, {"x": x})[0]) < 0.8
+
+
+def test_the_budget_is_kept_beside_the_reference(tmp_path: Path) -> None:
+    """What quantising has lost counts, too."""
+    path, reference = tmp_path / "net.int8.onnx", tmp_path / "net.onnx"
+    onnx.save(quantised(), path)
+    onnx.save(network(), reference)
+    options = CalibrationOptions(**(LOOSE | {"scope": "static", "exclude": "^wide"}))
+
+    def calibrate(number: int, **options_too: Any) -> CalibrationReport:
+        own, beside = options.model_copy(update=options_too), reference if number else None
+        return calibrate_file(path, Reader(inputs()), tmp_path / f"net{number}.json", own, reference=beside)
+
+    alone, report = calibrate(0).check, calibrate(1)
+    assert alone is not None and alone.reference is None and alone.original == pytest.approx(1.0)
+    beside = report.check
+    assert report.reference == str(reference) and beside is not None and beside.reference is not None
+    assert beside.reference == pytest.approx(1.0) and 0.9 < beside.original < 1.0 - 1e-5
+    assert beside.drop == pytest.approx(beside.reference - beside.value)
+    assert "1 of the reference, " in "\n".join(totals(report))
+    with pytest.raises(ConfigError, match=r"the model as it is has cosine 0\.9.* beside the reference.*is to be kept"):
+        calibrate(2, max_drop=1e-7)
+
+
+def test_a_reference_has_the_same_inputs_and_outputs(tmp_path: Path) -> None:
+    path, reference, other = tmp_path / "net.int8.onnx", tmp_path / "net.onnx", network()
+    onnx.save(quantised(), path)
+    other.graph.output[0].name = other.graph.node[-1].output[0] = "z"
+    onnx.save(other, reference)
+    with pytest.raises(ModelError, match=r"has the outputs \['z'\], and the model \['y'\]"):
+        calibrate_file(path, Reader(inputs()), tmp_path / "net.json", reference=reference)
+    with pytest.raises(ConfigError, match="which is read"):
+        onnx.save(network(), reference)
+        calibrate_file(path, Reader(inputs()), reference, reference=reference, overwrite=True)
 
 
 def test_what_is_tried_of_bytes() -> None:

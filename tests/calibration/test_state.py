@@ -98,7 +98,7 @@ class TestPath:
     @pytest.fixture
     def path(self) -> Callable[..., Path]:
         def path(model: onnx.ModelProto | None = None, data: str = "d", **options: Any) -> Path:
-            return state_path(model or network(), data, CalibrationOptions(**options))
+            return state_path([model or network()], data, CalibrationOptions(**options))
 
         return path
 

@@ -84,13 +84,13 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[NetworkResult, P
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REUSE_CACHE", str(folder / "cache"))
-        return measure_network(small_network(), Request(budget="quick", work=folder)), folder
+        return measure_network(small_network(), Request(budget="quick", on_int8=True, work=folder)), folder
 
 
 def test_measures_all_variants(measured: tuple[NetworkResult, Path]) -> None:
     result, folder = measured
     variants = {variant.name: variant for variant in result.variants}
-    assert list(variants) == ["original", "onnxruntime int8", "learned", "sign"]
+    assert list(variants) == ["original", "onnxruntime int8", "learned", "sign", "int8 learned"]
     assert variants["original"].change == variants["original"].output_error == 0.0
     assert 0.0 < variants["onnxruntime int8"].output_error < 0.2
     assert result.rounds >= LEAST_ROUNDS and all(variant.median_ms > 0 for variant in result.variants)
@@ -100,6 +100,8 @@ def test_measures_all_variants(measured: tuple[NetworkResult, Path]) -> None:
         assert ratio is not None
         assert 0.0 < ratio < 1.0
         assert variants[name].layers[0].settings.family == name
+    (static,) = variants["int8 learned"].layers
+    assert static.name.startswith("conv2") and static.settings.scope == "static"
     assert [goal.reached for goal in result.goals] == [True, False, True]
     assert result.peak_bytes > 2**20
     assert all(run.peak_bytes > 2**20 and run.seconds > 0 for run in result.calibrations)

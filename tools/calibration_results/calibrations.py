@@ -54,6 +54,8 @@ class Variant:
     budget: BudgetName
     reconstruct: Reconstruct = "weights"
     scope: ScopeChoice = "both"
+    quantised: bool = False
+    """Whether the int8 model is calibrated, with the original as its reference."""
 
     @property
     def stem(self) -> str:
@@ -61,12 +63,13 @@ class Variant:
         return self.name.replace(" ", "_")
 
 
-def variants(budget: BudgetName, reconstruct: bool, scopes: bool = False) -> list[Variant]:
+def variants(budget: BudgetName, reconstruct: bool, scopes: bool = False, quantised: bool = False) -> list[Variant]:
     """Returns the calibrations of a network; with `reconstruct`, those without or with less of it too.
 
-    With `scopes`, those with one kind of clusters only.
+    With `scopes`, those with one kind of clusters only; with `quantised`, that of the int8 model.
     """
     found = [Variant("learned", "learned", budget), Variant("sign", "sign", COMPARED)]
+    found += [Variant("int8 learned", "learned", budget, quantised=True)] if quantised else []
     ways: tuple[Reconstruct, ...] = ("statistics", "none") if reconstruct else ()
     kinds: tuple[ScopeChoice, ...] = ("batch", "static") if scopes else ()
     found += [Variant(f"learned {way}", "learned", COMPARED, way) for way in ways]
@@ -79,7 +82,7 @@ def calibrate(network: Network, prepared: Prepared, variant: Variant) -> tuple[C
     usage = _run(command)
     shape = prepared.calibration.run_shape(network.batch)
     options = CompileOptions(config=configuration_path(prepared, variant), shapes={prepared.input_name: shape})
-    compile_file(prepared.model, compiled_path(prepared, variant), options, overwrite=True, verify=False)
+    compile_file(_model(prepared, variant), compiled_path(prepared, variant), options, overwrite=True, verify=False)
     folder = prepared.model.parent
     report = CalibrationReport.model_validate_json((folder / variant.stem / "report.json").read_bytes())
     run = CalibrationRun(
@@ -114,8 +117,9 @@ def configuration_path(prepared: Prepared, variant: Variant) -> Path:
 
 def commands(network: Network, prepared: Prepared, variant: Variant) -> tuple[list[str], list[str]]:
     """Returns the command lines that calibrate and that compile, without the flag that replaces earlier files."""
-    config = str(configuration_path(prepared, variant))
+    config, model = str(configuration_path(prepared, variant)), str(_model(prepared, variant))
     flags = {
+        "--reference": prepared.model if variant.quantised else None,
         "--data": prepared.calibration.inputs,
         "--labels": prepared.calibration.labels,
         "--batch": network.batch if network.batch > 1 else None,
@@ -133,11 +137,21 @@ def commands(network: Network, prepared: Prepared, variant: Variant) -> tuple[li
         for flag, value in flags.items()
         if value is not None
     ]
-    command = [CALIBRATE[0], str(prepared.model), *chain.from_iterable(given)]
+    command = [CALIBRATE[0], model, *chain.from_iterable(given)]
     sizes = ",".join(map(str, prepared.calibration.run_shape(network.batch)))
-    compile_command = ["reuse-compile", str(prepared.model), "--config", config, "--no-verify"]
+    compile_command = ["reuse-compile", model, "--config", config, "--no-verify"]
     compile_command += ["--shape", f"{prepared.input_name}:{sizes}"]
     return command, [*compile_command, "-o", str(compiled_path(prepared, variant))]
+
+
+def _model(prepared: Prepared, variant: Variant) -> Path:
+    """Returns what a variant is made of."""
+    return int8_path(prepared) if variant.quantised else prepared.model
+
+
+def int8_path(prepared: Prepared) -> Path:
+    """Returns where onnxruntime's int8 model goes."""
+    return prepared.model.with_name("int8.onnx")
 
 
 def _record(folder: Path, variant: Variant) -> Path:

@@ -28,7 +28,14 @@ from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.reports.json_file import write_report
 from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.verification.inputs import model_inputs
-from tools.calibration_results.calibrations import BYTES_PER_MAXRSS, calibrate, configuration_path, earlier, variants
+from tools.calibration_results.calibrations import (
+    BYTES_PER_MAXRSS,
+    calibrate,
+    configuration_path,
+    earlier,
+    int8_path,
+    variants,
+)
 from tools.calibration_results.measure import INT8, ORIGINAL, THREADS, compare, rounds_of
 from tools.calibration_results.networks import NETWORKS, Goal, Network
 from tools.calibration_results.prepare import DataFiles, prepare
@@ -46,6 +53,7 @@ class Request(BaseModel):
     budget: Annotated[BudgetName, Flag("Budget of the calibration `learned`.")] = "default"
     reconstruct: Annotated[bool, Flag("Also calibrate with --reconstruct statistics and none.")] = False
     scopes: Annotated[bool, Flag("Also calibrate with --scope batch and static, each apart.")] = False
+    on_int8: Annotated[bool, Flag("Also calibrate onnxruntime's int8 model, beside the original.")] = False
     work: Annotated[
         Path, Flag("Folder of models, data and configurations, one folder for each network.", metavar="DIR")
     ] = Path("build/calibration")
@@ -59,6 +67,7 @@ class Request(BaseModel):
         words = ["python", "-m", "tools.calibration_results", network, "--budget", self.budget]
         words += ["--reconstruct"] if self.reconstruct else []
         words += ["--scopes"] if self.scopes else []
+        words += ["--on-int8"] if self.on_int8 else []
         words += [] if self.limit is None else ["--limit", str(self.limit)]
         return shlex.join(words)
 
@@ -67,7 +76,12 @@ def measure_network(network: Network, request: Request, progress: ProgressCallba
     """Does all of it. Raises a ReuseError, or one of LOAD_ERRORS of `models.packaged`, that says what is missing."""
     progress(f"writing the data of {network.name}", 0, 0)
     files = prepare(network, request.work / network.name, request.limit)
-    asked = variants(request.budget, request.reconstruct, request.scopes)
+    original = onnx.load(files.model)
+    calibration = _open(files.calibration, original, network.batch)
+    ranges, int8 = spread(calibration), int8_path(files)
+    if not request.calibrated:
+        _quantise(original, ranges, int8, progress)
+    asked = variants(request.budget, request.reconstruct, request.scopes, request.on_int8)
     runs: list[CalibrationRun] = []
     models: dict[str, onnx.ModelProto | Path] = {ORIGINAL: files.model}
     settings = {}
@@ -77,13 +91,7 @@ def measure_network(network: Network, request: Request, progress: ProgressCallba
         runs.append(run)
         models[variant.name] = model
         settings[variant.name] = ReuseConfig.load(configuration_path(files, variant)).layers
-    original = onnx.load(files.model)
-    calibration = _open(files.calibration, original, network.batch)
     held_out = _open(files.held_out, original, network.batch)
-    ranges = spread(calibration)
-    int8 = files.model.with_name("int8.onnx")
-    if not request.calibrated:
-        _quantise(original, ranges, int8, progress)
     int8_form, int8_forms_ms = json.loads(int8.with_suffix(".json").read_text(encoding="utf-8"))
     models = {ORIGINAL: models[ORIGINAL], INT8: int8} | models
     metric = make_metric(network.metric, model_outputs(original), held_out.has_labels)

@@ -27,6 +27,8 @@ LineStyle = Literal["-", "--", ":"]
 LINES: tuple[LineStyle, ...] = ("-", "--", ":")
 """A network's line: the colours come again in the next of these once all have been used."""
 CALIBRATED = "learned"
+QUANTISED_LAYER = "_quant"
+"""What onnxruntime's quantiser adds to the name of a layer, in one of its forms."""
 
 
 def write_page(folder: Path) -> Path:
@@ -60,7 +62,10 @@ def _name(result: NetworkResult, variant: VariantResult) -> str:
 
 def _layers(result: NetworkResult) -> tuple[list[str], list[list[str]]]:
     """Settings and r_c of all layers that have reuse in any variant, in graph order: heading and rows."""
-    reused = {variant.name: {layer.name: layer for layer in variant.layers} for variant in result.variants}
+    reused = {
+        variant.name: {layer.name.removesuffix(QUANTISED_LAYER): layer for layer in variant.layers}
+        for variant in result.variants
+    }
     reused = {name: layers for name, layers in reused.items() if layers}
     rows = []
     for layer in result.calibrations[0].report.layers:

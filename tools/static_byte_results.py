@@ -13,18 +13,13 @@ network. Later frames are measured. All is on one thread, the forms in turn.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
-import numpy as np
 import onnx
 from pydantic import BaseModel, Field
 from rich.console import Console
 
-import reuse_compiler
 from models import builders, datasets, preprocessing
-from reuse_compiler.calibration.calibrate import calibrate_file
 from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.layers import examine
@@ -34,7 +29,6 @@ from reuse_compiler.cli.command import run_command, stdout_console
 from reuse_compiler.cli.flags import Logging
 from reuse_compiler.cli.from_flags import with_flags
 from reuse_compiler.cli.progress import working
-from reuse_compiler.compiled import CompiledModel
 from reuse_compiler.flags import Flag
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.progress import ProgressCallback
@@ -45,8 +39,9 @@ from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.quantised import quantise
 from reuse_compiler.verification.sessions import open_session, runner
 from reuse_compiler.verification.timing import Turns, on_one_processor
+from tools.calibrated import calibrated
 from tools.calibration_results.networks import NETWORKS
-from tools.measured import Measured
+from tools.measured import Measured, decibels, finite_psnr
 from tools.pruned_results import BATCH, Form, judge
 from tools.static_results import FIRST_LAYER, NETWORK
 
@@ -105,19 +100,6 @@ class FrameResults(Measured):
     forms: list[FrameForm]
 
 
-def calibrated(
-    quantised: onnx.ModelProto, feeds: list[Feed], at_least: float, budget: BudgetName, progress: ProgressCallback
-) -> CompiledModel:
-    """Returns the quantised network with the static layers that a calibration chooses, and the report on them."""
-    shapes = {name: array.shape for name, array in feeds[0].items()}
-    options = CalibrationOptions(scope="static", shapes=shapes, metric="psnr", at_least=at_least, budget=budget)
-    with TemporaryDirectory() as folder:
-        path, config = Path(folder) / "net.onnx", Path(folder) / "net.json"
-        onnx.save(quantised, path)
-        calibrate_file(path, feeds, config, options, progress=progress)
-        return reuse_compiler.compile(path, config=config, shapes=shapes, verify=False)
-
-
 def judge_frames(
     forms: Mapping[str, onnx.ModelProto], feeds: list[Feed], progress: ProgressCallback
 ) -> list[FrameForm]:
@@ -137,16 +119,12 @@ def judge_frames(
     return [
         FrameForm(
             name=form,
-            psnr=_finite(from_int8[form].psnr),
-            psnr_of_original=_finite(from_original[form].psnr),
+            psnr=finite_psnr(from_int8[form]),
+            psnr_of_original=finite_psnr(from_original[form]),
             median_ms=turns.median_ms(form),
         )
         for form in forms
     ]
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def measure_frames(at_least: float, budget: BudgetName, progress: ProgressCallback) -> FrameResults:
@@ -159,7 +137,8 @@ def measure_frames(at_least: float, budget: BudgetName, progress: ProgressCallba
         for read in (network.calibration, network.held_out)
     )
     quantised = quantise(model, before, "QDQ", "QUInt8")
-    found = calibrated(quantised, before, at_least, budget, progress)
+    options = CalibrationOptions(scope="static", metric="psnr", at_least=at_least, budget=budget)
+    (found,) = calibrated(quantised, before, options, progress)
     forms = judge_frames({ORIGINAL: model, INT8: quantised, STATIC: found.model}, after, progress)
     return FrameResults.here(
         at_least=at_least,
@@ -178,7 +157,7 @@ def print_frames(results: FrameResults, console: Console) -> None:
         Row(
             [
                 f.name,
-                *("-" if db is None else f"{db:.1f}" for db in (f.psnr, f.psnr_of_original)),
+                *map(decibels, (f.psnr, f.psnr_of_original)),
                 f"{f.median_ms:.2f}",
                 f"{int8 / f.median_ms:.2f}",
             ]

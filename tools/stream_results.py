@@ -12,9 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
@@ -27,7 +25,6 @@ from models import packaged
 from models.datasets import RgbImage
 from models.preprocessing import Preprocessing
 from reuse_compiler.benchmark.report import FrameTimes, summarize_frames
-from reuse_compiler.calibration.calibrate import calibrate_file
 from reuse_compiler.calibration.options import BudgetName, CalibrationOptions
 from reuse_compiler.cli.bench import JsonFile, check_json, write_json
 from reuse_compiler.cli.command import run_command, stdout_console
@@ -37,15 +34,15 @@ from reuse_compiler.cli.progress import working
 from reuse_compiler.flags import Flag
 from reuse_compiler.progress import ProgressCallback
 from reuse_compiler.reports.table import Row, number, numbers, print_table, words
-from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.runtime import statistics
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.quantised import quantise
 from reuse_compiler.verification.sessions import open_session, runner
 from reuse_compiler.verification.timing import Turns, on_one_processor
+from tools.calibrated import calibrated
 from tools.calibration_results.pictures import FRAME_SIZE, frames
-from tools.measured import Measured
+from tools.measured import Measured, decibels, finite_psnr
 from tools.sample_inputs import MARGIN, PAGE_HEIGHT, PLAIN, render_page
 
 ORIGINAL, INT8 = "original", "int8"
@@ -184,22 +181,15 @@ def packaged_network(name: str) -> Network:
     return Network(name, onnx.load(packaged.load(name)), packaged.REGISTRY[name].preprocessing)
 
 
-def calibrated(
+def static_forms(
     network: Network, feeds: Sequence[Feed], settings: Settings, progress: ProgressCallback
-) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Yields the network with the layers that a calibration chooses."""
-    shapes = {name: x.shape for name, x in feeds[0].items()}
+) -> dict[str, onnx.ModelProto]:
+    """Returns the network with the layers that a calibration chooses, in all forms."""
     wish: dict[str, Any] = {"metric": "psnr", "at_least": settings.at_least, "budget": settings.budget}
-    options = CalibrationOptions(stream=True, scope="static", shapes=shapes, **wish)
-    with TemporaryDirectory() as folder:
-        path, config = Path(folder) / "net.onnx", Path(folder) / "net.json"
-        onnx.save(network.original, path)
-        calibrate_file(path, list(feeds), config, options, resume=True, progress=progress)
-        found = ReuseConfig.load(config)
-        for form, left_out in ((STATIC, {"stream": None, "hold": None}), (STREAM, {"hold": None}), (HOLD, {})):
-            own = found.model_copy(update=left_out)
-            config.write_text(own.model_dump_json(by_alias=True, exclude_none=True), encoding="utf-8")
-            yield form, reuse_compiler.compile(path, config=config, shapes=shapes, verify=False).model
+    options = CalibrationOptions(stream=True, scope="static", **wish)
+    changes: dict[str, dict[str, None]] = {STATIC: {"stream": None, "hold": None}, STREAM: {"hold": None}, HOLD: {}}
+    found = calibrated(network.original, feeds, options, progress, changes=list(changes.values()), resume=True)
+    return {form: each.model for form, each in zip(changes, found, strict=True)}
 
 
 def lossless(
@@ -225,8 +215,8 @@ def measure(network: Network, clip: str, settings: Settings, progress: ProgressC
     quantised = quantise(network.original, feeds, "QDQ", "QUInt8")
     models = dict(lossless(quantised, feeds, forms, settings, progress))
     if {STATIC, STREAM, HOLD}.intersection(forms):
-        static = calibrated(network, feeds, settings, progress)
-        models = {form: model for form, model in static if form in forms} | models
+        chosen = static_forms(network, feeds, settings, progress)
+        models = {form: model for form, model in chosen.items() if form in forms} | models
     ours = {form: open_session(model, 1, form) for form, model in models.items()}
     others = {form: open_session(model, 1, form) for form, model in ((ORIGINAL, network.original), (INT8, quantised))}
     turns, beside = (Turns({form: runner(each, None, form) for form, each in of.items()}) for of in (ours, others))
@@ -254,7 +244,7 @@ def measure(network: Network, clip: str, settings: Settings, progress: ProgressC
             times=summarize_frames(turns.samples[form]),
             original_ms=median(beside.samples[ORIGINAL]),
             int8_ms=median(beside.samples[INT8]),
-            psnr=errors[form].psnr if np.isfinite(errors[form].psnr) else None,
+            psnr=finite_psnr(errors[form]),
             differing=from_int8[form].differing + from_int8[form].broken,
             changed=next((n.changed / n.vectors for n in statistics(session) if n.op == "Hold"), None),
             tolerance=settings.tolerance if form == BYTES_HOLD else None,
@@ -276,7 +266,7 @@ def print_lines(lines: Sequence[Line], console: Any) -> None:
             number(n) for n in (ms, line.times.p95_ms, line.times.frames_per_second, line.original_ms, line.int8_ms)
         ]
         cells += [f"{line.original_ms / ms:.2f}", f"{line.int8_ms / ms:.2f}"]
-        cells += ["-" if line.psnr is None else f"{line.psnr:.1f}", str(line.differing)]
+        cells += [decibels(line.psnr), str(line.differing)]
         rows.append(Row([*cells, "-" if line.changed is None else f"{line.changed:.1%}"]))
     print_table(columns, rows, console)
 

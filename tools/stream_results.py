@@ -17,13 +17,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import onnx
-from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel, Field
 
 import reuse_compiler
-from models import packaged
 from models.datasets import RgbImage
-from models.preprocessing import Preprocessing
 from reuse_compiler.benchmark.report import FrameTimes, summarize_frames
 from reuse_compiler.calibration.options import BudgetName, CalibrationOptions
 from reuse_compiler.cli.bench import JsonFile, check_json, write_json
@@ -41,22 +38,15 @@ from reuse_compiler.verification.quantised import quantise
 from reuse_compiler.verification.sessions import open_session, runner
 from reuse_compiler.verification.timing import Turns, on_one_processor
 from tools.calibrated import calibrated
-from tools.calibration_results.pictures import FRAME_SIZE, frames
+from tools.calibration_results.pictures import FRAME_SIZE
 from tools.measured import Measured, decibels, finite_psnr
-from tools.sample_inputs import MARGIN, PAGE_HEIGHT, PLAIN, render_page
+from tools.streams import FULL_SIZE, TOLERANCE, Network, film, packaged_network, pan, screen
 
 ORIGINAL, INT8 = "original", "int8"
 STATIC, STREAM, HOLD = "static", "static, stream", "static, hold"
 """The calibrated layers: as they are, with what they keep, with inputs that are held, too."""
 BYTES, BYTES_STREAM, BYTES_HOLD = "int8 exact", "int8 exact, stream", "int8 exact, hold"
 """The quantised model with lossless reuse, likewise."""
-FITTED_FROM, MEASURED_FROM = 400, 550
-"""Numbers of frames of the film."""
-FULL_SIZE = 768, 576
-PACE = 6, 3
-"""Pixels of a frame by which the moving camera moves."""
-TOLERANCE = 11.0
-"""Within which the quantised model's inputs are held, in 255ths of their range."""
 CHOSEN_ON = 6
 """Frames that layers of the quantised model are timed on: of two, only one goes on from another."""
 NETWORKS = ("hed", "craft")
@@ -100,38 +90,6 @@ class Clip:
     forms: tuple[str, ...] = (STATIC, STREAM, HOLD, BYTES, BYTES_STREAM, BYTES_HOLD)
 
 
-def film(fit: int, measured: int, size: tuple[int, int]) -> tuple[Sequence[RgbImage], Sequence[RgbImage]]:
-    """A fixed camera above people who walk."""
-    parts = (FITTED_FROM, fit), (MEASURED_FROM, measured)
-    before, after = (frames(first, count, 1, size)().images for first, count in parts)
-    return before, after
-
-
-def pan(fit: int, measured: int) -> tuple[Sequence[RgbImage], Sequence[RgbImage]]:
-    """A camera that moves to and fro over the same scene."""
-    (width, height), most = FRAME_SIZE, [full - own for full, own in zip(FULL_SIZE, FRAME_SIZE, strict=True)]
-
-    def moved(index: int, image: RgbImage) -> RgbImage:
-        left, top = (abs((index * pace + end) % (2 * end) - end) for pace, end in zip(PACE, most, strict=True))
-        return image[top : top + height, left : left + width]
-
-    before, after = film(fit, measured, FULL_SIZE)
-    return [moved(i, image) for i, image in enumerate(before)], [moved(i, image) for i, image in enumerate(after)]
-
-
-def screen(fit: int, measured: int) -> tuple[Sequence[RgbImage], Sequence[RgbImage]]:
-    """A page of which nothing changes but a line that is being typed."""
-
-    def typed(page: int, characters: int) -> RgbImage:
-        image = Image.fromarray(render_page(page))
-        line = ("the quick brown fox jumps over the lazy dog " * 20)[: characters % PLAIN.columns]
-        font = ImageFont.load_default(PLAIN.letters)
-        ImageDraw.Draw(image).text((MARGIN, PAGE_HEIGHT - PLAIN.line_height), line, font=font, fill=PLAIN.ink)
-        return np.asarray(image)
-
-    return [typed(0, index) for index in range(fit)], [typed(1, index) for index in range(measured)]
-
-
 CLIPS = {
     "film-half": Clip(partial(film, size=FRAME_SIZE)),
     "film-full": Clip(partial(film, size=FULL_SIZE)),
@@ -161,24 +119,6 @@ class Settings:
         """Returns the forms to measure on a clip."""
         left_out = () if self.calibrated else (STATIC, STREAM, HOLD)
         return tuple(form for form in clip.forms if form not in left_out and (not self.forms or form in self.forms))
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network with one input."""
-
-    name: str
-    original: onnx.ModelProto
-    prepare: Preprocessing
-
-    def feeds(self, images: Sequence[RgbImage]) -> Iterator[Feed]:
-        """Yields what it takes for each image."""
-        return ({self.original.graph.input[0].name: self.prepare([image])} for image in images)
-
-
-def packaged_network(name: str) -> Network:
-    """Loads one of the packaged networks."""
-    return Network(name, onnx.load(packaged.load(name)), packaged.REGISTRY[name].preprocessing)
 
 
 def static_forms(

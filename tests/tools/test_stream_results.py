@@ -16,7 +16,7 @@ from models.preprocessing import Preprocessing
 from reuse_compiler.progress import silent
 from tests.calibration.networks import conv, relu, weight
 from tests.passes.models import model_of, value
-from tools import stream_results
+from tools import stream_results, streams
 from tools.stream_results import (
     BYTES_HOLD,
     BYTES_STREAM,
@@ -25,10 +25,10 @@ from tools.stream_results import (
     STATIC,
     STREAM,
     Clip,
-    Network,
     Settings,
     print_lines,
 )
+from tools.streams import Network
 
 
 def network() -> Network:
@@ -74,7 +74,7 @@ def test_one_form_with_its_own_hold_is_measured(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_page_changes_where_it_is_typed_on() -> None:
-    before, after = stream_results.screen(2, 5)
+    before, after = streams.screen(2, 5)
     assert len(before) == 2 and len(after) == 5
     for one, other in pairwise(after):
         rows, columns = np.nonzero((one != other).any(-1))

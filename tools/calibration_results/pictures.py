@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from models import datasets
 from models.conversion import MissingExtraError
 from models.datasets import DataMissingError, RgbImage
-from tools.region_results import letterboxed, resized
-from tools.sample_inputs import MARGIN, ROOT, STYLES, TOP, Style, render_pages
+from tools.images import MARGIN, ROOT, STYLES, TOP, Style, letterboxed, render_pages, resized
 
 FILM_VARIABLE = "REUSE_VTEST"
 FILM = Path("/usr/share/doc/opencv-doc/examples/data/vtest.avi")

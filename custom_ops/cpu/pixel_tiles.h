@@ -47,6 +47,11 @@ class PixelTiles {
     return tile;
   }
 
+  // The number of a tile's first output pixel.
+  int64_t first_pixel(const PixelTile& tile) const {
+    return (tile.image * geometry_.out_h + tile.row) * geometry_.out_w + tile.column;
+  }
+
  private:
   const ConvGeometry& geometry_;
   int64_t rows_ = 0, columns_ = 0, vertical_ = 0, horizontal_ = 0;

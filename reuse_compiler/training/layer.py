@@ -24,7 +24,7 @@ from reuse_compiler.training.clusters import InputClusters
 from reuse_compiler.training.function import Gradient, ReuseConvolution
 from reuse_compiler.training.shapes import ANY_SIZE, spec_of
 from reuse_compiler.training.soft_hash import SoftHash
-from reuse_compiler.training.static_centroids import ReplacedInput, give_centroids
+from reuse_compiler.training.static_centroids import Distance, ReplacedInput, give_centroids
 from reuse_compiler.training.torch_clusters import neuron_vectors
 
 OWN_PARAMETERS = ("hyperplanes", "centroids")
@@ -225,7 +225,7 @@ class ReuseConv2d(nn.Conv2d):
         if self._replaces_input and torch.is_autocast_enabled(x.device.type):
             replaced = ReplacedInput.apply(x, self.centroids, clusters)
             if self.distances is not None:
-                self.distances.append((x - replaced.detach()).square().sum() / x.square().sum())
+                self.distances.append(Distance.apply(x, replaced.detach()))
             return super().forward(replaced)
         soft = self._soft(x, clusters) if self.soft_hash is not None and torch.is_grad_enabled() else None
         projections = None if soft is None else self.hyperplanes

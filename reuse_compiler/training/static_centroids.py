@@ -77,6 +77,26 @@ class ReplacedInput(torch.autograd.Function):
         return grad, grad_centroids, None
 
 
+class Distance(torch.autograd.Function):
+    """How far an input is from what it is replaced by, squared, over its own square; only the input has a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, replaced: Tensor) -> Tensor:
+        """Returns a scalar."""
+        difference = x - replaced
+        size = torch.linalg.vector_norm(x).square()
+        distance = torch.linalg.vector_norm(difference).square() / size
+        ctx.save_for_backward(x, difference, size, distance)
+        return distance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Two passes over the input, of which the chain of these operations would take six."""
+        x, difference, size, distance = ctx.saved_tensors
+        return torch.addcmul(difference, x, -distance).mul_(2.0 * grad / size), None
+
+
 def _sums(deltas: Tensor, rows: Tensor, shape: torch.Size) -> Tensor:
     """Returns the sums `shape` [B, C, L] over the members of each centroid, of deltas `[V, B, L]`."""
     blocks, nobody, length = shape

@@ -3,7 +3,7 @@
 The teacher is the original model; samples need no labels, but those they have are used. What the student is pulled
 towards are the teacher's features, the outputs of all layers that were converted, and its outputs: a layer's gradient
 does not have to find its way through all later layers' clustering. Rates are small, since reconstruction is a good
-start, and they fall to zero; normalisation keeps its statistics.
+start, and they fall to zero; a model's own normalisation keeps its statistics.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from torch.nn import functional
 from reuse_compiler.errors import ConfigError, DataError
 from reuse_compiler.fitting.reconstruct import Reconstruct
 from reuse_compiler.progress import ProgressCallback, silent
-from reuse_compiler.training.conversion import reuse_layers, specs_of
+from reuse_compiler.training.conversion import convolutions, reuse_layers, specs_of
 from reuse_compiler.training.layer import ReuseConv2d
+from reuse_compiler.training.normalisation import OutputNorms
 from reuse_compiler.training.reconstruction import reconstruct_model
 from reuse_compiler.training.refit import fit_to
 from reuse_compiler.training.state import load_reuse_state, reuse_state
@@ -35,6 +36,11 @@ Batch = Tensor | Sequence[Tensor]
 
 LEAST_SIZE = 1e-2
 """Root mean square that rates are relative to at least: a bias of zeros is to learn, too."""
+
+REFIT_SHARE = 0.5
+"""Of the steps, the first ones, in which hashes are fitted anew; at the lower rates of the others they stay."""
+REFIT_BATCHES = 4
+"""At most, that hashes are fitted anew to: a few hundred images have as many vectors as are drawn."""
 
 __all__ = ["OutputLoss", "TuneOptions", "TuneReport", "reconstruct_model", "tune"]
 
@@ -64,8 +70,11 @@ class TuneOptions:
     precision: Precision = "float32"
     """Of distillation's steps. With bfloat16 convolutions without reuse and of scope static are computed in it."""
     refit_every: int = 0
-    """Steps between hashes that are fitted anew; 0: only before reconstruction. New trees throw away some of what was
-    learned with the old ones, so they need many steps in between."""
+    """Steps between hashes that are fitted anew, in the first half of all steps; 0: only before reconstruction. New
+    trees throw away some of what was learned with the old ones, so they need many steps in between."""
+    normalise: bool = False
+    """Whether outputs of convolutions are normalised by batch during distillation, which then bears larger rates. It
+    is folded into weights and biases afterwards."""
     begin_as_given: bool = False
     """Whether hashes, centroids and weights are good as they are, so that none are fitted before."""
     reconstruct: Reconstruct = "weights"
@@ -172,17 +181,37 @@ class _Tuner:
 
     def run(self, batches: Sequence[_Sample], few: Sequence[Tensor], progress: ProgressCallback) -> None:
         """Takes all steps. Hashes are fitted in the order of execution, to the batches `few`."""
+        if not self._options.normalise:
+            self._take_steps(batches, few, [], progress)
+            return
+        norms = OutputNorms(self._model, few)
+        try:
+            self._take_steps(batches, few, norms.parameters(), progress)
+            norms.fold(few)
+        finally:
+            norms.remove()
+
+    def _take_steps(
+        self,
+        batches: Sequence[_Sample],
+        few: Sequence[Tensor],
+        further: Sequence[nn.Parameter],
+        progress: ProgressCallback,
+    ) -> None:
+        """Besides the model's parameters the `further` ones learn."""
         options = self._options
         parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
-        rates_of = [{"params": [own], "lr": _rate(own, options)} for own in parameters]
+        rates_of = [{"params": [own], "lr": _rate(own, options)} for own in (*parameters, *further)]
         optimizer = torch.optim.Adam(rates_of)
         rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_rate(step, options))
         generator = torch.Generator().manual_seed(options.seed)
         order: list[int] = []
         for step in range(options.steps):
             progress("tuning", step, options.steps)
-            if options.refit_every and step and step % options.refit_every == 0:
+            if options.refit_every and step % options.refit_every == 0 and 0 < step <= REFIT_SHARE * options.steps:
                 self._refit(few, step)
+                for layer in self._layers.values():
+                    optimizer.state.pop(layer._parameters.get("centroids"), None)  # moments of other centroids
             if not order:
                 order = torch.randperm(len(batches), generator=generator).tolist()
             batch = batches[order.pop()]
@@ -204,7 +233,7 @@ class _Tuner:
     def _refit(self, batches: Sequence[Tensor], step: int) -> None:
         names = [name for name in specs_of(self._model, batches[0]) if name in self._layers]
         settings = {name: self._layers[name].settings for name in names}
-        fit_to(self._model, self._layers, settings, batches, self._options.seed + step)
+        fit_to(self._model, self._layers, settings, batches[:REFIT_BATCHES], self._options.seed + step)
 
     def _loss(self, batch: _Sample) -> Tensor:
         x, layers = batch.x, self._layers if self._options.features else {}
@@ -261,9 +290,9 @@ class _Snapshot:
         self._state, self._reuse = copy.deepcopy(model.state_dict()), reuse_state(model)
 
     def restore(self, model: nn.Module) -> None:
-        for name, layer in reuse_layers(model).items():
+        for name, layer in convolutions(model).items():
             if f"{name}.bias" not in self._state:
-                layer.bias = None  # reconstruction gave it one
+                layer.bias = None  # reconstruction or a folded normalisation gave it one
         model.load_state_dict(self._state)
         load_reuse_state(model, self._reuse)
 

@@ -22,6 +22,7 @@ from reuse_compiler.reuse.config import make_settings  # noqa: E402
 from reuse_compiler.training import TuneOptions, convert, export_onnx, load_reuse_state, reuse_state, tune  # noqa: E402
 from reuse_compiler.training.layer import ReuseConv2d, until_fitted  # noqa: E402
 from reuse_compiler.training.refit import fit_layer  # noqa: E402
+from reuse_compiler.training.static_centroids import Distance  # noqa: E402
 from reuse_compiler.training.torch_clusters import neuron_vectors  # noqa: E402
 from tests.comparison import relative_error  # noqa: E402
 from tests.training.networks import small_network, smooth_images  # noqa: E402
@@ -153,6 +154,17 @@ def test_what_makes_no_sense_is_refused() -> None:
         layer.cluster_reuse = True
     with pytest.raises(ConfigError, match="cluster_reuse"):
         layer.set_settings(make_settings(family="sign", layout="channel", L=8, H=5, scope="session"))
+
+
+def test_the_distance_from_centroids_has_the_gradient_of_its_formula() -> None:
+    torch.manual_seed(0)
+    x, replaced = (torch.randn(2, 8, 5, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    expected = (x - replaced.detach()).square().sum() / x.square().sum()
+    wanted = torch.autograd.grad(3.0 * expected, x)
+    found = Distance.apply(x, replaced)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(3.0 * found, x), wanted)
+    assert torch.autograd.grad(Distance.apply(x, replaced), replaced, allow_unused=True) == (None,)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from torch import Tensor, nn  # noqa: E402
 from reuse_compiler.errors import ConfigError, DataError  # noqa: E402
 from reuse_compiler.progress import silent  # noqa: E402
 from reuse_compiler.reuse.config import make_settings  # noqa: E402
+from reuse_compiler.reuse.families import HashParameters  # noqa: E402
 from reuse_compiler.training import TuneOptions, convert, reconstruct_model, tune  # noqa: E402
 from reuse_compiler.training.tuning import _Sample, _share_of_rate, _Tuner  # noqa: E402
 from tests.training.networks import small_network, smooth_images  # noqa: E402
@@ -155,6 +156,41 @@ def test_distances_that_nobody_asked_for_are_not_measured() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             losses.append(_Tuner(student, teacher, options).loss_on([_Sample(batches[0])]))
     assert isfinite(losses[0]) and not isfinite(losses[1])
+
+
+def test_normalisation_is_in_the_weights_when_a_model_was_tuned() -> None:
+    teacher, student, batches = converted(images=640)
+    options = TuneOptions(steps=60, relative_rate=3e-3, output="kl", normalise=True, reconstruct="none")
+    report = tune(student, batches, teacher, options)
+    assert report.kept == "tuned" and report.loss_tuned < 0.97 * report.loss_as_is
+    assert student[3].bias is not None and not any(layer._forward_hooks for layer in student)
+
+
+def test_a_bias_that_normalisation_gave_is_taken_back() -> None:
+    teacher, student, batches = converted()
+    before = copy.deepcopy(student.eval())
+    options = TuneOptions(steps=2, rate=10.0, normalise=True, begin_as_given=True)
+    assert tune(student, batches, teacher, options).kept == "as_is"
+    assert student[3].bias is None and torch.equal(before(batches[0]), student(batches[0]))
+
+
+def test_hashes_stay_in_the_second_half_of_the_steps() -> None:
+    """When they were fitted anew, the moments of the centroids before are forgotten."""
+    teacher, student, batches = converted()
+    settings = {"3": make_settings(family="learned", layout="channel", L=8, H=5, scope="static")}
+    student = copy.deepcopy(teacher)
+    convert(student, batches[0], settings, gradient="straight_through")
+    seen: list[HashParameters] = []
+    fitted: list[int] = []
+
+    def watch(what: str, step: int, of: int) -> None:
+        if not seen or seen[-1] is not student[3].parameters_of_hash:
+            seen.append(student[3].parameters_of_hash)
+            fitted.append(step)
+
+    options = TuneOptions(steps=10, rate=1e-4, refit_every=2, output="kl")
+    _Tuner(student, teacher, options).run([_Sample(batch) for batch in batches], batches[:2], watch)
+    assert fitted == [0, 3, 5]
 
 
 def test_steps_learn_from_augmented_batches_and_nothing_else_sees_them() -> None:

@@ -61,7 +61,7 @@ $(VENV)/.installed: pyproject.toml
 	$(PIP_INSTALL) --upgrade pip
 	$(PIP_INSTALL) --editable '.[cpu,images,models,report,docs,test,lint]'
 	$(PIP_INSTALL) --no-index --no-deps 'torch>=2.2' 2>/dev/null && \
-		$(PIP_INSTALL) filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
+		$(PIP_INSTALL) --upgrade filelock fsspec jinja2 networkx setuptools sympy typing-extensions || \
 		echo "no PyTorch for the CPU among pip's own wheels (PIP_FIND_LINKS): tests of the training companion skip"
 	touch $@ $(VENV)/.new
 

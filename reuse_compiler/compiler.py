@@ -38,6 +38,7 @@ from reuse_compiler.verification.probes import measure_ratios, measure_shapes
 from reuse_compiler.verification.sessions import LoadError, Measuring, RunError
 from reuse_compiler.verification.sources import Samples, data_files, open_data
 from reuse_compiler.verification.spooled import SpooledSource
+from reuse_compiler.verification.timing import ms_words
 from reuse_compiler.verification.verify import LayerTensor, Verification, Verifier
 
 logger = logging.getLogger(__name__)
@@ -289,7 +290,9 @@ def _verify(
         if wider is not None:  # without the border behind the last region, the original nodes are all in one body
             result = _Result(carry_out_guarded(prepared, lowered.decisions, wider, options), wider)
             continue
-        times = f"the model took {measured.reuse_ms:.3g} ms with it, the original {measured.dense_ms:.3g} ms"
+        times = (
+            f"the model took {ms_words(measured.reuse_ms)} ms with it, the original {ms_words(measured.dense_ms)} ms"
+        )
         result = _carry_out(prepared, take_back(lowered.decisions, times), options, measuring, on_data=on_data)
     return result, None
 
@@ -304,7 +307,7 @@ def _measure_repeating(
     check_lossless(prepared, lowered, found, source, measuring)
     if found.faster:
         return result, replace(measured, repeating_ms=(found.dense_ms, found.reuse_ms))
-    times = f"the model took {found.reuse_ms:.3g} ms, the original {found.dense_ms:.3g} ms"
+    times = f"the model took {ms_words(found.reuse_ms)} ms, the original {ms_words(found.dense_ms)} ms"
     reason = f"{times}, where three quarters of the input were blank"
     return _Result(carry_out(prepared, take_all_back(lowered.decisions, reason), options)), None
 
@@ -339,10 +342,10 @@ def _warn(result: Verification, lossless: bool) -> None:
         )
     if result.slower:
         logger.warning(
-            "the compiled model is slower than the original (%.3g ms, %.3g ms): measure on real inputs with "
+            "the compiled model is slower than the original (%s ms, %s ms): measure on real inputs with "
             "--verify-data, leave layers as they are with --exclude, see the settings with --dry-run",
-            result.reuse_ms,
-            result.dense_ms,
+            ms_words(result.reuse_ms),
+            ms_words(result.dense_ms),
         )
 
 

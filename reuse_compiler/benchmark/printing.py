@@ -18,6 +18,7 @@ from reuse_compiler.benchmark.report import (
     WorstCase,
 )
 from reuse_compiler.reports.table import LEGEND, Row, number, numbers, print_lines, print_table, words
+from reuse_compiler.verification.timing import ms_words
 
 STAGES = tuple(StageTimes.model_fields)
 STAGED_OPERATORS = ("Hash", "Cluster", "CentroidGemm", "Gather")
@@ -67,7 +68,7 @@ def print_comparison(report: ModelComparison, console: Console) -> None:
     console.print()
     models = [("A", report.first), ("B", report.second)]
     rows = [
-        Row([label, times.model, f"{t.median_ms:.3g}", f"{t.fastest_ms:.3g}", f"{t.speedup:.2f}"])
+        Row([label, times.model, ms_words(t.median_ms), ms_words(t.fastest_ms), f"{t.speedup:.2f}"])
         for label, times, t in ((label, times, times.timing) for label, times in models)
     ]
     print_table([*words("", "model"), *numbers("ms", "fastest", "speed-up")], rows, console)
@@ -87,7 +88,7 @@ def print_comparison(report: ModelComparison, console: Console) -> None:
 def _print_frames(models: Sequence[tuple[str, ModelTimes]], console: Console) -> None:
     """Prints frames per second, and what became of kept sums, where the data are a stream."""
     rows = [
-        Row([label, f"{f.frames_per_second:.3g}", *(f"{ms:.3g}" for ms in (f.median_ms, f.p95_ms, f.p99_ms))])
+        Row([label, f"{f.frames_per_second:.3g}", *map(ms_words, (f.median_ms, f.p95_ms, f.p99_ms))])
         for label, f in ((label, times.frames) for label, times in models)
         if f is not None
     ]
@@ -113,7 +114,7 @@ def print_worst(report: WorstCase, console: Console) -> None:
     for label, each in (("as given", report.as_given), ("without repeats", report.without_repeats)):
         first, second = each.first.timing, each.second.timing
         ratio = f"{second.median_ms / first.median_ms:.2f}"
-        rows.append(Row([label, f"{first.median_ms:.3g}", f"{second.median_ms:.3g}", ratio]))
+        rows.append(Row([label, ms_words(first.median_ms), ms_words(second.median_ms), ratio]))
     print_table([*words("data"), *numbers("A ms", "B ms", "B / A")], rows, console)
     console.print()
     worst = {node.node: node.r_c for node in report.without_repeats.second.reuse_nodes}

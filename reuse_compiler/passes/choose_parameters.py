@@ -36,6 +36,8 @@ LARGEST_COST_AT_BEST = 0.7
 """What a lossless layer of which nothing was measured may cost where everything repeats, to be tried."""
 SIZE_HELP = "give the sizes of the model's inputs with --shape, or inputs to measure it on with --verify-data"
 FORCE = "--force rewrites it all the same"
+MEASURE = "--verify-data measures r_c on your inputs"
+"""Of a layer that reuse could make faster, if less were left than the largest r_c that is taken without data."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,10 @@ def _decide(
     if config is not None:
         reason = "the configuration names it"
     elif not pays and not options.force:
-        return Decision(layer, f"{numbers}; {FORCE}", settings=settings, cost=cost)
+        unknown = ratio is None and not (at_best or streams)
+        may_pay = unknown and cost is not None and cost.least < 1.0
+        advice = f"{MEASURE}, {FORCE}" if may_pay else FORCE
+        return Decision(layer, f"{numbers}; {advice}", settings=settings, cost=cost)
     else:
         reason = numbers if pays else f"forced: {numbers}"
     if settings.table == "int8" and options.lowering == "staged":

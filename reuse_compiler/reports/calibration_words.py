@@ -8,6 +8,7 @@ from typing import Literal
 from reuse_compiler.calibration.report import LEAST_SPEEDUP, CalibrationReport, Check, LayerCalibration, Trial
 from reuse_compiler.reports.table import number, ratio_words
 from reuse_compiler.reuse.config import LayerSettings
+from reuse_compiler.verification.timing import ms_words
 
 Verdict = Literal["good", "bad", "neutral"]
 
@@ -23,7 +24,7 @@ def metric_value(value: float | None) -> str:
 
 def milliseconds(value: float | None) -> str:
     """Returns a time with three significant digits."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    return "–" if value is None or not math.isfinite(value) else ms_words(value)
 
 
 def times_as_fast(dense: float | None, reuse: float | None) -> str:
@@ -144,10 +145,9 @@ def why_nothing(report: CalibrationReport) -> str:
     if report.check is not None:
         held_out = ratio_words(report.check.dense_ms, report.check.reuse_ms)
         return f"{tried}, {choices}, and the best of them, {ratio} at first, is {held_out} on the held-out samples"
-    return (
-        f"{tried}, {choices}, and the fastest that keeps the accuracy budget is {ratio}: less than {LEAST_SPEEDUP:g} "
-        "is within what times vary by"
-    )
+    gains = fastest.reuse_ms < fastest.dense_ms
+    noise = f": less than {LEAST_SPEEDUP:g} is within what times vary by" if gains else ""
+    return f"{tried}, {choices}, and the fastest that keeps the accuracy budget is {ratio}{noise}"
 
 
 def _count(number: int, what: str) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reuse_compiler.reports.printable import printable
-from reuse_compiler.verification.timing import NOISE
+from reuse_compiler.verification.timing import NOISE, ms_words
 
 FOLDED = 12
 """Characters that a folded column of words is left with at least; where that is too wide still, rows are paragraphs."""
@@ -143,7 +143,8 @@ def ratio_words(dense: float, reuse: float) -> str:
 def speed(dense: float, reuse: float, threads: int | None) -> str:
     """Returns both times in words, with their ratio, and whether equal runs differ as much."""
     ratio = ratio_words(dense, reuse) + (" (within the noise)" if abs(reuse - dense) <= NOISE * dense else "")
-    return f"{dense:.3g} ms before, {reuse:.3g} ms after: {ratio}, {threads} thread{'' if threads == 1 else 's'}"
+    times = f"{ms_words(dense)} ms before, {ms_words(reuse)} ms after"
+    return f"{times}: {ratio}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def _limited(console: Console) -> bool:

@@ -36,6 +36,11 @@ def on_one_processor(threads: int) -> Iterator[None]:
             os.sched_setaffinity(0, before)
 
 
+def ms_words(milliseconds: float) -> str:
+    """Returns a time with at least three significant digits, and without an exponent."""
+    return f"{milliseconds:.3g}" if milliseconds < 999.5 else f"{milliseconds:.0f}"
+
+
 def is_slower(samples: Samples, name: str, other: str) -> bool:
     """Tells whether runs of `name` took longer than those of `other` in the same rounds by more than the noise.
 

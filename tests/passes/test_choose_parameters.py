@@ -27,11 +27,12 @@ def choose(
     model: onnx.ModelProto,
     config: ReuseConfig | None = None,
     parameters: dict[str, HashParameters] | None = None,
+    measured: dict[str, float] | None = None,
     **options: Any,
 ) -> list[Decision]:
     chosen = CompileOptions(**{"family": "sign" if config is None else None, **options})
     layers = find_layers(model, chosen.shapes).layers
-    decisions = choose_parameters(layers, chosen, config, Fitted(parameters or {}), {})
+    decisions = choose_parameters(layers, chosen, config, Fitted(parameters or {}), measured or {})
     assert [decision.layer for decision in decisions] == layers
     return decisions
 
@@ -108,6 +109,17 @@ def test_a_layer_that_would_lose_is_declined_with_the_numbers_and_force_override
     assert (report.decision, report.predicted_cost, report.L) == ("dense", layer.cost.total, 4)
     (forced,) = choose(model, force=True)
     assert forced.plan is not None and forced.reason.startswith("forced: predicted cost")
+
+
+def test_where_no_data_were_given_and_r_c_decides_it_is_said_how_to_measure_it() -> None:
+    (unknown,) = choose(conv_model(**WIDE), num_hashes=20)
+    assert unknown.plan is None and "r_c at most 1); --verify-data measures r_c" in unknown.reason
+    assert unknown.reason.endswith("--force rewrites it all the same")
+    (measured,) = choose(conv_model(**WIDE), measured={"conv": 0.99}, num_hashes=20)
+    assert measured.plan is None and "r_c measured 0.99); --force" in measured.reason
+    (at_best,) = choose(conv_model(), family=None)
+    (hopeless,) = choose(conv_model())
+    assert all(each.plan is None and "--verify-data" not in each.reason for each in (at_best, hopeless))
 
 
 def test_force_overrides_nothing_else() -> None:

@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from reuse_compiler.verification.timing import Turns, interleave, is_slower, on_one_processor
+from reuse_compiler.verification.timing import Turns, interleave, is_slower, ms_words, on_one_processor
 
 
 def test_each_round_begins_with_another() -> None:
@@ -61,3 +61,11 @@ def test_a_thread_is_kept_on_one_processor_unless_it_has_others() -> None:
 )
 def test_slower_is_what_took_longer_in_most_rounds(times: list[float], slower: bool) -> None:
     assert is_slower({"mine": times, "other": [10.0] * 5}, "mine", "other") == slower
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "words"),
+    [(0.012345, "0.0123"), (35.06, "35.1"), (999.7, "1000"), (2468.2, "2468"), (1e5, "100000")],
+)
+def test_times_are_written_without_an_exponent(milliseconds: float, words: str) -> None:
+    assert ms_words(milliseconds) == words

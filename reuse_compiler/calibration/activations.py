@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -14,6 +14,7 @@ from reuse_compiler.graph.cut import cut_model
 from reuse_compiler.processors import processors
 from reuse_compiler.verification.inputs import Feed
 from reuse_compiler.verification.sessions import open_session, run_session
+from reuse_compiler.verification.verify import LayerTensor, in_chunks
 
 HELD_BYTES = 512 * 2**20
 """Tensors of all runs together that are kept in memory instead of being computed again."""
@@ -69,6 +70,23 @@ class Activations:
         if len(self._tensors) != 1 or len(self._held) < self._count:
             return None
         return Start(self._tensors[0], [tensors[0] for tensors in self._held])
+
+
+def one_by_one(
+    model: onnx.ModelProto, pieces: Sequence[LayerTensor], feeds: Sequence[Feed], label: str
+) -> Iterator[Activations]:
+    """Yields the runs of each tensor; the model runs once for as many of them as memory holds together."""
+    for chunk in in_chunks(
+        [replace(piece, size=None if piece.size is None else piece.size * len(feeds)) for piece in pieces]
+    ):
+        tensors = list(dict.fromkeys(piece.tensor for piece in chunk))
+        together = Activations(model, tensors, feeds, label)
+        if len(tensors) == 1:
+            yield from [together] * len(chunk)
+            continue
+        arrays = dict(zip(tensors, zip(*together, strict=True), strict=True))
+        for piece in chunk:
+            yield Activations(model, [piece.tensor], feeds, label, Start(piece.tensor, arrays[piece.tensor]))
 
 
 def _part(model: onnx.ModelProto, tensors: Sequence[str], start: Start | None) -> onnx.ModelProto:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from reuse_compiler.calibration.activations import Activations, Start
+from reuse_compiler.calibration.activations import Activations, Start, one_by_one
 from reuse_compiler.calibration.clusters import Clusterer
 from reuse_compiler.calibration.effort import Effort
 from reuse_compiler.calibration.layers import Workpiece
@@ -99,11 +99,12 @@ class Deployer:
         self._work, self._feeds, self._effort, self._seed, self._workers = work, feeds, effort, seed, workers
         self._targets: dict[str, list[Floats]] = {}
         self._fitted: dict[Hashable, tuple[LayerPlan, tuple[float, float] | None]] = {}
-        """What was fitted, by way of reconstruction, settings of the layer and, but for drafts, of those before it."""
+        """What was fitted, by way of reconstruction, settings of the layer and of those before it."""
+        self._drafts: dict[tuple[str, LayerSettings], LayerPlan] = {}
 
     def collect_targets(self, wanted: Iterable[str], progress: ProgressCallback = silent) -> None:
         """Runs the original model and keeps the layers' outputs at the places that reconstruction looks at."""
-        layers = {layer.name: layer for layer in self._work.layers if layer.name in wanted}
+        layers = {layer.name: layer for layer in self._layers(wanted)}
         model, names = with_linear_outputs(self._work.model, list(layers.values()))
         pieces = [LayerTensor(name, names[name], layer.spec.output_bytes) for name, layer in layers.items()]
         done = 0
@@ -132,21 +133,21 @@ class Deployer:
         compare choices: each layer is fitted to what the original model gives it, so once for its own settings, its
         weights to fewer rows, centroids in fewer steps, and errors are not looked at.
         """
-        draft = draft and how == "weights"
         missing = settings.keys() - self._targets.keys()
         if how != "none" and missing:
             self.collect_targets(missing, progress)
+        if draft and how == "weights":
+            return self._drafted(settings, progress, what)
         plan: dict[str, LayerPlan] = {}
         errors: dict[str, tuple[float, float]] = {}
         start = None
-        for index, layer in enumerate(layer for layer in self._work.layers if layer.name in settings):
+        for index, layer in enumerate(self._layers(settings)):
             progress(what, index, len(settings))
             own = settings[layer.name]
-            earlier = {} if draft else plan
-            key = (how, draft, *((name, before.settings) for name, before in earlier.items()), (layer.name, own))
+            key = (how, *((name, before.settings) for name, before in plan.items()), (layer.name, own))
             if key not in self._fitted:
-                inputs = input_of(self._work, earlier, layer, self._feeds, start)
-                self._fitted[key] = self._fit(layer, own, inputs, how, draft)
+                inputs = input_of(self._work, plan, layer, self._feeds, start)
+                self._fitted[key] = self._fit(layer, own, inputs, how)
                 start = inputs.as_start()
             plan[layer.name], error = self._fitted[key]
             if error is not None:
@@ -154,13 +155,30 @@ class Deployer:
         progress(what, len(settings), len(settings))
         return Deployment(plan, errors)
 
+    def _drafted(self, settings: Mapping[str, LayerSettings], progress: ProgressCallback, what: str) -> Deployment:
+        missing = [own for own in self._layers(settings) if (own.name, settings[own.name]) not in self._drafts]
+        pieces = [LayerTensor(layer.name, layer.input, layer.spec.input_bytes) for layer in missing]
+        runs = one_by_one(self._work.model, pieces, self._feeds, ORIGINAL)
+        progress(what, 0, len(missing))
+        for index, (layer, inputs) in enumerate(zip(missing, runs, strict=True)):
+            own = settings[layer.name]
+            self._drafts[layer.name, own], _ = self._fit(layer, own, inputs, "weights", draft=True)
+            progress(what, index + 1, len(missing))
+        return Deployment(
+            {layer.name: self._drafts[layer.name, settings[layer.name]] for layer in self._layers(settings)}
+        )
+
+    def _layers(self, wanted: Iterable[str]) -> list[ConvLayer]:
+        """Returns layers in graph order."""
+        return [layer for layer in self._work.layers if layer.name in wanted]
+
     def with_plan(self, plan: Plan, before: Deployment) -> Deployment:
         """Returns a plan that was made of a deployment's by other means, with the errors that its layers have now.
 
         They are measured on the runs that judged, which may have had a part in making it.
         """
         errors, earlier, start = {}, dict[str, LayerPlan](), None
-        for layer in (layer for layer in self._work.layers if layer.name in plan):
+        for layer in self._layers(plan):
             own = plan[layer.name]
             inputs = input_of(self._work, earlier, layer, self._feeds, start)
             if layer.name in before.errors:
@@ -169,7 +187,7 @@ class Deployer:
         return Deployment(plan, errors)
 
     def _fit(
-        self, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct, draft: bool
+        self, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct, draft: bool = False
     ) -> tuple[LayerPlan, tuple[float, float] | None]:
         """Returns a layer's plan for these inputs, and the errors of its result as is and reconstructed."""
         plan = self._fitted_to(layer, settings, inputs)

@@ -9,8 +9,11 @@ import pytest
 from onnx import helper
 
 from reuse_compiler.calibration import activations
-from reuse_compiler.calibration.activations import Activations
+from reuse_compiler.calibration.activations import Activations, one_by_one
+from reuse_compiler.verification import verify
 from reuse_compiler.verification.inputs import Feed
+from reuse_compiler.verification.sessions import open_session
+from reuse_compiler.verification.verify import LayerTensor
 from tests.calibration.networks import conv, feeds_of, network, weight
 from tests.passes.models import model_of, random_array, run, value
 
@@ -73,3 +76,26 @@ def test_inputs_that_a_tensor_does_not_need_are_not_fed() -> None:
     ]
     assert_same(Activations(model, ["c"], feeds, "the original model"), ["c"], model, feeds)
     assert_same(Activations(model, ["y", "z"], feeds, "the original model"), ["y", "z"], model, feeds)
+
+
+@pytest.mark.parametrize(("held", "sessions"), [(0, 4), (3 * 1000, 4), (10**9, 1)])
+def test_tensors_come_one_by_one(held: int, sessions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that memory holds together are computed together, in all runs; two layers may read the same."""
+    monkeypatch.setattr(verify, "LAYER_BYTES", held)
+    opened = 0
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal opened
+        opened += 1
+        return open_session(*arguments, **options)
+
+    monkeypatch.setattr(activations, "open_session", counted)
+    model = network()
+    feeds = feeds_of(model, 3)
+    tensors = ["c2", "x", "r1", "c2"]
+    pieces = [LayerTensor(str(index), tensor, 1000) for index, tensor in enumerate(tensors)]
+    found = list(one_by_one(model, pieces, feeds, "the original model"))
+    assert opened == sessions
+    for tensor, runs in zip(tensors, found, strict=True):
+        assert_same(runs, [tensor], model, feeds)
+        assert_same(runs, [tensor], model, feeds)

@@ -40,8 +40,9 @@ RIDGES = (1.0, 0.1, 0.01, 0.001)
 """Strengths of the pull towards the original weights, over the mean variance of a column; weaker ones are tried as
 long as they make the error on the checked rows smaller."""
 FEW_COLUMNS = 2_048
-"""Up to so many columns the equations are solved in float64; beyond, float32 takes half the time and is exact enough
-with the pull. Drafts of layers beyond try the strongest pull only: of few rows it is the best, or nearly."""
+"""Up to so many columns the equations are summed up and solved in float64; beyond, float32 takes half the time and
+memory, and is exact enough with the pull. Drafts of layers beyond try the strongest pull only: of few rows it is the
+best, or nearly."""
 SOLVED_COLUMNS = 384
 """Columns that are eliminated at a time, so that most of the work is products of matrices."""
 Solution = tuple[Doubles, Doubles]
@@ -64,8 +65,10 @@ class Moments:
         self.count = 0
         self.mean_x, self.mean_y = np.zeros(columns), np.zeros(outputs)
         # Sums of products of deviations from the means.
-        self._xx, self._xy = np.zeros((columns, columns)), np.zeros((columns, outputs))
-        self._yy = np.zeros(outputs)
+        self._xx = np.zeros((columns, columns), np.float64 if columns <= FEW_COLUMNS else np.float32)
+        self._xy, self._yy = np.zeros((columns, outputs)), np.zeros(outputs)
+        self._products: tuple[Doubles, NDArray[Any]] | None = None
+        """Weights that were multiplied last, and what came out."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Leaves the zeros out of a pickle where there are no rows yet."""
@@ -99,6 +102,7 @@ class Moments:
         total = self.count + count
         x, y = mean_x - self.mean_x, mean_y - self.mean_y
         between = self.count * count / total
+        self._products = None
         self._xx += xx
         self._xy += xy
         if between:
@@ -111,9 +115,19 @@ class Moments:
         self.mean_y += y * (count / total)
         self.count = total
 
-    def covariance(self) -> Doubles:
+    def covariance(self) -> NDArray[Any]:
         """Covariance `[K, K]` of the columns."""
         return self._xx / self.count
+
+    def mean_variance(self) -> float:
+        """The mean over the columns."""
+        return float(np.trace(self._xx, dtype=np.float64)) / (len(self._xx) * self.count)
+
+    def products(self, weight: Doubles) -> NDArray[Any]:
+        """Returns the covariance's products `[K, M]` with weights; asked for again, they are there."""
+        if self._products is None or self._products[0] is not weight:
+            self._products = weight, self._xx @ weight.astype(self._xx.dtype, copy=False) / self.count
+        return self._products[1]
 
     def cross_covariance(self) -> Doubles:
         """Covariance `[K, M]` of columns and outputs."""
@@ -121,8 +135,8 @@ class Moments:
 
     def variance_of(self, weight: Doubles) -> Doubles:
         """Variance `[M]` of the products with weights `[K, M]`."""
-        products: Doubles = np.einsum("km,km->m", weight, self._xx @ weight)
-        return products / self.count
+        variance: Doubles = np.einsum("km,km->m", weight, self.products(weight))
+        return variance
 
     def variance_y(self) -> Doubles:
         """Variance `[M]` of the outputs."""
@@ -372,17 +386,21 @@ def _refitted(moments: Moments, weight: Doubles, ridge: float, exact: bool = Tru
 
     Not `exact` is enough to tell strengths apart, and takes half the time.
     """
-    covariance = moments.covariance()
-    missing = moments.cross_covariance() - covariance @ weight
-    strength = ridge * float(np.trace(covariance)) / len(covariance)
+    strength = ridge * moments.mean_variance()
     if strength <= 0.0:
         return _with_bias(moments, weight)
-    covariance[np.diag_indices_from(covariance)] += strength
-    kind = np.float64 if exact and len(covariance) <= FEW_COLUMNS else np.float32
+
+    def pulled(kind: type[np.floating[Any]]) -> NDArray[Any]:
+        covariance = moments.covariance().astype(kind, copy=False)
+        covariance[np.diag_indices_from(covariance)] += strength
+        return covariance
+
+    missing = moments.cross_covariance() - moments.products(weight)
+    kind = np.float64 if exact and len(missing) <= FEW_COLUMNS else np.float32
     try:
-        change = _solved(covariance.astype(kind), missing.astype(kind))
+        change = _solved(pulled(kind), missing.astype(kind))
     except np.linalg.LinAlgError:  # what is rounded off can be more than a weak pull
-        change = np.linalg.solve(covariance, missing)
+        change = np.linalg.solve(pulled(np.float64), missing)
     return _with_bias(moments, weight + change)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from numpy.typing import NDArray
 
+from reuse_compiler.fitting import reconstruct as reconstruct_module
 from reuse_compiler.fitting.reconstruct import (
     CHUNK,
     MOST_COLUMNS,
@@ -67,6 +68,16 @@ class TestMoments:
         moments.add(x[10:], y[10:])
         assert_close(moments.covariance(), np.cov(x.astype(np.float64).T, bias=True))
 
+    def test_products_are_those_of_the_rows_so_far(self) -> None:
+        x, y, weight = random_array(60, 5), random_array(60, 2), random_array(5, 2).astype(np.float64)
+        moments = moments_of(x[:20], y[:20])
+        first = moments.products(weight)
+        assert moments.products(weight) is first
+        moments.add(x[20:], y[20:])
+        for own in (weight, 2 * weight):
+            assert_close(moments.products(own), np.cov(x.astype(np.float64).T, bias=True) @ own)
+        assert moments.mean_variance() == pytest.approx(float(x.astype(np.float64).var(axis=0).mean()))
+
     def test_the_error_is_that_of_the_rows(self) -> None:
         x, weight, bias = random_array(500, 4), random_array(4, 3), random_array(3)
         y = random_array(500, 3, seed=1)
@@ -117,6 +128,16 @@ class TestWeights:
             assert found.error_as_is == pytest.approx(relative_error(x[cut:] @ weight + bias, y[cut:]), abs=1e-3)
             assert found.error <= found.error_as_is
             assert np.isfinite(found.weight).all() and np.abs(found.weight).max() < 10 * np.abs(weight).max()
+
+    def test_many_columns_are_fitted_in_float32(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        x, weight, bias = random_array(800, 40), random_array(40, 4), random_array(4)
+        arguments = x, x @ random_array(40, 4, seed=1) + bias, weight, bias
+        exact = solve(*arguments)
+        monkeypatch.setattr(reconstruct_module, "FEW_COLUMNS", 39)
+        assert moments_of(*arguments[:2]).covariance().dtype == np.float32
+        found = solve(*arguments)
+        assert_close(found.weight, exact.weight, rtol=1e-4)
+        assert found.error == pytest.approx(exact.error, rel=1e-3) and found.error < 0.01 * found.error_as_is
 
     def test_more_is_refitted_than_rescaled(self) -> None:
         """Half of the columns are noise to the output, which no scale can mend."""

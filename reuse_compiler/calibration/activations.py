@@ -59,11 +59,18 @@ class Activations:
     def __iter__(self) -> Iterator[list[NDArray[Any]]]:
         yield from self._held
         for index in range(len(self._held), self._count):
-            tensors = run_session(self._session, self._tensors, self._feeds[index], self._label)
+            tensors = self._run(index)
             size = sum(tensor.nbytes for tensor in tensors)
             if index == len(self._held) and size * self._count <= HELD_BYTES:
                 self._held.append(tensors)
             yield tensors
+
+    def once(self) -> Iterator[list[NDArray[Any]]]:
+        """Yields the runs, too, and keeps nothing for another time."""
+        return map(self._run, range(self._count))
+
+    def _run(self, index: int) -> list[NDArray[Any]]:
+        return run_session(self._session, self._tensors, self._feeds[index], self._label)
 
     def as_start(self) -> Start | None:
         """Returns the tensor as a start for what lies behind it; None unless it is one, and kept for all runs."""

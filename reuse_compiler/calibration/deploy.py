@@ -110,7 +110,7 @@ class Deployer:
         done = 0
         for chunk in in_chunks(pieces):
             run = Activations(model, [piece.tensor for piece in chunk], self._feeds, ORIGINAL)
-            for index, tensors in enumerate(run):
+            for index, tensors in enumerate(run.once()):
                 for piece, tensor in zip(chunk, tensors, strict=True):
                     layer = layers[piece.layer]
                     rows = pixels_at(lifted(tensor), self._places(layer, index))

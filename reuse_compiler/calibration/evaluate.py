@@ -213,7 +213,8 @@ class Evaluator:
             outputs = self._run(session, sample, ORIGINAL)
             size = sum(array.nbytes for array in outputs.values())
             if index == len(self._held) and size * len(self._samples) <= HELD_BYTES:
-                self._held.append(outputs)
+                # An output lies in memory of its session, all of which stays as long as the output does.
+                self._held.append({name: array.copy() for name, array in outputs.items()})
             yield sample, outputs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from pydantic import BaseModel
 
@@ -127,10 +128,11 @@ class Survey:
             own = [by_name[piece.layer] for piece in chunk]
             tensors = [layer.input for layer in own]
             samplers = [self._sampler(layer, wanted[layer.name]) for layer in own]
-            for inputs in Activations(self.work.model, tensors, self.feeds, ORIGINAL):
+            runs = Activations(self.work.model, tensors, [*self.feeds, *self.others], ORIGINAL).once()
+            for inputs in islice(runs, len(self.feeds)):
                 for layer, sampler, x in zip(own, samplers, inputs, strict=True):
                     sampler.add(layer.input_values(x))
-            measured = list(Activations(self.work.model, tensors, self.others, ORIGINAL))
+            measured = list(runs)
             for place, (layer, sampler) in enumerate(zip(own, samplers, strict=True)):
                 yield layer, sampler.sample(), [tensors[place] for tensors in measured]
 

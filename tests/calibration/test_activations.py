@@ -69,6 +69,17 @@ def test_tensors_are_held_only_if_all_are_small(monkeypatch: pytest.MonkeyPatch)
         assert same.count(True) == expected_runs
 
 
+def test_what_is_needed_once_is_not_held() -> None:
+    model = network()
+    feeds = feeds_of(model, 3)
+    found = Activations(model, ["c2"], feeds, "the original model")
+    first, second = list(found.once()), list(found.once())
+    for (array,), (again,), feed in zip(first, second, feeds, strict=True):
+        assert again is not array
+        np.testing.assert_array_equal(array, expected(model, "c2", feed))
+    assert found.as_start() is None
+
+
 def test_inputs_that_a_tensor_does_not_need_are_not_fed() -> None:
     model = two_inputs()
     feeds: list[dict[str, Any]] = [

@@ -71,6 +71,13 @@ def test_outputs_are_compared_with_the_references() -> None:
     )
 
 
+def test_what_is_held_keeps_no_memory_of_a_session() -> None:
+    """An output of onnxruntime lies in its session's memory: hundreds of megabytes for an image of a page."""
+    evaluator = evaluator_of(network(), "cosine")
+    held = [array for outputs in evaluator._held for array in outputs.values()]
+    assert len(held) == 3 and all(array.flags.owndata for array in held)
+
+
 def test_errors_are_over_the_first_runs() -> None:
     model = network()
     feeds = feeds_of(model, 3)

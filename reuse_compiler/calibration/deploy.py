@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from reuse_compiler.calibration.activations import Activations, Start, one_by_one
 from reuse_compiler.calibration.clusters import Clusterer
@@ -97,7 +101,10 @@ class Deployer:
         self, work: Workpiece, feeds: Sequence[Feed], effort: Effort, seed: int, workers: Workers = SERIAL
     ) -> None:
         self._work, self._feeds, self._effort, self._seed, self._workers = work, feeds, effort, seed, workers
-        self._targets: dict[str, list[Floats]] = {}
+        self._targets: dict[str, list[Shared]] = {}
+        self._folder = Path(tempfile.mkdtemp(prefix="reuse-targets-"))
+        """Where those lie between fits: they would take more memory than anything else that is kept."""
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._fitted: dict[Hashable, tuple[LayerPlan, tuple[float, float] | None]] = {}
         """What was fitted, by way of reconstruction, settings of the layer and of those before it."""
         self._drafts: dict[tuple[str, LayerSettings], LayerPlan] = {}
@@ -114,7 +121,7 @@ class Deployer:
                 for piece, tensor in zip(chunk, tensors, strict=True):
                     layer = layers[piece.layer]
                     rows = pixels_at(lifted(tensor), self._places(layer, index))
-                    self._targets.setdefault(layer.name, []).append(rows)
+                    self._targets.setdefault(layer.name, []).append(Shared(rows, self._folder))
                 progress("collecting layer outputs", done + index * len(chunk) // len(run), len(pieces))
             done += len(chunk)
         progress("collecting layer outputs", len(pieces), len(pieces))
@@ -233,7 +240,7 @@ class Deployer:
         ends = {*range(size, fitted, size), fitted, runs}
         rows = []
         for index, (x,) in enumerate(inputs):
-            places, target = self._places(layer, index)[::every], self._targets[layer.name][index][::every]
+            places, target = self._places(layer, index)[::every], self._targets[layer.name][index].array[::every]
             rows.append(Rows(share(layer.input_values(x)), places, share(target)))
             if index + 1 in ends:
                 # A single run is judged by some of its own rows.
@@ -254,7 +261,7 @@ class Deployer:
             if not self._judges(index, inputs):
                 continue
             (y,) = run_session(session, [tensor], {layer.input: x}, label)
-            target = layer.representable(self._targets[layer.name][index])
+            target = layer.representable(self._targets[layer.name][index].array)
             found = pixels_at(lifted(layer.output_values(y)), self._places(layer, index))
             usable = usable_rows(target) & usable_rows(found)
             difference.add(target[usable], found[usable])

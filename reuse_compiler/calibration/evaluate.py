@@ -16,6 +16,7 @@ from reuse_compiler.calibration.metrics import Metric, Outputs
 from reuse_compiler.calibration.report import Flips, Score
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.calibration.workers import SERIAL, Shared, Workers
+from reuse_compiler.memory import give_back_freed
 from reuse_compiler.processors import processors
 from reuse_compiler.progress import ProgressCallback, silent
 from reuse_compiler.verification.compare import Difference, largest_error
@@ -123,6 +124,7 @@ class Evaluator:
                 if flips is not None and is_hopeless is not None and is_hopeless(flips):
                     stopped_after = index + 1
                     break
+        del expected, actual  # while they are there, so is all memory of their sessions
         progress(what, len(self._samples), len(self._samples))
         flips, value = accumulator.flips(), accumulator.value()
         if stopped_after is not None and flips is not None:
@@ -190,6 +192,7 @@ class Evaluator:
                 COMPILED: runner(compiled, self._names, COMPILED),
             }
         )
+        give_back_freed()  # what it took to open the sessions, several times a model's weights
         with on_one_processor(self._threads):
             turns.round(samples[0].feed)
             turns.forget_times()

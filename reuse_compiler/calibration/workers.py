@@ -70,9 +70,10 @@ class Shared:
     """An array that tasks read: a file where other processes do those, which goes with this object."""
 
     def __init__(self, array: NDArray[Any], folder: Path | None = None) -> None:
-        self._array: NDArray[Any] | None = array
+        self._array: NDArray[Any] | None = None
         self._path: Path | None = None
         if folder is None or array.dtype.hasobject:
+            self._array = array
             return
         self._path = folder / f"{uuid4().hex}.npy"
         weakref.finalize(self, self._path.unlink, missing_ok=True)
@@ -83,14 +84,11 @@ class Shared:
 
     @property
     def array(self) -> NDArray[Any]:
-        """The array, which may not be written to."""
-        if self._array is None:
-            assert self._path is not None
-            self._array = np.asarray(np.load(self._path, mmap_mode="r"))
-        return self._array
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_array": None if self._path else self._array, "_path": self._path}
+        """The array, which may not be written to; that of a file takes memory only as long as it is used."""
+        if self._array is not None:
+            return self._array
+        assert self._path is not None
+        return np.asarray(np.load(self._path, mmap_mode="r"))
 
 
 @dataclass(frozen=True)

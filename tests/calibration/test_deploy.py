@@ -1,6 +1,8 @@
 """Layers fitted one after the other: the model runs, repeats, and errs as much as it says."""
 
 import dataclasses
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,6 +163,17 @@ def test_a_draft_is_fitted_to_fewer_rows_and_each_layer_for_itself(scope: str, m
     errors = [relative_error(outputs(model_with(own, model), other), expected) for own in (draft, full)]
     assert errors[1] < errors[0] < 2 * errors[1]
     assert content(full) == content(Deployer(work, feeds, EFFORT, seed=0).deploy(settings, "weights"))
+
+
+def test_files_of_targets_go_with_the_deployer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model = network()
+    work, feeds = work_of(model), feeds_of(model)
+    deployer = Deployer(work, feeds, EFFORT, seed=0)
+    deployer.deploy(settings_of(work), "weights")
+    assert len(list(tmp_path.glob("*/*.npy"))) == len(work.layers) * len(feeds)
+    del deployer
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("how", ["none", "statistics"])

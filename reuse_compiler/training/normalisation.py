@@ -35,9 +35,10 @@ class OutputNorms:
                 model(batch)
         self._pairs = [(layers[name], norm) for name, norm in norms.items() if norm.num_batches_tracked]
         for _, norm in self._pairs:
+            mean, deviation = _statistics(norm)
             with torch.no_grad():
-                norm.weight.copy_((norm.running_var + norm.eps).sqrt())
-                norm.bias.copy_(norm.running_mean)
+                norm.weight.copy_(deviation)
+                norm.bias.copy_(mean)
         self._handles = [
             layer.register_forward_hook(lambda module, inputs, y, norm=norm: norm(y)) for layer, norm in self._pairs
         ]
@@ -72,10 +73,16 @@ def _norm(layer: nn.Conv2d) -> nn.BatchNorm2d:
 
 
 def _fold(layer: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    assert norm.running_var is not None and norm.running_mean is not None
+    mean, deviation = _statistics(norm)
     with torch.no_grad():
-        factors = norm.weight / (norm.running_var + norm.eps).sqrt()
+        factors = norm.weight / deviation
         layer.weight.mul_(factors[:, None, None, None])
         if layer.bias is None:
             layer.bias = nn.Parameter(torch.zeros_like(factors))
-        layer.bias.copy_((layer.bias - norm.running_mean) * factors + norm.bias)
+        layer.bias.copy_((layer.bias - mean) * factors + norm.bias)
+
+
+def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Returns mean and deviation of each channel."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    return norm.running_mean, (norm.running_var + norm.eps).sqrt()

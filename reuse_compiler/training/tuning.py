@@ -211,7 +211,8 @@ class _Tuner:
             if options.refit_every and step % options.refit_every == 0 and 0 < step <= REFIT_SHARE * options.steps:
                 self._refit(few, step)
                 for layer in self._layers.values():
-                    optimizer.state.pop(layer._parameters.get("centroids"), None)  # moments of other centroids
+                    if isinstance(centroids := getattr(layer, "centroids", None), nn.Parameter):
+                        optimizer.state.pop(centroids, None)  # moments of other centroids
             if not order:
                 order = torch.randperm(len(batches), generator=generator).tolist()
             batch = batches[order.pop()]

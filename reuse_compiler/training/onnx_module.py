@@ -106,7 +106,8 @@ def _convolution(attributes: Attributes, weight: Tensor, bias: Tensor | None = N
 
 def _max_pool(attributes: Attributes, x: Tensor) -> Tensor:
     top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
-    padded = functional.pad(x, (left, right, top, bottom), value=float("-inf"))
+    pads = (left, right, top, bottom)
+    padded = functional.pad(x, pads, value=float("-inf")) if any(pads) else x  # a Pad of nothing is exported, too
     kernel, strides = attributes["kernel_shape"], attributes.get("strides", [1, 1])
     # SAME_UPPER of windows that do not overlap pads at the end only, which is what ceil_mode does.
     ceil = attributes.get("auto_pad") == b"SAME_UPPER" or bool(attributes.get("ceil_mode", 0))

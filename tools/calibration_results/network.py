@@ -30,6 +30,7 @@ from reuse_compiler.reuse.config import ReuseConfig
 from reuse_compiler.verification.inputs import model_inputs
 from tools.calibration_results.calibrations import (
     BYTES_PER_MAXRSS,
+    CommandError,
     calibrate,
     configuration_path,
     earlier,
@@ -38,7 +39,7 @@ from tools.calibration_results.calibrations import (
 )
 from tools.calibration_results.measure import INT8, ORIGINAL, THREADS, compare, rounds_of
 from tools.calibration_results.networks import NETWORKS, Goal, Network
-from tools.calibration_results.prepare import DataFiles, prepare
+from tools.calibration_results.prepare import DataFiles, Prepared, prepare
 from tools.calibration_results.results import CalibrationRun, NetworkResult, Reached, VariantResult, result_path
 
 JUDGED = "learned"
@@ -80,7 +81,8 @@ def measure_network(network: Network, request: Request, progress: ProgressCallba
     calibration = _open(files.calibration, original, network.batch)
     ranges, int8 = spread(calibration), int8_path(files)
     if not request.calibrated:
-        _quantise(original, ranges, int8, progress)
+        progress(f"quantising {network.name}", 0, 0)
+        _quantise_apart(files, network.batch)
     asked = variants(request.budget, request.reconstruct, request.scopes, request.on_int8)
     runs: list[CalibrationRun] = []
     models: dict[str, onnx.ModelProto | Path] = {ORIGINAL: files.model}
@@ -118,9 +120,20 @@ def measure_network(network: Network, request: Request, progress: ProgressCallba
     )
 
 
-def _quantise(original: onnx.ModelProto, ranges: Samples, path: Path, progress: ProgressCallback) -> None:
+def _quantise_apart(files: Prepared, batch: int) -> None:
+    """Quantises in a process of its own: what it takes would count as memory of the calibrations begun after it."""
+    process = multiprocessing.get_context("spawn").Process(target=_quantise, args=(files, batch))
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise CommandError(f"quantising {files.model} to int8 ended with code {process.exitcode}")
+
+
+def _quantise(files: Prepared, batch: int) -> None:
     """Writes the fastest int8 form of the model, and beside it that form's name and the times of all."""
-    found = quantise_on(original, ranges, THREADS, progress)
+    original, path = onnx.load(files.model), int8_path(files)
+    with working() as progress:
+        found = quantise_on(original, spread(_open(files.calibration, original, batch)), THREADS, progress)
     onnx.save(found.model, path)
     path.with_suffix(".json").write_text(json.dumps([found.form, dict(found.forms_ms)]), encoding="utf-8")
 

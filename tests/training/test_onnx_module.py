@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import helper
 torch = pytest.importorskip("torch", reason="training needs torch: pip install reuse-compiler[training]")
 
 from reuse_compiler.errors import ConfigError  # noqa: E402
+from reuse_compiler.training import convert, export_onnx  # noqa: E402
 from reuse_compiler.training.onnx_module import OnnxModule  # noqa: E402
 from tests.comparison import assert_close  # noqa: E402
 from tests.passes.models import model_of, random_array, run, tensor, value  # noqa: E402
@@ -97,6 +99,20 @@ def test_convolutions_without_names_are_told_apart() -> None:
     model = model_of(nodes, [value("x", ["N", 8, 5, 5])], [value("y", None)], [tensor("w", random_array(8, 8, 3, 3))])
     assert_same(model)
     assert set(OnnxModule(model).names) == {"c", "y"}
+
+
+@pytest.mark.parametrize(("pads", "exported"), [([0, 0, 0, 0], False), ([0, 0, 1, 1], True)])
+def test_a_pool_is_padded_only_where_there_are_pads(pads: list[int], exported: bool, tmp_path: Path) -> None:
+    """A Pad of nothing would keep the pixel-major layout from passing through the pool."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        helper.make_node("MaxPool", ["c"], ["y"], kernel_shape=[2, 2], strides=[2, 2], pads=pads),
+    ]
+    model = model_of(nodes, [value("x", ["N", 8, 5, 5])], [value("y", None)], [tensor("w", random_array(8, 8, 2, 2))])
+    module, x = OnnxModule(model), torch.from_numpy(random_array(2, 8, 5, 5))
+    convert(module, x)
+    export_onnx(module.eval(), tmp_path / "net.onnx", x)
+    assert ("Pad" in {node.op_type for node in onnx.load(tmp_path / "net.onnx").graph.node}) == exported
 
 
 def test_what_is_not_known_is_refused() -> None:

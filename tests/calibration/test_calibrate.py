@@ -257,7 +257,12 @@ def test_the_draft_stays_where_more_fitting_does_not_help(
     fit = Deployer._fit
 
     def spoiled(
-        self: Deployer, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct, draft: bool
+        self: Deployer,
+        layer: ConvLayer,
+        settings: LayerSettings,
+        inputs: Activations,
+        how: Reconstruct,
+        draft: bool = False,
     ) -> tuple[LayerPlan, tuple[float, float] | None]:
         plan, errors = fit(self, layer, settings, inputs, how, draft)
         if draft or plan.weights is None:
@@ -287,7 +292,12 @@ def test_another_choice_is_taken_where_the_first_one_keeps_the_budget_as_a_draft
         return second
 
     def unlucky(
-        self: Deployer, layer: ConvLayer, settings: LayerSettings, inputs: Activations, how: Reconstruct, draft: bool
+        self: Deployer,
+        layer: ConvLayer,
+        settings: LayerSettings,
+        inputs: Activations,
+        how: Reconstruct,
+        draft: bool = False,
     ) -> tuple[LayerPlan, tuple[float, float] | None]:
         plan, errors = fit(self, layer, settings, inputs, how, draft)
         if draft or plan.weights is None or settings not in lucky:

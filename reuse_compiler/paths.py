@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import weakref
 from pathlib import Path
 
 AnyPath = str | os.PathLike[str]
@@ -14,6 +17,16 @@ def real_path(path: AnyPath) -> Path:
     `Path.resolve` raises RuntimeError for such links before Python 3.13.
     """
     return Path(os.path.realpath(path))
+
+
+def temporary_folder(owner: object, prefix: str, parent: Path | None = None) -> Path:
+    """Makes a folder, in the system's place for such ones or in `parent`, that goes with the object `owner`.
+
+    Raises OSError if there is no place.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def are_same(path: AnyPath, other: AnyPath) -> bool:

@@ -79,9 +79,10 @@ def calibrate_file(
     _check_places(model_path, output, report, overwrite)
     progress("reading the model", 0, 0)
     model = load_model(model_path)
-    compared = None if reference is None else _reference(reference, model)
     read = files_of(model, model_path) | files_calibrated_on(data, labels, options.metric)
-    if reference is not None and compared is not None:
+    compared = None
+    if reference is not None:
+        compared = _reference(reference, model)
         read |= files_of(compared, reference)
     for place in _places(output, report):
         refuse_read(place, read | set(options.custom_op_libraries))

@@ -208,7 +208,7 @@ class Calibration:
         """The original's metric on the held-out data."""
         if self.reference is None:
             return self.held_out.original
-        return self.held_out.score(self.original, self.progress, "comparing with the reference").value
+        return self.held_out.value(self.original, self.progress, "comparing with the reference")[0]
 
     @cached_property
     def held_out_target(self) -> Target:
@@ -313,10 +313,10 @@ class Calibration:
         """Refuses a budget that even the model as it is does not keep beside the reference."""
         if self.reference is None:
             return
-        score = self.evaluator.score(self.original, self.progress, "comparing with the reference")
-        if not self.target.accepts(score.value, score.flips):
+        value, flips = self.evaluator.value(self.original, self.progress, "comparing with the reference")
+        if not self.target.accepts(value, flips):
             raise ConfigError(
-                f"the model as it is has {self.metric.name} {score.value:.6g} beside the reference, where "
+                f"the model as it is has {self.metric.name} {value:.6g} beside the reference, where "
                 f"{self.target.value:.6g} is to be kept: give a looser --max-drop or --at-least, or quantise less"
             )
 

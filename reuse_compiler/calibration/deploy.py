@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from reuse_compiler.calibration.activations import Activations, Start, one_by_one
 from reuse_compiler.calibration.clusters import Clusterer
@@ -26,6 +22,7 @@ from reuse_compiler.fitting.reconstruct import (
 )
 from reuse_compiler.fitting.vectors import Floats, Places, lifted, pixels_at, usable_rows
 from reuse_compiler.passes.layer import ConvLayer
+from reuse_compiler.paths import temporary_folder
 from reuse_compiler.pipeline import apply_plan
 from reuse_compiler.processors import processors
 from reuse_compiler.progress import ProgressCallback, silent
@@ -102,9 +99,8 @@ class Deployer:
     ) -> None:
         self._work, self._feeds, self._effort, self._seed, self._workers = work, feeds, effort, seed, workers
         self._targets: dict[str, list[Shared]] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="reuse-targets-"))
+        self._folder = temporary_folder(self, "reuse-targets-")
         """Where those lie between fits: they would take more memory than anything else that is kept."""
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._fitted: dict[Hashable, tuple[LayerPlan, tuple[float, float] | None]] = {}
         """What was fitted, by way of reconstruction, settings of the layer and of those before it."""
         self._drafts: dict[tuple[str, LayerSettings], LayerPlan] = {}

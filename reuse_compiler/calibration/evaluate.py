@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from reuse_compiler.calibration.activations import HELD_BYTES
-from reuse_compiler.calibration.metrics import Metric, Outputs
+from reuse_compiler.calibration.metrics import Accumulator, Metric, Outputs
 from reuse_compiler.calibration.report import Flips, Score
 from reuse_compiler.calibration.samples import Sample, Samples
 from reuse_compiler.calibration.workers import SERIAL, Shared, Workers
@@ -76,14 +76,14 @@ class Evaluator:
         If there is a `reference`, outputs are compared with its, in place of the original's.
         """
         self._model, self._samples, self._metric, self._threads = original, samples, metric, threads
-        self._reference = reference
+        self._reference = reference or original
         self._own: list[Outputs] = []
         """Outputs of the original on the first samples, where those that are held are the reference's."""
         self._workers, self._in_order, self._given = workers, in_order, samples
         self._timed_runs = timed_runs
         self._feeds: list[dict[str, Shared]] = []
         """The samples' inputs as workers take them, if there are any."""
-        session = self._open(reference or original, ORIGINAL)
+        session = self._open(self._reference, ORIGINAL)
         self._names = [output.name for output in session.get_outputs()]
         self._held: list[Outputs] = []
         accumulator = metric.start()
@@ -113,19 +113,7 @@ class Evaluator:
         With a metric that counts rows it ends as soon as `is_hopeless` says so of the rows so far. The time of a model
         whose value nobody `accepts` is measured less exactly.
         """
-        accumulator, differences = self._metric.start(), {name: Difference() for name in self._names}
-        stopped_after = None
-        with closing(self._outputs(model)) as outputs:
-            for index, ((sample, expected), actual) in enumerate(zip(self._originals(), outputs, strict=False)):
-                progress(what, index, len(self._samples))
-                accumulator.add(expected, actual, sample.labels)
-                _add(differences, expected, actual)
-                flips = accumulator.flips()
-                if flips is not None and is_hopeless is not None and is_hopeless(flips):
-                    stopped_after = index + 1
-                    break
-        del expected, actual  # while they are there, so is all memory of their sessions
-        progress(what, len(self._samples), len(self._samples))
+        accumulator, differences, stopped_after = self._compare(model, progress, what, is_hopeless)
         flips, value = accumulator.flips(), accumulator.value()
         if stopped_after is not None and flips is not None:
             value = self.original - flips.drop  # of all rows, as far as these can tell
@@ -141,6 +129,36 @@ class Evaluator:
             stopped_after=stopped_after,
         )
 
+    def value(self, model: onnx.ModelProto, progress: ProgressCallback, what: str) -> tuple[float, Flips | None]:
+        """Returns the metric of a model on all samples, and the rows that it counts, if it does; nothing is timed."""
+        accumulator, _, _ = self._compare(model, progress, what, None)
+        return accumulator.value(), accumulator.flips()
+
+    def _compare(
+        self,
+        model: onnx.ModelProto,
+        progress: ProgressCallback,
+        what: str,
+        is_hopeless: Callable[[Flips], bool] | None,
+    ) -> tuple[Accumulator, dict[str, Difference], int | None]:
+        """Runs a model on all samples, or as many as it takes to be hopeless, whose number is the last result.
+
+        The outputs are gone when it returns: while one of them is there, so is all memory of its session.
+        """
+        accumulator, differences = self._metric.start(), {name: Difference() for name in self._names}
+        stopped_after = None
+        with closing(self._outputs(model)) as outputs:
+            for index, ((sample, expected), actual) in enumerate(zip(self._originals(), outputs, strict=False)):
+                progress(what, index, len(self._samples))
+                accumulator.add(expected, actual, sample.labels)
+                _add(differences, expected, actual)
+                flips = accumulator.flips()
+                if flips is not None and is_hopeless is not None and is_hopeless(flips):
+                    stopped_after = index + 1
+                    break
+        progress(what, len(self._samples), len(self._samples))
+        return accumulator, differences, stopped_after
+
     def output_error(self, model: onnx.ModelProto, runs: int) -> float:
         """Returns the relative L2 error of the model's outputs on the first runs, the largest of them.
 
@@ -154,7 +172,7 @@ class Evaluator:
 
     def _own_outputs(self, runs: int) -> Iterator[tuple[Sample, Outputs]]:
         """Yields the first samples with what the original itself gives."""
-        if self._reference is None:
+        if self._reference is self._model:
             yield from islice(self._originals(), runs)
             return
         if len(self._own) < runs:
@@ -212,7 +230,7 @@ class Evaluator:
             if index < len(self._held):
                 yield sample, self._held[index]
                 continue
-            session = session or self._open(self._reference or self._model, ORIGINAL)
+            session = session or self._open(self._reference, ORIGINAL)
             outputs = self._run(session, sample, ORIGINAL)
             size = sum(array.nbytes for array in outputs.values())
             if index == len(self._held) and size * len(self._samples) <= HELD_BYTES:

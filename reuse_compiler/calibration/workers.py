@@ -10,8 +10,6 @@ import importlib
 import logging
 import os
 import pickle
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -28,6 +26,7 @@ from numpy.typing import NDArray
 
 from reuse_compiler.calibration.options import CalibrationOptions
 from reuse_compiler.errors import ConfigError, LibraryError, OutputError
+from reuse_compiler.paths import temporary_folder
 from reuse_compiler.processors import use_processors
 from reuse_compiler.runtime import Provider, ProviderName, running_on, with_libraries
 
@@ -143,10 +142,9 @@ class Workers:
         self._circumstances = Circumstances(options.provider, libraries, _linear_algebra_threads(), own)
         shared = folder.absolute() if folder is not None and options.backend in CLUSTERS else None
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="reuse-tasks-", dir=shared))
+            self._folder = temporary_folder(self, "reuse-tasks-", shared)
         except OSError as error:
             raise OutputError(f"there is no place for what the workers read: {error}") from error
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     @property
     def are_others(self) -> bool:

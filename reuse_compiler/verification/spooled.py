@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reuse_compiler.errors import DataError
+from reuse_compiler.paths import temporary_folder
 from reuse_compiler.verification.data import CountedSource, count_rows, describe_runs
 from reuse_compiler.verification.inputs import Feed, InputSpec, check_names
 
@@ -24,8 +22,7 @@ class SpooledSource(CountedSource):
         take.
         """
         self._specs = {spec.name: spec for spec in specs}
-        self._folder = Path(tempfile.mkdtemp(prefix="reuse-samples-"))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._folder = temporary_folder(self, "reuse-samples-")
         rows = [self._write(index, feed) for index, feed in enumerate(feeds)]
         if not rows:
             raise DataError("the reader gives no inputs: its first get_next() is None, or what it returns is empty")

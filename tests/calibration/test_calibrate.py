@@ -1,6 +1,7 @@
 """Whole calibrations of small networks: what they write, what they promise, what they take up again."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,14 +250,11 @@ def test_a_check_that_a_busy_machine_delayed_is_made_again(path: Path, monkeypat
     assert "reuse" in [layer.decision for layer in found.layers]
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5])
-def test_the_draft_stays_where_more_fitting_does_not_help(
-    path: Path, monkeypatch: pytest.MonkeyPatch, share: float
-) -> None:
-    """What is fitted in full has `share` of the weights here."""
+def weaken(monkeypatch: pytest.MonkeyPatch, share_of: Callable[[LayerSettings], float]) -> None:
+    """Has layers that are fitted in full, not drafts, get a share of their weights, by their settings."""
     fit = Deployer._fit
 
-    def spoiled(
+    def weakened(
         self: Deployer,
         layer: ConvLayer,
         settings: LayerSettings,
@@ -267,9 +265,17 @@ def test_the_draft_stays_where_more_fitting_does_not_help(
         plan, errors = fit(self, layer, settings, inputs, how, draft)
         if draft or plan.weights is None:
             return plan, errors
-        return replace(plan, weights=replace(plan.weights, weight=share * plan.weights.weight)), errors
+        return replace(plan, weights=replace(plan.weights, weight=share_of(settings) * plan.weights.weight)), errors
 
-    monkeypatch.setattr(Deployer, "_fit", spoiled)
+    monkeypatch.setattr(Deployer, "_fit", weakened)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_the_draft_stays_where_more_fitting_does_not_help(
+    path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """What is fitted in full has `share` of the weights here."""
+    weaken(monkeypatch, lambda settings: share)
     monkeypatch.setattr(Search, "run", all_layers)
     found = calibrate(path, max_drop=1.0)
     draft, full, *again = found.trials
@@ -282,7 +288,7 @@ def test_the_draft_stays_where_more_fitting_does_not_help(
 def test_another_choice_is_taken_where_the_first_one_keeps_the_budget_as_a_draft_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit, lucky = Deployer._fit, list[LayerSettings]()
+    lucky = list[LayerSettings]()
 
     def tried(search: Search) -> Choice:
         layer = search.layers[-1]
@@ -291,22 +297,9 @@ def test_another_choice_is_taken_where_the_first_one_keeps_the_budget_as_a_draft
         lucky.append(second[layer.name].settings)
         return second
 
-    def unlucky(
-        self: Deployer,
-        layer: ConvLayer,
-        settings: LayerSettings,
-        inputs: Activations,
-        how: Reconstruct,
-        draft: bool = False,
-    ) -> tuple[LayerPlan, tuple[float, float] | None]:
-        plan, errors = fit(self, layer, settings, inputs, how, draft)
-        if draft or plan.weights is None or settings not in lucky:
-            return plan, errors
-        return replace(plan, weights=replace(plan.weights, weight=-plan.weights.weight)), errors
-
     times = iter([(10.0, 8.0), *[(10.0, 7.0)] * 9])
     monkeypatch.setattr(Evaluator, "_time", lambda *_: next(times))
-    monkeypatch.setattr(Deployer, "_fit", unlucky)
+    weaken(monkeypatch, lambda settings: -1.0 if settings in lucky else 1.0)
     monkeypatch.setattr(Search, "run", tried)
     found = calibrate(path, objective="latency")
     layer = found.layers[-1]
